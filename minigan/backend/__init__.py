@@ -1,0 +1,80 @@
+"""The only folder that knows there are two kinds of array.
+
+NumPy arrays live on the device "cpu", CuPy arrays on "cuda:0", "cuda:1", ... Everything above asks
+here which module an array belongs to and how to move it; CuPy is imported when a GPU is first
+asked for, so `import minigan` needs NumPy alone. The heavy kernels are in `reference.py`, written
+once for both modules.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = Any  # a numpy.ndarray or a cupy.ndarray
+
+
+class DeviceError(RuntimeError):
+    """A device was asked for that this machine cannot give."""
+
+
+def array_module(array: Array) -> ModuleType:
+    """The module, numpy or cupy, whose functions work on this array."""
+    return np if isinstance(array, np.ndarray) else sys.modules["cupy"]
+
+
+def device_of(array: Array) -> str:
+    """ "cpu", or "cuda:N" for an array in the memory of GPU N."""
+    return "cpu" if isinstance(array, np.ndarray) else f"cuda:{array.device.id}"
+
+
+def resolve_device(name: str) -> str:
+    """The full name of a device: "cpu" or "cuda:N"; "auto" takes a GPU when one answers.
+
+    Raises DeviceError when there is no such device, saying what is missing.
+    """
+    kind, _, index = name.partition(":")
+    if name == "cpu":
+        return "cpu"
+    if name == "auto":
+        return "cpu" if _gpu_trouble(0) else "cuda:0"
+    if kind != "cuda" or (index and not index.isdigit()) or name.endswith(":"):
+        raise DeviceError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:N")
+    number = int(index or 0)
+    if trouble := _gpu_trouble(number):
+        raise DeviceError(f"device {name!r} cannot be used: {trouble}")
+    return f"cuda:{number}"
+
+
+def _gpu_trouble(number: int) -> str | None:
+    """Why GPU `number` cannot be used, or None when it can.
+
+    A stray folder named cupy makes the import succeed, so only a device count is believed.
+    """
+    try:
+        import cupy
+
+        count = int(cupy.cuda.runtime.getDeviceCount())
+    except ImportError:
+        return "CuPy is not installed; pip install 'minigan[gpu]', or use --device cpu"
+    except Exception as error:  # CuPy's own errors exist only where CuPy does
+        return f"CuPy finds no working GPU ({error}); install a driver, or use --device cpu"
+    if number >= count:
+        return f"this machine has {count} GPU(s), numbered from 0"
+    return None
+
+
+def move(array: Array, device: str) -> Array:
+    """The array on the given device, itself if it is there already."""
+    device = resolve_device(device)
+    if device_of(array) == device:
+        return array
+    if device == "cpu":
+        return array.get()
+    import cupy
+
+    with cupy.cuda.Device(int(device.partition(":")[2])):
+        return cupy.asarray(array)

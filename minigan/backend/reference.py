@@ -1,0 +1,105 @@
+"""The heavy kernels in plain array code: what they compute, on whole arrays, for both modules.
+
+Letters: N images, C channels of the image, H x W pixels, O channels of the grid, OH x OW windows,
+kh x kw kernel. All arrays are logically (N, C, H, W); in memory these kernels lay the channels last,
+because a window's pixels are then long contiguous runs and cutting windows is a fast copy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+
+from . import Array
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a kernel slides over an image; each field is (vertical, horizontal), in pixels.
+
+    The image's size is carried, not inferred: with an inexact stride several image sizes give the
+    same grid, and the way back from the grid would have to guess.
+    """
+
+    image: tuple[int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """How many positions (OH, OW) the kernel takes on the padded image."""
+        return tuple(
+            (i + 2 * p - k) // s + 1
+            for i, k, s, p in zip(self.image, self.kernel, self.stride, self.pad, strict=True)
+        )
+
+    def slices(self, i: int, j: int) -> tuple[slice, slice]:
+        """The padded pixels that tap (i, j) of the kernel meets, over all positions."""
+        (oh, ow), (sh, sw) = self.grid, self.stride
+        return slice(i, i + sh * (oh - 1) + 1, sh), slice(j, j + sw * (ow - 1) + 1, sw)
+
+
+def _columns(xp: ModuleType, x: Array, window: Window) -> Array:
+    """Every window's pixels as one row: (N, C, H, W) -> (N*OH*OW, kh*kw*C)."""
+    (n, c), (h, w), (ph, pw) = x.shape[:2], window.image, window.pad
+    (oh, ow), (kh, kw) = window.grid, window.kernel
+    padded = xp.zeros((n, h + 2 * ph, w + 2 * pw, c), x.dtype)
+    padded[:, ph : ph + h, pw : pw + w] = x.transpose(0, 2, 3, 1)  # (N, H, W, C)
+    columns = xp.empty((n, oh, ow, kh, kw, c), x.dtype)
+    for i in range(kh):
+        for j in range(kw):
+            columns[:, :, :, i, j] = padded[(slice(None), *window.slices(i, j))]
+    return columns.reshape(n * oh * ow, kh * kw * c)
+
+
+def _rows(y: Array) -> Array:
+    """One row of channels per position: (N, O, OH, OW) -> (N*OH*OW, O)."""
+    return y.transpose(0, 2, 3, 1).reshape(-1, y.shape[1])
+
+
+def _kernel_rows(w: Array) -> Array:
+    """The weight as the matrix that meets the columns: (O, C, kh, kw) -> (kh*kw*C, O)."""
+    return w.transpose(2, 3, 1, 0).reshape(-1, w.shape[0])
+
+
+def conv(xp: ModuleType, x: Array, w: Array, window: Window) -> Array:
+    """y[n,o,p] = sum over c,k of x[n, c, p*stride + k - pad] w[o, c, k]; (N, O, OH, OW)."""
+    y = _columns(xp, x, window) @ _kernel_rows(w)  # (N*OH*OW, O)
+    return y.reshape(x.shape[0], *window.grid, -1).transpose(0, 3, 1, 2)  # -> (N, O, OH, OW)
+
+
+def conv_image(xp: ModuleType, w: Array, y: Array, window: Window) -> Array:
+    """x[n,c,q] = sum over o,p,k with p*stride + k - pad = q of w[o, c, k] y[n, o, p]; (N, C, H, W)."""
+    n, c = y.shape[0], w.shape[1]
+    (h, wd), (ph, pw) = window.image, window.pad
+    (oh, ow), (kh, kw) = window.grid, window.kernel
+    columns = _rows(y) @ _kernel_rows(w).T  # (N*OH*OW, kh*kw*C)
+    columns = columns.reshape(n, oh, ow, kh, kw, c)
+    padded = xp.zeros((n, h + 2 * ph, wd + 2 * pw, c), columns.dtype)
+    for i in range(kh):
+        for j in range(kw):
+            padded[(slice(None), *window.slices(i, j))] += columns[:, :, :, i, j]
+    return padded[:, ph : ph + h, pw : pw + wd].transpose(0, 3, 1, 2)  # -> (N, C, H, W)
+
+
+def conv_weight(xp: ModuleType, x: Array, y: Array, window: Window) -> Array:
+    """w[o,c,k] = sum over n,p of x[n, c, p*stride + k - pad] y[n, o, p]; (O, C, kh, kw)."""
+    w = _columns(xp, x, window).T @ _rows(y)  # (kh*kw*C, O)
+    w = w.reshape(*window.kernel, x.shape[1], y.shape[1]).transpose(3, 2, 0, 1)  # (O, C, kh, kw)
+    return xp.ascontiguousarray(w)  # laid out as the weight it is the gradient of
+
+
+def moments(xp: ModuleType, x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """Mean and (biased) variance over the axes, which stay as length 1."""
+    mean = _mean(x, axes)
+    return mean, _mean(xp.square(x - mean), axes)
+
+
+def _mean(x: Array, axes: tuple[int, ...]) -> Array:
+    """The mean, one axis at a time: a tree of short sums, which keeps float32's last digits."""
+    count = 1
+    for axis in reversed(axes):
+        count *= x.shape[axis]
+        x = x.sum(axis=axis, keepdims=True)
+    return x / count

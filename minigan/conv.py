@@ -1,0 +1,135 @@
+"""Convolution is one thing: the trilinear form
+
+    T(x, w, y) = sum over n,o,c,p,k of  x[n, c, p*stride + k - pad] * w[o, c, k] * y[n, o, p]
+
+of an image x (N, C, H, W), a kernel w (O, C, kh, kw) and a grid y (N, O, OH, OW). Its three partial
+derivatives are the three operations of this page:
+
+    conv2d            dT/dy,  from x and w
+    conv_transpose2d  dT/dx,  from w and y
+    weight gradient   dT/dw,  from x and y
+
+A backward rule asks for the derivative of <g, operation>, which is T again with g in the place of the
+missing factor. So the two rules of each operation are the other two operations: three kernels, six
+rules of one line, and gradients of any order. (Dumoulin & Visin 2016, "A guide to convolution
+arithmetic for deep learning", draw the geometry.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .backend import reference as kernels
+from .backend.reference import Window
+from .ops import reshape, squeeze, unsqueeze
+from .tensor import Tensor, op
+
+Pair = int | Sequence[int]
+
+
+@op(
+    lambda g, y, x, w, *, window: _conv_image(w, g, window=window),
+    lambda g, y, x, w, *, window: _conv_weight(x, g, window=window),
+)
+def _conv(xp, x, w, *, window):
+    """dT/dy: (N, C, H, W), (O, C, kh, kw) -> (N, O, OH, OW)"""
+    return kernels.conv(xp, x, w, window)
+
+
+@op(
+    lambda g, y, w, grid, *, window: _conv_weight(g, grid, window=window),
+    lambda g, y, w, grid, *, window: _conv(g, w, window=window),
+)
+def _conv_image(xp, w, y, *, window):
+    """dT/dx: (O, C, kh, kw), (N, O, OH, OW) -> (N, C, H, W)"""
+    return kernels.conv_image(xp, w, y, window)
+
+
+@op(
+    lambda g, y, x, grid, *, window: _conv_image(g, grid, window=window),
+    lambda g, y, x, grid, *, window: _conv(x, g, window=window),
+)
+def _conv_weight(xp, x, y, *, window):
+    """dT/dw: (N, C, H, W), (N, O, OH, OW) -> (O, C, kh, kw)"""
+    return kernels.conv_weight(xp, x, y, window)
+
+
+def conv2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Pair = 1, padding: Pair = 0
+) -> Tensor:
+    """The cross-correlation of a batch of images with a kernel, PyTorch's conv2d.
+
+    input (N, C, H, W) or (C, H, W), weight (O, C, kh, kw), bias (O,) -> (N, O, OH, OW), where
+    OH = floor((H + 2*padding - kh) / stride) + 1. An int stands for a pair (vertical, horizontal).
+    """
+    if input.ndim == 3:
+        return squeeze(conv2d(unsqueeze(input, 0), weight, bias, stride, padding), 0)
+    _check("conv2d", input, weight, input_dim=1, bias=bias, bias_length=weight.shape[:1])
+    window = Window(
+        input.shape[2:], weight.shape[2:], pair("stride", stride), pair("padding", padding)
+    )
+    if min(window.grid) < 1:
+        raise ValueError(
+            f"conv2d: the kernel {window.kernel} is larger than the padded image: "
+            f"{window.image} with padding {window.pad}"
+        )
+    return _with_bias(_conv(input, weight, window=window), bias)
+
+
+def conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    output_padding: Pair = 0,
+) -> Tensor:
+    """The transpose of conv2d as a linear map, PyTorch's conv_transpose2d.
+
+    input (N, O, OH, OW) or (O, OH, OW), weight (O, C, kh, kw), bias (C,) -> (N, C, H, W), where
+    H = (OH - 1) * stride - 2*padding + kh + output_padding. Of the `stride` image sizes that conv2d
+    maps to the same grid, output_padding chooses one.
+    """
+    if input.ndim == 3:
+        image = conv_transpose2d(unsqueeze(input, 0), weight, bias, stride, padding, output_padding)
+        return squeeze(image, 0)
+    _check("conv_transpose2d", input, weight, input_dim=0, bias=bias, bias_length=weight.shape[1:2])
+    stride, padding = pair("stride", stride), pair("padding", padding)
+    extra = pair("output_padding", output_padding)
+    if any(e >= s for e, s in zip(extra, stride, strict=True)):
+        raise ValueError(f"conv_transpose2d: output_padding {extra} must be below stride {stride}")
+    image = tuple(
+        (o - 1) * s - 2 * p + k + e
+        for o, s, p, k, e in zip(
+            input.shape[2:], stride, padding, weight.shape[2:], extra, strict=True
+        )
+    )
+    if min(image) < 1:
+        raise ValueError(f"conv_transpose2d: the output would have the size {image}")
+    window = Window(image, weight.shape[2:], stride, padding)
+    return _with_bias(_conv_image(weight, input, window=window), bias)
+
+
+def _with_bias(y: Tensor, bias: Tensor | None) -> Tensor:
+    return y if bias is None else y + reshape(bias, 1, -1, 1, 1)  # (C,) -> (1, C, 1, 1)
+
+
+def pair(name: str, value: Pair) -> tuple[int, int]:
+    both = tuple(value) if isinstance(value, Sequence) else (value, value)
+    lowest = 0 if "padding" in name else 1
+    if len(both) != 2 or not all(isinstance(v, int) and v >= lowest for v in both):
+        raise ValueError(f"{name} must be an int >= {lowest} or a pair of them, not {value!r}")
+    return both
+
+
+def _check(
+    name: str, x: Tensor, w: Tensor, input_dim: int, bias: Tensor | None, bias_length: tuple
+) -> None:
+    if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[input_dim]:
+        expected = ("(C_in, C_out, kh, kw)", "(C_out, C_in, kh, kw)")[input_dim]
+        raise ValueError(
+            f"{name}: an input {x.shape} and a weight {w.shape} do not fit together; "
+            f"expected (N, C_in, H, W) and {expected}"
+        )
+    if bias is not None and bias.shape != bias_length:
+        raise ValueError(f"{name}: the bias has shape {bias.shape}, expected {bias_length}")

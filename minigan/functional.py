@@ -1,0 +1,102 @@
+"""The functions of the networks, under PyTorch's names: `import minigan.functional as F`.
+
+Most live on the pages of the engine and are only gathered here; what is written out below are
+compositions of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .conv import conv2d, conv_transpose2d
+from .normalize import batch_norm
+from .ops import (
+    abs,
+    cat,
+    clamp,
+    exp,
+    expand,
+    flatten,
+    leaky_relu,
+    log,
+    matmul,
+    maximum,
+    mean,
+    pad,
+    permute,
+    pow,
+    relu,
+    reshape,
+    sigmoid,
+    softplus,
+    sqrt,
+    squeeze,
+    stack,
+    sum,
+    tanh,
+    to,
+    transpose,
+    unsqueeze,
+    var,
+    where,
+)
+from .tensor import Tensor, op
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + b: input (..., in), weight (out, in), bias (out,) -> (..., out)."""
+    y = input @ transpose(weight, 0, 1)
+    return y if bias is None else y + bias
+
+
+def _log(p: Tensor) -> Tensor:
+    """log p, never below -100: PyTorch's guard against the infinity of log 0."""
+    zero = p.data <= 0
+    return maximum(where(zero, -100.0, log(where(zero, 1.0, p))), -100.0)
+
+
+@op(
+    lambda g, y, p, t: g * (p - t) / clamp(p * (1.0 - p), min=1e-12),
+    lambda g, y, p, t: g * (_log(1.0 - p) - _log(p)),
+    elementwise=True,
+)
+def _cross_entropy(xp, p, t):
+    log_p, log_q = (xp.maximum(xp.log(xp.maximum(v, 1e-44)), -100) for v in (p, 1 - p))
+    return -(t * log_p + (1 - t) * log_q)
+
+
+def binary_cross_entropy(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """-(t log p + (1 - t) log(1 - p)) for probabilities p = input; PyTorch's BCELoss.
+
+    The logarithms are held at -100, so that the loss stays finite, and the gradient's p (1 - p) at
+    1e-12. Behind a Sigmoid that has saturated, nothing of the gradient is left: this is where
+    "Loss_G: 100" in so many logs comes from. `binary_cross_entropy_with_logits` has no such end.
+    """
+    _check_shapes("binary_cross_entropy", input, target)
+    if not bool(((input.data >= 0) & (input.data <= 1)).all()):
+        raise ValueError("binary_cross_entropy: probabilities must lie between 0 and 1")
+    return _reduced(_cross_entropy(input, target), reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor, target: Tensor, reduction: str = "mean"
+) -> Tensor:
+    """The same for logits x, where p = sigmoid(x): t softplus(-x) + (1 - t) softplus(x).
+
+    It follows from -log sigmoid(x) = log(1 + e^-x) = softplus(-x), and is finite for every x, with
+    the gradient sigmoid(x) - t.
+    """
+    _check_shapes("binary_cross_entropy_with_logits", input, target)
+    return _reduced(target * softplus(-input) + (1.0 - target) * softplus(input), reduction)
+
+
+def _check_shapes(name: str, input: Tensor, target: Any) -> None:
+    if input.shape != target.shape:
+        raise ValueError(f"{name}: input {input.shape} and target {target.shape} must be alike")
+
+
+def _reduced(loss: Tensor, reduction: str) -> Tensor:
+    """The loss of a batch from its elements."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"reduction must be mean, sum or none, not {reduction!r}")
+    return loss if reduction == "none" else mean(loss) if reduction == "mean" else sum(loss)

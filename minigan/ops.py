@@ -1,0 +1,506 @@
+"""The operations: elementwise, reducing, shaping, joining, indexing, matmul.
+
+Each is its forward on raw arrays and, above it, one backward rule per input (g is the upstream
+gradient, y the output). The rules are written in the operations of this page, so each can be
+differentiated again. Names and argument order are PyTorch's; `axis`/`keepdims` are understood
+beside `dim`/`keepdim`. At the end the page gives Tensor its operators and methods.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import backend
+from .tensor import DEFAULT_DTYPE, Tensor, op
+
+Dims = int | Sequence[int] | None
+
+
+def constant(array: Any, like: Tensor) -> Tensor:
+    """An array as a Tensor without history, in the dtype of `like`."""
+    return Tensor(array.astype(like.dtype, copy=False))
+
+
+def raw(x: Any) -> Any:
+    """The array of a Tensor; arrays and numbers as they are."""
+    return x.data if isinstance(x, Tensor) else x
+
+
+# -- arithmetic ---------------------------------------------------------------------------------
+
+
+@op(lambda g, y, a, b: g, lambda g, y, a, b: g, elementwise=True)
+def add(xp, a, b):
+    """a + b"""
+    return a + b
+
+
+@op(lambda g, y, a, b: g, lambda g, y, a, b: -g, elementwise=True)
+def sub(xp, a, b):
+    """a - b"""
+    return a - b
+
+
+@op(lambda g, y, a, b: g * b, lambda g, y, a, b: g * a, elementwise=True)
+def mul(xp, a, b):
+    """a * b"""
+    return a * b
+
+
+@op(lambda g, y, a, b: g / b, lambda g, y, a, b: -(g * y) / b, elementwise=True)
+def div(xp, a, b):
+    """a / b; integers give float32"""
+    y = xp.true_divide(a, b)
+    integers = all(getattr(x, "dtype", DEFAULT_DTYPE).kind != "f" for x in (a, b))
+    return y.astype(DEFAULT_DTYPE) if integers else y
+
+
+@op(lambda g, y, x: -g, elementwise=True)
+def neg(xp, x):
+    """-x"""
+    return -x
+
+
+@op(
+    lambda g, y, x, *, exponent: g * (exponent * x ** (exponent - 1)) if exponent else g * 0.0,
+    elementwise=True,
+)
+def _pow(xp, x, *, exponent):
+    return x**exponent
+
+
+def pow(input: Tensor, exponent: float) -> Tensor:
+    """input ** exponent, for a number as exponent."""
+    if isinstance(exponent, np.generic):
+        exponent = exponent.item()
+    if not isinstance(exponent, (int, float)):
+        raise TypeError(f"pow: the exponent must be a number, not {type(exponent).__name__}")
+    return _pow(input, exponent=exponent)
+
+
+# -- elementwise functions ----------------------------------------------------------------------
+
+
+@op(lambda g, y, x: g * y, elementwise=True)
+def exp(xp, x):
+    """e ** x"""
+    return xp.exp(x)
+
+
+@op(lambda g, y, x: g / x, elementwise=True)
+def log(xp, x):
+    """The natural logarithm."""
+    return xp.log(x)
+
+
+@op(lambda g, y, x: g / (2.0 * y), elementwise=True)
+def sqrt(xp, x):
+    """The square root."""
+    return xp.sqrt(x)
+
+
+@op(lambda g, y, x: g * constant(backend.array_module(x.data).sign(x.data), g), elementwise=True)
+def abs(xp, x):
+    """|x|; the gradient at 0 is 0"""
+    return xp.abs(x)
+
+
+@op(
+    lambda g, y, x, *, low, high: g * constant((x.data >= low) & (x.data <= high), g),
+    elementwise=True,
+)
+def _clamp(xp, x, *, low, high):
+    return xp.clip(x, low, high)
+
+
+def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
+    """input limited to [min, max]; the gradient is 1 inside and on the bounds, 0 outside."""
+    low, high = -math.inf if min is None else min, math.inf if max is None else max
+    return _clamp(input, low=low, high=high)
+
+
+def _share(g: Tensor, a: Any, b: Any) -> Tensor:
+    """1 where a > b, 1/2 where they are equal, else 0."""
+    a, b = raw(a), raw(b)
+    return constant(((a > b) * 1.0 + (a >= b) * 1.0) / 2, g)
+
+
+@op(
+    lambda g, y, a, b: g * _share(g, a, b), lambda g, y, a, b: g * _share(g, b, a), elementwise=True
+)
+def maximum(xp, a, b):
+    """The larger of a and b; where they are equal, each gets half of the gradient."""
+    return xp.maximum(a, b)
+
+
+@op(
+    lambda g, y, a, b, *, mask: g * constant(mask, g),
+    lambda g, y, a, b, *, mask: g * constant(~mask, g),
+    elementwise=True,
+)
+def _where(xp, a, b, *, mask):
+    return xp.where(mask, a, b)
+
+
+def where(condition: Any, input: Any, other: Any) -> Tensor:
+    """input where the condition holds, else other; all three broadcast."""
+    return _where(input, other, mask=raw(condition).astype(bool))
+
+
+@op(lambda g, y, x: g * constant(y.data > 0, g), elementwise=True)
+def relu(xp, x):
+    """max(x, 0); the gradient at 0 is 0"""
+    return xp.maximum(x, 0)
+
+
+def _slopes(x: Tensor, slope: float) -> Tensor:
+    """1 where x > 0, else the slope; sums of zeros and ones, as a masked loop is ten times slower."""
+    positive = (x.data > 0).astype(x.dtype)
+    return Tensor(positive + (1 - positive) * slope)
+
+
+@op(lambda g, y, x, *, slope: g * _slopes(x, slope), elementwise=True)
+def _leaky_relu(xp, x, *, slope):
+    return xp.maximum(x, slope * x) if slope <= 1 else xp.minimum(x, slope * x)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """x where x > 0, else negative_slope * x."""
+    return _leaky_relu(input, slope=float(negative_slope))
+
+
+@op(lambda g, y, x: g * (1.0 - y * y), elementwise=True)
+def tanh(xp, x):
+    """The hyperbolic tangent."""
+    return xp.tanh(x)
+
+
+@op(lambda g, y, x: g * y * sigmoid(-x), elementwise=True)
+def sigmoid(xp, x):
+    """1 / (1 + e^-x), exact on both tails; the rule's 1 - y is written so as to keep its digits"""
+    small = xp.exp(-xp.abs(x))
+    return xp.where(x >= 0, 1, small) / (1 + small)
+
+
+@op(lambda g, y, x: g * sigmoid(x), elementwise=True)
+def softplus(xp, x):
+    """log(1 + e^x), for any x: log(1 + e^-|x|) + max(x, 0)"""
+    return xp.log1p(xp.exp(-xp.abs(x))) + xp.maximum(x, 0)
+
+
+@op(lambda g, y, x, *, dtype: cast(g, x.dtype))
+def _cast(xp, x, *, dtype):
+    return x.astype(dtype)
+
+
+def cast(input: Tensor, dtype: Any) -> Tensor:
+    """The same values in another dtype; itself if it has that dtype already."""
+    dtype = np.dtype(dtype)
+    return input if input.dtype == dtype else _cast(input, dtype=dtype)
+
+
+@op(lambda g, y, x, *, device: _move(g, device=x.device))
+def _move(xp, x, *, device):
+    return backend.move(x, device)
+
+
+def to(input: Tensor, target: Any) -> Tensor:
+    """The tensor on a device ("cpu", "cuda", "cuda:1") or in a dtype; itself if it is so already."""
+    is_device = isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda", "auto")
+    if not is_device:
+        return cast(input, target)
+    device = backend.resolve_device(target)
+    return input if input.device == device else _move(input, device=device)
+
+
+# -- dimensions ---------------------------------------------------------------------------------
+
+
+def numpy_names(function: Callable) -> Callable:
+    """Let a function with `dim` and `keepdim` understand NumPy's `axis` and `keepdims` too."""
+
+    @functools.wraps(function)
+    def renamed(*args: Any, **kwargs: Any) -> Any:
+        for numpy_name, name in (("axis", "dim"), ("keepdims", "keepdim")):
+            if numpy_name in kwargs:
+                kwargs[name] = kwargs.pop(numpy_name)
+        return function(*args, **kwargs)
+
+    return renamed
+
+
+def _one_dim(dim: int, ndim: int) -> int:
+    if not -ndim <= dim < ndim:
+        raise IndexError(f"dimension {dim} is out of range for a tensor of {ndim} dimensions")
+    return dim % ndim
+
+
+def _all_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
+    """`dim` as a sorted tuple of positions; None means all."""
+    dims = range(ndim) if dim is None else [dim] if isinstance(dim, (int, np.integer)) else dim
+    found = sorted(_one_dim(d, ndim) for d in dims)
+    if len(set(found)) != len(found):
+        raise ValueError(f"dimensions {tuple(dims)} name one dimension twice")
+    return tuple(found)
+
+
+def _sizes(sizes: tuple) -> tuple[int, ...]:
+    """f(2, 3) and f((2, 3)) are the same."""
+    nested = len(sizes) == 1 and not isinstance(sizes[0], (int, np.integer))
+    return tuple(sizes[0]) if nested else sizes
+
+
+# -- reducing -----------------------------------------------------------------------------------
+
+
+def _kept(shape: tuple[int, ...], dims: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape after reducing `dims` to length 1."""
+    return tuple(1 if i in dims else n for i, n in enumerate(shape))
+
+
+@op(lambda g, y, x, *, dims, keepdim: expand(reshape(g, _kept(x.shape, dims)), x.shape))
+def _sum(xp, x, *, dims, keepdim):
+    return x.sum(axis=dims, keepdims=keepdim)
+
+
+@numpy_names
+def sum(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """The sum over the dimensions `dim`, by default over all."""
+    return _sum(input, dims=_all_dims(dim, input.ndim), keepdim=keepdim)
+
+
+def _count(x: Tensor, dim: Dims) -> int:
+    """How many elements go into each element of a reduction."""
+    return math.prod(x.shape[d] for d in _all_dims(dim, x.ndim))
+
+
+@numpy_names
+def mean(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """The mean over the dimensions `dim`, by default over all."""
+    return sum(input, dim, keepdim) / (_count(input, dim) or math.nan)
+
+
+@numpy_names
+def var(
+    input: Tensor,
+    dim: Dims = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: int | None = None,
+) -> Tensor:
+    """sum((x - mean)^2) / (n - correction); the correction is 1 (unbiased) unless said otherwise."""
+    if correction is None:
+        correction = 1 if unbiased else 0
+    square = (input - mean(input, dim, keepdim=True)) ** 2
+    degrees = _count(input, dim) - correction
+    return sum(square, dim, keepdim) / (degrees if degrees > 0 else math.nan)
+
+
+# -- shaping ------------------------------------------------------------------------------------
+
+
+@op(lambda g, y, x, *, shape: _reshape(g, shape=x.shape))
+def _reshape(xp, x, *, shape):
+    return x.reshape(shape)
+
+
+def reshape(input: Tensor, *shape: Any) -> Tensor:
+    """The same elements in another shape; one size may be -1."""
+    return _reshape(input, shape=_sizes(shape))
+
+
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """The dimensions from start_dim to end_dim as one."""
+    if input.ndim == 0:
+        return reshape(input, 1)
+    start, end = _one_dim(start_dim, input.ndim), _one_dim(end_dim, input.ndim)
+    length = math.prod(input.shape[start : end + 1])
+    return reshape(input, *input.shape[:start], length, *input.shape[end + 1 :])
+
+
+@op(lambda g, y, x, *, dims: _permute(g, dims=tuple(int(i) for i in np.argsort(dims))))
+def _permute(xp, x, *, dims):
+    return x.transpose(dims)
+
+
+def permute(input: Tensor, *dims: Any) -> Tensor:
+    """The dimensions in a new order."""
+    order = tuple(_one_dim(d, input.ndim) for d in _sizes(dims))
+    if sorted(order) != list(range(input.ndim)):
+        raise ValueError(f"permute: {order} does not name each of {input.ndim} dimensions once")
+    return _permute(input, dims=order)
+
+
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Two dimensions exchanged."""
+    order = list(range(input.ndim))
+    a, b = _one_dim(dim0, input.ndim), _one_dim(dim1, input.ndim)
+    order[a], order[b] = b, a
+    return _permute(input, dims=tuple(order))
+
+
+def _stretched(x: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The dimensions of `shape` along which x is repeated, the new leading ones included."""
+    extra = len(shape) - x.ndim
+    return tuple(i for i, n in enumerate(shape) if i < extra or x.shape[i - extra] != n)
+
+
+@op(lambda g, y, x, *, shape: reshape(sum(g, _stretched(x, shape), keepdim=True), x.shape))
+def _expand(xp, x, *, shape):
+    return xp.broadcast_to(x, shape)
+
+
+def expand(input: Tensor, *sizes: Any) -> Tensor:
+    """Dimensions of length 1 repeated, and new ones in front, as a view; -1 keeps a length."""
+    sizes = _sizes(sizes)
+    extra = len(sizes) - input.ndim
+    return _expand(
+        input, shape=tuple(input.shape[i - extra] if n == -1 else n for i, n in enumerate(sizes))
+    )
+
+
+@numpy_names
+def squeeze(input: Tensor, dim: Dims = None) -> Tensor:
+    """Without the dimensions of length 1, or without those of `dim` that have it."""
+    dims = _all_dims(dim, input.ndim)
+    return reshape(input, tuple(n for i, n in enumerate(input.shape) if i not in dims or n != 1))
+
+
+@numpy_names
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
+    """With a new dimension of length 1 at `dim`."""
+    dim = _one_dim(dim, input.ndim + 1)
+    return reshape(input, *input.shape[:dim], 1, *input.shape[dim:])
+
+
+@op(lambda g, y, x, *, widths, value: _pad(g, widths=tuple((-a, -b) for a, b in widths), value=0))
+def _pad(xp, x, *, widths, value):
+    # A negative width cuts off, which makes padding its own backward rule.
+    x = x[
+        tuple(slice(max(0, -a), n - max(0, -b)) for (a, b), n in zip(widths, x.shape, strict=True))
+    ]
+    return xp.pad(x, [(max(0, a), max(0, b)) for a, b in widths], constant_values=value)
+
+
+def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
+    """Elements added at the edges: `pad` is (left, right, top, bottom, ...), last dimension first.
+
+    Negative amounts cut off. Only PyTorch's mode "constant" is there.
+    """
+    if mode != "constant" or len(pad) % 2 or len(pad) > 2 * input.ndim:
+        raise ValueError(f"pad: {tuple(pad)} in mode {mode!r} does not fit {input.ndim} dimensions")
+    pairs = [tuple(pad[i : i + 2]) for i in range(0, len(pad), 2)]
+    pairs += [(0, 0)] * (input.ndim - len(pairs))
+    return _pad(input, widths=tuple(reversed(pairs)), value=value)
+
+
+# -- joining ------------------------------------------------------------------------------------
+
+
+def _piece(i: int, g: Tensor, y: Tensor, *xs: Tensor, dim: int) -> Tensor:
+    """The part of g that input i was copied to."""
+    start = builtins.sum(x.shape[dim] for x in xs[:i])
+    return g[(slice(None),) * dim + (slice(start, start + xs[i].shape[dim]),)]
+
+
+@op(every=_piece)
+def _cat(xp, *xs, dim):
+    return xp.concatenate(xs, axis=dim)
+
+
+@numpy_names
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors joined along an existing dimension."""
+    tensors = list(tensors)
+    return _cat(*tensors, dim=_one_dim(dim, tensors[0].ndim))
+
+
+@numpy_names
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors of one shape joined along a new dimension."""
+    return cat([unsqueeze(t, dim) for t in tensors], _one_dim(dim, tensors[0].ndim + 1))
+
+
+# -- indexing -----------------------------------------------------------------------------------
+
+
+@op(lambda g, y, x, *, index: _put(g, index=index, shape=x.shape))
+def _getitem(xp, x, *, index):
+    return x[index]
+
+
+@op(lambda g, y, x, *, index, shape: _getitem(g, index=index))
+def _put(xp, x, *, index, shape):
+    """Zeros of the given shape, with x added at the index (an index may occur more than once)."""
+    y = xp.zeros(shape, x.dtype)
+    xp.add.at(y, index, x)
+    return y
+
+
+def _getitem_method(self: Tensor, index: Any) -> Tensor:
+    entries = index if isinstance(index, tuple) else (index,)
+    entries = tuple(np.asarray(e) if isinstance(e, list) else raw(e) for e in entries)
+    return _getitem(self, index=entries)
+
+
+# -- matmul -------------------------------------------------------------------------------------
+
+
+@op(
+    lambda g, y, a, b: _matmul(g, transpose(b, -1, -2)),
+    lambda g, y, a, b: _matmul(transpose(a, -1, -2), g),
+)
+def _matmul(xp, a, b):
+    return xp.matmul(a, b)
+
+
+def matmul(input: Any, other: Any) -> Tensor:
+    """The matrix product: 1-D, 2-D and batches, which broadcast, as in PyTorch and NumPy."""
+    a, b = (x if isinstance(x, Tensor) else Tensor(np.asarray(x)) for x in (input, other))
+    if 0 in (a.ndim, b.ndim):
+        raise ValueError("matmul: an operand is a scalar; use * to scale")
+    left = unsqueeze(a, 0) if a.ndim == 1 else a  # (K,) -> (1, K)
+    right = unsqueeze(b, 1) if b.ndim == 1 else b  # (K,) -> (K, 1)
+    if left.shape[-1] != right.shape[-2]:
+        raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit together")
+    batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    y = _matmul(expand(left, *batch, -1, -1), expand(right, *batch, -1, -1))
+    if a.ndim == 1:
+        y = squeeze(y, -2)
+    return squeeze(y, -1) if b.ndim == 1 else y
+
+
+# -- operators and methods ----------------------------------------------------------------------
+
+
+def _comparison(compare: Callable) -> Callable:
+    return lambda self, other: Tensor(
+        backend.array_module(self.data).asarray(compare(self.data, raw(other)))
+    )
+
+
+def _swapped(function: Callable) -> Callable:
+    return lambda self, other: function(other, self)
+
+
+Tensor.__add__ = Tensor.__radd__ = add
+Tensor.__sub__, Tensor.__rsub__ = sub, _swapped(sub)
+Tensor.__mul__ = Tensor.__rmul__ = mul
+Tensor.__truediv__, Tensor.__rtruediv__ = div, _swapped(div)
+Tensor.__matmul__, Tensor.__rmatmul__ = matmul, _swapped(matmul)
+Tensor.__neg__, Tensor.__pow__, Tensor.__getitem__ = neg, pow, _getitem_method
+for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(Tensor, f"__{_name}__", _comparison(getattr(operator, _name)))
+for _method in (
+    abs, clamp, exp, expand, flatten, log, mean, permute, relu, reshape, sigmoid, sqrt, squeeze,
+    sum, tanh, to, transpose, unsqueeze, var,
+):  # fmt: skip
+    setattr(Tensor, _method.__name__, _method)

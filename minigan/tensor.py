@@ -1,0 +1,422 @@
+"""Tensors that remember how they were made, and the walk that differentiates them.
+
+A Tensor holds an array and, if an operation made it, that operation, its inputs and its parameters:
+the Tensor is the node of the graph. An operation is a function on arrays with one backward rule per
+input, written down beside it (see `ops.py`). `grad` and `backward` walk from an output to its inputs
+and apply the rules, which is all that automatic differentiation is.
+
+    >>> import minigan
+    >>> x = minigan.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([2., 4., 6.])
+
+Nothing here points from a tensor to what was made of it, so a graph has no cycles and is freed, by
+reference counting, the moment its last output is dropped.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ContextDecorator, contextmanager
+from typing import Any
+
+import numpy as np
+
+from . import backend
+from .backend import Array
+
+DEFAULT_DTYPE = np.dtype(np.float32)  # of Python floats, as in PyTorch
+
+
+class Tensor:
+    """An array and, if an operation made it, how.
+
+    data           the raw array, NumPy or CuPy. Assigning it (`p.data = a`, `p.data -= a`) counts as
+                   a change in place; writing through it (`p.data[0] = a`) goes unnoticed.
+    requires_grad  whether gradients flow to it: set by the user on leaves, inherited by results
+    grad           what `backward` has added up here so far: a Tensor, or None
+    op, inputs, params
+                   the operation that made it, its operands (Tensors or Python numbers) and its
+                   keyword parameters; None, () and {} for a leaf
+    version        how often `data` has been assigned
+    seen           the versions of the inputs when the operation read them
+    """
+
+    __slots__ = ("_data", "grad", "inputs", "op", "params", "requires_grad", "seen", "version")
+    __array_ufunc__ = (
+        None  # in `array * tensor`, NumPy steps back and the Tensor's operator decides
+    )
+
+    def __init__(self, data: Array, requires_grad: bool = False):
+        if requires_grad and data.dtype.kind != "f":
+            raise TypeError(f"only floating-point tensors have gradients, this one is {data.dtype}")
+        self._data = data
+        self.requires_grad = requires_grad
+        self.grad: Tensor | None = None
+        self.op: Callable | None = None
+        self.inputs: tuple = ()
+        self.params: dict[str, Any] = {}
+        self.version = 0
+        self.seen: tuple[int, ...] = ()
+
+    @property
+    def data(self) -> Array:
+        return self._data
+
+    @data.setter
+    def data(self, array: Array) -> None:
+        self._data = array
+        self.version += 1
+
+    shape = property(lambda self: self._data.shape)
+    dtype = property(lambda self: self._data.dtype)
+    ndim = property(lambda self: self._data.ndim)
+    device = property(lambda self: backend.device_of(self._data))
+    is_leaf = property(lambda self: self.op is None)
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return self._data.size
+
+    def item(self) -> float | int | bool:
+        """The value of a tensor of one element, as a Python number."""
+        return self._data.item()
+
+    def numpy(self) -> np.ndarray:
+        """The values as a NumPy array; it shares memory with a tensor on the CPU."""
+        return backend.move(self._data, "cpu")
+
+    def detach(self) -> Tensor:
+        """The same array, without its history: gradients stop here."""
+        return Tensor(self._data)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Switch gradients on or off for this leaf, and return it."""
+        if not self.is_leaf:
+            raise RuntimeError("only a leaf's requires_grad can be changed; use detach()")
+        self.requires_grad = Tensor(self._data, requires_grad).requires_grad
+        return self
+
+    def backward(self, gradient: Tensor | None = None, create_graph: bool = False) -> None:
+        """Add d(self)/d(leaf) to the `.grad` of every leaf that requires it.
+
+        gradient      the upstream gradient, of this tensor's shape; may be left out for one element
+        create_graph  record the computation of the gradients, so that they can be differentiated
+        """
+        upstream = _upstream([self], [gradient])
+        order = _topological([self])
+        leaves = [t for t in order if t.is_leaf]
+        grads = _gradients([self], upstream, leaves, order, create_graph)
+        with _recording(create_graph):
+            for leaf, g in zip(leaves, grads, strict=True):
+                if g is not None:
+                    leaf.grad = g if leaf.grad is None else leaf.grad + g
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def __float__(self) -> float:
+        return float(self._data)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    __hash__ = object.__hash__  # `==` compares elements, so a tensor is itself only by identity
+
+    def __repr__(self) -> str:
+        text = np.array2string(self.numpy(), separator=", ", prefix="tensor(")
+        dtype = "" if self.dtype in (DEFAULT_DTYPE, np.int64, bool) else f", dtype={self.dtype}"
+        grad = ", requires_grad=True" if self.requires_grad else ""
+        return f"tensor({text}{dtype}{grad})"
+
+
+def tensor(
+    data: Any, requires_grad: bool = False, dtype: Any = None, device: str | None = None
+) -> Tensor:
+    """A new leaf holding a copy of `data` (numbers, nested lists, an array or a Tensor).
+
+    Arrays keep their dtype; Python floats become float32, as in PyTorch.
+    """
+    if isinstance(data, Tensor):
+        data = data.data
+    if dtype is None and not hasattr(data, "dtype"):
+        found = np.asarray(data).dtype
+        dtype = DEFAULT_DTYPE if found == np.float64 else found
+    if isinstance(data, np.ndarray) or not hasattr(data, "device"):
+        array = np.array(data, dtype=dtype)
+    else:
+        array = data.astype(dtype or data.dtype)  # a CuPy array; astype copies
+    return Tensor(backend.move(array, device) if device else array, requires_grad)
+
+
+# -- recording ----------------------------------------------------------------------------------
+
+
+class _State(threading.local):
+    recording = True  # each thread has its own, so that drawing samples cannot stop a training
+
+
+_state = _State()
+
+
+@contextmanager
+def _recording(on: bool) -> Iterator[None]:
+    before, _state.recording = _state.recording, on
+    try:
+        yield
+    finally:
+        _state.recording = before
+
+
+class no_grad(ContextDecorator):
+    """Operations inside `with no_grad():` are computed but not recorded."""
+
+    def __enter__(self) -> None:
+        self._before, _state.recording = _state.recording, False
+
+    def __exit__(self, *exception: object) -> None:
+        _state.recording = self._before
+
+
+# -- operations ---------------------------------------------------------------------------------
+
+OPERATIONS: dict[str, Callable] = {}  # every operation by name; the tests walk this list
+
+
+def op(
+    *rules: Callable, every: Callable | None = None, elementwise: bool = False
+) -> Callable[[Callable], Callable[..., Tensor]]:
+    """Make an operation of a function on arrays, given one backward rule per input.
+
+        @op(lambda g, y, a, b: g * b,
+            lambda g, y, a, b: g * a, elementwise=True)
+        def mul(xp, a, b):
+            return a * b
+
+    The forward gets the array module and raw arrays (or Python numbers), and changes none of them.
+    A rule gets Tensors: the upstream gradient g, the output y, the inputs, and the parameters as
+    keywords; it returns the gradient of its input. Because rules are written in operations, they
+    are themselves recorded under `create_graph`, and every operation can be differentiated as often
+    as one likes. For this to be true a rule may touch `.data` only for something piecewise
+    constant, such as a ReLU's mask.
+
+    elementwise  inputs broadcast against each other and mixed dtypes are promoted; the walk undoes
+                 both. All other rules must return exactly their input's shape.
+    every        for any number of inputs: one rule for all, with the input's position as first
+                 argument
+    """
+
+    def decorate(forward: Callable) -> Callable[..., Tensor]:
+        name = forward.__name__.strip("_")
+
+        @functools.wraps(forward)
+        def operation(*inputs: Any, **params: Any) -> Tensor:
+            inputs = tuple(_operand(x, name) for x in inputs)
+            arrays = _arrays(inputs, name, elementwise)
+            module = backend.array_module(next(a for a in arrays if not _is_number(a)))
+            result = Tensor(module.asarray(forward(module, *arrays, **params)))
+            tensors = [x for x in inputs if isinstance(x, Tensor)]
+            if _state.recording and any(x.requires_grad for x in tensors):
+                result.requires_grad = True
+                result.op, result.inputs, result.params = operation, inputs, params
+                result.seen = tuple(getattr(x, "version", 0) for x in inputs)
+            return result
+
+        operation.name = name
+        operation.elementwise = elementwise
+        operation.rule = (lambda i: functools.partial(every, i)) if every else (lambda i: rules[i])
+        OPERATIONS[name] = operation
+        return operation
+
+    return decorate
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, (bool, int, float))
+
+
+def _operand(x: Any, name: str) -> Tensor | bool | int | float:
+    """A Tensor or a plain Python number: a stray np.float64 would widen a float32 network."""
+    if isinstance(x, Tensor):
+        return x
+    if isinstance(x, np.generic):
+        return x.item()
+    if _is_number(x):
+        return x
+    if isinstance(x, np.ndarray):
+        return Tensor(x)
+    raise TypeError(f"{name}: an operand is a {type(x).__name__}, not a tensor, array or number")
+
+
+def _arrays(inputs: tuple, name: str, elementwise: bool) -> list:
+    """The operands as the forward sees them: one device, and one dtype among the arrays."""
+    arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
+    own = [a for a in arrays if not _is_number(a)]
+    if not own:
+        raise TypeError(f"{name}: none of the operands is a tensor")
+    if len({backend.device_of(a) for a in own}) > 1:
+        places = ", ".join(backend.device_of(a) for a in own)
+        raise RuntimeError(
+            f"{name}: operands are on {places}; bring them together with .to(device)"
+        )
+    if len({a.dtype for a in own}) == 1 and own[0].dtype.kind == "f":
+        return arrays
+    if not elementwise and len({a.dtype for a in own}) > 1:
+        dtypes = ", ".join(str(a.dtype) for a in own)
+        raise TypeError(f"{name}: operands have dtypes {dtypes}; make them one with .to(dtype)")
+    dtype = _promoted(arrays, own)
+    return [a if _is_number(a) else a.astype(dtype, copy=False) for a in arrays]
+
+
+def _promoted(arrays: list, own: list) -> np.dtype:
+    """PyTorch's promotion: floats over integers, arrays over 0-dimensional ones and numbers."""
+    for group in ([a for a in own if a.ndim], own):
+        floats = [a.dtype for a in group if a.dtype.kind == "f"]
+        if floats:
+            return max(floats, key=lambda d: d.itemsize)
+    if any(isinstance(a, float) for a in arrays):
+        return DEFAULT_DTYPE
+    return np.result_type(*own)
+
+
+# -- the walk -----------------------------------------------------------------------------------
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of (the sum of) `outputs` with respect to each of `inputs`; no `.grad` changes.
+
+    grad_outputs  upstream gradients, one per output; ones where left out for a single element
+    create_graph  record the computation, so that the gradients can be differentiated in turn
+    allow_unused  give None for an input that no output depends on, instead of an error
+    """
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if grad_outputs is None or isinstance(grad_outputs, Tensor):
+        grad_outputs = [grad_outputs] * len(outputs) if grad_outputs is None else [grad_outputs]
+    upstream = _upstream(outputs, list(grad_outputs))
+    grads = _gradients(outputs, upstream, inputs, _topological(outputs), create_graph)
+    for i, (x, g) in enumerate(zip(inputs, grads, strict=True)):
+        if g is None and not allow_unused:
+            raise RuntimeError(
+                f"grad: input {i}, of shape {x.shape}, was not used in computing the outputs; "
+                "pass allow_unused=True to get None for it"
+            )
+    return tuple(grads)
+
+
+def _upstream(outputs: list[Tensor], gradients: list[Tensor | None]) -> list[Tensor]:
+    """The upstream gradient of each output, checked; ones for a single element."""
+    if len(outputs) != len(gradients):
+        raise ValueError(f"grad: {len(outputs)} outputs but {len(gradients)} upstream gradients")
+    result = []
+    for y, g in zip(outputs, gradients, strict=True):
+        if not y.requires_grad:
+            raise RuntimeError("the output does not depend on any tensor with requires_grad=True")
+        if g is None:
+            if y.numel() != 1:
+                raise RuntimeError(f"an output of shape {y.shape} needs an upstream gradient")
+            g = Tensor(backend.array_module(y.data).ones_like(y.data))
+        if g.shape != y.shape:
+            raise ValueError(f"upstream gradient has shape {g.shape}, the output {y.shape}")
+        result.append(g if g.dtype == y.dtype else g.to(y.dtype))
+    return result
+
+
+def _topological(outputs: list[Tensor]) -> list[Tensor]:
+    """All tensors that require gradients, outputs first, each before its inputs.
+
+    Why an order is needed: in `b = a + a; c = b * a`, the gradient of b must be complete before it
+    is handed on to a, and a's own is complete only after both b and c have contributed. A depth
+    first search notes a tensor once all its inputs are noted; reversed, that is the order. It
+    keeps its own stack: Python's would end at about 1,000 operations.
+    """
+    noted: list[Tensor] = []
+    visited: set[int] = set()
+    stack = [(t, False) for t in outputs]
+    while stack:
+        t, inputs_are_noted = stack.pop()
+        if inputs_are_noted:
+            noted.append(t)
+        elif id(t) not in visited:
+            visited.add(id(t))
+            stack.append((t, True))
+            stack.extend((x, False) for x in t.inputs if getattr(x, "requires_grad", False))
+    return noted[::-1]
+
+
+def _gradients(
+    outputs: list[Tensor],
+    upstream: list[Tensor],
+    targets: list[Tensor],
+    order: list[Tensor],
+    create_graph: bool,
+) -> list[Tensor | None]:
+    """The gradients of the targets; None for one that is not reached."""
+    # Only what lies between the outputs and the targets is visited: in the G step D's weights are
+    # no targets, so their gradients are never asked for.
+    wanted = {id(t) for t in targets}
+    needed = wanted & {id(t) for t in order}
+    for t in reversed(order):
+        if any(id(x) in needed for x in t.inputs):
+            needed.add(id(t))
+
+    pending: dict[int, Tensor] = {}  # gradients added up so far, by tensor
+    found: dict[int, Tensor] = {}
+
+    def add(x: Tensor, g: Tensor) -> None:
+        pending[id(x)] = pending[id(x)] + g if id(x) in pending else g
+
+    with _recording(create_graph):
+        for y, g in zip(outputs, upstream, strict=True):
+            add(y, g)
+        for y in order:
+            if id(y) not in needed or id(y) not in pending:
+                continue
+            g = pending.pop(id(y))  # complete, and released once handed on
+            if id(y) in wanted:
+                found[id(y)] = g
+            asking = [i for i, x in enumerate(y.inputs) if id(x) in needed]
+            if asking:
+                _check_unchanged(y)
+            for i in asking:
+                gx = y.op.rule(i)(g, y, *y.inputs, **y.params)
+                add(y.inputs[i], _fitted(gx, y.inputs[i], y.op))
+    return [found.get(id(t)) for t in targets]
+
+
+def _check_unchanged(y: Tensor) -> None:
+    for i, (x, seen) in enumerate(zip(y.inputs, y.seen, strict=True)):
+        if getattr(x, "version", 0) != seen:
+            raise RuntimeError(
+                f"{y.op.name}: input {i}, of shape {x.shape}, was changed in place after this "
+                "operation read it, so its gradient would be wrong; compute the output anew"
+            )
+
+
+def _fitted(g: Tensor, x: Tensor, operation: Callable) -> Tensor:
+    """The gradient in its input's shape and dtype: broadcasting and promotion undone."""
+    if operation.elementwise:
+        extra = g.ndim - x.ndim
+        stretched = [i + extra for i, n in enumerate(x.shape) if n == 1 and g.shape[i + extra] != 1]
+        if extra or stretched:
+            g = g.sum([*range(extra), *stretched], keepdim=True).reshape(x.shape)
+        if g.dtype != x.dtype:
+            g = g.to(x.dtype)
+    if g.shape != x.shape or g.dtype != x.dtype:
+        raise AssertionError(
+            f"{operation.name}: a rule gave a gradient {g.shape} {g.dtype} "
+            f"for an input {x.shape} {x.dtype}"
+        )
+    return g

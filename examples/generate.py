@@ -1,0 +1,101 @@
+"""Draw images with a trained generator: a grid, single pictures, and a walk between noises.
+
+    python examples/generate.py --run runs/00000-faces64 --n 64 --seed 0
+
+They are left in the run's folder generated/, or in --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from minigan.backend import DeviceError, resolve_device
+from minigan.models.dcgan import Generator
+from minigan.tensor import Tensor
+from minigan.training import checkpoint, pictures
+from minigan.training.loop import draw_noise, random_stream, sample
+from minigan.training.run import Run, RunError
+
+BATCH = 64  # images drawn at a time, to bound the memory
+WALK_ROWS, WALK_STEPS = 8, 10
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument(
+        "--run", required=True, help="a run folder, one of its checkpoints, or auto"
+    )
+    parser.add_argument("--n", type=int, default=64, help="images to draw (default: 64)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default: 0)")
+    parser.add_argument("--out", type=Path, help="folder to write to (default: RUN/generated)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    options = parser.parse_args(argv)
+    if options.n < 1 or options.seed < 0:
+        parser.error(f"--n {options.n} must be at least 1, --seed {options.seed} at least 0")
+    try:
+        generate(options)
+    except (RunError, checkpoint.CheckpointError, DeviceError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def generate(options: argparse.Namespace) -> None:
+    path = find_checkpoint(options.run)
+    arrays, state = checkpoint.read(path)
+    run, device = state["options"], resolve_device(options.device)
+    G = Generator(run["nz"], run["ngf"], run["nc"], run["image_size"])
+    checkpoint.restore(arrays, state, {"G": G}, {})
+    G.to(device)
+
+    def draw(z: Tensor) -> np.ndarray:
+        return np.concatenate([sample(G, z[i : i + BATCH]) for i in range(0, len(z), BATCH)])
+
+    out = options.out or path.parent.parent / "generated"
+    (out / "single").mkdir(parents=True, exist_ok=True)
+    rng = random_stream(options.seed, "generate")
+    pixels = draw(draw_noise(rng, options.n, run["nz"], run["noise"], device))
+    pictures.save_png(out / "grid.png", pictures.grid(pixels))
+    digits = len(str(options.n - 1))
+    for i, picture in enumerate(pixels):
+        pictures.save_png(out / "single" / f"{i:0{digits}d}.png", picture)
+
+    ends = draw_noise(rng, 2 * WALK_ROWS, run["nz"], run["noise"], "cpu").numpy()
+    walk = interpolate(ends[:WALK_ROWS], ends[WALK_ROWS:], WALK_STEPS)
+    walk = pictures.grid(draw(Tensor(walk).to(device)), columns=WALK_STEPS)
+    pictures.save_png(out / "interpolation.png", walk)
+    print(f"{path.name}: {options.n} images and {WALK_ROWS} interpolations in {out}")
+
+
+def find_checkpoint(where: str) -> Path:
+    """The checkpoint itself, or the newest of a run folder."""
+    if Path(where).is_file():
+        return Path(where)
+    run = Run.find(where, Path("runs"))
+    found = checkpoint.newest_first(run.checkpoints) if run else []
+    if not found:
+        raise checkpoint.CheckpointError(f"{where}: there is no checkpoint to generate from")
+    return found[0]
+
+
+def interpolate(a: np.ndarray, b: np.ndarray, steps: int) -> np.ndarray:
+    """Noises on the way from a to b: (R, nz, 1, 1) twice -> (R * steps, nz, 1, 1).
+
+    On the arc, not the chord: normal noise of 100 dimensions lies near a sphere of radius 10, and
+    the middle of a chord is inside it, where G has never been (White 2016).
+    """
+    norm = np.linalg.norm(a, axis=1, keepdims=True) * np.linalg.norm(b, axis=1, keepdims=True)
+    angle = np.arccos(np.clip((a * b).sum(1, keepdims=True) / norm, -1, 1))
+    rows = [
+        (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
+        for t in np.linspace(0, 1, steps)
+    ]
+    return np.stack(rows, axis=1).reshape(-1, *a.shape[1:])  # (R, steps, ...) -> (R*steps, ...)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

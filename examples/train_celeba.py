@@ -1,0 +1,107 @@
+"""Train the DCGAN: on CelebA if it is at hand, else on faces drawn by the program.
+
+    python examples/train_celeba.py                                        # drawn faces, minutes
+    python examples/train_celeba.py --dataroot img_align_celeba.zip        # CelebA
+    python examples/train_celeba.py --resume auto                          # go on
+
+The run is left in runs/NNNNN-<name>/: samples, curves, a film, metrics and checkpoints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from minigan.backend import DeviceError, resolve_device
+from minigan.data.cache import DataError
+from minigan.training.checkpoint import CheckpointError
+from minigan.training.config import FACES, Config, ConfigError, add_options, differences, resumed
+from minigan.training.loop import INTERRUPTED, Diverged, Trainer, frozen, open_images
+from minigan.training.run import Run, RunError
+
+# Where CelebA is looked for when --dataroot does not say.
+USUAL_PLACES = ("data/img_align_celeba.zip", "data/img_align_celeba", "data/celeba")
+
+NO_DATA = """\
+No --dataroot and no data/img_align_celeba.zip: training on faces that the program draws itself.
+  To get CelebA: img_align_celeba.zip from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
+  To train on it: put it into the folder data/, or give --dataroot path/to/img_align_celeba.zip"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    add_options(parser)
+    parser.add_argument("--resume", metavar="RUN", help="a run folder to go on with, or auto")
+    parser.add_argument("--dry-run", action="store_true", help="show the options and stop")
+    given = vars(parser.parse_args(argv))
+    resume, dry_run = given.pop("resume"), given.pop("dry_run")
+    try:
+        return train(given, resume, dry_run)
+    except (ConfigError, DataError, DeviceError, RunError, CheckpointError, Diverged) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def train(given: dict, resume: str | None, dry_run: bool) -> int:
+    run = Run.find(resume, Path(given.get("out", Config.out))) if resume else None
+    if run is None:
+        config = choose(given)
+    else:
+        config = resumed(run.config["options"], given)
+    resolve_device(config.device_name)  # fails before any data is read
+    if dry_run:
+        print(json.dumps(asdict(config), indent=2))
+        return 0
+    if resume and run is None:
+        print(f"Nothing to resume in {config.out}: starting a new run.")
+
+    images = open_images(config)
+    if images.skipped:
+        print(f"{len(images.skipped)} files could not be used; skipped.txt in the run names them.")
+    if run is None:
+        name = config.name or ("celeba" if config.dataroot else "faces") + str(config.image_size)
+        run = Run.create(Path(config.out), name, frozen(config, images))
+        trainer = Trainer(config, images, run, say=print)
+        run.event("start", images=len(images.pixels))
+    else:
+        trainer = Trainer(config, images, run, say=print)
+        trainer.load_newest()
+    if images.skipped:
+        run.write_skipped(images.skipped)
+        run.event("skipped files", count=len(images.skipped), listing="skipped.txt")
+
+    print(f"{run.folder}: step {trainer.step} of {trainer.total} on {trainer.device}", flush=True)
+    code = trainer.train()
+    print(f"{'Interrupted' if code else 'Done'}: look at {run.folder / 'samples'}")
+    print(f"  generate more:     python examples/generate.py --run {run.folder}")
+    print(
+        f"  train for longer:  python examples/train_celeba.py --resume {run.folder} "
+        f"--epochs {2 * config.epochs}"
+    )
+    return code
+
+
+def choose(given: dict) -> Config:
+    """The options of a new run: those given, and what suits the data for the rest."""
+    if "dataroot" not in given:
+        place = next((p for p in USUAL_PLACES if Path(p).exists()), None)
+        if place is None:
+            config = Config(**{**FACES, **given})
+            print(NO_DATA)
+            print(f"  For a few minutes on a CPU it sets {differences(list(FACES), config)}.")
+            return config
+        given = {**given, "dataroot": place}
+    return Config(**given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

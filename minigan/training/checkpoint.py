@@ -1,0 +1,102 @@
+"""Checkpoints: everything a run needs to go on, in one safetensors file.
+
+The file holds arrays only, under names such as `G.main.0.weight` and `opt_D.3.exp_avg`, and one JSON
+text in its metadata: the step, the optimisers' counters, the random streams, the position in the
+data and the options. Nothing is pickled, so nothing in it can be executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ..nn import Module
+from ..optim import Optimizer
+from .run import write_atomically
+
+FORMAT = "minigan checkpoint 1"
+
+
+class CheckpointError(Exception):
+    """A checkpoint that is missing or cannot be read; the message is for the user."""
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is; the zeros make names sort like numbers."""
+    return folder / f"step-{step:08d}.safetensors"
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """The checkpoints in a folder."""
+    return sorted(folder.glob("step-*.safetensors"), reverse=True)
+
+
+def write(
+    path: Path,
+    networks: Mapping[str, Module],
+    optimizers: Mapping[str, Optimizer],
+    state: Mapping[str, Any],
+) -> None:
+    """Write networks and optimisers (by name) and `state` (JSON-able), wholly or not at all."""
+    arrays = {
+        f"{name}.{key}": value.numpy()
+        for name, network in networks.items()
+        for key, value in network.state_dict().items()
+    }
+    counters: dict[str, dict] = {}
+    for name, optimizer in optimizers.items():
+        for i, entries in optimizer.state_dict()["state"].items():
+            for key, value in entries.items():
+                if key == "step":
+                    counters.setdefault(name, {})[i] = value
+                else:
+                    arrays[f"{name}.{i}.{key}"] = value.numpy()
+    arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+    text = json.dumps({**state, "optimizer_steps": counters})
+    write_atomically(path, save(arrays, metadata={"format": FORMAT, "state": text}))
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and the state of a checkpoint, checked for their form."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                found = metadata.get("format", "none")
+                raise CheckpointError(f"{path}: its format is {found!r}, this reads {FORMAT!r}")
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, no dict
+            return arrays, json.loads(metadata["state"])
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
+
+
+def restore(
+    arrays: Mapping[str, np.ndarray],
+    state: Mapping[str, Any],
+    networks: Mapping[str, Module],
+    optimizers: Mapping[str, Optimizer],
+) -> None:
+    """Put what `read` gave into networks and optimisers of the same form."""
+    for name, network in networks.items():
+        network.load_state_dict(_below(name, arrays))
+    for name, optimizer in optimizers.items():
+        saved: dict[int, dict[str, Any]] = {}
+        for key, value in _below(name, arrays).items():
+            i, _, entry = key.partition(".")
+            saved.setdefault(int(i), {})[entry] = value
+        for i, step in state["optimizer_steps"].get(name, {}).items():
+            saved[int(i)]["step"] = step
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": saved, "param_groups": groups})
+
+
+def _below(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays whose names start with `name.`, without that start."""
+    start = name + "."
+    return {key[len(start) :]: a for key, a in arrays.items() if key.startswith(start)}

@@ -1,0 +1,156 @@
+"""Every option of a training run: its name, default, meaning and limits, in one place.
+
+The command line, `config.json` and the check on resuming are all made from the fields below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..losses import GENERATOR_LOSSES
+from ..models.dcgan import IMAGE_SIZES
+
+
+class ConfigError(Exception):
+    """An option, or a combination of options, that cannot be; the message is for the user."""
+
+
+def _option(default: Any, help: str, *, trains: bool = True, **argument: Any) -> Any:
+    """A field: `trains` says that it changes the result, so that a resumed run must keep it."""
+    return dataclasses.field(
+        default=default, metadata={"help": help, "trains": trains, "argument": argument}
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    """The options of a run. The defaults are those of PyTorch's DCGAN tutorial on CelebA."""
+
+    dataroot: str | None = _option(
+        None, "CelebA: img_align_celeba.zip, its folder or a folder above it (none: drawn faces)"
+    )
+    image_size: int = _option(64, f"pixels a side: one of {IMAGE_SIZES}", flags=["--imageSize"])
+    max_images: int | None = _option(None, "use only the first so many images", type=int)
+    flip: bool = _option(False, "mirror each image with probability 1/2")
+    workers: int = _option(os.cpu_count() or 1, "processes that decode images", trains=False)
+
+    nc: int = _option(3, "channels of an image: 3 for colour, 1 for grey")
+    nz: int = _option(100, "length of the noise vector z")
+    ngf: int = _option(64, "channels of G's last hidden layer")
+    ndf: int = _option(64, "channels of D's first layer")
+    noise: str = _option("normal", "distribution of z", choices=["normal", "uniform"])
+
+    batch_size: int = _option(128, "images a step", flags=["--batchSize"])
+    epochs: int = _option(20, "passes over the data", trains=False, flags=["--niter"])
+    steps: int | None = _option(None, "stop after so many steps in all", type=int, trains=False)
+    lr: float = _option(2e-4, "learning rate of both Adams")
+    beta1: float = _option(0.5, "Adam's first beta (the second is 0.999)")
+    loss: str = _option("non-saturating", "G's objective", choices=list(GENERATOR_LOSSES))
+    fresh_noise: bool = _option(
+        True, "new noise for G's half of a step, or the fakes that D has seen", off="--reuse-fakes"
+    )
+    seed: int = _option(999, "seed of all random streams", flags=["--manualSeed"])
+
+    device: str = _option("auto", "auto, cpu, cuda or cuda:N", trains=False)
+    ngpu: int | None = _option(None, "0 for the CPU, 1 for the GPU", type=int, trains=False)
+    out: str = _option("runs", "folder that holds the runs", trains=False, flags=["--outf"])
+    name: str | None = _option(None, "name of the run's folder, after its number", trains=False)
+    checkpoint_every: int = _option(500, "steps between checkpoints", trains=False)
+    keep: int = _option(3, "checkpoints kept", trains=False)
+    sample_every: int | None = _option(
+        None, "steps between sample grids (default: an epoch)", type=int, trains=False
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("nz", "ngf", "ndf", "epochs", "checkpoint_every", "keep"):
+            _at_least(self, name, 1)
+        for name in ("steps", "max_images", "sample_every"):
+            _at_least(self, name, 1)
+        for name in ("workers", "seed"):
+            _at_least(self, name, 0)
+        _at_least(self, "batch_size", 2, "batch norm needs a variance")
+        if self.image_size not in IMAGE_SIZES:
+            raise ConfigError(f"--image-size {self.image_size}: choose one of {IMAGE_SIZES}")
+        if self.nc not in (1, 3):
+            raise ConfigError(f"--nc {self.nc}: choose 3 (colour) or 1 (grey)")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ConfigError(f"--lr {self.lr}: must be a number above 0")
+        if not 0 <= self.beta1 < 1:
+            raise ConfigError(f"--beta1 {self.beta1}: must be at least 0 and below 1")
+        if self.name is not None and (not self.name or Path(self.name).name != self.name):
+            raise ConfigError(f"--name {self.name!r}: must be a plain folder name")
+        if self.ngpu is not None and not 0 <= self.ngpu <= 1:
+            raise ConfigError(f"--ngpu {self.ngpu}: 0 is the CPU, 1 the GPU; more is not there yet")
+        if self.ngpu == 0 and self.device.startswith("cuda"):
+            raise ConfigError(
+                f"--ngpu 0 is the CPU, --device {self.device} is not: give one of them"
+            )
+        if self.ngpu == 1 and self.device == "cpu":
+            raise ConfigError("--ngpu 1 is the GPU, --device cpu is not: give one of them")
+
+    @property
+    def device_name(self) -> str:
+        """What --device and --ngpu together ask for."""
+        if self.device == "auto" and self.ngpu is not None:
+            return "cuda" if self.ngpu else "cpu"
+        return self.device
+
+
+# Without data at hand: drawn faces and networks of half the width, for a CPU and a few minutes.
+FACES = {"ngf": 32, "ndf": 32, "batch_size": 64, "max_images": 6400, "epochs": 8}
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _at_least(config: Config, name: str, low: int, reason: str = "") -> None:
+    value = getattr(config, name)
+    if value is not None and value < low:
+        raise ConfigError(
+            f"{_flag(name)} {value}: must be at least {low}{', as ' + reason if reason else ''}"
+        )
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give the parser a flag for each field; what the user leaves out stays out of the result."""
+    for field in dataclasses.fields(Config):
+        argument = dict(field.metadata["argument"])
+        flags = [_flag(field.name), *argument.pop("flags", [])]
+        shown = "" if field.default is None else f" (default: {field.default})"
+        argument.update(
+            dest=field.name, default=argparse.SUPPRESS, help=field.metadata["help"] + shown
+        )
+        if isinstance(field.default, bool):
+            off = argument.pop("off", "--no-" + flags[0][2:])
+            parser.add_argument(*flags, action="store_true", **argument)
+            del argument["help"]
+            parser.add_argument(off, action="store_false", **argument)
+        else:
+            kind = str if field.default is None else type(field.default)
+            parser.add_argument(*flags, **{"type": kind, **argument})
+
+
+def resumed(saved: dict[str, Any], given: dict[str, Any]) -> Config:
+    """The options of a run that goes on: the saved ones, and of those given what may change.
+
+    Raises ConfigError, listing each difference, if a given option would change the training.
+    """
+    trains = {f.name for f in dataclasses.fields(Config) if f.metadata["trains"]}
+    changed = [k for k in given if k in trains and given[k] != saved[k]]
+    if changed:
+        listed = ", ".join(f"{_flag(k)} {saved[k]} -> {given[k]}" for k in changed)
+        raise ConfigError(f"the run to resume was started with other options: {listed}")
+    return Config(**{**saved, **given})
+
+
+def differences(options: Sequence[str], config: Config) -> str:
+    """Those options as the user would type them."""
+    return " ".join(f"{_flag(k)} {getattr(config, k)}" for k in options)

@@ -1,0 +1,47 @@
+"""The adversarial game: one round of algorithm 1 of Goodfellow et al. 2014, with k = 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..losses import discriminator_loss
+from ..models.dcgan import Discriminator, Generator
+from ..optim import Optimizer
+from ..tensor import Tensor, grad
+
+
+def play_round(
+    G: Generator,
+    D: Discriminator,
+    opt_G: Optimizer,
+    opt_D: Optimizer,
+    x: Tensor,
+    noise: Callable[[], Tensor],
+    generator_loss: Callable[[Tensor], Tensor],
+    fresh_noise: bool = True,
+) -> dict[str, float]:
+    """Update D on a batch of reals x and as many fakes, then G through the updated D.
+
+    fresh_noise  new noise for G's half, as in the papers; else the same fakes, as in the tutorial
+    Returns both losses, and the means of D(x) and of D(G(z)) before and after D's update.
+    """
+    # D ascends log D(x) + log(1 - D(G(z))). Its fakes are detached: nothing of this half reaches G.
+    fakes = G(noise())
+    real_logits, fake_logits = D.logits(x), D.logits(fakes.detach())
+    loss_D = discriminator_loss(real_logits, fake_logits)
+    opt_D.step(grad(loss_D, opt_D.params))
+
+    # G descends through the new D. Only G's gradients are asked for, so D's weights cost nothing.
+    if fresh_noise:
+        fakes = G(noise())
+    judged_logits = D.logits(fakes)
+    loss_G = generator_loss(judged_logits)
+    opt_G.step(grad(loss_G, opt_G.params))
+
+    return {
+        "loss_d": loss_D.item(),
+        "loss_g": loss_G.item(),
+        "d_x": real_logits.sigmoid().mean().item(),
+        "d_gz_before": fake_logits.sigmoid().mean().item(),
+        "d_gz_after": judged_logits.sigmoid().mean().item(),
+    }

@@ -1,0 +1,319 @@
+"""The training: data, networks and run folder brought together, and one round after another.
+
+What changes the result (the streams of init, noise, order and flips) is kept apart from what only
+looks on (the pictures): with pictures or without, the weights come out the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from tqdm import tqdm
+
+from .. import __version__, backend
+from ..data import cache, celeba
+from ..data.faces import Faces
+from ..data.loader import Loader
+from ..losses import GENERATOR_LOSSES
+from ..models.dcgan import Discriminator, Generator
+from ..optim import Adam
+from ..tensor import Tensor, no_grad
+from . import checkpoint, pictures
+from .config import Config
+from .game import play_round
+from .run import Run
+
+INTERRUPTED = 130  # the exit code of a program ended by Ctrl-C
+SHOWN = 64  # images of a grid
+PLAIN_LINE_SECONDS = 10.0  # between the lines that stand in for the bar where there is no terminal
+GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601, as Pillow has it
+
+
+class Diverged(Exception):
+    """A loss is no longer finite; the message says where, and what can be resumed."""
+
+
+def random_stream(seed: int, name: str) -> np.random.Generator:
+    """The stream of that name: independent of all others, whatever they draw."""
+    return np.random.default_rng([seed, *name.encode()])
+
+
+def draw_noise(rng: np.random.Generator, count: int, nz: int, kind: str, device: str) -> Tensor:
+    """z (count, nz, 1, 1), N(0, 1) or U(-1, 1); drawn on the host, alike for every device."""
+    shape = (count, nz, 1, 1)
+    if kind == "normal":
+        z = rng.standard_normal(shape, np.float32)
+    else:
+        z = rng.uniform(-1, 1, shape).astype(np.float32)
+    return Tensor(backend.move(z, device))
+
+
+def to_tensor(batch: np.ndarray, nc: int, device: str) -> Tensor:
+    """Pixels 0..255 to values in [-1, 1]: uint8 (N, 3, H, W) -> float32 (N, nc, H, W)."""
+    x = batch.astype(np.float32) * np.float32(1 / 127.5) - 1
+    if nc == 1:
+        x = np.tensordot(x, GREY, (1, 0))[:, None]  # (N, 3, H, W) -> (N, 1, H, W)
+    return Tensor(backend.move(x, device))
+
+
+def sample(G: Generator, z: Tensor) -> np.ndarray:
+    """G's images of fixed noise, uint8 (N, H, W, 3): in evaluation mode, so that nothing changes."""
+    G.eval()
+    with no_grad():
+        images = G(z).numpy()
+    G.train()
+    return pictures.to_pixels(images)
+
+
+def open_images(config: Config, progress: bool = True) -> cache.Images:
+    """The images of a run, decoded into `<out>/cache` unless they are there already."""
+    if config.dataroot is None:
+        source: Any = Faces(config.max_images, config.seed, config.image_size)
+    else:
+        source = celeba.open_source(config.dataroot, config.image_size, config.max_images)
+    return cache.build(source, Path(config.out) / "cache", config.workers, progress)
+
+
+def frozen(config: Config, images: cache.Images) -> dict[str, Any]:
+    """What config.json says: the options, what they ran with, and which data it was."""
+    versions = {"minigan": __version__, "python": platform.python_version()}
+    versions |= {"numpy": np.__version__, "pillow": PIL.__version__}
+    return {
+        "options": asdict(config),
+        "device": backend.resolve_device(config.device_name),
+        "versions": versions,
+        "data": {**images.identity, "count": len(images.pixels), "skipped": len(images.skipped)},
+    }
+
+
+class Trainer:
+    """A run in memory: networks, optimisers, data, random streams, and how far it has come."""
+
+    def __init__(self, config: Config, images: cache.Images, run: Run, say: Callable[[str], None]):
+        self.config, self.images, self.run, self.say = config, images, run, say
+        self.device = backend.resolve_device(config.device_name)
+        init, self.noise, order, flips, looks = (
+            random_stream(config.seed, name)
+            for name in ("init", "noise", "order", "flips", "pictures")
+        )
+        size = config.image_size
+        self.G = Generator(config.nz, config.ngf, config.nc, size, init).to(self.device)
+        self.D = Discriminator(config.ndf, config.nc, size, init).to(self.device)
+        adam = functools.partial(Adam, lr=config.lr, betas=(config.beta1, 0.999))
+        self.opt_G, self.opt_D = adam(self.G.parameters()), adam(self.D.parameters())
+        self.networks = {"G": self.G, "D": self.D}
+        self.optimizers = {"opt_G": self.opt_G, "opt_D": self.opt_D}
+        self.loader = Loader(
+            images.pixels, config.batch_size, order, flips if config.flip else None
+        )
+        self.fixed_z = draw_noise(looks, SHOWN, config.nz, config.noise, self.device)
+        self.step = 0
+
+        per_epoch = self.loader.batches_per_epoch
+        self.total = min(config.epochs * per_epoch, config.steps or math.inf)
+        self.sample_every = config.sample_every or per_epoch
+
+    # -- checkpoints --
+
+    def save(self) -> Path:
+        """Write a checkpoint of this moment, and drop the oldest beyond `keep`."""
+        state = {
+            "step": self.step,
+            "loader": self.loader.state_dict(),
+            "noise": self.noise.bit_generator.state,
+            "options": asdict(self.config),
+        }
+        path = checkpoint.path_of(self.run.checkpoints, self.step)
+        checkpoint.write(path, self.networks, self.optimizers, state)
+        for old in checkpoint.newest_first(self.run.checkpoints)[self.config.keep :]:
+            old.unlink()
+        return path
+
+    def load_newest(self) -> None:
+        """Go back to the newest checkpoint that can be read; those that cannot are named."""
+        troubles = []
+        for path in checkpoint.newest_first(self.run.checkpoints):
+            try:
+                arrays, state = checkpoint.read(path)
+            except checkpoint.CheckpointError as error:
+                troubles.append(str(error))
+                self.say(f"skipped: {error}")
+                continue
+            checkpoint.restore(arrays, state, self.networks, self.optimizers)
+            self.loader.load_state_dict(state["loader"])
+            self.noise.bit_generator.state = state["noise"]
+            self.step = state["step"]
+            self.run.event("resume", step=self.step, checkpoint=path.name, skipped=troubles)
+            return
+        raise checkpoint.CheckpointError(
+            f"{self.run.folder} has no checkpoint to resume from"
+            + "".join(f"; {t}" for t in troubles)
+        )
+
+    # -- pictures --
+
+    def draw_reals(self) -> None:
+        """reals.png: the first images of the data."""
+        self.run_picture("reals.png", pictures.grid(self._reals()))
+
+    def draw_samples(self) -> None:
+        """The grid at fixed noise of this step, and the same beside reals."""
+        fakes = pictures.grid(sample(self.G, self.fixed_z))
+        self.run_picture(f"step-{self.step:08d}.png", fakes)
+        reals = pictures.grid(self._reals())
+        self.run_picture("real-beside-fake.png", pictures.beside(reals, fakes))
+
+    def _reals(self) -> np.ndarray:
+        pixels = self.images.pixels[:SHOWN]
+        if len(pixels) < SHOWN:  # a data set smaller than a grid fills it by repetition
+            pixels = pixels[np.arange(SHOWN) % len(pixels)]
+        return pictures.to_pixels(
+            to_tensor(pixels.transpose(0, 3, 1, 2), self.config.nc, "cpu").data
+        )
+
+    def run_picture(self, name: str, pixels: np.ndarray) -> None:
+        pictures.save_png(self.run.samples / name, pixels)
+
+    def draw_figures(self) -> None:
+        """losses.png, scores.png and progress.gif, from what the run folder holds."""
+        if metrics := self.run.metrics():
+            pictures.save_curves(self.run.folder, metrics)
+        if frames := sorted(self.run.samples.glob("step-*.png")):
+            pictures.save_film(self.run.folder / "progress.gif", frames)
+
+    # -- the loop --
+
+    def play(self) -> dict[str, float]:
+        """One step: a batch, a round of the game, its figures."""
+        config, started = self.config, time.perf_counter()
+        x = to_tensor(self.loader.next_batch(), config.nc, self.device)
+
+        def noise() -> Tensor:
+            return draw_noise(self.noise, config.batch_size, config.nz, config.noise, self.device)
+
+        scores = play_round(
+            self.G,
+            self.D,
+            self.opt_G,
+            self.opt_D,
+            x,
+            noise,
+            GENERATOR_LOSSES[config.loss],
+            config.fresh_noise,
+        )
+        self.step += 1
+        for network in ("d", "g"):
+            if not math.isfinite(scores[f"loss_{network}"]):
+                self._stop_diverged(network.upper(), scores[f"loss_{network}"])
+        rate = config.batch_size / (time.perf_counter() - started)
+        return {
+            "step": self.step,
+            "epoch": self.loader.epoch,
+            **scores,
+            "images_per_second": round(rate, 1),
+        }
+
+    def _stop_diverged(self, network: str, loss: float) -> None:
+        good = next(iter(checkpoint.newest_first(self.run.checkpoints)), None)
+        self.run.event("diverged", step=self.step, network=network, loss=str(loss))
+        raise Diverged(
+            f"step {self.step}: the loss of {network} is {loss}; "
+            f"the last good checkpoint is {good or 'none'}; try a lower --lr (now {self.config.lr})"
+        )
+
+    def train(self) -> int:
+        """Play until the last step or Ctrl-C; returns the exit code. Leaves a checkpoint and figures."""
+        self.draw_reals()
+        if self.step == 0:
+            self.draw_samples()
+        metrics, saved = self.run.open_metrics(self.step), None
+        with _interrupt_flag() as interrupted, Progress(self) as progress:
+            while self.step < self.total and not interrupted:
+                line = self.play()
+                metrics.write(line)
+                progress.show(line)
+                if self.step % self.sample_every == 0 or self.step == self.total:
+                    self.draw_samples()
+                if self.step % self.config.checkpoint_every == 0:
+                    self.save()
+                    saved = self.step
+        metrics.close()
+        if saved != self.step:
+            self.save()
+        self.draw_figures()
+        self.run.event("interrupt" if interrupted else "done", step=self.step)
+        return INTERRUPTED if interrupted else 0
+
+
+@contextmanager
+def _interrupt_flag() -> Iterator[list[int]]:
+    """A list that Ctrl-C puts something into, so that the step under way is finished first.
+
+    A second Ctrl-C ends the program at once.
+    """
+    flag: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        flag.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Progress:
+    """What the user sees meanwhile: a bar on a terminal, else a line every few seconds."""
+
+    def __init__(self, trainer: Trainer):
+        self.trainer = trainer
+        self.terminal = sys.stderr.isatty()
+        self.started, self.first = time.monotonic(), trainer.step
+        self.last_line = -math.inf
+
+    def __enter__(self) -> Progress:
+        self.bar = tqdm(
+            total=self.trainer.total,
+            initial=self.first,
+            unit="step",
+            dynamic_ncols=True,
+            disable=not self.terminal,
+        )
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+
+    def show(self, m: dict[str, float]) -> None:
+        """The figures of a step."""
+        epochs = math.ceil(self.trainer.total / self.trainer.loader.batches_per_epoch)
+        text = (
+            f"epoch {m['epoch'] + 1}/{epochs}  Loss_D {m['loss_d']:.3f}  Loss_G {m['loss_g']:.3f}  "
+            f"D(x) {m['d_x']:.2f}  D(G(z)) {m['d_gz_before']:.2f}/{m['d_gz_after']:.2f}  "
+            f"{m['images_per_second']:.0f} img/s"
+        )
+        if self.terminal:
+            self.bar.set_postfix_str(text, refresh=False)
+            self.bar.update()
+            return
+        now, last = time.monotonic(), m["step"] == self.trainer.total
+        if now - self.last_line < PLAIN_LINE_SECONDS and not last:
+            return
+        self.last_line = now
+        each = (now - self.started) / (m["step"] - self.first)
+        left = tqdm.format_interval(each * (self.trainer.total - m["step"]))
+        self.trainer.say(f"step {m['step']}/{self.trainer.total}  {text}  {left} left")

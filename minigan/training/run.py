@@ -1,0 +1,125 @@
+"""The run folder: `<out>/NNNNN-<name>/` and the files written while a training goes on.
+
+config.json    every resolved option, versions, the identity of the data
+metrics.jsonl  one object a step, and nothing else
+events.jsonl   start, resume, skipped files, warnings, interrupt, done
+samples/       grids at fixed noise, reals, real beside fake
+checkpoints/   see checkpoint.py
+losses.png, scores.png, progress.gif, skipped.txt
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+class RunError(Exception):
+    """A run folder that is missing or cannot be used; the message is for the user."""
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing: under another name, flushed to the disk, then renamed."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def numbered_runs(out: Path) -> list[Path]:
+    """The run folders in `out`, oldest first."""
+    if not out.is_dir():
+        return []
+    return sorted(p for p in out.iterdir() if p.is_dir() and p.name[:5].isdigit())
+
+
+class Run:
+    """An existing run folder, and how to write to it."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.samples = folder / "samples"
+        self.checkpoints = folder / "checkpoints"
+        if not (folder / "config.json").is_file():
+            raise RunError(f"{folder} is no run folder: it has no config.json")
+
+    @classmethod
+    def create(cls, out: Path, name: str, config: dict[str, Any]) -> Run:
+        """The next number in `out`. `mkdir` decides between two that start at once."""
+        while True:
+            numbers = [int(p.name.partition("-")[0]) for p in numbered_runs(out)]
+            folder = out / f"{max(numbers, default=-1) + 1:05d}-{name}"
+            try:
+                folder.mkdir(parents=True)
+                break
+            except FileExistsError:
+                continue
+        (folder / "samples").mkdir()
+        (folder / "checkpoints").mkdir()
+        write_atomically(folder / "config.json", json.dumps(config, indent=2).encode())
+        return cls(folder)
+
+    @classmethod
+    def find(cls, where: str, out: Path) -> Run | None:
+        """The run that `--resume` names: a folder, or "auto" for the newest one with a checkpoint.
+
+        None if it is "auto" and there is nothing to resume.
+        """
+        if where != "auto":
+            return cls(Path(where))
+        for folder in reversed(numbered_runs(out)):
+            if any((folder / "checkpoints").glob("step-*.safetensors")):
+                return cls(folder)
+        return None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What config.json holds."""
+        return json.loads((self.folder / "config.json").read_text())
+
+    def event(self, kind: str, **details: Any) -> None:
+        """Add a line to events.jsonl."""
+        line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": kind, **details}
+        with open(self.folder / "events.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def metrics(self) -> list[dict[str, float]]:
+        """The lines of metrics.jsonl; a last line cut short by a crash is left out."""
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def open_metrics(self, steps: int) -> Metrics:
+        """metrics.jsonl, cut back to the first `steps` steps and open for those that follow."""
+        kept = [m for m in self.metrics() if m["step"] <= steps]
+        content = "".join(json.dumps(m) + "\n" for m in kept)
+        write_atomically(self.folder / "metrics.jsonl", content.encode())
+        return Metrics(self.folder / "metrics.jsonl")
+
+    def write_skipped(self, skipped: Iterable[tuple[str, str]]) -> None:
+        """skipped.txt: name and reason of each image that was left out."""
+        text = "".join(f"{name}\t{reason}\n" for name, reason in skipped)
+        write_atomically(self.folder / "skipped.txt", text.encode())
+
+
+class Metrics:
+    """metrics.jsonl while it grows: each step's line is handed to the system at once."""
+
+    def __init__(self, path: Path):
+        self._file = open(path, "a")  # noqa: SIM115, closed by close()
+
+    def write(self, metrics: dict[str, float]) -> None:
+        self._file.write(json.dumps(metrics) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()

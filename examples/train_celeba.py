@@ -25,6 +25,11 @@ from minigan.training.run import Run, RunError
 # Where CelebA is looked for when --dataroot does not say.
 USUAL_PLACES = ("data/img_align_celeba.zip", "data/img_align_celeba", "data/celeba")
 
+# What can go wrong without a mistake in the program: one sentence, no traceback.
+USER_ERRORS = (
+    ConfigError, DataError, DeviceError, RunError, CheckpointError, Diverged, OSError
+)  # fmt: skip
+
 NO_DATA = """\
 No --dataroot and no data/img_align_celeba.zip: training on faces that the program draws itself.
   To get CelebA: img_align_celeba.zip from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
@@ -40,10 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     resume, dry_run = given.pop("resume"), given.pop("dry_run")
     try:
         return train(given, resume, dry_run)
-    except (ConfigError, DataError, DeviceError, RunError, CheckpointError, Diverged) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
+    except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -53,10 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def train(given: dict, resume: str | None, dry_run: bool) -> int:
     run = Run.find(resume, Path(given.get("out", Config.out))) if resume else None
-    if run is None:
-        config = choose(given)
-    else:
-        config = resumed(run.config["options"], given)
+    config = resumed(run.config["options"], given) if run else choose(given)
     resolve_device(config.device_name)  # fails before any data is read
     if dry_run:
         print(json.dumps(asdict(config), indent=2))
@@ -75,6 +74,9 @@ def train(given: dict, resume: str | None, dry_run: bool) -> int:
     else:
         trainer = Trainer(config, images, run, say=print)
         trainer.load_newest()
+        if trainer.step >= trainer.total:
+            print(f"{run.folder} has reached its {trainer.total} steps: raise --epochs or --steps.")
+            return 0
     if images.skipped:
         run.write_skipped(images.skipped)
         run.event("skipped files", count=len(images.skipped), listing="skipped.txt")
@@ -83,10 +85,8 @@ def train(given: dict, resume: str | None, dry_run: bool) -> int:
     code = trainer.train()
     print(f"{'Interrupted' if code else 'Done'}: look at {run.folder / 'samples'}")
     print(f"  generate more:     python examples/generate.py --run {run.folder}")
-    print(
-        f"  train for longer:  python examples/train_celeba.py --resume {run.folder} "
-        f"--epochs {2 * config.epochs}"
-    )
+    longer = f"--steps {2 * config.steps}" if config.steps else f"--epochs {2 * config.epochs}"
+    print(f"  train for longer:  python examples/train_celeba.py --resume {run.folder} {longer}")
     return code
 
 

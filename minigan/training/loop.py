@@ -83,7 +83,9 @@ def open_images(config: Config, progress: bool = True) -> cache.Images:
         source: Any = Faces(config.max_images, config.seed, config.image_size)
     else:
         source = celeba.open_source(config.dataroot, config.image_size, config.max_images)
-    return cache.build(source, Path(config.out) / "cache", config.workers, progress)
+    images = cache.build(source, Path(config.out) / "cache", config.workers, progress)
+    Loader(images.pixels, config.batch_size, random_stream(0, "check"))  # fails before a run exists
+    return images
 
 
 def frozen(config: Config, images: cache.Images) -> dict[str, Any]:
@@ -166,14 +168,14 @@ class Trainer:
 
     def draw_reals(self) -> None:
         """reals.png: the first images of the data."""
-        self.run_picture("reals.png", pictures.grid(self._reals()))
+        self._picture("reals.png", pictures.grid(self._reals()))
 
     def draw_samples(self) -> None:
         """The grid at fixed noise of this step, and the same beside reals."""
         fakes = pictures.grid(sample(self.G, self.fixed_z))
-        self.run_picture(f"step-{self.step:08d}.png", fakes)
+        self._picture(f"step-{self.step:08d}.png", fakes)
         reals = pictures.grid(self._reals())
-        self.run_picture("real-beside-fake.png", pictures.beside(reals, fakes))
+        self._picture("real-beside-fake.png", pictures.beside(reals, fakes))
 
     def _reals(self) -> np.ndarray:
         pixels = self.images.pixels[:SHOWN]
@@ -183,7 +185,7 @@ class Trainer:
             to_tensor(pixels.transpose(0, 3, 1, 2), self.config.nc, "cpu").data
         )
 
-    def run_picture(self, name: str, pixels: np.ndarray) -> None:
+    def _picture(self, name: str, pixels: np.ndarray) -> None:
         pictures.save_png(self.run.samples / name, pixels)
 
     def draw_figures(self) -> None:
@@ -238,18 +240,23 @@ class Trainer:
         self.draw_reals()
         if self.step == 0:
             self.draw_samples()
-        metrics, saved = self.run.open_metrics(self.step), None
-        with _interrupt_flag() as interrupted, Progress(self) as progress:
-            while self.step < self.total and not interrupted:
-                line = self.play()
-                metrics.write(line)
-                progress.show(line)
-                if self.step % self.sample_every == 0 or self.step == self.total:
-                    self.draw_samples()
-                if self.step % self.config.checkpoint_every == 0:
-                    self.save()
-                    saved = self.step
-        metrics.close()
+        metrics, saved = self.run.open_metrics(self.step), self.step if self.step else None
+        try:
+            with _interrupt_flag() as interrupted, Progress(self) as progress:
+                while self.step < self.total and not interrupted:
+                    line = self.play()
+                    metrics.write(line)
+                    progress.show(line)
+                    if self.step % self.sample_every == 0 or self.step == self.total:
+                        self.draw_samples()
+                    if self.step % self.config.checkpoint_every == 0:
+                        self.save()
+                        saved = self.step
+        except Diverged:
+            self.draw_figures()
+            raise
+        finally:
+            metrics.close()
         if saved != self.step:
             self.save()
         self.draw_figures()

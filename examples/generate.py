@@ -92,7 +92,7 @@ def interpolate(a: np.ndarray, b: np.ndarray, steps: int) -> np.ndarray:
     angle = np.arccos(np.clip((a * b).sum(1, keepdims=True) / norm, -1, 1))
     rows = [
         (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
-        for t in np.linspace(0, 1, steps)
+        for t in np.linspace(0, 1, steps).tolist()  # Python floats keep float32
     ]
     return np.stack(rows, axis=1).reshape(-1, *a.shape[1:])  # (R, steps, ...) -> (R*steps, ...)
 

@@ -75,7 +75,8 @@ def train(given: dict, resume: str | None, dry_run: bool) -> int:
         trainer = Trainer(config, images, run, say=print)
         trainer.load_newest()
         if trainer.step >= trainer.total:
-            print(f"{run.folder} has reached its {trainer.total} steps: raise --epochs or --steps.")
+            reached = f"{run.folder} is at step {trainer.step} of {trainer.total}"
+            print(f"{reached}: raise --epochs or --steps to go on.")
             return 0
     if images.skipped:
         run.write_skipped(images.skipped)

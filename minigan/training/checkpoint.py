@@ -57,7 +57,7 @@ def write(
                     counters.setdefault(name, {})[i] = value
                 else:
                     arrays[f"{name}.{i}.{key}"] = value.numpy()
-    arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+    arrays = {key: np.asarray(value, order="C") for key, value in arrays.items()}
     text = json.dumps({**state, "optimizer_steps": counters})
     write_atomically(path, save(arrays, metadata={"format": FORMAT, "state": text}))
 

@@ -236,7 +236,7 @@ class Trainer:
         )
 
     def train(self) -> int:
-        """Play until the last step or Ctrl-C; returns the exit code. Leaves a checkpoint and figures."""
+        """Play until the last step or Ctrl-C, leave checkpoint and figures; returns the exit code."""
         self.draw_reals()
         if self.step == 0:
             self.draw_samples()

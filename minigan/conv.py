@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .backend import reference as kernels
+from .backend import kernels
 from .backend.reference import Window
 from .ops import reshape, squeeze, unsqueeze
 from .tensor import Tensor, op
@@ -33,7 +33,7 @@ Pair = int | Sequence[int]
 )
 def _conv(xp, x, w, *, window):
     """dT/dy: (N, C, H, W), (O, C, kh, kw) -> (N, O, OH, OW)"""
-    return kernels.conv(xp, x, w, window)
+    return kernels(xp).conv(xp, x, w, window)
 
 
 @op(
@@ -42,7 +42,7 @@ def _conv(xp, x, w, *, window):
 )
 def _conv_image(xp, w, y, *, window):
     """dT/dx: (O, C, kh, kw), (N, O, OH, OW) -> (N, C, H, W)"""
-    return kernels.conv_image(xp, w, y, window)
+    return kernels(xp).conv_image(xp, w, y, window)
 
 
 @op(
@@ -51,7 +51,7 @@ def _conv_image(xp, w, y, *, window):
 )
 def _conv_weight(xp, x, y, *, window):
     """dT/dw: (N, C, H, W), (N, O, OH, OW) -> (O, C, kh, kw)"""
-    return kernels.conv_weight(xp, x, y, window)
+    return kernels(xp).conv_weight(xp, x, y, window)
 
 
 def conv2d(

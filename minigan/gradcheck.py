@@ -45,7 +45,7 @@ def gradcheck(
     for i, x in enumerate(inputs):
         if x.dtype.kind == "f" and x.dtype != np.float64:
             raise ValueError(f"gradcheck: input {i} is {x.dtype}; differences need float64")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])  # not the numbers of a user's default_rng(seed)
 
     outputs = _outputs(fn, inputs)
     active = [k for k, y in enumerate(outputs) if y.requires_grad]
@@ -109,7 +109,10 @@ def gradgradcheck(
         ys = [y for y in _outputs(fn, xs) if y.requires_grad]
         targets = [x for x in xs if x.requires_grad]
         found = grad(ys, targets, list(vs), create_graph=True, allow_unused=True)
-        return [g for g in found if g is not None]
+        found = [g for g in found if g is not None]
+        if not all(g.requires_grad for g in found):  # each must depend on v at least
+            raise GradcheckError("a backward rule gives a gradient without history")
+        return found
 
     return gradcheck(gradients, [*inputs, *upstream], eps, rtol, directions, seed)
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 
-from .backend import array_module
-from .backend import reference as kernels
+from .backend import array_module, kernels
 from .ops import mean, reshape
 from .tensor import Tensor, op
 
@@ -76,8 +75,10 @@ def batch_norm(
             raise ValueError(
                 f"batch_norm: one value per channel in {input.shape} has no variance to train on"
             )
-        mean, var = kernels.moments(array_module(input.data), input.data, axes)
-        y = _normalize(input, axes=axes, eps=eps, mean=mean, inv_std=(var + eps) ** -0.5)
+        xp = array_module(input.data)
+        mean, var = kernels(xp).moments(xp, input.data, axes)
+        inv_std = (var + float(eps)) ** -0.5  # a stray np.float64 would widen a float32 network
+        y = _normalize(input, axes=axes, eps=eps, mean=mean, inv_std=inv_std)
         if training and running_mean is not None and running_var is not None:
             for running, batch in (
                 (running_mean, mean),

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import backend
-from .tensor import DEFAULT_DTYPE, Tensor, op
+from .tensor import Tensor, op
 
 Dims = int | Sequence[int] | None
 
@@ -57,9 +57,7 @@ def mul(xp, a, b):
 @op(lambda g, y, a, b: g / b, lambda g, y, a, b: -(g * y) / b, elementwise=True)
 def div(xp, a, b):
     """a / b; integers give float32"""
-    y = xp.true_divide(a, b)
-    integers = all(getattr(x, "dtype", DEFAULT_DTYPE).kind != "f" for x in (a, b))
-    return y.astype(DEFAULT_DTYPE) if integers else y
+    return xp.true_divide(a, b)
 
 
 @op(lambda g, y, x: -g, elementwise=True)
@@ -206,7 +204,7 @@ def cast(input: Tensor, dtype: Any) -> Tensor:
     return input if input.dtype == dtype else _cast(input, dtype=dtype)
 
 
-@op(lambda g, y, x, *, device: _move(g, device=x.device))
+@op(lambda g, y, x, *, device: _move(g, device=x.device), view=True)
 def _move(xp, x, *, device):
     return backend.move(x, device)
 
@@ -307,7 +305,7 @@ def var(
 # -- shaping ------------------------------------------------------------------------------------
 
 
-@op(lambda g, y, x, *, shape: _reshape(g, shape=x.shape))
+@op(lambda g, y, x, *, shape: _reshape(g, shape=x.shape), view=True)
 def _reshape(xp, x, *, shape):
     return x.reshape(shape)
 
@@ -326,7 +324,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return reshape(input, *input.shape[:start], length, *input.shape[end + 1 :])
 
 
-@op(lambda g, y, x, *, dims: _permute(g, dims=tuple(int(i) for i in np.argsort(dims))))
+@op(lambda g, y, x, *, dims: _permute(g, dims=tuple(int(i) for i in np.argsort(dims))), view=True)
 def _permute(xp, x, *, dims):
     return x.transpose(dims)
 
@@ -353,7 +351,10 @@ def _stretched(x: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(i for i, n in enumerate(shape) if i < extra or x.shape[i - extra] != n)
 
 
-@op(lambda g, y, x, *, shape: reshape(sum(g, _stretched(x, shape), keepdim=True), x.shape))
+@op(
+    lambda g, y, x, *, shape: reshape(sum(g, _stretched(x, shape), keepdim=True), x.shape),
+    view=True,
+)
 def _expand(xp, x, *, shape):
     return xp.broadcast_to(x, shape)
 
@@ -362,6 +363,8 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     """Dimensions of length 1 repeated, and new ones in front, as a view; -1 keeps a length."""
     sizes = _sizes(sizes)
     extra = len(sizes) - input.ndim
+    if extra < 0 or -1 in sizes[:extra]:
+        raise ValueError(f"expand: {sizes} does not fit the shape {input.shape}")
     return _expand(
         input, shape=tuple(input.shape[i - extra] if n == -1 else n for i, n in enumerate(sizes))
     )
@@ -399,7 +402,10 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         raise ValueError(f"pad: {tuple(pad)} in mode {mode!r} does not fit {input.ndim} dimensions")
     pairs = [tuple(pad[i : i + 2]) for i in range(0, len(pad), 2)]
     pairs += [(0, 0)] * (input.ndim - len(pairs))
-    return _pad(input, widths=tuple(reversed(pairs)), value=value)
+    pairs.reverse()
+    if any(n + min(a, 0) + min(b, 0) < 0 for n, (a, b) in zip(input.shape, pairs, strict=True)):
+        raise ValueError(f"pad: {tuple(pad)} cuts off more than there is of {input.shape}")
+    return _pad(input, widths=tuple(pairs), value=value)
 
 
 # -- joining ------------------------------------------------------------------------------------
@@ -432,7 +438,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 # -- indexing -----------------------------------------------------------------------------------
 
 
-@op(lambda g, y, x, *, index: _put(g, index=index, shape=x.shape))
+@op(lambda g, y, x, *, index: _put(g, index=index, shape=x.shape), view=True)
 def _getitem(xp, x, *, index):
     return x[index]
 

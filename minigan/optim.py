@@ -24,6 +24,7 @@ class Optimizer:
         self.params = list(params)
         if not self.params:
             raise ValueError(f"{type(self).__name__}: got no parameters")
+        options = {name: _plain(value) for name, value in options.items()}
         for name, value in options.items():
             low = min(value) if isinstance(value, tuple) else value
             if low < 0:
@@ -70,7 +71,7 @@ class Optimizer:
                 f"{type(self).__name__}: the state is of {len(group['params'])} parameters, "
                 f"the optimiser has {len(self.params)}"
             )
-        self.options = {k: type(v)(group.get(k, v)) for k, v in self.options.items()}
+        self.options = {k: _plain(group.get(k, v)) for k, v in self.options.items()}
         for i, p in enumerate(self.params):
             entries = state_dict["state"].get(i, {})
             self.state[i] = {
@@ -78,6 +79,13 @@ class Optimizer:
                 for name, value in entries.items()
                 if value is not None
             }
+
+
+def _plain(option: Any) -> Any:
+    """A Python number, or a tuple of them: a stray np.float64 would widen float32 parameters."""
+    if isinstance(option, (tuple, list)):
+        return tuple(_plain(value) for value in option)
+    return option.item() if hasattr(option, "item") else option
 
 
 def _array(value: Any, p: Tensor) -> Array:

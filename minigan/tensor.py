@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ContextDecorator, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -41,11 +41,11 @@ class Tensor:
     op, inputs, params
                    the operation that made it, its operands (Tensors or Python numbers) and its
                    keyword parameters; None, () and {} for a leaf
-    version        how often `data` has been assigned
+    version        how often `data` has been assigned, here or in a tensor that shares the memory
     seen           the versions of the inputs when the operation read them
     """
 
-    __slots__ = ("_data", "grad", "inputs", "op", "params", "requires_grad", "seen", "version")
+    __slots__ = ("_data", "changes", "grad", "inputs", "op", "params", "requires_grad", "seen")
     __array_ufunc__ = (
         None  # in `array * tensor`, NumPy steps back and the Tensor's operator decides
     )
@@ -53,13 +53,13 @@ class Tensor:
     def __init__(self, data: Array, requires_grad: bool = False):
         if requires_grad and data.dtype.kind != "f":
             raise TypeError(f"only floating-point tensors have gradients, this one is {data.dtype}")
-        self._data = data
+        self._data = _unscalar(data)
         self.requires_grad = requires_grad
         self.grad: Tensor | None = None
         self.op: Callable | None = None
         self.inputs: tuple = ()
         self.params: dict[str, Any] = {}
-        self.version = 0
+        self.changes = [0]  # shared with views
         self.seen: tuple[int, ...] = ()
 
     @property
@@ -68,9 +68,10 @@ class Tensor:
 
     @data.setter
     def data(self, array: Array) -> None:
-        self._data = array
-        self.version += 1
+        self._data = _unscalar(array)
+        self.changes[0] += 1
 
+    version = property(lambda self: self.changes[0])
     shape = property(lambda self: self._data.shape)
     dtype = property(lambda self: self._data.dtype)
     ndim = property(lambda self: self._data.ndim)
@@ -91,7 +92,9 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same array, without its history: gradients stop here."""
-        return Tensor(self._data)
+        result = Tensor(self._data)
+        result.changes = self.changes
+        return result
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Switch gradients on or off for this leaf, and return it."""
@@ -122,7 +125,7 @@ class Tensor:
         return bool(self._data)
 
     def __float__(self) -> float:
-        return float(self._data)
+        return float(self.item())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
@@ -134,6 +137,11 @@ class Tensor:
         dtype = "" if self.dtype in (DEFAULT_DTYPE, np.int64, bool) else f", dtype={self.dtype}"
         grad = ", requires_grad=True" if self.requires_grad else ""
         return f"tensor({text}{dtype}{grad})"
+
+
+def _unscalar(array: Array) -> Array:
+    """NumPy's arithmetic on 0-dimensional arrays gives scalars; they become arrays again."""
+    return np.asarray(array) if isinstance(array, np.generic) else array
 
 
 def tensor(
@@ -148,7 +156,7 @@ def tensor(
     if dtype is None and not hasattr(data, "dtype"):
         found = np.asarray(data).dtype
         dtype = DEFAULT_DTYPE if found == np.float64 else found
-    if isinstance(data, np.ndarray) or not hasattr(data, "device"):
+    if isinstance(data, (np.ndarray, np.generic)) or not hasattr(data, "device"):
         array = np.array(data, dtype=dtype)
     else:
         array = data.astype(dtype or data.dtype)  # a CuPy array; astype copies
@@ -174,14 +182,9 @@ def _recording(on: bool) -> Iterator[None]:
         _state.recording = before
 
 
-class no_grad(ContextDecorator):
-    """Operations inside `with no_grad():` are computed but not recorded."""
-
-    def __enter__(self) -> None:
-        self._before, _state.recording = _state.recording, False
-
-    def __exit__(self, *exception: object) -> None:
-        _state.recording = self._before
+def no_grad() -> AbstractContextManager:
+    """Operations inside `with no_grad():`, or in a function under `@no_grad()`, are not recorded."""
+    return _recording(False)
 
 
 # -- operations ---------------------------------------------------------------------------------
@@ -190,7 +193,7 @@ OPERATIONS: dict[str, Callable] = {}  # every operation by name; the tests walk 
 
 
 def op(
-    *rules: Callable, every: Callable | None = None, elementwise: bool = False
+    *rules: Callable, every: Callable | None = None, elementwise: bool = False, view: bool = False
 ) -> Callable[[Callable], Callable[..., Tensor]]:
     """Make an operation of a function on arrays, given one backward rule per input.
 
@@ -210,6 +213,7 @@ def op(
                  both. All other rules must return exactly their input's shape.
     every        for any number of inputs: one rule for all, with the input's position as first
                  argument
+    view         the result may share the first input's memory, and so it shares its version
     """
 
     def decorate(forward: Callable) -> Callable[..., Tensor]:
@@ -220,7 +224,12 @@ def op(
             inputs = tuple(_operand(x, name) for x in inputs)
             arrays = _arrays(inputs, name, elementwise)
             module = backend.array_module(next(a for a in arrays if not _is_number(a)))
-            result = Tensor(module.asarray(forward(module, *arrays, **params)))
+            y = module.asarray(forward(module, *arrays, **params))
+            if elementwise and y.dtype == np.float64 and not _any_float64(arrays):
+                y = y.astype(DEFAULT_DTYPE)  # of integers NumPy makes float64
+            result = Tensor(y)
+            if view:
+                result.changes = inputs[0].changes
             tensors = [x for x in inputs if isinstance(x, Tensor)]
             if _state.recording and any(x.requires_grad for x in tensors):
                 result.requires_grad = True
@@ -235,6 +244,10 @@ def op(
         return operation
 
     return decorate
+
+
+def _any_float64(arrays: list) -> bool:
+    return any(getattr(a, "dtype", None) == np.float64 for a in arrays)
 
 
 def _is_number(x: Any) -> bool:

@@ -26,6 +26,13 @@ def array_module(array: Array) -> ModuleType:
     return np if isinstance(array, np.ndarray) else sys.modules["cupy"]
 
 
+def kernels(xp: ModuleType) -> ModuleType:
+    """The heavy kernels for the arrays of a module, all under the names of `reference.py`."""
+    from . import cpu, reference
+
+    return cpu if xp is np else reference
+
+
 def device_of(array: Array) -> str:
     """ "cpu", or "cuda:N" for an array in the memory of GPU N."""
     return "cpu" if isinstance(array, np.ndarray) else f"cuda:{array.device.id}"
@@ -41,7 +48,7 @@ def resolve_device(name: str) -> str:
         return "cpu"
     if name == "auto":
         return "cpu" if _gpu_trouble(0) else "cuda:0"
-    if kind != "cuda" or (index and not index.isdigit()) or name.endswith(":"):
+    if kind != "cuda" or (index and not index.isdecimal()) or name.endswith(":"):
         raise DeviceError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:N")
     number = int(index or 0)
     if trouble := _gpu_trouble(number):

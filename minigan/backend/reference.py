@@ -66,7 +66,7 @@ def _kernel_rows(w: Array) -> Array:
 def conv(xp: ModuleType, x: Array, w: Array, window: Window) -> Array:
     """y[n,o,p] = sum over c,k of x[n, c, p*stride + k - pad] w[o, c, k]; (N, O, OH, OW)."""
     y = _columns(xp, x, window) @ _kernel_rows(w)  # (N*OH*OW, O)
-    return y.reshape(x.shape[0], *window.grid, -1).transpose(0, 3, 1, 2)  # -> (N, O, OH, OW)
+    return y.reshape(len(x), *window.grid, len(w)).transpose(0, 3, 1, 2)  # -> (N, O, OH, OW)
 
 
 def conv_image(xp: ModuleType, w: Array, y: Array, window: Window) -> Array:

@@ -1,0 +1,170 @@
+"""The CPU's fast kernels against the reference, over drawn geometries, dtypes and thread counts."""
+
+import multiprocessing
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minigan.backend import cpu, filtering, memory, reference, threads
+from minigan.backend.reference import Window
+
+# Sums of up to 4,000 products in another order: some tens of roundings, relative to the largest.
+TOLERANCE = {np.float64: 1e-13, np.float32: 3e-5}
+KERNELS = ("conv", "conv_image", "conv_weight")
+
+
+@st.composite
+def any_window(draw):
+    """A kernel that fits on a padded image, in each direction on its own."""
+    directions = []
+    for _ in range(2):
+        pad, stride, grid = (
+            draw(st.integers(0, 4)),
+            draw(st.integers(1, 3)),
+            draw(st.integers(1, 5)),
+        )
+        kernel = draw(st.integers(max(1, 2 * pad - (grid - 1) * stride + 1), 2 * pad + 5))
+        rest = draw(st.integers(0, stride - 1))
+        directions.append((kernel + (grid - 1) * stride + rest - 2 * pad, kernel, stride, pad))
+    return Window(*zip(*directions, strict=True))
+
+
+@st.composite
+def filtered_window(draw):
+    """The geometry that minimal filtering is for."""
+    image = (4 * draw(st.integers(1, 4)), 4 * draw(st.integers(1, 4)))
+    return Window(image, (4, 4), (2, 2), (1, 1))
+
+
+def operands(window, n, c, o, dtype, seed):
+    """x, w, y for the three kernels, with image and grid in a physical layout drawn by the seed."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, *window.image, c)).astype(dtype).transpose(0, 3, 1, 2)
+    y = rng.standard_normal((n, o, *window.grid)).astype(dtype)
+    w = rng.standard_normal((o, c, *window.kernel)).astype(dtype)
+    if seed % 2:
+        x, y = np.ascontiguousarray(x), y.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
+    return {"conv": (x, w), "conv_image": (w, y), "conv_weight": (x, y)}
+
+
+def assert_alike(result, expected, dtype):
+    assert result.shape == expected.shape
+    assert result.dtype == expected.dtype == dtype
+    scale = np.abs(expected).max(initial=1)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=TOLERANCE[dtype] * scale)
+
+
+sizes = st.integers(1, 6)
+dtypes = st.sampled_from([np.float32, np.float64])
+seeds = st.integers(0, 2**32 - 1)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@given(window=any_window(), n=st.integers(0, 9), c=sizes, o=sizes, dtype=dtypes, seed=seeds)
+def test_kernels_equal_the_reference_on_any_geometry(kernel, window, n, c, o, dtype, seed):
+    arguments = operands(window, n, c, o, dtype, seed)[kernel]
+    assert_alike(
+        getattr(cpu, kernel)(np, *arguments, window),
+        getattr(reference, kernel)(np, *arguments, window),
+        dtype,
+    )
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@given(window=filtered_window(), n=st.integers(1, 70), c=sizes, o=sizes, dtype=dtypes, seed=seeds)
+def test_minimal_filtering_equals_the_reference(kernel, window, n, c, o, dtype, seed):
+    assert filtering.applies(window)
+    arguments = operands(window, n, c, o, dtype, seed)[kernel]
+    assert_alike(
+        getattr(filtering, kernel)(*arguments, window),
+        getattr(reference, kernel)(np, *arguments, window),
+        dtype,
+    )
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("window", [Window((16, 16), (4, 4), (2, 2), (1, 1)),
+                                    Window((17, 16), (3, 5), (2, 1), (1, 2))])  # fmt: skip
+def test_the_bytes_do_not_depend_on_the_number_of_threads(kernel, window, monkeypatch):
+    arguments = operands(window, 160, 24, 16, np.float32, 1)[kernel]
+    results = []
+    for count in (1, 2, 4):
+        threads.set_num_threads(count)
+        results.append(getattr(cpu, kernel)(np, *arguments, window).tobytes())
+    threads.set_num_threads(2)
+    assert results[0] == results[1] == results[2]
+
+
+def test_small_batches_are_not_filtered():
+    window = Window((8, 8), (4, 4), (2, 2), (1, 1))
+    assert cpu._filtered(128, window)
+    assert not cpu._filtered(1, window)
+
+
+def test_every_block_is_worked_on_once_and_errors_come_through():
+    done = []
+    threads.share(done.append, 100)
+    assert sorted(done) == list(range(100))
+
+    def fail(i):
+        if i == 57:
+            raise ValueError("block 57")
+
+    with pytest.raises(ValueError, match="block 57"):
+        threads.share(fail, 100)
+
+
+def test_scratch_is_reused_by_a_thread_and_grows():
+    small = threads.scratch("test", (10,), np.float32)
+    large = threads.scratch("test", (20, 50), np.float64)
+    again = threads.scratch("test", (5, 5), np.float64)
+    assert large.shape == (20, 50)
+    assert np.shares_memory(large, again)
+    assert not np.shares_memory(small, large)
+
+
+@pytest.mark.parametrize("value", ["0", "two", "-1"])
+def test_a_wrong_number_of_threads_is_named(monkeypatch, value):
+    monkeypatch.setenv("MINIGAN_NUM_THREADS", value)
+    with pytest.raises(ValueError, match=value):
+        threads._available()
+    with pytest.raises(ValueError, match="at least 1"):
+        threads.set_num_threads(0)
+
+
+def test_the_environment_decides_the_number_of_threads(monkeypatch):
+    monkeypatch.setenv("MINIGAN_NUM_THREADS", "3")
+    assert threads._available() == 3
+    monkeypatch.delenv("MINIGAN_NUM_THREADS")
+    assert threads._available() >= 1
+
+
+def _convolve_in_child(queue):
+    window = Window((16, 16), (4, 4), (2, 2), (1, 1))
+    x, w = operands(window, 160, 24, 16, np.float32, 1)["conv"]
+    queue.put(cpu.conv(np, x, w, window).tobytes())
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_makes_its_own_threads():
+    threads.set_num_threads(2)
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    window = Window((16, 16), (4, 4), (2, 2), (1, 1))
+    x, w = operands(window, 160, 24, 16, np.float32, 1)["conv"]
+    here = cpu.conv(np, x, w, window).tobytes()  # the pool of this process exists now
+    child = context.Process(target=_convolve_in_child, args=(queue,))
+    child.start()
+    assert queue.get() == here
+    child.join()
+
+
+def test_freed_memory_is_kept_only_where_the_c_library_can(monkeypatch):
+    monkeypatch.setattr(memory.sys, "platform", "darwin")
+    assert not memory.keep_freed_memory()
+    monkeypatch.setattr(memory.sys, "platform", "linux")
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
+    assert not memory.keep_freed_memory()

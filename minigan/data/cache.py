@@ -1,0 +1,276 @@
+"""A decode-once cache: the pictures of a source as one uint8 array on disk, read by memory map.
+
+Every epoch needs every picture, and decoding one costs a hundred times more than copying it, so
+each is decoded once. A finished cache is two files, named by a key that hashes everything which
+determines the bytes (another size or another folder gets another key, so nothing goes stale):
+
+    <key>.npy      the usable pictures, (N, S, S, 3), in the source's order, in NumPy's format
+    <key>.json     the source's identity, the N names, what was skipped and why
+
+A build writes `<key>.partial` and notes in `<key>.partial.json` how far that is safely on disk;
+if it is cut short, the next one goes on from there. `<key>.lock` is empty and stays: the process
+that builds holds a system lock on it while others wait, and a lock dies with its process.
+"""
+
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import signal
+import struct
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+FORMAT = 1  # part of the key: raise it when the layout of the files changes
+CHUNK = 512  # pictures decoded and written at a time
+HEADER = 128  # bytes before the pixels in the .npy file
+
+Chunk = tuple[int, np.ndarray | None, list[tuple[int, str]]]
+
+
+class DataError(Exception):
+    """The data cannot be used; the message is one sentence with the path, the fault, the remedy."""
+
+
+class Unreadable(Exception):
+    """One picture cannot be used; the message is the reason. The build skips it."""
+
+
+class Source(Protocol):
+    """Pictures that can be decoded one by one; picklable, because workers get copies."""
+
+    def __len__(self) -> int: ...
+
+    def identity(self) -> dict:
+        """Everything that determines the bytes, as JSON-able values; quick, decodes nothing."""
+
+    def name(self, i: int) -> str: ...
+
+    def load(self, i: int) -> np.ndarray:
+        """Picture i, uint8 RGB (S, S, 3). Raises Unreadable if it cannot be used."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """An opened cache."""
+
+    pixels: np.ndarray  # (N, S, S, 3) uint8 RGB, a read-only memory map
+    names: list[str]  # of the N pictures
+    skipped: list[tuple[str, str]]  # (name, reason) of the others
+    identity: dict  # the source's, and the cache's "key"
+
+
+def build(source: Source, folder: Path, workers: int = 1, progress: bool = True) -> Images:
+    """Open the cache of `source` in `folder`, after decoding it there if that was not yet done.
+
+    With `workers` > 1 that many processes decode; they import the caller's script again, so it
+    needs `if __name__ == "__main__":`. The bytes do not depend on their number.
+    `progress` shows a bar, on a terminal only. Raises DataError.
+    """
+    identity = json.loads(json.dumps(source.identity()))  # as it will be read back: no tuples
+    text = json.dumps([FORMAT, identity], sort_keys=True)
+    base = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
+    images = _open(base, identity)
+    if images is None:
+        with _lock(base.with_suffix(".lock")):
+            images = _open(base, identity)  # built by another process while this one waited?
+            if images is None:
+                try:
+                    _decode_all(source, identity, base, workers, progress)
+                except BrokenProcessPool as error:
+                    raise DataError(
+                        f"a worker process died while {base}.npy was built (killed, out of memory "
+                        'or a script without `if __name__ == "__main__":`); run again with workers=1'
+                    ) from error
+                images = _open(base, identity)
+    if images is None:
+        raise DataError(f"{base}.npy was changed while it was built; run again to build it anew")
+    return images
+
+
+def _open(base: Path, identity: dict) -> Images | None:
+    """The finished cache, or None if it is missing, damaged or foreign. Reads no pixels."""
+    path = base.with_suffix(".npy")
+    try:
+        meta = json.loads(base.with_suffix(".json").read_text())
+        shape = (len(meta["names"]), *meta["shape"])
+        with open(path, "rb") as file:
+            fits = file.read(HEADER) == _npy_header(shape)
+        fits = fits and path.stat().st_size == HEADER + math.prod(shape)
+        if not fits or meta["identity"] != identity:
+            return None
+        pixels = np.memmap(path, np.uint8, "r", HEADER, shape)
+        skipped = [(name, reason) for name, reason in meta["skipped"]]
+        return Images(pixels, meta["names"], skipped, {**identity, "key": base.name})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _npy_header(shape: tuple[int, ...]) -> bytes:
+    """Magic, version 1.0, length and a dict in text, padded to HEADER bytes whatever the shape."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(HEADER - 11)
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", HEADER - 10) + text.encode() + b"\n"
+
+
+def _decode_all(source: Source, identity: dict, base: Path, workers: int, progress: bool) -> None:
+    partial, journal = base.with_suffix(".partial"), base.with_suffix(".partial.json")
+    total = len(source)
+    with _writing(base, "the whole cache"):
+        state = _resume(partial, journal)
+    bar = tqdm(total=total, unit="img", desc="decoding", disable=None if progress else True)
+    with bar:
+        bar.update(state["done"])
+        for stop, pixels, skipped in _chunks(source, state["done"], workers):
+            kept = state["done"] - len(state["skipped"])
+            shape = state["shape"] if pixels is None else pixels.shape[1:]
+            size = math.prod(shape)
+            bar.update(stop - state["done"])
+            state = {"done": stop, "shape": shape, "skipped": state["skipped"] + skipped}
+            with _writing(base, f"{HEADER + total * size:,} bytes"):
+                if pixels is not None:
+                    _write(partial, HEADER + kept * size, pixels)
+                _write_json(journal, state)  # after the pixels, never ahead of them
+    _finish(source, identity, base, state)
+
+
+def _finish(source: Source, identity: dict, base: Path, state: dict) -> None:
+    partial, journal = base.with_suffix(".partial"), base.with_suffix(".partial.json")
+    total, shape, reasons = len(source), state["shape"], dict(state["skipped"])
+    names = [source.name(i) for i in range(total) if i not in reasons]
+    skipped = [(source.name(i), reason) for i, reason in reasons.items()]
+    if not names:
+        partial.unlink()
+        journal.unlink(missing_ok=True)
+        first = ", ".join(f"{name}: {reason}" for name, reason in skipped[:3])
+        raise DataError(
+            f"none of the {total:,} pictures for {base}.npy can be used ({first}); "
+            "give a folder or zip with whole pictures"
+        )
+    meta = {"identity": identity, "shape": shape, "names": names, "skipped": skipped}
+    with _writing(base, f"{HEADER + len(names) * math.prod(shape):,} bytes"):
+        _write(partial, 0, _npy_header((len(names), *shape)))
+        _write_json(base.with_suffix(".json"), meta)
+        os.replace(partial, base.with_suffix(".npy"))  # the last step that makes it a cache
+        journal.unlink()
+
+
+def _resume(partial: Path, journal: Path) -> dict:
+    """How far the partial file got: its journal if the two fit together, else a new start."""
+    try:
+        state = json.loads(journal.read_text())
+        size = HEADER + (state["done"] - len(state["skipped"])) * math.prod(state["shape"])
+        if partial.stat().st_size >= size:
+            os.truncate(partial, size)  # drops a chunk that was cut short
+            return {**state, "skipped": [(i, reason) for i, reason in state["skipped"]]}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    journal.unlink(missing_ok=True)
+    partial.write_bytes(bytes(HEADER))
+    return {"done": 0, "shape": [], "skipped": []}
+
+
+def _write(path: Path, offset: int, data: bytes | np.ndarray) -> None:
+    """Overwrite from `offset`; the data is on the disk, not just under way, at return."""
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_json(path: Path, value: dict) -> None:
+    """Replace the file in one step. Unlike the pixels it may be lost in a power cut: it is checked
+    when it is read, and pixels without their JSON are decoded anew."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(json.dumps(value))
+    os.replace(new, path)
+
+
+@contextmanager
+def _writing(base: Path, need: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{base}.partial cannot be written ({error.strerror}); make room for {need} "
+            "or choose another cache folder, and the build goes on where it stopped"
+        ) from error
+
+
+def _lock(path: Path) -> IO[bytes]:
+    """Wait until this process alone has the file open under lock; closing it unlocks."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "ab")  # noqa: SIM115 - the caller closes it
+        if sys.platform == "win32":
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # gives up after ten seconds
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be created or locked ({error.strerror}); wait if another process "
+            "builds this cache, else choose a cache folder that can be written"
+        ) from error
+    return file
+
+
+def _decode(source: Source, start: int, stop: int) -> Chunk:
+    """(stop, the usable pictures of start..stop-1 or None, [(index, reason)] of the others)."""
+    kept, skipped = [], []
+    for i in range(start, stop):
+        try:
+            kept.append(source.load(i))
+        except Unreadable as error:
+            skipped.append((i, str(error)))
+    return stop, np.stack(kept) if kept else None, skipped
+
+
+def _chunks(source: Source, start: int, workers: int) -> Iterator[Chunk]:
+    """Decode from picture `start` on; the chunks come in order, however many workers there are."""
+    total = len(source)
+    bounds = [(i, min(i + CHUNK, total)) for i in range(start, total, CHUNK)]
+    if workers <= 1:
+        yield from (_decode(source, *pair) for pair in bounds)
+        return
+    spawn = multiprocessing.get_context("spawn")  # the one way that works on every system
+    with ProcessPoolExecutor(workers, spawn, _start_worker, (source,)) as pool:
+        pending = deque()  # bounded, so that slow writing does not fill the memory
+        for pair in bounds:
+            pending.append(pool.submit(_decode_in_worker, *pair))
+            if len(pending) > 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _start_worker(source: Source) -> None:
+    global _worker_source
+    _worker_source = source
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the pool
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()  # a killed parent cannot end the pool
+    os._exit(1)
+
+
+def _decode_in_worker(start: int, stop: int) -> Chunk:
+    return _decode(_worker_source, start, stop)

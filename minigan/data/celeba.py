@@ -1,0 +1,287 @@
+"""The pictures of CelebA (Liu et al., 2015), or any others, from a zip or a folder.
+
+A picture becomes (S, S, 3) as torchvision's Resize(S) and CenterCrop(S) make it: the short side
+is scaled to S by Pillow's bilinear filter, which averages over all source pixels when it shrinks
+(antialiasing), and the middle is cut out. A small picture is enlarged. Flips and the scaling to
+[-1, 1] are left to the training loop.
+"""
+
+import hashlib
+import io
+import os
+import stat
+import warnings
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from minigan.data.cache import DataError, Source, Unreadable
+
+FOLDER = "img_align_celeba"
+ZIP = "img_align_celeba.zip"
+ZIP_BYTES = 1_443_490_838  # of the zip as published: 202,599 JPEGs of 178x218
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+MAX_PIXELS = 64_000_000  # of a picture, and
+MAX_BYTES = 64 * 2**20  # of its file: anything larger is taken for a decompression bomb
+RECIPE = {"decode": 1, "resize": "bilinear", "crop": "centre"}  # raise "decode" if bytes change
+REMEDY = f"give the path of {ZIP} or of a folder that holds it or the pictures"
+
+
+def open_source(root: str | Path, image_size: int = 64, max_images: int | None = None) -> Source:
+    """The first `max_images` pictures, by name, of a zip (never extracted) or below a folder.
+
+    In a folder, the first of these that is there: a folder `img_align_celeba` with pictures (the
+    folder itself or one below it), a file `img_align_celeba.zip`, all pictures below the folder.
+    Hidden files and `__MACOSX` are ignored. Raises DataError if there is nothing to use.
+    """
+    if image_size < 1 or (max_images is not None and max_images < 1):
+        raise ValueError(f"image_size {image_size} and max_images {max_images} must be positive")
+    path = Path(os.path.abspath(root))
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return _open_folder(path, image_size, max_images)
+        if stat.S_ISREG(mode):
+            return _open_zip(path, image_size, max_images)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path} does not exist; {REMEDY}") from None
+    except OSError as error:
+        raise _cannot_read(error.filename or path, error) from error
+    raise DataError(f"{path} is neither a zip nor a folder; {REMEDY}")
+
+
+def decode(data: bytes, size: int) -> np.ndarray:
+    """The picture in the file contents `data` as uint8 RGB (size, size, 3). Raises Unreadable."""
+    if not data:
+        raise Unreadable("empty file")
+    if len(data) > MAX_BYTES:
+        raise Unreadable(f"more than {MAX_BYTES:,} bytes")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on metadata
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:  # reads the header only
+                _check_pixels(*image.size)
+                return _resize_and_crop(_to_rgb(image), size)
+    except (Unreadable, MemoryError):
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise Unreadable(f"more than {MAX_PIXELS:,} pixels") from None
+    except UnidentifiedImageError:
+        raise Unreadable("not a JPEG, PNG, WebP or BMP picture") from None
+    except Exception as error:  # decoders raise nearly anything when the data is damaged
+        raise Unreadable(f"broken picture: {error}") from error
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise Unreadable(f"more than {MAX_PIXELS:,} pixels")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Upright by its EXIF tag, transparency on white, 16 bits to 8 by v / 257."""
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I"):  # 16-bit grey: convert() would clip it
+        grey = (np.asarray(image).astype(np.int32) + 128) // 257
+        image = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+    elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _resize_and_crop(image: Image.Image, size: int) -> np.ndarray:
+    width, height = (side * size // min(image.size) for side in image.size)
+    _check_pixels(width, height)  # a thin strip grows huge
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(image.crop((left, top, left + size, top + size)))
+
+
+@dataclass
+class _Pictures:
+    """What both kinds of source share; `members` lists (name, where to find it)."""
+
+    path: Path
+    stamp: dict  # with the path it tells which files these are
+    image_size: int
+    max_images: int | None
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def identity(self) -> dict:
+        limits = {"image_size": self.image_size, "max_images": self.max_images}
+        return {"path": str(self.path), **self.stamp, **limits, **RECIPE}
+
+    def name(self, i: int) -> str:
+        return self.members[i][0]
+
+    def load(self, i: int) -> np.ndarray:
+        """Picture i. Raises Unreadable if it is at fault, DataError if the disk is."""
+        return decode(self.read(self.members[i][1]), self.image_size)
+
+
+@dataclass
+class FolderPictures(_Pictures):
+    members: list[tuple[str, str]]
+
+    def read(self, inner: str) -> bytes:
+        try:
+            with open(self.path / inner, "rb") as file:
+                return file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise _cannot_read(self.path / inner, error) from error
+
+
+class ZipPictures(_Pictures):
+    def __reduce__(self):
+        """A process that gets a copy opens the zip for itself, at its first picture."""
+        return ZipPictures, (self.path, self.stamp, self.image_size, self.max_images)
+
+    @cached_property
+    def archive(self) -> zipfile.ZipFile:
+        try:
+            return zipfile.ZipFile(self.path)
+        except OSError as error:
+            raise _cannot_read(self.path, error) from error
+        except Exception as error:  # a damaged directory: BadZipFile, but struct.error and others
+            raise _broken_zip(self.path) from error
+
+    @cached_property
+    def members(self) -> list[tuple[str, zipfile.ZipInfo]]:
+        entries = {}
+        for info in self.archive.infolist():
+            entries.setdefault(info.filename, info)  # of two with one name the first counts
+        pictures = _pictures(entries)
+        if not pictures:
+            raise DataError(f"{self.path} holds no pictures ({_types(entries)}); {REMEDY}")
+        chosen = _celeba(pictures) or {path: path for path in pictures}
+        return [(name, entries[path]) for name, path in chosen.items()][: self.max_images]
+
+    def read(self, info: zipfile.ZipInfo) -> bytes:
+        if info.flag_bits & 1:
+            raise Unreadable("encrypted")
+        if info.file_size > MAX_BYTES:
+            raise Unreadable(f"more than {MAX_BYTES:,} bytes")
+        try:
+            return self.archive.read(info)
+        except OSError as error:
+            raise _cannot_read(self.path, error) from error
+        except Exception as error:  # zipfile, zlib, lzma and struct each have their own
+            raise Unreadable(f"broken zip entry: {error}") from error
+
+
+def _open_folder(path: Path, image_size: int, max_images: int | None) -> Source:
+    files = _walk(path)
+    if not files:
+        raise DataError(f"{path} is an empty folder; {REMEDY}")
+    pictures = _pictures(files)
+    chosen = _celeba(pictures, path.name)
+    zips = [inner for inner in files if inner.rpartition("/")[2] == ZIP]
+    if zips and not chosen:
+        return _open_zip(path / min(zips, key=_depth), image_size, max_images)
+    if not pictures:
+        raise DataError(f"{path} holds no pictures ({_types(files)}); {REMEDY}")
+    chosen = chosen or {inner: inner for inner in pictures}
+    members = list(chosen.items())[:max_images]
+    digest = hashlib.sha256()
+    for _, inner in members:
+        digest.update(os.fsencode(f"{inner}\0{files[inner]}\n"))
+    stamp = {"count": len(members), "digest": digest.hexdigest()}
+    return FolderPictures(path, stamp, image_size, max_images, members)
+
+
+def _open_zip(path: Path, image_size: int, max_images: int | None) -> Source:
+    with open(path, "rb") as file:
+        head = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
+        status = os.fstat(file.fileno())
+    if head.lower().startswith((b"<!doctype html", b"<html")):
+        raise DataError(
+            f"{path} is a web page, probably the download site's notice that its quota is used up; "
+            f"download {ZIP} ({ZIP_BYTES:,} bytes) again later"
+        )
+    if not head.startswith(b"PK") and path.suffix.lower() != ".zip":
+        raise DataError(f"{path} is neither a zip nor a folder; {REMEDY}")
+    if not zipfile.is_zipfile(path):
+        raise _broken_zip(path)
+    stamp = {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+    source = ZipPictures(path, stamp, image_size, max_images)
+    if status.st_size != ZIP_BYTES:
+        len(source)  # lists it, to fail early; CelebA's own takes a second, so only when needed
+    return source
+
+
+def _walk(root: Path) -> dict[str, tuple[int, int]]:
+    """{path below root: (bytes, mtime_ns)} of every file, hidden ones left out."""
+    found, seen, folders = {}, set(), [""]
+    while folders:
+        inner = folders.pop()
+        real = os.path.realpath(root / inner)
+        if real in seen:  # a link that leads back
+            continue
+        seen.add(real)
+        below = []
+        with os.scandir(real) as entries:
+            for entry in entries:
+                if _ignored(entry.name):
+                    continue
+                if entry.is_dir():
+                    below.append(f"{inner}{entry.name}/")
+                elif entry.is_file():
+                    status = entry.stat()
+                    found[inner + entry.name] = (status.st_size, status.st_mtime_ns)
+        folders += sorted(below)
+    return found
+
+
+def _pictures(paths: Iterable[str]) -> list[str]:
+    return sorted(
+        path
+        for path in paths
+        if path.lower().endswith(SUFFIXES) and not any(map(_ignored, path.split("/")))
+    )
+
+
+def _celeba(pictures: list[str], top: str = "") -> dict[str, str]:
+    """{name: path} of those right in a folder `img_align_celeba`, the outermost if several.
+
+    `top` is the name of the folder that the paths start from.
+    """
+    folders = {}
+    for path in pictures:
+        folder, _, name = path.rpartition("/")
+        folders.setdefault(folder, {})[name] = path
+    found = [folder for folder in folders if Path(top, folder).name == FOLDER]
+    return folders[min(found, key=_depth)] if found else {}
+
+
+def _depth(path: str) -> tuple[int, str]:
+    return path.count("/"), path
+
+
+def _ignored(part: str) -> bool:
+    return part == "__MACOSX" or (part.startswith(".") and part not in (".", ".."))
+
+
+def _types(paths: Iterable[str]) -> str:
+    suffixes = sorted({Path(path).suffix.lower() or "no suffix" for path in paths})
+    return "only " + ", ".join(suffixes[:8]) if suffixes else "it is empty"
+
+
+def _cannot_read(path: str | Path, error: OSError) -> DataError:
+    reason = error.strerror or error
+    return DataError(f"{path} cannot be read ({reason}); check that it is there and may be read")
+
+
+def _broken_zip(path: Path) -> DataError:
+    return DataError(
+        f"{path} is a damaged or incomplete zip of {path.stat().st_size:,} bytes "
+        f"(CelebA's has {ZIP_BYTES:,}); download it again"
+    )

@@ -1,0 +1,287 @@
+"""The cache: decoded once, resumed after a kill, rebuilt when damaged, the same for all workers."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import celeba_factory as factory
+import numpy as np
+import pytest
+
+from minigan.data import cache, celeba
+from minigan.data.cache import DataError
+
+
+def build(source, folder, workers=1):
+    return cache.build(source, folder, workers, progress=False)
+
+
+def squares(tmp_path, count=40, **options):
+    return factory.Squares(count, str(tmp_path / "log"), **options)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(cache, "CHUNK", 8)
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_pictures_come_back_in_order_without_the_unreadable(tmp_path):
+    source = squares(tmp_path, bad=(0, 17, 39))
+    images = build(source, tmp_path / "cache")
+    kept = [i for i in range(40) if i not in source.bad]
+    assert images.names == [f"{i:06d}" for i in kept]
+    assert images.skipped == [(f"{i:06d}", f"bad number {i}") for i in source.bad]
+    assert images.pixels.shape == (37, 4, 4, 3)
+    np.testing.assert_array_equal(images.pixels[:, 0, 0, 0], kept)
+    assert images.identity["squares"] == 40
+    key = images.identity["key"]
+    assert files(tmp_path / "cache") == [f"{key}.json", f"{key}.lock", f"{key}.npy"]
+
+
+def test_the_array_is_a_read_only_memory_map_of_an_ordinary_npy_file(tmp_path):
+    images = build(squares(tmp_path), tmp_path)
+    assert isinstance(images.pixels, np.memmap)
+    assert not images.pixels.flags.writeable
+    with_numpy = np.load(tmp_path / f"{images.identity['key']}.npy", mmap_mode="r")
+    np.testing.assert_array_equal(with_numpy, images.pixels)
+
+
+def test_the_header_is_what_numpy_writes(tmp_path):
+    for shape in [(1, 64, 64, 3), (202_599, 128, 128, 3)]:
+        (tmp_path / "header").write_bytes(cache._npy_header(shape))
+        with open(tmp_path / "header", "rb") as file:
+            assert np.lib.format.read_magic(file) == (1, 0)
+            header = np.lib.format.read_array_header_1_0(file)
+            assert file.tell() == cache.HEADER
+        assert header == (shape, False, np.uint8)
+
+
+def test_a_second_build_decodes_nothing(tmp_path):
+    source = squares(tmp_path, bad=(3,))
+    first = build(source, tmp_path)
+    second = build(source, tmp_path)
+    assert source.loaded() == list(range(40))
+    np.testing.assert_array_equal(first.pixels, second.pixels)
+    assert second.skipped == first.skipped
+    assert (second.names, second.identity) == (first.names, first.identity)
+
+
+def test_another_identity_is_another_cache(tmp_path):
+    small = build(squares(tmp_path, size=4), tmp_path)
+    large = build(squares(tmp_path, size=8), tmp_path)
+    assert small.identity["key"] != large.identity["key"]
+    assert large.pixels.shape == (40, 8, 8, 3)
+    assert build(squares(tmp_path, size=4), tmp_path).pixels.shape == (40, 4, 4, 3)
+
+
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_the_bytes_do_not_depend_on_the_workers(tmp_path, as_zip):
+    root = factory.make(tmp_path / "data", 30, as_zip)
+    source = celeba.open_source(root, 16)
+    if not as_zip:
+        (root / "000011.jpg").write_bytes(b"rubbish")
+    alone = build(source, tmp_path / "alone", workers=0)
+    shared = build(source, tmp_path / "shared", workers=2)
+    np.testing.assert_array_equal(alone.pixels, shared.pixels)
+    assert (alone.names, alone.skipped) == (shared.names, shared.skipped)
+    assert len(alone.skipped) == (0 if as_zip else 1)
+
+
+# Builds that are cut short
+
+KILLED = """
+import sys
+from celeba_factory import Squares
+from minigan.data import cache
+cache.CHUNK = 8
+cache.build(Squares(40, sys.argv[1], bad=(2, 30), fatal=21), sys.argv[2], progress=False)
+"""
+
+
+def with_factory():
+    return {**os.environ, "PYTHONPATH": os.path.dirname(factory.__file__)}
+
+
+def kill_a_build(tmp_path):
+    """Decode 0..20 in a process of its own that is killed at 21, in the third chunk of eight."""
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "log"), str(tmp_path / "cache")]
+    assert subprocess.run(command, env=with_factory()).returncode != 0
+    (tmp_path / "log.survive").touch()
+    source = squares(tmp_path, bad=(2, 30), fatal=21)
+    assert source.loaded() == list(range(21))
+    (tmp_path / "log").unlink()
+    return source
+
+
+ORPHANED = """
+import os, sys
+from celeba_factory import Squares
+from minigan.data import cache
+if __name__ == "__main__":
+    cache._write_json = lambda *arguments: os.kill(os.getpid(), 9)
+    cache.build(Squares(2000, sys.argv[1]), sys.argv[2], workers=2, progress=False)
+"""
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(ORPHANED)
+    command = [sys.executable, script, tmp_path / "log", tmp_path / "cache"]
+    # returns when the last process that holds the captured output has ended
+    done = subprocess.run(command, env=with_factory(), capture_output=True, timeout=60)
+    assert done.returncode != 0
+
+
+def test_a_killed_build_leaves_no_cache_and_goes_on_where_it_stopped(tmp_path):
+    source = kill_a_build(tmp_path)
+    assert not list((tmp_path / "cache").glob("*.npy"))
+    resumed = build(source, tmp_path / "cache")
+    assert source.loaded() == list(range(16, 40))  # two chunks were finished
+    clean = build(source, tmp_path / "clean")
+    name = clean.identity["key"]
+    for suffix in (".npy", ".json"):
+        written = (tmp_path / "cache" / f"{name}{suffix}").read_bytes()
+        assert written == (tmp_path / "clean" / f"{name}{suffix}").read_bytes()
+    assert resumed.skipped == [("000002", "bad number 2"), ("000030", "bad number 30")]
+    assert len(files(tmp_path / "cache")) == 3
+
+
+@pytest.mark.parametrize("fault", ["short", "journal", "no journal", "no pixels", "tail"])
+def test_a_partial_file_that_does_not_fit_its_journal_is_started_anew(tmp_path, fault):
+    source = kill_a_build(tmp_path)
+    (partial,) = (tmp_path / "cache").glob("*.partial")
+    (journal,) = (tmp_path / "cache").glob("*.partial.json")
+    if fault == "short":
+        os.truncate(partial, partial.stat().st_size - 1)
+    elif fault == "journal":
+        journal.write_text(journal.read_text()[:-2])
+    elif fault == "no journal":
+        journal.unlink()
+    elif fault == "no pixels":
+        partial.unlink()
+    elif fault == "tail":  # a chunk that was written in part: fits, and is written again
+        partial.write_bytes(partial.read_bytes() + b"x" * 500)
+    images = build(source, tmp_path / "cache")
+    assert source.loaded() == list(range(16 if fault == "tail" else 0, 40))
+    np.testing.assert_array_equal(
+        images.pixels[:, 1, 1, 1], [i for i in range(40) if i not in (2, 30)]
+    )
+
+
+def test_a_worker_that_dies_is_an_error_and_not_a_wait(tmp_path):
+    source = squares(tmp_path, fatal=20)
+    with pytest.raises(DataError, match=r"a worker process died while .*npy was built"):
+        build(source, tmp_path / "cache", workers=2)
+    (tmp_path / "log.survive").touch()
+    np.testing.assert_array_equal(
+        build(source, tmp_path / "cache").pixels[:, 0, 0, 0], np.arange(40)
+    )
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_is_told_with_the_room_that_is_needed(tmp_path, monkeypatch, call):
+    calls = iter(range(100))
+    real = getattr(os, call)
+
+    def full_at_last(*arguments):
+        if next(calls) == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*arguments)
+
+    source = squares(tmp_path)
+    monkeypatch.setattr(cache.os, call, full_at_last)
+    with pytest.raises(DataError, match="No space left on device") as caught:
+        build(source, tmp_path / "cache")
+    assert str(tmp_path / "cache") in str(caught.value)
+    assert f"{128 + 40 * 48:,} bytes" in str(caught.value)
+    assert not list((tmp_path / "cache").glob("*.npy"))
+    (tmp_path / "log").unlink()
+    images = build(source, tmp_path / "cache")
+    assert source.loaded()[0] > 0  # what was written before is kept
+    np.testing.assert_array_equal(images.pixels[:, 0, 0, 0], np.arange(40))
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file.* cannot be created or locked"):
+        build(squares(tmp_path), tmp_path / "file")
+
+
+def test_one_builds_while_others_wait(tmp_path):
+    """The first build ends only after the second has begun; the second must find all done."""
+    waiting = threading.Event()
+
+    class First(factory.Squares):
+        def load(self, i):
+            if i == 0:
+                second_thread.start()
+            assert waiting.wait(timeout=30)
+            return super().load(i)
+
+    class Second(factory.Squares):
+        def identity(self):
+            waiting.set()
+            return super().identity()
+
+    log = str(tmp_path / "log")
+    results = []
+    second_thread = threading.Thread(
+        target=lambda: results.append(build(Second(40, log), tmp_path / "cache"))
+    )
+    results.append(build(First(40, log), tmp_path / "cache"))
+    second_thread.join(timeout=30)
+    assert First(40, log).loaded() == list(range(40))
+    for images in results:
+        np.testing.assert_array_equal(images.pixels[:, 0, 0, 0], np.arange(40))
+
+
+# Finished files that are no good
+
+
+@pytest.mark.parametrize("fault", ["short", "long", "header", "no pixels", "json", "list", "other"])
+def test_a_damaged_or_foreign_cache_is_built_anew(tmp_path, fault):
+    source = squares(tmp_path)
+    key = build(source, tmp_path).identity["key"]
+    npy, text = tmp_path / f"{key}.npy", tmp_path / f"{key}.json"
+    data = npy.read_bytes()
+    if fault == "short":
+        npy.write_bytes(data[:-1])
+    elif fault == "long":
+        npy.write_bytes(data + b"x")
+    elif fault == "header":
+        npy.write_bytes(bytes(128) + data[128:])
+    elif fault == "no pixels":
+        npy.unlink()
+    elif fault == "json":
+        text.write_text(text.read_text()[:-1])
+    elif fault == "list":
+        text.write_text("[]")
+    elif fault == "other":
+        text.write_text(json.dumps({**json.loads(text.read_text()), "identity": {}}))
+    images = build(source, tmp_path)
+    assert source.loaded() == [*range(40), *range(40)]
+    np.testing.assert_array_equal(images.pixels[:, 0, 0, 0], np.arange(40))
+
+
+def test_nothing_usable_is_an_error_with_three_reasons(tmp_path):
+    source = squares(tmp_path, count=20, bad=tuple(range(20)))
+    with pytest.raises(DataError, match="none of the 20 pictures") as caught:
+        build(source, tmp_path / "cache")
+    assert "000000: bad number 0, 000001: bad number 1, 000002: bad number 2)" in str(caught.value)
+    assert [name[-5:] for name in files(tmp_path / "cache")] == [".lock"]
+
+
+def test_other_errors_of_a_source_are_not_hidden(tmp_path):
+    class Faulty(factory.Squares):
+        def load(self, i):
+            raise DataError("the disk is gone")
+
+    with pytest.raises(DataError, match="the disk is gone"):
+        build(Faulty(3, str(tmp_path / "log")), tmp_path / "cache")

@@ -1,0 +1,227 @@
+"""Convolution: three derivatives of one trilinear form, whichever kernels compute them."""
+
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import reference as ref
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import sizes, windows
+
+import minigan.functional as F
+from minigan import gradcheck, gradgradcheck, tensor
+from minigan.backend import cpu, filtering, kernels, reference, threads
+from minigan.backend.reference import Window
+
+# filtering takes no module argument
+FILTERING = SimpleNamespace(
+    conv=lambda xp, *arrays: filtering.conv(*arrays),
+    conv_image=lambda xp, *arrays: filtering.conv_image(*arrays),
+    conv_weight=lambda xp, *arrays: filtering.conv_weight(*arrays),
+)
+
+
+@st.composite
+def filter_windows(draw):
+    """What the DCGAN's layers have: kernel 4, stride 2, padding 1, an even grid."""
+    return Window((4 * draw(sizes), 4 * draw(sizes)), (4, 4), (2, 2), (1, 1))
+
+
+def operands(draw, window):
+    """x, w and y of small whole numbers: float64 adds and multiplies them without any rounding."""
+    n, c, o = draw(sizes), draw(st.sampled_from([1, 2, 9])), draw(sizes)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shapes = (n, c, *window.image), (o, c, *window.kernel), (n, o, *window.grid)
+    return [rng.integers(-4, 5, shape).astype(np.float64) for shape in shapes]
+
+
+def derivatives(module, x, w, y, window):
+    """dT/dy, dT/dx and dT/dw of the trilinear form T(x, w, y)."""
+    return (
+        module.conv(np, x, w, window),
+        module.conv_image(np, w, y, window),
+        module.conv_weight(np, x, y, window),
+    )
+
+
+each_implementation = pytest.mark.parametrize(
+    ("module", "geometries"),
+    [
+        (reference, windows()),
+        (cpu, windows()),
+        (reference, filter_windows()),
+        (FILTERING, filter_windows()),
+    ],
+    ids=["reference", "cpu", "reference on the DCGAN's geometry", "filtering"],
+)
+
+
+@each_implementation
+@given(data=st.data())
+def test_the_trilinear_identity_holds_without_any_tolerance(module, geometries, data):
+    window = data.draw(geometries)
+    x, w, y = operands(data.draw, window)
+    with patch.object(cpu, "BLOCK", 1):  # several blocks of work even here
+        dy, dx, dw = derivatives(module, x, w, y, window)
+    assert (dy * y).sum() == (dx * x).sum() == (dw * w).sum()
+
+
+@each_implementation
+@given(data=st.data())
+def test_the_kernels_agree_with_the_formula_to_the_last_bit(module, geometries, data):
+    window = data.draw(geometries)
+    x, w, y = operands(data.draw, window)
+    x, y, w = x[:2, :2], y[:2, :2], w[:2, :2]  # the loops are slow
+    expected = (
+        ref.conv(x, w, window.stride, window.pad),
+        ref.conv_transpose(y, w, window.stride, window.pad, window.image),
+        ref.conv_weight(x, y, window.stride, window.pad, window.kernel),
+    )
+    for found, by_formula in zip(derivatives(module, x, w, y, window), expected, strict=True):
+        np.testing.assert_array_equal(found, by_formula)
+
+
+def a_layer(n, c, o, size, dtype="float64", whole=False):
+    """The operands of a DCGAN layer that is large enough for filtering."""
+    window = Window((size, size), (4, 4), (2, 2), (1, 1))
+    rng = np.random.default_rng(0)
+    shapes = (n, c, *window.image), (o, c, 4, 4), (n, o, *window.grid)
+    draw = (lambda s: rng.integers(-4, 5, s)) if whole else rng.standard_normal
+    return *(draw(s).astype(dtype) for s in shapes), window
+
+
+@pytest.mark.parametrize("layer", [(6, 1, 2, 64), (70, 2, 3, 4), (5, 11, 3, 16)])
+def test_the_layers_of_the_dcgan_are_filtered_and_the_sums_are_the_same(layer):
+    x, w, y, window = a_layer(*layer, whole=True)
+    with patch.multiple(filtering, conv=None), pytest.raises(TypeError):
+        cpu.conv(np, x, w, window)  # it is filtering that is called
+    for found, expected in zip(
+        derivatives(cpu, x, w, y, window), derivatives(reference, x, w, y, window), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_filtering_in_float32_loses_no_more_than_a_few_digits():
+    x, w, y, window = a_layer(6, 16, 16, 32, "float32")
+    exact = derivatives(reference, *(a.astype("float64") for a in (x, w, y)), window)
+    for found, expected in zip(derivatives(cpu, x, w, y, window), exact, strict=True):
+        assert found.dtype == np.float32
+        # 256 terms of float32's 6e-8, and additions before the products: well below 1e-5
+        assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("layer", [(6, 3, 2, 64), (9, 2, 3, 5)])
+def test_the_same_bytes_come_out_for_any_number_of_threads(layer):
+    x, w, y, window = a_layer(*layer, dtype="float32")
+    before, found = threads.get_num_threads(), []
+    try:
+        for count in (1, 2, 5):
+            threads.set_num_threads(count)
+            with patch.object(cpu, "BLOCK", 1):
+                found.append([a.tobytes() for a in derivatives(cpu, x, w, y, window)])
+    finally:
+        threads.set_num_threads(before)
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("kernel", ["conv", "conv_image"])
+def test_the_gradients_of_filtered_layers_are_right_too(kernel):
+    x, w, y, window = a_layer(4, 1, 2, 16)
+    assert cpu._filtered(4, window)
+    image = x if kernel == "conv" else y
+    fn = F.conv2d if kernel == "conv" else F.conv_transpose2d
+    inputs = [tensor(a, requires_grad=True) for a in (image, w)]
+    layer = lambda x, w: fn(x, w, stride=2, padding=1)
+    assert gradcheck(layer, inputs)
+    assert gradgradcheck(layer, inputs)
+
+
+def test_the_kernels_leave_their_operands_alone():
+    for layer in ((6, 1, 2, 64), (2, 1, 2, 6)):
+        x, w, y, window = a_layer(*layer)
+        for a in (x, w, y):
+            a.flags.writeable = False
+        for result in derivatives(cpu, x, w, y, window):
+            assert not any(np.shares_memory(result, a) for a in (x, w, y))
+            assert result.flags.writeable
+
+
+def test_results_do_not_live_in_memory_that_the_next_call_overwrites():
+    x, w, y, window = a_layer(6, 1, 2, 64)
+    first = derivatives(cpu, x, w, y, window)
+    copies = [a.copy() for a in first]
+    derivatives(cpu, x + 1, w + 1, y + 1, window)
+    for a, copy in zip(first, copies, strict=True):
+        np.testing.assert_array_equal(a, copy)
+
+
+# -- the public functions -----------------------------------------------------------------------
+
+
+def ones(*shape):
+    return tensor(np.ones(shape))
+
+
+@given(windows())
+def test_conv_transpose_reaches_the_documented_size(window):
+    extra = [
+        (i + 2 * p - k) % s
+        for i, k, s, p in zip(window.image, window.kernel, window.stride, window.pad, strict=True)
+    ]
+    w = ones(2, 3, *window.kernel)
+    y = F.conv_transpose2d(ones(1, 2, *window.grid), w, None, window.stride, window.pad, extra)
+    assert y.shape == (1, 3, *window.image)
+    back = F.conv2d(y, w, None, window.stride, window.pad)
+    assert back.shape == (1, 2, *window.grid)
+
+
+def test_a_number_stands_for_a_pair():
+    x, w = ones(1, 1, 5, 6), ones(1, 1, 2, 2)
+    a, b = F.conv2d(x, w, None, 2, 1), F.conv2d(x, w, None, (2, 2), [1, 1])
+    np.testing.assert_array_equal(a.numpy(), b.numpy())
+    assert F.conv2d(x, w, None, (1, 2), (0, 1)).shape == (1, 1, 4, 4)
+
+
+def test_a_batch_of_no_images_gives_no_images():
+    x = tensor(np.ones((0, 2, 4, 4)), requires_grad=True)
+    w = tensor(np.ones((3, 2, 2, 2)), requires_grad=True)
+    y = F.conv2d(x, w)
+    y.sum().backward()
+    assert (y.shape, x.grad.shape, w.grad.numpy().any()) == ((0, 3, 3, 3), x.shape, False)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: F.conv2d(ones(1, 2, 4, 4), ones(1, 3, 2, 2)), r"\(1, 2, 4, 4\).*\(1, 3, 2, 2\)"),
+        (lambda: F.conv2d(ones(4, 4), ones(1, 1, 2, 2)), r"expected \(N, C_in, H, W\)"),
+        (lambda: F.conv2d(ones(1, 1, 2, 2), ones(1, 1, 3, 3)), r"kernel \(3, 3\) is larger"),
+        (lambda: F.conv2d(ones(1, 1, 4, 4), ones(2, 1, 2, 2), ones(1)), r"bias has shape \(1,\)"),
+        (lambda: F.conv2d(ones(1, 1, 4, 4), ones(1, 1, 2, 2), stride=0), "stride must be an int"),
+        (lambda: F.conv2d(ones(1, 1, 4, 4), ones(1, 1, 2, 2), padding=-1), "not -1"),
+        (lambda: F.conv2d(ones(1, 1, 4, 4), ones(1, 1, 2, 2), stride=(1, 2, 3)), "pair"),
+        (lambda: F.conv_transpose2d(ones(1, 2, 4, 4), ones(3, 2, 2, 2)), r"\(C_in, C_out, kh, kw"),
+        (
+            lambda: F.conv_transpose2d(ones(1, 1, 2, 2), ones(1, 1, 2, 2), output_padding=1),
+            r"output_padding \(1, 1\) must be below stride \(1, 1\)",
+        ),
+        (
+            lambda: F.conv_transpose2d(ones(1, 1, 1, 1), ones(1, 1, 2, 2), padding=1),
+            r"would have the size \(0, 0\)",
+        ),
+        (
+            lambda: F.conv_transpose2d(ones(1, 2, 1, 1), ones(2, 3, 1, 1), ones(2)),
+            r"expected \(3,\)",
+        ),
+    ],
+)
+def test_operands_that_do_not_fit_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_numpy_arrays_get_the_fast_kernels():
+    assert kernels(np) is cpu
+    assert kernels(SimpleNamespace()) is reference

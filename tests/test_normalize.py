@@ -1,0 +1,131 @@
+"""Batch normalisation: what it computes, what it remembers, and what its gradient must not forget."""
+
+import numpy as np
+import pytest
+import reference as ref
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import leaf, sizes
+
+import minigan.functional as F
+from minigan import gradcheck, gradgradcheck, tensor
+from minigan.backend import kernels
+from minigan.gradcheck import GradcheckError
+from minigan.tensor import grad
+
+rng = np.random.default_rng
+
+
+@st.composite
+def batches(draw):
+    """(N, C), (N, C, L) or (N, C, H, W) with at least two values per channel."""
+    shape = (draw(st.integers(2, 4)), draw(sizes), *draw(st.lists(sizes, max_size=2)))
+    return leaf(rng(draw(st.integers(0, 2**32 - 1))), shape)
+
+
+def running(c, dtype="float64"):
+    return tensor(np.zeros(c, dtype)), tensor(np.ones(c, dtype))
+
+
+@given(batches())
+def test_each_channel_comes_out_with_mean_0_and_variance_1(x):
+    y = F.batch_norm(x, None, None, eps=0.0).numpy()
+    axes = (0, *range(2, x.ndim))
+    np.testing.assert_allclose(y.mean(axes), 0, atol=1e-10)  # 1e-16 over the least of deviations
+    np.testing.assert_allclose(y.var(axes), 1, rtol=1e-10)
+
+
+@given(batches(), st.sampled_from([0.1, 0.25, 1.0, np.float64(0.5)]))
+def test_running_statistics_move_by_the_momentum_towards_mean_and_unbiased_variance(x, momentum):
+    mean, var = running(x.shape[1])
+    arrays = mean.data, var.data
+    for _ in range(2):
+        F.batch_norm(x, mean, var, training=True, momentum=momentum)
+    left = (1 - momentum) ** 2
+    for c in range(x.shape[1]):
+        values = x.numpy()[:, c].flatten().tolist()
+        for found, first, batch in (
+            (mean, 0, ref.mean(values)),
+            (var, 1, ref.var(values, 1)),
+        ):
+            expected = left * first + (1 - left) * batch
+            assert found.numpy()[c] == pytest.approx(expected, rel=1e-12, abs=1e-14)
+    assert all(a is t.data for a, t in zip(arrays, (mean, var), strict=True))  # in place
+
+
+@given(batches())
+def test_evaluation_uses_the_running_statistics_and_leaves_them(x):
+    mean, var = running(x.shape[1])
+    mean.data += 3
+    y = F.batch_norm(x, mean, var, eps=0.0)
+    np.testing.assert_allclose(y.numpy(), x.numpy() - 3, rtol=1e-14)
+    assert (mean.numpy() == 3).all()
+    assert (var.numpy() == 1).all()
+
+
+@given(batches(), st.integers(0, 99))
+def test_the_gradient_has_no_part_along_ones_nor_along_the_output(x, seed):
+    y = F.batch_norm(x, None, None, training=True, eps=0.0)
+    v = leaf(rng([seed, 5]), y.shape).detach()
+    (g,) = grad(y, x, v)
+    axes = (0, *range(2, x.ndim))
+    scale = np.abs(v.numpy()).max() / y.numpy().std() / x.numpy().std(axes).min()
+    for direction in (1.0, y.numpy()):
+        np.testing.assert_allclose((g.numpy() * direction).sum(axes), 0, atol=1e-11 * scale)
+
+
+@pytest.mark.parametrize("frozen", ["mean", "variance"])
+def test_a_batch_norm_with_a_frozen_statistic_is_caught(frozen):
+    def wrong(x):
+        mean, var = x.mean(0, keepdim=True), x.var(0, unbiased=False, keepdim=True)
+        mean, var = (mean.detach(), var) if frozen == "mean" else (mean, var.detach())
+        return (x - mean) / (var + 1e-5).sqrt()
+
+    x = leaf(rng(3), (5, 2))
+    np.testing.assert_allclose(wrong(x).numpy(), F.batch_norm(x, None, None).numpy())
+    with pytest.raises(GradcheckError):
+        gradcheck(wrong, x)
+
+
+def test_the_second_derivative_remembers_that_the_statistics_depend_on_the_input():
+    x = leaf(rng(3), (5, 2, 3))
+    by_parts = lambda x: (x - x.mean((0, 2), True)) / (
+        x.var((0, 2), unbiased=False, keepdim=True) + 1e-5
+    ).sqrt()
+    v, u = leaf(rng(4), x.shape), leaf(rng(5), x.shape)
+    found = []
+    for fn in (lambda x: F.batch_norm(x, None, None), by_parts):
+        (g,) = grad(fn(x), x, v, create_graph=True)
+        found.append([g, *grad(g, [x, v], u, create_graph=True)])
+        found[-1] += grad(found[-1][1], x, u)
+    for a, b in zip(*found, strict=True):  # orders one, two and three
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-9, atol=1e-10)
+    assert gradgradcheck(lambda x: F.batch_norm(x, None, None), x)
+
+
+def test_large_means_cost_no_digits():
+    x = (rng(0).standard_normal((64, 2, 8, 8)) + 1e3).astype("float32")
+    mean, var = kernels(np).moments(np, x, (0, 2, 3))
+    assert mean.shape == var.shape == (1, 2, 1, 1)
+    exact = x.astype("float64")
+    # E[x^2] - E[x]^2 would lose 1e6 * 6e-8 = 6 percent here
+    np.testing.assert_allclose(var, exact.var((0, 2, 3), keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose(mean, exact.mean((0, 2, 3), keepdims=True), rtol=1e-6)
+
+
+@given(batches())
+def test_the_moments_agree_with_the_formula(x):
+    axes = (0, *range(2, x.ndim))
+    mean, var = kernels(np).moments(np, x.numpy(), axes)
+    by_formula = ref.reduction(ref.mean, axes, True)(x.numpy())
+    np.testing.assert_allclose(mean, by_formula, rtol=1e-12, atol=1e-14)
+    by_formula = ref.reduction(lambda v: ref.var(v, 0), axes, True)(x.numpy())
+    np.testing.assert_allclose(var, by_formula, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"), [((3,), "expected .N, C, "), ((1, 3, 1, 1), "one value per channel")]
+)
+def test_what_cannot_be_normalised_is_refused(shape, message):
+    with pytest.raises(ValueError, match=message):
+        F.batch_norm(tensor(np.ones(shape)), *running(3), training=True)

@@ -1,0 +1,290 @@
+"""Every operation: forward by the formula, gradients of any order, dtypes, and what it leaves alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import CASES, graph, leaf
+
+import minigan.functional as F
+from minigan import gradcheck, gradgradcheck, ops, tensor
+from minigan.tensor import OPERATIONS, Tensor, grad
+
+COMPOSED = {"mean", "var", "flatten", "transpose", "squeeze", "unsqueeze", "stack", "linear"}
+COMPOSED |= {"bce_with_logits", "batch_norm in evaluation"}
+SMOOTH = {"div", "exp", "log", "sqrt", "tanh", "sigmoid", "softplus", "matmul", "conv", "normalize"}
+SMOOTH |= {"conv_image", "conv_weight", "cross_entropy", "pow"}
+
+every_case = pytest.mark.parametrize("name", sorted(CASES))
+for_drawn = lambda f: every_case(given(data=st.data())(f))
+
+
+def random_like(y, seed=0):
+    """An upstream gradient for y that requires a gradient itself."""
+    values = np.random.default_rng(seed).standard_normal(y.shape)
+    return tensor(np.asarray(values, y.dtype), requires_grad=True)
+
+
+def derivatives(case):
+    """The output, its gradients, and the gradients of those with respect to inputs and upstream."""
+    y = case.fn(*case.inputs)
+    v = random_like(y)
+    first = grad(y, case.inputs, v, create_graph=True)
+    targets = [*case.inputs, v]
+    second = grad(first, targets, [random_like(g, 1) for g in first], allow_unused=True)
+    return y, first, second, targets
+
+
+def in_dtypes(case, dtypes):
+    """The case with its inputs in these dtypes."""
+    pairs = zip(case.inputs, dtypes, strict=True)
+    return case._replace(inputs=[tensor(x.data.astype(d), requires_grad=True) for x, d in pairs])
+
+
+def test_every_operation_has_a_case_and_every_case_an_operation():
+    assert set(CASES) - COMPOSED == set(OPERATIONS)
+
+
+@for_drawn
+def test_the_forward_agrees_with_the_formula(name, data):
+    case = data.draw(CASES[name])
+    y = case.fn(*case.inputs)
+    expected = np.asarray(case.reference(*(x.numpy() for x in case.inputs)))
+    assert name in COMPOSED or name in graph(y)  # it is this operation that the case is about
+    assert y.shape == expected.shape
+    # 1e-12: float64's 1e-16 after a few dozen terms, and cancellation in the tails
+    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+@for_drawn
+def test_first_derivatives_agree_with_central_differences(name, data):
+    fn, inputs, _ = data.draw(CASES[name])
+    assert gradcheck(fn, inputs)
+
+
+@for_drawn
+def test_second_derivatives_agree_with_central_differences(name, data):
+    fn, inputs, _ = data.draw(CASES[name])
+    assert gradgradcheck(fn, inputs)
+
+
+@pytest.mark.parametrize("name", sorted(SMOOTH))
+@given(data=st.data())
+def test_third_derivatives_agree_with_central_differences(name, data):
+    fn, inputs, _ = data.draw(CASES[name])
+    v = random_like(fn(*inputs)).detach()
+    bent = lambda *xs: (y := fn(*xs)) + y * y  # what is linear gets a second derivative, too
+    first = lambda *xs: grad(bent(*xs), xs, v, create_graph=True)
+    assert gradgradcheck(first, inputs, directions=1)
+
+
+@for_drawn
+def test_the_gradient_is_linear_in_the_upstream_gradient(name, data):
+    fn, inputs, _ = data.draw(CASES[name])
+    y = fn(*inputs)
+    v, w = random_like(y, 1).detach(), random_like(y, 2).detach()
+    rows = zip(*(grad(y, inputs, u) for u in (v, w, v * 3 - w)), strict=True)
+    for gv, gw, both in rows:
+        scale = max(1.0, np.abs(both.numpy()).max(initial=0))
+        np.testing.assert_allclose(both.numpy(), (gv * 3 - gw).numpy(), atol=1e-12 * scale)
+
+
+@for_drawn
+def test_a_gradient_asked_for_alone_is_the_same_to_the_last_bit(name, data):
+    fn, inputs, _ = data.draw(CASES[name])
+    y = fn(*inputs)
+    v = random_like(y).detach()
+    for x, g in zip(inputs, grad(y, inputs, v), strict=True):
+        np.testing.assert_array_equal(grad(y, x, v)[0].numpy(), g.numpy())
+
+
+@for_drawn
+def test_float32_stays_float32_forward_backward_and_twice_backward(name, data):
+    case = data.draw(CASES[name])
+    case = in_dtypes(case, ["float32"] * len(case.inputs))
+    y, first, second, _ = derivatives(case)
+    assert {t.dtype for t in (y, *first, *second) if t is not None} == {np.dtype("float32")}
+
+
+@for_drawn
+def test_nothing_is_written_to_the_operands(name, data):
+    case = data.draw(CASES[name])
+    for x in case.inputs:
+        x.data.flags.writeable = False
+    y, first, second, _ = derivatives(case)
+    results = [y, *first, *(g for g in second if g is not None)]
+    assert all(np.isfinite(t.numpy()).all() for t in results)
+
+
+@for_drawn
+def test_a_stale_graph_is_refused_even_when_it_sees_the_change_through_a_view(name, data):
+    fn, inputs, _ = data.draw(CASES[name])
+    v = random_like(fn(*inputs)).detach()
+    expected = grad(fn(*inputs), inputs, v)
+    for changed in inputs:
+        y = fn(*(x.reshape(x.shape) for x in inputs))
+        before = changed.numpy().copy()
+        changed.data += 1
+        for x, g in zip(inputs, expected, strict=True):
+            try:
+                found = grad(y, x, v)[0].numpy()
+            except RuntimeError as error:
+                assert "was changed in place" in str(error)
+            else:
+                np.testing.assert_array_equal(found, g.numpy())
+        changed.data[...] = before
+
+
+ELEMENTWISE = sorted(n for n in CASES if n in OPERATIONS and OPERATIONS[n].elementwise)
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+@given(data=st.data())
+def test_mixed_dtypes_are_promoted_and_each_gradient_comes_in_its_inputs_dtype(name, data):
+    case = data.draw(CASES[name])
+    dtypes = [data.draw(st.sampled_from(["float32", "float64"])) for _ in case.inputs]
+    case = in_dtypes(case, dtypes)
+    y, first, second, targets = derivatives(case)
+    decide = [x for x in case.inputs if x.ndim] or case.inputs  # 0-dim tensors have no say
+    if len(decide) == 1 or y.ndim:
+        assert y.dtype == np.result_type(*(x.dtype for x in decide))
+    pairs = zip([*first, *second], [*case.inputs, *targets], strict=True)
+    assert all(g.dtype == x.dtype for g, x in pairs if g is not None)
+
+
+# -- single facts -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fn", "expected"),
+    [
+        (lambda x: x * 2, "int64"),
+        (lambda x: x + True, "int64"),
+        (lambda x: x * 2.0, "float32"),
+        (lambda x: np.float64(2) - x, "float32"),
+        (lambda x: x / 2, "float32"),
+        (lambda x: 1 / x, "float32"),
+        (lambda x: x**2, "int64"),
+        (lambda x: x**0.5, "float32"),
+        (lambda x: x.exp(), "float32"),
+        (lambda x: F.sigmoid(x), "float32"),
+        (lambda x: F.leaky_relu(x), "float32"),
+        (lambda x: x.mean(), "float32"),
+        (lambda x: F.maximum(x, 0.5), "float32"),
+        (lambda x: F.where(x > 1, x, 0.0), "float32"),
+        (lambda x: x.clamp(2, 3), "int64"),
+        (lambda x: x.to("float64"), "float64"),
+        (lambda x: x + tensor(np.ones(2, "float64")), "float64"),
+        (lambda x: x > 1, "bool"),
+        (lambda x: x.sum(), "int64"),
+    ],
+)
+def test_integers_stay_integers_until_a_float_or_a_smooth_function_makes_them_float32(fn, expected):
+    assert fn(tensor([1, 2])).dtype == expected
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x, s: x + s,
+        lambda x, s: s * x,
+        lambda x, s: x**s,
+        lambda x, s: x.clamp(s, s + 1),
+        lambda x, s: F.leaky_relu(x, s),
+        lambda x, s: F.pad(x, [1, 1], value=s),
+        lambda x, s: F.where(x > s, x, s),
+        lambda x, s: F.maximum(s, x),
+        lambda x, s: x.var(correction=s),
+        lambda x, s: F.batch_norm(x, None, None, eps=s),
+        lambda x, s: F.batch_norm(
+            x, tensor(np.zeros(2, "f")), tensor(np.ones(2, "f")), training=True, momentum=s, eps=s
+        ),
+    ],
+)
+def test_a_numpy_scalar_does_not_widen_float32(fn):
+    x = tensor([[1.0, 2.0], [3.0, 5.0]], requires_grad=True)
+    y = fn(x, np.float64(0.5))
+    y.sum().backward()
+    assert y.dtype == x.grad.dtype == np.float32
+
+
+def test_a_cast_gives_its_gradient_back_in_the_first_dtype():
+    x = tensor([1.0, 2.0], requires_grad=True)
+    y = (x.to("float64") ** 2).sum()
+    (g,) = grad(y, x)
+    assert (y.dtype, g.dtype) == ("float64", "float32")
+    assert x.to(np.float32) is x
+    assert x.to("cpu") is x
+
+
+@pytest.mark.parametrize(
+    ("fn", "at_the_kink"),
+    [
+        (F.relu, 0),
+        (F.abs, 0),
+        (lambda x: F.leaky_relu(x, 0.2), 0.2),
+        (lambda x: F.maximum(x, 0.0), 0.5),
+        (lambda x: F.maximum(0.0, x), 0.5),
+        (lambda x: F.clamp(x, 0, 1), 1),
+        (lambda x: F.clamp(x, -1, 0), 1),
+    ],
+)
+def test_on_a_kink_the_gradient_is_the_documented_one(fn, at_the_kink):
+    x = tensor([0.0], requires_grad=True)
+    assert grad(fn(x), x)[0].item() == pytest.approx(at_the_kink)
+
+
+@pytest.mark.parametrize("fn", [F.sigmoid, F.softplus, F.tanh])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_saturating_functions_stay_finite_far_out(fn, dtype):
+    x = tensor(np.array([-1e4, -700.0, 0.0, 700.0, 1e4], dtype), requires_grad=True)
+    y = fn(x)
+    (g,) = grad(y.sum(), x, create_graph=True)
+    (gg,) = grad(g.sum(), x)
+    assert all(np.isfinite(t.numpy()).all() for t in (y, g, gg))
+
+
+def test_the_variance_is_the_unbiased_one_unless_said_otherwise():
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    for given_, ddof in (({}, 1), ({"unbiased": False}, 0), ({"correction": 2}, 2)):
+        np.testing.assert_allclose(tensor(x).var(0, **given_).numpy(), x.var(0, ddof=ddof))
+        assert gradcheck(lambda x, how=given_: x.var(0, **how), leaf(np.random.default_rng(1), (3, 4)))
+
+
+def test_reductions_of_nothing_are_zero_or_not_a_number():
+    x = tensor(np.zeros((0, 2)), requires_grad=True)
+    assert x.sum().item() == 0
+    assert np.isnan(x.mean().item())
+    assert np.isnan(tensor([1.0]).var().item())
+    assert grad(x.sum(), x)[0].shape == (0, 2)
+
+
+def test_repeated_indices_add_up():
+    x = tensor([1.0, 2.0], requires_grad=True)
+    (g,) = grad(x[[0, 0, 1, 0]].sum(), x)
+    assert g.numpy().tolist() == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        (lambda x: x.sum(2), IndexError, "dimension 2 is out of range for a tensor of 2"),
+        (lambda x: x.sum((0, -2)), ValueError, "name one dimension twice"),
+        (lambda x: x.permute(0, 0), ValueError, r"permute: \(0, 0\) does not name each of 2"),
+        (lambda x: F.pad(x, [1]), ValueError, r"pad: \(1,\) in mode 'constant' does not fit 2"),
+        (lambda x: F.pad(x, [1, 1], mode="reflect"), ValueError, "'reflect'"),
+        (lambda x: F.pad(x, [2, -4]), ValueError, "pad"),
+        (lambda x: x @ tensor([1.0, 2.0]), ValueError, r"matmul: shapes \(2, 3\) and \(2,\)"),
+        (lambda x: x @ tensor(1.0), ValueError, "an operand is a scalar"),
+        (lambda x: x @ np.ones(3), TypeError, "matmul: operands have dtypes float32, float64"),
+        (lambda x: x**x, TypeError, "pow: the exponent must be a number, not Tensor"),
+        (lambda x: x + "1", TypeError, "add: an operand is a str"),
+        (lambda x: F.maximum(1, 2), TypeError, "maximum: none of the operands is a tensor"),
+        (lambda x: x.expand(-1, 2, 3), ValueError, "expand"),
+        (lambda x: x.expand(3), ValueError, r"expand: \(3,\) does not fit the shape \(2, 3\)"),
+        (lambda x: x.to("junk"), TypeError, "junk"),
+    ],
+)
+def test_a_wrong_call_is_told_what_is_wrong(wrong, error, message):
+    with pytest.raises(error, match=message):
+        wrong(tensor(np.ones((2, 3), "f")))

@@ -89,7 +89,8 @@ def interpolate(a: np.ndarray, b: np.ndarray, steps: int) -> np.ndarray:
     the middle of a chord is inside it, where G has never been (White 2016).
     """
     norm = np.linalg.norm(a, axis=1, keepdims=True) * np.linalg.norm(b, axis=1, keepdims=True)
-    angle = np.arccos(np.clip((a * b).sum(1, keepdims=True) / norm, -1, 1))
+    cosine = (a * b).sum(1, keepdims=True) / norm
+    angle = np.arccos(cosine.clip(1e-6 - 1, 1 - 1e-6))  # not 0: its sine is divided by
     rows = [
         (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
         for t in np.linspace(0, 1, steps).tolist()  # Python floats keep float32

@@ -10,6 +10,7 @@ The run is left in runs/NNNNN-<name>/: samples, curves, a film, metrics and chec
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 from dataclasses import asdict
@@ -20,10 +21,12 @@ from minigan.data.cache import DataError
 from minigan.training.checkpoint import CheckpointError
 from minigan.training.config import FACES, Config, ConfigError, add_options, differences, resumed
 from minigan.training.loop import INTERRUPTED, Diverged, Trainer, frozen, open_images
-from minigan.training.run import Run, RunError
+from minigan.training.run import Run, RunError, write_config
 
 # Where CelebA is looked for when --dataroot does not say.
 USUAL_PLACES = ("data/img_align_celeba.zip", "data/img_align_celeba", "data/celeba")
+
+say = functools.partial(print, flush=True)  # at once, through a pipe as well
 
 # What can go wrong without a mistake in the program: one sentence, no traceback.
 USER_ERRORS = (
@@ -61,28 +64,29 @@ def train(given: dict, resume: str | None, dry_run: bool) -> int:
         print(json.dumps(asdict(config), indent=2))
         return 0
     if resume and run is None:
-        print(f"Nothing to resume in {config.out}: starting a new run.")
+        say(f"Nothing to resume in {config.out}: starting a new run.")
 
     images = open_images(config)
     if images.skipped:
-        print(f"{len(images.skipped)} files could not be used; skipped.txt in the run names them.")
+        say(f"{len(images.skipped)} files could not be used; skipped.txt in the run names them.")
     if run is None:
         name = config.name or ("celeba" if config.dataroot else "faces") + str(config.image_size)
         run = Run.create(Path(config.out), name, frozen(config, images))
-        trainer = Trainer(config, images, run, say=print)
+        trainer = Trainer(config, images, run, say)
         run.event("start", images=len(images.pixels))
     else:
-        trainer = Trainer(config, images, run, say=print)
+        trainer = Trainer(config, images, run, say)
         trainer.load_newest()
         if trainer.step >= trainer.total:
             reached = f"{run.folder} is at step {trainer.step} of {trainer.total}"
             print(f"{reached}: raise --epochs or --steps to go on.")
             return 0
+        write_config(run.folder, {**run.config, "options": asdict(config)})
     if images.skipped:
         run.write_skipped(images.skipped)
         run.event("skipped files", count=len(images.skipped), listing="skipped.txt")
 
-    print(f"{run.folder}: step {trainer.step} of {trainer.total} on {trainer.device}", flush=True)
+    say(f"{run.folder}: step {trainer.step} of {trainer.total} on {trainer.device}")
     code = trainer.train()
     print(f"{'Interrupted' if code else 'Done'}: look at {run.folder / 'samples'}")
     print(f"  generate more:     python examples/generate.py --run {run.folder}")
@@ -97,8 +101,9 @@ def choose(given: dict) -> Config:
         place = next((p for p in USUAL_PLACES if Path(p).exists()), None)
         if place is None:
             config = Config(**{**FACES, **given})
-            print(NO_DATA)
-            print(f"  For a few minutes on a CPU it sets {differences(list(FACES), config)}.")
+            print(NO_DATA, file=sys.stderr)  # what --dry-run prints is for programs
+            sets = differences(list(FACES), config)
+            print(f"  For a few minutes on a CPU it sets {sets}.", file=sys.stderr)
             return config
         given = {**given, "dataroot": place}
     return Config(**given)

@@ -27,9 +27,24 @@ from .tensor import Tensor, op
 Pair = int | Sequence[int]
 
 
+def _conv_fused(xp, asked, g, y, x, w, *, window):
+    if asked == [0, 1]:
+        return kernels(xp).conv_gradients(xp, x, w, g, window)
+    return [kernels(xp).conv_image(xp, w, g, window) if i == 0
+            else kernels(xp).conv_weight(xp, x, g, window) for i in asked]  # fmt: skip
+
+
+def _conv_image_fused(xp, asked, g, y, w, grid, *, window):
+    if asked == [0, 1]:
+        return kernels(xp).conv_image_gradients(xp, w, grid, g, window)
+    return [kernels(xp).conv_weight(xp, g, grid, window) if i == 0
+            else kernels(xp).conv(xp, g, w, window) for i in asked]  # fmt: skip
+
+
 @op(
     lambda g, y, x, w, *, window: _conv_image(w, g, window=window),
     lambda g, y, x, w, *, window: _conv_weight(x, g, window=window),
+    fused=_conv_fused,
 )
 def _conv(xp, x, w, *, window):
     """dT/dy: (N, C, H, W), (O, C, kh, kw) -> (N, O, OH, OW)"""
@@ -39,6 +54,7 @@ def _conv(xp, x, w, *, window):
 @op(
     lambda g, y, w, grid, *, window: _conv_weight(g, grid, window=window),
     lambda g, y, w, grid, *, window: _conv(g, w, window=window),
+    fused=_conv_image_fused,
 )
 def _conv_image(xp, w, y, *, window):
     """dT/dx: (O, C, kh, kw), (N, O, OH, OW) -> (N, C, H, W)"""

@@ -14,6 +14,7 @@ import numpy as np
 from . import backend, init
 from . import functional as F
 from .conv import Pair, pair
+from .normalize import batch_norm_activated
 from .tensor import DEFAULT_DTYPE, Tensor
 
 
@@ -179,8 +180,13 @@ class Sequential(Module):
             setattr(self, str(i), module)
 
     def forward(self, x: Tensor) -> Tensor:
-        for _, module in self.children():
-            x = module(x)
+        modules = list(self)
+        while modules:
+            module = modules.pop(0)
+            if isinstance(module, _BatchNorm) and modules and isinstance(modules[0], LeakyReLU):
+                x = module.activated(x, modules.pop(0).negative_slope)  # one pass over memory
+            else:
+                x = module(x)
         return x
 
     def __len__(self) -> int:
@@ -293,13 +299,17 @@ class _BatchNorm(Module):
         self.num_batches_tracked = Buffer(np.zeros((), np.int64))
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.activated(x, slope=1.0)
+
+    def activated(self, x: Tensor, slope: float) -> Tensor:
+        """The norm and a leaky ReLU behind it (slope 1: none), in one operation."""
         if x.ndim not in self.dims:
             raise ValueError(
                 f"{type(self).__name__}: {self.dims} dimensions expected, not {x.shape}"
             )
         if self.training:
             self.num_batches_tracked.data += 1
-        return F.batch_norm(
+        return batch_norm_activated(
             x,
             self.running_mean,
             self.running_var,
@@ -308,6 +318,7 @@ class _BatchNorm(Module):
             self.training,
             self.momentum,
             self.eps,
+            slope,
         )
 
     def extra_repr(self) -> str:
@@ -326,13 +337,6 @@ class BatchNorm2d(_BatchNorm):
     dims = (4,)
 
 
-class ReLU(Module):
-    """max(x, 0)"""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x)
-
-
 class LeakyReLU(Module):
     """x where x > 0, else negative_slope * x"""
 
@@ -344,6 +348,16 @@ class LeakyReLU(Module):
 
     def extra_repr(self) -> str:
         return f"negative_slope={self.negative_slope}"
+
+
+class ReLU(LeakyReLU):
+    """max(x, 0)"""
+
+    def __init__(self):
+        super().__init__(0.0)
+
+    def extra_repr(self) -> str:
+        return ""
 
 
 class Tanh(Module):

@@ -1,17 +1,20 @@
 """Normalisation is one operation: y = (x - mean) / sqrt(var + eps), over given axes.
 
-Batch norm is this over (N, H, W) and then a scale and a shift, which are an ordinary multiply and
-add (Ioffe & Szegedy 2015, "Batch Normalization"). The mean and the variance depend on x, and the
-rule says so; engines that treat them as constants get wrong gradients, at the second order at the
-latest.
+Batch norm is this over (N, H, W), then a scale and a shift (Ioffe & Szegedy 2015, "Batch
+Normalization"). The mean and the variance depend on x, and the rule says so; engines that treat them
+as constants get wrong gradients, at the second order at the latest.
+
+Scale, shift and the activation behind them are part of batch norm's operation here: alone, each
+would be a pass over memory that costs more than its arithmetic.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from .backend import array_module, kernels
-from .ops import mean, reshape
+from .ops import _slopes, mean, reshape, sum
 from .tensor import Tensor, op
 
 
@@ -48,6 +51,66 @@ def _normalize(xp, x, *, axes, eps, mean, inv_std):
     return (x - mean) * inv_std
 
 
+# -- batch norm ---------------------------------------------------------------------------------
+
+
+def _row(v: Any, x: Any) -> Any:
+    """A value per channel in the shape that meets x: (C,) -> (1, C, 1, 1); numbers as they are."""
+    return v if isinstance(v, (int, float)) else v.reshape(_row_shape(x))
+
+
+def _row_shape(x: Any) -> tuple[int, ...]:
+    return (1, x.shape[1], *[1] * (x.ndim - 2))
+
+
+def _axes(x: Any) -> tuple[int, ...]:
+    """All dimensions but that of the channels."""
+    return (0, *range(2, x.ndim))
+
+
+def _batch_norm_rule_x(g, y, x, w, b, *, eps, slope, mean, inv_std) -> Tensor:
+    stats = {"axes": _axes(x), "eps": eps, "mean": mean, "inv_std": inv_std}
+    return _normalize_rule(g * _slopes(y, slope) * _row(w, x), _normalize(x, **stats), x, **stats)
+
+
+def _batch_norm_rule_w(g, y, x, w, b, *, eps, slope, mean, inv_std) -> Tensor:
+    xhat = _normalize(x, axes=_axes(x), eps=eps, mean=mean, inv_std=inv_std)
+    return sum(g * _slopes(y, slope) * xhat, _axes(x))
+
+
+def _batch_norm_fused(xp, asked, g, y, x, w, b, *, eps, slope, mean, inv_std):
+    gradients = kernels(xp).batch_norm_gradients(xp, g, y, x, mean, inv_std, _row(w, x), slope)
+    return [gradients[i].reshape((x, w, b)[i].shape) for i in asked]
+
+
+@op(
+    _batch_norm_rule_x,
+    _batch_norm_rule_w,
+    lambda g, y, x, w, b, *, slope, **stats: sum(g * _slopes(y, slope), _axes(x)),
+    fused=_batch_norm_fused,
+)
+def _batch_norm(xp, x, w, b, *, eps, slope, mean, inv_std):
+    """leaky_relu(w * xhat + b, slope), xhat = (x - mean) * inv_std of the batch; slope 1: none."""
+    return kernels(xp).scale_shift(xp, x, mean, inv_std * _row(w, x), _row(b, x), slope)
+
+
+@op(
+    lambda g, y, x, center, scale, shift, *, slope: g * _slopes(y, slope) * scale,
+    lambda g, y, x, center, scale, shift, *, slope: (
+        -sum(g * _slopes(y, slope) * scale, _axes(x), keepdim=True)
+    ),
+    lambda g, y, x, center, scale, shift, *, slope: sum(
+        g * _slopes(y, slope) * (x - center), _axes(x), keepdim=True
+    ),
+    lambda g, y, x, center, scale, shift, *, slope: sum(
+        g * _slopes(y, slope), _axes(x), keepdim=True
+    ),
+)
+def _scale_shift(xp, x, center, scale, shift, *, slope):
+    """leaky_relu((x - center) * scale + shift, slope), with three values per channel."""
+    return kernels(xp).scale_shift(xp, x, center, scale, shift, slope)
+
+
 def batch_norm(
     input: Tensor,
     running_mean: Tensor | None,
@@ -65,30 +128,44 @@ def batch_norm(
     running = (1 - momentum) * running + momentum * batch, with the unbiased variance n / (n - 1) var.
     Otherwise mean and var are the running ones.
     """
+    return batch_norm_activated(
+        input, running_mean, running_var, weight, bias, training, momentum, eps, slope=1.0
+    )
+
+
+def batch_norm_activated(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    slope: float,
+) -> Tensor:
+    """batch_norm and a leaky ReLU of that slope (0: ReLU, 1: none), in one pass over memory."""
     if input.ndim < 2:
         raise ValueError(f"batch_norm: expected (N, C, ...), not {input.shape}")
-    shape = (1, input.shape[1], *[1] * (input.ndim - 2))  # (C,) -> (1, C, 1, 1)
-    if training or running_mean is None or running_var is None:
-        axes = (0, *range(2, input.ndim))
-        count = math.prod(input.shape[a] for a in axes)
-        if training and count < 2:
-            raise ValueError(
-                f"batch_norm: one value per channel in {input.shape} has no variance to train on"
-            )
-        xp = array_module(input.data)
-        mean, var = kernels(xp).moments(xp, input.data, axes)
-        inv_std = (var + float(eps)) ** -0.5  # a stray np.float64 would widen a float32 network
-        y = _normalize(input, axes=axes, eps=eps, mean=mean, inv_std=inv_std)
-        if training and running_mean is not None and running_var is not None:
-            for running, batch in (
-                (running_mean, mean),
-                (running_var, var * (count / (count - 1))),
-            ):
-                running.data *= 1 - momentum
-                running.data += momentum * batch.reshape(-1)
-    else:
-        inv_std = (reshape(running_var, shape) + eps) ** -0.5
-        y = (input - reshape(running_mean, shape)) * inv_std
-    if weight is not None:
-        y = y * reshape(weight, shape)
-    return y if bias is None else y + reshape(bias, shape)
+    eps, slope = float(eps), float(slope)  # a stray np.float64 would widen a float32 network
+    w, b = (1.0 if weight is None else weight), (0.0 if bias is None else bias)
+    if not training and running_mean is not None and running_var is not None:
+        center, var = (
+            reshape(running_mean, _row_shape(input)),
+            reshape(running_var, _row_shape(input)),
+        )
+        scale, shift = (var + eps) ** -0.5 * _row(w, input), _row(b, input)
+        return _scale_shift(input, center, scale, shift, slope=slope)
+
+    count = input.numel() // max(1, input.shape[1])
+    if training and count < 2:
+        raise ValueError(
+            f"batch_norm: one value per channel in {input.shape} has no variance to train on"
+        )
+    xp = array_module(input.data)
+    mean, var = kernels(xp).moments(xp, input.data)
+    if training and running_mean is not None and running_var is not None:
+        for running, batch in ((running_mean, mean), (running_var, var * (count / (count - 1)))):
+            running.data *= 1 - momentum
+            running.data += momentum * batch.reshape(-1)
+    return _batch_norm(input, w, b, eps=eps, slope=slope, mean=mean, inv_std=(var + eps) ** -0.5)

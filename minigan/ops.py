@@ -152,26 +152,31 @@ def where(condition: Any, input: Any, other: Any) -> Tensor:
     return _where(input, other, mask=raw(condition).astype(bool))
 
 
-@op(lambda g, y, x: g * constant(y.data > 0, g), elementwise=True)
-def relu(xp, x):
-    """max(x, 0); the gradient at 0 is 0"""
-    return xp.maximum(x, 0)
-
-
-def _slopes(x: Tensor, slope: float) -> Tensor:
-    """1 where x > 0, else the slope; sums of zeros and ones, as a masked loop is ten times slower."""
-    positive = (x.data > 0).astype(x.dtype)
+def _slopes(y: Tensor, slope: float) -> Tensor:
+    """1 where y > 0, else the slope; sums of zeros and ones, as a masked loop is ten times slower."""
+    positive = (y.data > 0).astype(y.dtype)
     return Tensor(positive + (1 - positive) * slope)
 
 
-@op(lambda g, y, x, *, slope: g * _slopes(x, slope), elementwise=True)
+def _leaky_relu_fused(xp, asked, g, y, x, *, slope):
+    return [backend.kernels(xp).leaky_relu_gradient(xp, g, y, slope)]
+
+
+@op(lambda g, y, x, *, slope: g * _slopes(y, slope), elementwise=True, fused=_leaky_relu_fused)
 def _leaky_relu(xp, x, *, slope):
-    return xp.maximum(x, slope * x) if slope <= 1 else xp.minimum(x, slope * x)
+    return backend.kernels(xp).leaky_relu(xp, x, slope)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
-    """x where x > 0, else negative_slope * x."""
+    """x where x > 0, else negative_slope * x, for a slope of at least 0."""
+    if negative_slope < 0:
+        raise ValueError(f"leaky_relu: negative_slope {negative_slope} must be at least 0")
     return _leaky_relu(input, slope=float(negative_slope))
+
+
+def relu(input: Tensor) -> Tensor:
+    """max(x, 0); the gradient at 0 is 0."""
+    return _leaky_relu(input, slope=0.0)
 
 
 @op(lambda g, y, x: g * (1.0 - y * y), elementwise=True)

@@ -203,12 +203,5 @@ class Adam(Optimizer):
         if not state:
             state.update(step=0, exp_avg=xp.zeros_like(p), exp_avg_sq=xp.zeros_like(p))
         state["step"] += 1
-        (b1, b2), t, m, v = betas, state["step"], state["exp_avg"], state["exp_avg_sq"]
-        m *= b1
-        m += (1 - b1) * g
-        v *= b2
-        v += (1 - b2) * g * g
-        root = xp.sqrt(v)
-        root /= (1 - b2**t) ** 0.5
-        root += eps
-        p -= (lr / (1 - b1**t)) * m / root
+        m, v = state["exp_avg"], state["exp_avg_sq"]
+        backend.kernels(xp).adam(xp, p, g, m, v, lr, betas, eps, state["step"])

@@ -17,6 +17,7 @@ import minigan.functional as F
 from minigan import conv, normalize, ops, tensor
 from minigan.backend import kernels
 from minigan.backend.reference import Window
+from minigan.nn import Parameter
 from minigan.tensor import Tensor
 from minigan.tensor import _topological as topological
 
@@ -102,7 +103,8 @@ def an_index(draw, rng, shape):
     """An index of any kind: ints, slices, None, ..., integer arrays with repeats, a mask."""
     kind = draw(st.sampled_from(["basic", "one array", "two arrays", "mask", "Tensor"]))
     if kind == "mask":
-        return rng.random(shape[: draw(st.integers(1, len(shape)))]) < 0.6
+        mask = rng.random(shape[: draw(st.integers(1, len(shape)))]) < 0.6
+        return draw(st.sampled_from([mask, tensor(mask)]))
     if kind == "two arrays" and len(shape) > 1:
         n = draw(sizes)
         return tuple(rng.integers(-size, size, (n, 1)[i:]) for i, size in enumerate(shape[:2]))
@@ -201,7 +203,7 @@ def _pow(draw, rng):
 
 @case("leaky_relu")
 def _leaky_relu(draw, rng):
-    slope = draw(st.sampled_from([0.2, 0, 1, 1.5, -0.5, np.float64(0.1)]))
+    slope = draw(st.sampled_from([0.2, 0, 1, 1.5, np.float64(0.1)]))
     formula = ref.elementwise(lambda x: x if x > 0 else slope * x)
     return lambda x: F.leaky_relu(x, slope), [leaf(rng, draw(shapes), gap=GAP)], formula
 
@@ -345,7 +347,9 @@ def _expand(draw, rng):
     full = draw(shapes)
     (shape,) = draw(broadcastable(st.just(full), 1))
     extra = len(full) - len(shape)
-    keep = [i >= extra and shape[i - extra] == n and draw(st.booleans()) for i, n in enumerate(full)]
+    keep = [
+        i >= extra and shape[i - extra] == n and draw(st.booleans()) for i, n in enumerate(full)
+    ]
     written = [-1 if k else n for k, n in zip(keep, full, strict=True)]
     by_formula = lambda x: ref.elementwise(lambda x, _: x)(x, np.empty(full))
     return lambda x: x.expand(written), [leaf(rng, shape)], by_formula
@@ -455,7 +459,7 @@ def _conv(draw, rng):
 
 @case("conv_image")
 def _conv_image(draw, rng):
-    window, x, w, y = convolution(draw, rng)
+    window, _, w, y = convolution(draw, rng)
     batched, bias = draw(st.booleans()), leaf(rng, w.shape[1:2])
     y = y if batched else leaf(rng, y.shape[1:])
     axes = zip(window.image, window.kernel, window.stride, window.pad, strict=True)
@@ -477,41 +481,94 @@ def _conv_weight(draw, rng):
     return fn, [x, y], lambda x, y: ref.conv_weight(x, y, window.stride, window.pad, window.kernel)
 
 
-def channels(draw, rng):
-    """Something to normalise: (N, C), (N, C, L) or (N, C, H, W). With fewer than a handful of values
-    per channel, its gradient is nothing but the rounding of differences."""
-    spatial = draw(st.lists(sizes, max_size=2))
-    return leaf(rng, (6 if np.prod(spatial) < 3 else 2, draw(sizes), *spatial))
+def normalisable(draw, rng):
+    """x of shape (N, C), (N, C, L) or (N, C, H, W), a scale and a shift, for batch norm and a leaky
+    ReLU behind it.
+
+    Half of the batch is about 1, the other half about -1, and the shift is below half of the scale:
+    so nothing comes near the kink, whatever the channel's mean. There are at least six values per
+    channel; with two, the gradient would be nothing but the rounding of a difference.
+    """
+    pixels = draw(st.lists(sizes, max_size=2))
+    n, c = (6 if np.prod(pixels) < 3 else 2), draw(sizes)
+    x = rng.uniform(-0.2, 0.2, (n, c, *pixels))
+    x[::2] += 1
+    x[1::2] -= 1
+    scale = leaf(rng, c, gap=0.5)
+    shift = tensor(scale.numpy() * rng.uniform(-0.2, 0.2, c), requires_grad=True)
+    return tensor(x, requires_grad=True), scale, shift
+
+
+def statistics(x, eps):
+    """The keyword parameters of an operation that has been given the statistics of x."""
+    mean, var = kernels(np).moments(np, x.data)
+    return {"eps": eps, "mean": mean, "inv_std": (var + eps) ** -0.5}
+
+
+slopes = st.sampled_from([1.0, 0.0, 0.2, 1.5])
+epsilons = st.sampled_from([1e-5, 0.1, np.float64(1e-3)])
+
+
+@case("batch_norm")
+def _batch_norm(draw, rng):
+    x, scale, shift = normalisable(draw, rng)
+    eps, slope = draw(epsilons), draw(slopes)
+
+    def fn(x, w=None, b=None):
+        return normalize.batch_norm_activated(x, None, None, w, b, True, 0.1, eps, slope)
+
+    leak = ref.elementwise(lambda v: v if v > 0 else slope * v)
+    by_formula = lambda x, *affine: leak(ref.batch_norm(x, eps, *affine))
+    return fn, draw(st.sampled_from([[x], [x, scale], [x, scale, shift]])), by_formula
+
+
+@case("scale_shift")
+def _scale_shift(draw, rng):
+    x, scale, shift = normalisable(draw, rng)
+    mean = tensor(rng.uniform(-0.2, 0.2, scale.shape), requires_grad=True)
+    var = tensor(rng.uniform(0.5, 2, scale.shape), requires_grad=True)
+    eps, slope = draw(epsilons), draw(slopes)
+
+    def fn(x, mean, var, w=None, b=None):
+        return normalize.batch_norm_activated(x, mean, var, w, b, False, 0.1, eps, slope)
+
+    leak = ref.elementwise(lambda v: v if v > 0 else slope * v)
+    by_formula = lambda x, m, v, *affine: leak(
+        ref.batch_norm(x, eps, *affine, means=m, variances=v)
+    )
+    return fn, draw(st.sampled_from([[x, mean, var], [x, mean, var, scale, shift]])), by_formula
 
 
 @case("normalize")
 def _normalize(draw, rng):
-    x = channels(draw, rng)
-    eps = draw(st.sampled_from([1e-5, 0.1, np.float64(1e-3)]))
-    scale, shift = leaf(rng, x.shape[1:2]), leaf(rng, x.shape[1:2])
-    fn = lambda x, *affine: F.batch_norm(x, None, None, *affine, training=True, eps=eps)
-    inputs = draw(st.sampled_from([[x], [x, scale], [x, scale, shift]]))
-    return fn, inputs, lambda x, *affine: ref.batch_norm(x, eps, *affine)
+    x, _, _ = normalisable(draw, rng)
+    axes, eps = (0, *range(2, x.ndim)), draw(epsilons)
+    fn = lambda x: normalize._normalize(x, axes=axes, **statistics(x, float(eps)))
+    return fn, [x], lambda x: ref.batch_norm(x, eps)
 
 
 @case("inv_std")
 def _inv_std(draw, rng):
-    x = channels(draw, rng)
+    x, _, _ = normalisable(draw, rng)
     axes = (0, *range(2, x.ndim))
-
-    def fn(x):
-        _, var = kernels(np).moments(np, x.data, axes)
-        return normalize._inv_std(x, axes=axes, eps=0.1, value=(var + 0.1) ** -0.5)
-
-    formula = lambda values: (ref.var(values, 0) + 0.1) ** -0.5
-    return fn, [x], ref.reduction(formula, axes, True)
+    value = lambda x: statistics(x, 0.1)["inv_std"]
+    fn = lambda x: normalize._inv_std(x, axes=axes, eps=0.1, value=value(x))
+    return fn, [x], ref.reduction(lambda v: (ref.var(v, 0) + 0.1) ** -0.5, axes, True)
 
 
-@case("batch_norm in evaluation")
-def _batch_norm(draw, rng):
-    x = channels(draw, rng)
-    mean, scale, shift = (leaf(rng, x.shape[1:2]) for _ in range(3))
-    var = leaf(rng, x.shape[1:2], gap=0.5, positive=True)
-    fn = lambda x, mean, var, scale, shift: F.batch_norm(x, mean, var, scale, shift)
-    formula = lambda x, mean, var, scale, shift: ref.batch_norm(x, 1e-5, scale, shift, mean, var)
-    return fn, [x, mean, var, scale, shift], formula
+# -- modules ------------------------------------------------------------------------------------
+
+
+def as_function(module, forward=None):
+    """The module as a function (input, *parameters) -> output, and its parameters as leaves."""
+    places = [
+        (m, n) for m in module.modules() for n, p in vars(m).items() if isinstance(p, Parameter)
+    ]
+    leaves = [tensor(getattr(m, n), requires_grad=True) for m, n in places]
+
+    def fn(x, *parameters):
+        for (m, name), p in zip(places, parameters, strict=True):
+            setattr(m, name, p)
+        return (forward or module)(x)
+
+    return fn, leaves

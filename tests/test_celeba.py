@@ -69,6 +69,8 @@ def test_the_celeba_folder_comes_before_the_zip_before_all_pictures(tmp_path):
     factory.write_files(inner, {"2.jpg": b"x", "thumbs/2.jpg": b"x"})
     assert names(celeba.open_source(tmp_path)) == ["2.jpg"]
     assert names(celeba.open_source(inner)) == ["2.jpg"]
+    factory.write_files(tmp_path / "a" / "a" / "img_align_celeba", {"deeper.jpg": b"x"})
+    assert names(celeba.open_source(tmp_path)) == ["2.jpg"]
     # an archive that was unpacked into a folder of its own name
     doubled = tmp_path / "b" / "img_align_celeba"
     factory.write_files(doubled / "img_align_celeba", {"3.jpg": b"x"})
@@ -196,6 +198,7 @@ def palette(transparent):
         (plain("L", 100), "PNG", (100, 100, 100)),
         (plain("1", 1), "PNG", (255, 255, 255)),
         (plain("I;16", 257 * 100), "PNG", (100, 100, 100)),
+        (plain("I;16", 257 * 200 + 128), "PNG", (200, 200, 200)),
         (plain("I;16", 65535), "PNG", (255, 255, 255)),
         (plain("CMYK", (0, 255, 255, 0)), "JPEG", (255, 0, 0)),
         (palette(False), "PNG", (0, 0, 255)),
@@ -209,7 +212,7 @@ def palette(transparent):
 )
 def test_every_kind_of_pixel_becomes_rgb(image, kind, colour):
     got = celeba.decode(factory.encoded(image, kind), 8)
-    assert np.abs(got.astype(int) - colour).max() <= 2  # CMYK goes through JPEG
+    assert np.abs(got.astype(int) - colour).max() <= (2 if kind == "JPEG" else 0)
 
 
 def test_the_exif_orientation_is_applied():
@@ -245,6 +248,7 @@ def test_no_global_state_of_pillow_is_changed():
 def test_a_file_of_too_many_bytes_is_skipped(tmp_path, monkeypatch, as_zip):
     source = celeba.open_source(factory.make(tmp_path, 1, as_zip))
     monkeypatch.setattr(celeba, "MAX_BYTES", 1000)
+    monkeypatch.setattr(zipfile.ZipFile, "read", None)  # not even tried
     with pytest.raises(Unreadable, match="more than 1,000 bytes"):
         source.load(0)
 
@@ -258,7 +262,7 @@ def test_bad_zip_entries_are_skipped(tmp_path):
     source = celeba.open_source(path)
     with pytest.raises(Unreadable, match="encrypted"):
         source.load(0)
-    with pytest.raises(Unreadable, match="broken zip entry: Bad CRC"):
+    with pytest.raises(Unreadable, match="cannot be unpacked: Bad CRC"):
         source.load(1)
     source.load(2)
 

@@ -16,11 +16,9 @@ from minigan.backend import cpu, filtering, kernels, reference, threads
 from minigan.backend.reference import Window
 
 # filtering takes no module argument
-FILTERING = SimpleNamespace(
-    conv=lambda xp, *arrays: filtering.conv(*arrays),
-    conv_image=lambda xp, *arrays: filtering.conv_image(*arrays),
-    conv_weight=lambda xp, *arrays: filtering.conv_weight(*arrays),
-)
+FILTERING = SimpleNamespace()
+for name in ("conv", "conv_image", "conv_weight", "conv_gradients", "conv_image_gradients"):
+    setattr(FILTERING, name, lambda xp, *arrays, name=name: getattr(filtering, name)(*arrays))
 
 
 @st.composite
@@ -31,19 +29,23 @@ def filter_windows(draw):
 
 def operands(draw, window):
     """x, w and y of small whole numbers: float64 adds and multiplies them without any rounding."""
-    n, c, o = draw(sizes), draw(st.sampled_from([1, 2, 9])), draw(sizes)
+    n, c, o = draw(st.sampled_from([1, 2, 9])), draw(st.sampled_from([1, 2, 9])), draw(sizes)
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     shapes = (n, c, *window.image), (o, c, *window.kernel), (n, o, *window.grid)
     return [rng.integers(-4, 5, shape).astype(np.float64) for shape in shapes]
 
 
 def derivatives(module, x, w, y, window):
-    """dT/dy, dT/dx and dT/dw of the trilinear form T(x, w, y)."""
-    return (
-        module.conv(np, x, w, window),
-        module.conv_image(np, w, y, window),
-        module.conv_weight(np, x, y, window),
-    )
+    """dT/dy, dT/dx and dT/dw of the trilinear form T(x, w, y), computed alone and two at once."""
+    dy = module.conv(np, x, w, window)
+    dx = module.conv_image(np, w, y, window)
+    dw = module.conv_weight(np, x, y, window)
+    for found, expected in (
+        (module.conv_gradients(np, x, w, y, window), (dx, dw)),
+        (module.conv_image_gradients(np, w, y, x, window), (dw, dy)),
+    ):  # equal to the last bit: what is asked for beside a gradient does not change it
+        assert all(map(np.array_equal, found, expected))
+    return dy, dx, dw
 
 
 each_implementation = pytest.mark.parametrize(

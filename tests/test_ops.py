@@ -7,12 +7,23 @@ from hypothesis import strategies as st
 from strategies import CASES, graph, leaf
 
 import minigan.functional as F
-from minigan import gradcheck, gradgradcheck, ops, tensor
-from minigan.tensor import OPERATIONS, Tensor, grad
+from minigan import gradcheck, gradgradcheck, tensor
+from minigan.tensor import OPERATIONS, grad
 
 COMPOSED = {"mean", "var", "flatten", "transpose", "squeeze", "unsqueeze", "stack", "linear"}
-COMPOSED |= {"bce_with_logits", "batch_norm in evaluation"}
-SMOOTH = {"div", "exp", "log", "sqrt", "tanh", "sigmoid", "softplus", "matmul", "conv", "normalize"}
+COMPOSED |= {"bce_with_logits", "relu"}
+SMOOTH = {
+    "div",
+    "exp",
+    "log",
+    "sqrt",
+    "tanh",
+    "sigmoid",
+    "softplus",
+    "matmul",
+    "conv",
+    "batch_norm",
+}
 SMOOTH |= {"conv_image", "conv_weight", "cross_entropy", "pow"}
 
 every_case = pytest.mark.parametrize("name", sorted(CASES))
@@ -99,6 +110,17 @@ def test_a_gradient_asked_for_alone_is_the_same_to_the_last_bit(name, data):
 
 
 @for_drawn
+def test_the_fused_kernels_do_what_the_rules_do(name, data):
+    fn, inputs, _ = data.draw(CASES[name])
+    y = fn(*inputs)
+    v = random_like(y).detach()
+    by_rules = grad(y, inputs, v, create_graph=True)
+    for found, expected in zip(grad(y, inputs, v), by_rules, strict=True):
+        scale = max(1.0, np.abs(expected.numpy()).max(initial=0))
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-12, atol=1e-13 * scale)
+
+
+@for_drawn
 def test_float32_stays_float32_forward_backward_and_twice_backward(name, data):
     case = data.draw(CASES[name])
     case = in_dtypes(case, ["float32"] * len(case.inputs))
@@ -128,10 +150,9 @@ def test_a_stale_graph_is_refused_even_when_it_sees_the_change_through_a_view(na
         for x, g in zip(inputs, expected, strict=True):
             try:
                 found = grad(y, x, v)[0].numpy()
-            except RuntimeError as error:
-                assert "was changed in place" in str(error)
-            else:
-                np.testing.assert_array_equal(found, g.numpy())
+            except RuntimeError:
+                continue  # refused; if not, it must be right
+            np.testing.assert_array_equal(found, g.numpy())
         changed.data[...] = before
 
 
@@ -169,6 +190,9 @@ def test_mixed_dtypes_are_promoted_and_each_gradient_comes_in_its_inputs_dtype(n
         (lambda x: x.exp(), "float32"),
         (lambda x: F.sigmoid(x), "float32"),
         (lambda x: F.leaky_relu(x), "float32"),
+        (lambda x: F.leaky_relu(x[None]), "float32"),
+        (lambda x: F.relu(x), "int64"),
+        (lambda x: F.relu(x[None]), "int64"),
         (lambda x: x.mean(), "float32"),
         (lambda x: F.maximum(x, 0.5), "float32"),
         (lambda x: F.where(x > 1, x, 0.0), "float32"),
@@ -244,11 +268,23 @@ def test_saturating_functions_stay_finite_far_out(fn, dtype):
     assert all(np.isfinite(t.numpy()).all() for t in (y, g, gg))
 
 
+@pytest.mark.parametrize("shape", [(2,), (1, 2)])
+def test_the_relus_take_infinity_for_what_it_is(shape):
+    x = tensor(np.array([-np.inf, np.inf], "f").reshape(shape), requires_grad=True)
+    for slope in (0, 0.2, 1.5):
+        y = F.leaky_relu(x, slope) if slope else F.relu(x)
+        assert y.numpy().ravel().tolist() == [-np.inf if slope else 0, np.inf]
+        (g,) = grad(y, x, tensor(np.ones(shape, "f")))
+        np.testing.assert_allclose(g.numpy().ravel(), [slope, 1])
+
+
 def test_the_variance_is_the_unbiased_one_unless_said_otherwise():
     x = np.random.default_rng(0).standard_normal((3, 4))
     for given_, ddof in (({}, 1), ({"unbiased": False}, 0), ({"correction": 2}, 2)):
         np.testing.assert_allclose(tensor(x).var(0, **given_).numpy(), x.var(0, ddof=ddof))
-        assert gradcheck(lambda x, how=given_: x.var(0, **how), leaf(np.random.default_rng(1), (3, 4)))
+        assert gradcheck(
+            lambda x, how=given_: x.var(0, **how), leaf(np.random.default_rng(1), (3, 4))
+        )
 
 
 def test_reductions_of_nothing_are_zero_or_not_a_number():
@@ -280,6 +316,7 @@ def test_repeated_indices_add_up():
         (lambda x: x**x, TypeError, "pow: the exponent must be a number, not Tensor"),
         (lambda x: x + "1", TypeError, "add: an operand is a str"),
         (lambda x: F.maximum(1, 2), TypeError, "maximum: none of the operands is a tensor"),
+        (lambda x: F.leaky_relu(x, -0.1), ValueError, "negative_slope -0.1 must be at least 0"),
         (lambda x: x.expand(-1, 2, 3), ValueError, "expand"),
         (lambda x: x.expand(3), ValueError, r"expand: \(3,\) does not fit the shape \(2, 3\)"),
         (lambda x: x.to("junk"), TypeError, "junk"),

@@ -303,11 +303,13 @@ def values(module: nn.Module) -> dict[str, np.ndarray]:
     return {key: t.numpy().copy() for key, t in module.state_dict().items()}
 
 
-# Of scores, gradients and running statistics; and of the movement. Adam's first step is
-# lr g / (|g| + 1e-8): where g is nearly 0 it magnifies g's rounding, in float32 to a step in the
-# other direction. That happens to some ten in a million parameters. As for float32's gradients,
-# PyTorch's own are up to 2e-5 from its float64 ones.
-STEP_TOLERANCE = {"float64": (1e-10, 1e-9), "float32": (1e-4, 3e-2)}
+# Of scores, D's gradients and running statistics; and of what lies behind an Adam step: the movement,
+# and what comes from the D that has moved. Adam's first step is lr g / (|g| + 1e-8):
+# where g is nearly 0 it magnifies g's rounding, in float32 to a step in the other direction. That
+# happens to some ten in a million parameters, to others for every order of summation: with three
+# equally exact sets of kernels, G's gradients differed from PyTorch's by 1e-4, 1e-3 and 3e-2.
+BEHIND_ADAM = ("loss_g", "D(G(z2))", "G gradients")
+STEP_TOLERANCE = {"float64": (1e-10, 1e-9), "float32": (1e-4, 5e-2)}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -322,10 +324,11 @@ def test_full_size_step(dtype, variant):
     expected = answers[f"{prefix}/scores"]
     found = dict(zip(SCORES, np.abs(scores / expected - 1), strict=True))
     found |= training.deviations(answers, prefix)
-    movement = {key: found.pop(key) for key in list(found) if "movement" in key}
-    tolerance, movement_tolerance = STEP_TOLERANCE[dtype]
+    behind_adam = [key for key in found if "movement" in key or key in BEHIND_ADAM]
+    moved = {key: found.pop(key) for key in behind_adam}
+    tolerance, tolerance_behind_adam = STEP_TOLERANCE[dtype]
     check(found, tolerance)
-    check(movement, movement_tolerance)
+    check(moved, tolerance_behind_adam)
 
 
 @pytest.mark.parametrize("manner", ["grad", "backward"])

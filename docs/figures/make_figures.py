@@ -1,7 +1,9 @@
 """Draws the figures of the chapters; what they show is computed by minigan wherever it can be.
 
-    python docs/figures/make_figures.py            # all of them, about a minute
+    python docs/figures/make_figures.py            # all of them, half a minute
     python docs/figures/make_figures.py windows    # those named
+
+They are left beside this file.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ TAPS = ("#c9dcf2", "#f8d9bd", "#cfe8d8", "#e3d3ee")  # one pale colour for each 
 
 def canvas(width: float, height: float, columns: int = 1, **options) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
     return figure, list(np.atleast_1d(figure.subplots(1, columns, **options)))
 
 
@@ -205,11 +208,11 @@ def projection() -> Figure:
     bare(left, (-1.75, 3.1), (-1.75, 2.75))
     left.set_title("forward", fontsize=12, pad=10)
     left.plot([-1.65, 2.9], [0, 0], color=GREY, linewidth=1)
-    left.text(-1.65, -0.18, "all vectors of mean 0", color=GREY, ha="left", **small)
+    left.text(2.9, -0.62, "vectors of mean 0", color=GREY, ha="right", **small)
     arrow(left, (0, -0.5), (0, 2.5), GREY, width=1)
     left.text(0.1, 2.45, "1 = (1, ..., 1)", color=GREY, ha="left", **small)
     left.add_patch(Circle((0, 0), 1.3, fill=False, edgecolor=GREY, linestyle=":", linewidth=1.4))
-    left.text(-1.05, 1.2, "length √n", color=GREY, ha="center", **small)
+    left.text(-1.1, 1.3, "length √n", color=GREY, ha="center", **small)
     x = (2.25, 1.75)
     arrow(left, (0, 0), x, INK)
     left.text(x[0] + 0.1, x[1], "x", color=INK, ha="left", **small)
@@ -232,14 +235,16 @@ def projection() -> Figure:
     right.text(0.52, 0.12, "y", color=GREEN, ha="center", **small)
     g, along, rest = y + 0.8 * radial + 1.35 * tangent, y + 0.8 * radial, y + 1.35 * tangent
     arrow(right, y, g, INK)
-    right.text(*(g + (0.08, 0.12)), "g - mean(g)", color=INK, ha="center", **small)
+    right.text(g[0] + 0.08, g[1] + 0.12, "g - mean(g)", color=INK, ha="center", **small)
     right.plot([g[0], along[0]], [g[1], along[1]], color=BLUE, linestyle=":", linewidth=1.3)
     right.plot([g[0], rest[0]], [g[1], rest[1]], color=BLUE, linestyle=":", linewidth=1.3)
     arrow(right, y, along, BLUE)
-    right.text(*(along + (0.12, 0.0)), "y * mean(g * y)", color=BLUE, ha="left", **small)
-    right.text(*(along + (0.12, -0.24)), "taken away", color=BLUE, ha="left", **small)
+    right.text(along[0] + 0.12, along[1], "y * mean(g * y)", color=BLUE, ha="left", **small)
+    right.text(along[0] + 0.12, along[1] - 0.24, "taken away", color=BLUE, ha="left", **small)
     arrow(right, y, rest, ORANGE, width=2.4)
-    right.text(*(rest + (-0.12, 0.1)), "what is left:\ndx / r", color=ORANGE, ha="right", **small)
+    right.text(
+        rest[0] - 0.12, rest[1] + 0.1, "what is left:\ndx / r", color=ORANGE, ha="right", **small
+    )
     right.plot(*y, "o", color=GREEN, markersize=8, zorder=5)
     return figure
 

@@ -12,10 +12,11 @@ import numpy as np
 
 from . import filtering, memory, reference
 from .reference import Window
-from .threads import share
+from .threads import scratch, share
 
 BLOCK = 1 << 20  # bytes of columns in a block of work: they stay in the second-level cache
 LANES = 4  # weight gradients are summed in so many lanes, whatever the number of threads
+ELEMENTS = 1 << 16  # numbers in a block of elementwise work
 FEW_TILES = 64  # below this, transforming the weight costs more than filtering saves
 
 
@@ -74,6 +75,186 @@ def conv_weight(xp: ModuleType, x: np.ndarray, y: np.ndarray, window: Window) ->
     return sums.sum(axis=0)
 
 
-moments = reference.moments
+def conv_gradients(
+    xp: ModuleType, x: np.ndarray, w: np.ndarray, y: np.ndarray, window: Window
+) -> tuple[np.ndarray, np.ndarray]:
+    """See reference.conv_gradients."""
+    if _filtered(len(x), window):
+        return filtering.conv_gradients(x, w, y, window)
+    return conv_image(xp, w, y, window), conv_weight(xp, x, y, window)
+
+
+def conv_image_gradients(
+    xp: ModuleType, w: np.ndarray, y: np.ndarray, x: np.ndarray, window: Window
+) -> tuple[np.ndarray, np.ndarray]:
+    """See reference.conv_image_gradients."""
+    if _filtered(len(x), window):
+        return filtering.conv_image_gradients(w, y, x, window)
+    return conv_weight(xp, x, y, window), conv(xp, x, w, window)
+
+
+# -- per channel and elementwise: rows of C numbers, some 256 KB at a time ----------------------
+
+
+def _rows(x: np.ndarray) -> np.ndarray:
+    """(N, C, ...) -> (rows, C): a view, where the channels are last in memory."""
+    return np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+
+
+def _empty_like(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A new array of x's shape with the channels last in memory, and its rows."""
+    n, c, *pixels = x.shape
+    y = np.empty((n, *pixels, c), x.dtype)
+    return np.moveaxis(y, -1, 1), y.reshape(-1, c)
+
+
+def _cuts(rows: np.ndarray) -> list[slice]:
+    step = max(1, ELEMENTS // max(1, rows.shape[1]))
+    return [slice(i, i + step) for i in range(0, len(rows), step)]
+
+
+def _column_sums(rows: np.ndarray) -> np.ndarray:
+    """The sum of each column, as a product with ones: four times faster than sum(axis=0)."""
+    return np.ones(len(rows), rows.dtype) @ rows
+
+
+def _leak(rows: np.ndarray, slope: float, out: np.ndarray) -> None:
+    """The leaky ReLU; `out` may be `rows`."""
+    if slope == 0:
+        np.maximum(rows, 0, out=out)
+    elif slope != 1:
+        scaled = np.multiply(rows, slope, out=scratch("scaled", rows.shape, rows.dtype))
+        (np.maximum if slope < 1 else np.minimum)(rows, scaled, out=out)
+
+
+def _mask(g: np.ndarray, y: np.ndarray, slope: float, out: np.ndarray) -> None:
+    """g where y > 0, else slope * g."""
+    if slope == 1:
+        out[...] = g
+        return
+    # 0 and 1 from a comparison, then arithmetic: a masked loop is ten times slower.
+    positive = np.greater(y, 0, out=scratch("positive", y.shape, np.bool_))
+    slopes = scratch("slopes", y.shape, y.dtype)
+    np.copyto(slopes, positive)
+    if 0 < slope < 1:
+        np.maximum(slopes, slope, out=slopes)
+    elif slope > 1:
+        np.copyto(slopes, slope, where=np.logical_not(positive, out=positive))
+    np.multiply(g, slopes, out=out)
+
+
+def moments(xp: ModuleType, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """See reference.moments. One pass: blocks have moments of their own, which are then joined.
+
+    With n_i elements, mean m_i and squared deviations M_i a block, the whole has
+    M = sum M_i + sum n_i (m_i - m)^2 (Chan, Golub & LeVeque 1979).
+    """
+    rows = _rows(x)
+    cuts = _cuts(rows)
+    means = np.empty((len(cuts), x.shape[1]), x.dtype)
+    squares = np.empty_like(means)
+
+    def work(i: int) -> None:
+        block = rows[cuts[i]]
+        means[i] = _column_sums(block) / len(block)
+        off = np.subtract(block, means[i], out=scratch("off", block.shape, x.dtype))
+        np.einsum("ij,ij->j", off, off, out=squares[i])
+
+    share(work, len(cuts))
+    counts = np.array([len(rows[cut]) for cut in cuts], np.float64)[:, None]
+    mean = (counts * means).sum(0) / len(rows)
+    var = (squares + counts * (means - mean) ** 2).sum(0) / len(rows)
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    return mean.astype(x.dtype).reshape(shape), var.astype(x.dtype).reshape(shape)
+
+
+def _flat(v: np.ndarray | float) -> np.ndarray | float:
+    """(1, C, 1, 1) -> (C,); numbers as they are."""
+    return v.reshape(-1) if isinstance(v, np.ndarray) else v
+
+
+def scale_shift(xp, x, center, scale, shift, slope):
+    """See reference.scale_shift."""
+    rows, (y, out) = _rows(x), _empty_like(x)
+    center, scale, shift = _flat(center), _flat(scale), _flat(shift)
+    cuts = _cuts(rows)
+
+    def work(i: int) -> None:
+        block = np.subtract(rows[cuts[i]], center, out=out[cuts[i]])
+        block *= scale
+        block += shift
+        _leak(block, slope, out=block)
+
+    share(work, len(cuts))
+    return y
+
+
+def batch_norm_gradients(xp, g, y, x, mean, inv_std, w, slope):
+    """See reference.batch_norm_gradients: a pass for dw and db, and one for dx."""
+    rows, g_rows, y_rows = _rows(x), _rows(g), _rows(y)
+    dx, out = _empty_like(x)
+    mean, inv_std, w = _flat(mean), _flat(inv_std), _flat(w)
+    cuts = _cuts(rows)
+    sums = np.empty((2, len(cuts), x.shape[1]), x.dtype)
+
+    def reduce(i: int) -> None:
+        block = out[cuts[i]]
+        _mask(g_rows[cuts[i]], y_rows[cuts[i]], slope, out=block)
+        off = np.subtract(rows[cuts[i]], mean, out=scratch("off", block.shape, x.dtype))
+        np.einsum("ij,ij->j", block, off, out=sums[0, i])
+        sums[1, i] = _column_sums(block)
+
+    share(reduce, len(cuts))
+    dw, db = sums.sum(axis=1, dtype=np.float64)
+    dw *= inv_std
+    # dx = scale * (g - db / n - (x - mean) * inv_std * dw / n)
+    scale = inv_std * w
+    slant = (scale * inv_std * dw / len(rows)).astype(x.dtype)
+    level = (scale * db / len(rows)).astype(x.dtype)
+
+    def combine(i: int) -> None:
+        block = out[cuts[i]]
+        off = np.subtract(rows[cuts[i]], mean, out=scratch("off", block.shape, x.dtype))
+        off *= slant
+        off += level
+        block *= scale
+        block -= off
+
+    share(combine, len(cuts))
+    return dx, dw.astype(x.dtype), db.astype(x.dtype)
+
+
+def leaky_relu(xp: ModuleType, x: np.ndarray, slope: float) -> np.ndarray:
+    """See reference.leaky_relu."""
+    if x.ndim < 2 or slope == 1 or x.dtype.kind != "f":
+        return reference.leaky_relu(xp, x, slope)
+    rows, (y, out) = _rows(x), _empty_like(x)
+    cuts = _cuts(rows)
+    share(lambda i: _leak(rows[cuts[i]], slope, out=out[cuts[i]]), len(cuts))
+    return y
+
+
+def leaky_relu_gradient(xp: ModuleType, g: np.ndarray, y: np.ndarray, slope: float) -> np.ndarray:
+    """See reference.leaky_relu_gradient."""
+    if y.ndim < 2:
+        return reference.leaky_relu_gradient(xp, g, y, slope)
+    g_rows, y_rows, (dx, out) = _rows(g), _rows(y), _empty_like(y)
+    cuts = _cuts(y_rows)
+    share(lambda i: _mask(g_rows[cuts[i]], y_rows[cuts[i]], slope, out=out[cuts[i]]), len(cuts))
+    return dx
+
+
+def adam(xp, p, g, m, v, lr, betas, eps, step):
+    """See reference.adam."""
+    if not all(a.flags.c_contiguous for a in (p, g, m, v)):
+        return reference.adam(xp, p, g, m, v, lr, betas, eps, step)
+    arrays = [a.reshape(-1) for a in (p, g, m, v)]
+
+    def work(i: int) -> None:
+        part = slice(i * ELEMENTS, (i + 1) * ELEMENTS)
+        reference.adam(xp, *(a[part] for a in arrays), lr, betas, eps, step)
+
+    return share(work, -(-p.size // ELEMENTS))
+
 
 memory.keep_freed_memory()

@@ -23,6 +23,8 @@ pixels, K = 4C, O channels of the grid. The products are nine matrix products ov
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from .reference import Window
@@ -81,6 +83,47 @@ def conv_image(w: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
 
 def conv_weight(x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
     """(N, C, H, W), (N, O, OH, OW) -> (O, C, 4, 4): w = G'[(B d) . (A y)]."""
+    return _with_weight(x, y, window, lambda d, g, block, tiles: None)
+
+
+def conv_gradients(
+    x: np.ndarray, w: np.ndarray, y: np.ndarray, window: Window
+) -> tuple[np.ndarray, np.ndarray]:
+    """conv_image of (w, y) and conv_weight of (x, y) in one pass: both need A y."""
+    c = x.shape[1]
+    taps = _weight_tiles(w).transpose(0, 2, 1)  # (9, O, K)
+    dx = np.empty((len(x), *window.image, c), x.dtype)
+
+    def also(d: np.ndarray, g: np.ndarray, block: slice, tiles: tuple[int, int]) -> None:
+        m = scratch("products", (9, g.shape[1], 4 * c), x.dtype)
+        np.matmul(g, taps, out=m)
+        _write_image(m, dx[block], tiles)
+
+    dw = _with_weight(x, y, window, also)
+    return dx.transpose(0, 3, 1, 2), dw  # (N, H, W, C) -> (N, C, H, W)
+
+
+def conv_image_gradients(
+    w: np.ndarray, y: np.ndarray, x: np.ndarray, window: Window
+) -> tuple[np.ndarray, np.ndarray]:
+    """conv_weight of (x, y) and conv of (x, w) in one pass: both need B d."""
+    o = len(w)
+    taps = _weight_tiles(w)  # (9, K, O)
+    dy = np.empty((len(x), *window.grid, o), x.dtype)
+
+    def also(d: np.ndarray, g: np.ndarray, block: slice, tiles: tuple[int, int]) -> None:
+        m = scratch("products", (9, d.shape[1], o), x.dtype)
+        np.matmul(d, taps, out=m)
+        _write_grid(m, dy[block], tiles)
+
+    dw = _with_weight(x, y, window, also)
+    return dw, dy.transpose(0, 3, 1, 2)  # (N, OH, OW, O) -> (N, O, OH, OW)
+
+
+def _with_weight(
+    x: np.ndarray, y: np.ndarray, window: Window, also: Callable[..., None]
+) -> np.ndarray:
+    """The weight gradient; `also` is given each block's transforms for what else needs them."""
     n, c, o = x.shape[0], x.shape[1], y.shape[1]
     rows = n * window.grid[0] * window.grid[1] // 4
     tiles, blocks = _blocks(n, window, max(128, min(512, rows // LANES)))
@@ -96,6 +139,7 @@ def conv_weight(x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
                 m = scratch("products", sums.shape[1:], x.dtype)
                 np.matmul(d.transpose(0, 2, 1), g, out=m)
                 sums[lane] += m
+            also(d, g, blocks[i], tiles)
 
     share(work, lanes)
     return _weight_from(sums, c, o)

@@ -90,16 +90,103 @@ def conv_weight(xp: ModuleType, x: Array, y: Array, window: Window) -> Array:
     return xp.ascontiguousarray(w)  # laid out as the weight it is the gradient of
 
 
-def moments(xp: ModuleType, x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Mean and (biased) variance over the axes, which stay as length 1."""
-    mean = _mean(x, axes)
-    return mean, _mean(xp.square(x - mean), axes)
+def conv_gradients(
+    xp: ModuleType, x: Array, w: Array, y: Array, window: Window
+) -> tuple[Array, Array]:
+    """dT/dx and dT/dw at once: both gradients of a convolution, given its upstream gradient y."""
+    return conv_image(xp, w, y, window), conv_weight(xp, x, y, window)
 
 
-def _mean(x: Array, axes: tuple[int, ...]) -> Array:
-    """The mean, one axis at a time: a tree of short sums, which keeps float32's last digits."""
-    count = 1
-    for axis in reversed(axes):
-        count *= x.shape[axis]
+def conv_image_gradients(
+    xp: ModuleType, w: Array, y: Array, x: Array, window: Window
+) -> tuple[Array, Array]:
+    """dT/dw and dT/dy at once: both of a transposed convolution, given its upstream gradient x."""
+    return conv_weight(xp, x, y, window), conv(xp, x, w, window)
+
+
+# -- per channel: all but dimension 1 of (N, C, ...) is reduced; statistics are (1, C, 1, ...) -------
+
+
+def _sum(x: Array) -> Array:
+    """The sum per channel, one axis at a time: a tree of short sums keeps float32's last digits."""
+    for axis in (*range(x.ndim - 1, 1, -1), 0):
         x = x.sum(axis=axis, keepdims=True)
-    return x / count
+    return x
+
+
+def _count(x: Array) -> int:
+    """The elements per channel."""
+    return x.size // max(1, x.shape[1])
+
+
+def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
+    """Mean and (biased) variance per channel."""
+    mean = _sum(x) / _count(x)
+    return mean, _sum(xp.square(x - mean)) / _count(x)
+
+
+def scale_shift(
+    xp: ModuleType, x: Array, center: Array, scale: Array, shift: Array, slope: float
+) -> Array:
+    """(x - center) * scale + shift per channel, and a leaky ReLU (slope 1: none)."""
+    return leaky_relu(xp, (x - center) * scale + shift, slope)
+
+
+def batch_norm_gradients(
+    xp: ModuleType,
+    g: Array,
+    y: Array,
+    x: Array,
+    mean: Array,
+    inv_std: Array,
+    w: Array,
+    slope: float,
+) -> tuple[Array, Array, Array]:
+    """Of y = leaky_relu(w * xhat + b), xhat = (x - mean) * inv_std: dx, dw and db, given g.
+
+    dx = inv_std * w * (g - mean(g) - xhat * mean(g * xhat)), with g behind the leaky ReLU; the two
+    means are db and dw up to the count.
+    """
+    g = leaky_relu_gradient(xp, g, y, slope)
+    xhat = (x - mean) * inv_std
+    dw, db = _sum(g * xhat), _sum(g)
+    return inv_std * w * (g - db / _count(x) - xhat * (dw / _count(x))), dw, db
+
+
+# -- elementwise -------------------------------------------------------------------------------------
+
+
+def leaky_relu(xp: ModuleType, x: Array, slope: float) -> Array:
+    """x where x > 0, else slope * x; slope 0 is the ReLU."""
+    if slope == 0:
+        return xp.maximum(x, 0)  # 0 * x would make a NaN of infinity
+    return xp.maximum(x, slope * x) if slope <= 1 else xp.minimum(x, slope * x)
+
+
+def leaky_relu_gradient(xp: ModuleType, g: Array, y: Array, slope: float) -> Array:
+    """g where y > 0, else slope * g. (For slope >= 0, y > 0 just where x > 0.)"""
+    positive = (y > 0).astype(y.dtype)
+    return g * (positive + (1 - positive) * slope)
+
+
+def adam(
+    xp: ModuleType,
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    step: int,
+) -> None:
+    """Algorithm 1 of Kingma & Ba 2015, in place on p, m and v."""
+    b1, b2 = betas
+    m *= b1
+    m += (1 - b1) * g
+    v *= b2
+    v += (1 - b2) * g * g
+    root = xp.sqrt(v)
+    root /= (1 - b2**step) ** 0.5
+    root += eps
+    p -= (lr / (1 - b1**step)) * m / root

@@ -12,6 +12,7 @@ import platform
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -42,7 +43,7 @@ GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601, as P
 
 
 class Diverged(Exception):
-    """A loss is no longer finite; the message says where, and what can be resumed."""
+    """A loss or a weight is no longer finite; the message says where, and what can be resumed."""
 
 
 def random_stream(seed: int, name: str) -> np.random.Generator:
@@ -131,6 +132,9 @@ class Trainer:
 
     def save(self) -> Path:
         """Write a checkpoint of this moment, and drop the oldest beyond `keep`."""
+        for name, network in self.networks.items():
+            if not all(np.isfinite(value.numpy()).all() for value in network.state_dict().values()):
+                self._stop_diverged(name, f"{name} holds values that are not finite")
         state = {
             "step": self.step,
             "loader": self.loader.state_dict(),
@@ -139,9 +143,14 @@ class Trainer:
         }
         path = checkpoint.path_of(self.run.checkpoints, self.step)
         checkpoint.write(path, self.networks, self.optimizers, state)
-        for old in checkpoint.newest_first(self.run.checkpoints)[self.config.keep :]:
+        for old in self._older_checkpoints()[self.config.keep - 1 :]:
             old.unlink()
         return path
+
+    def _older_checkpoints(self) -> list[Path]:
+        """Those before this step. Newer ones were unreadable, or the run would not be here."""
+        now = checkpoint.path_of(self.run.checkpoints, self.step)
+        return [path for path in checkpoint.newest_first(self.run.checkpoints) if path < now]
 
     def load_newest(self) -> None:
         """Go back to the newest checkpoint that can be read; those that cannot are named."""
@@ -217,8 +226,8 @@ class Trainer:
         )
         self.step += 1
         for network in ("d", "g"):
-            if not math.isfinite(scores[f"loss_{network}"]):
-                self._stop_diverged(network.upper(), scores[f"loss_{network}"])
+            if not math.isfinite(loss := scores[f"loss_{network}"]):
+                self._stop_diverged(network.upper(), f"the loss of {network.upper()} is {loss}")
         rate = config.batch_size / (time.perf_counter() - started)
         return {
             "step": self.step,
@@ -227,12 +236,12 @@ class Trainer:
             "images_per_second": round(rate, 1),
         }
 
-    def _stop_diverged(self, network: str, loss: float) -> None:
-        good = next(iter(checkpoint.newest_first(self.run.checkpoints)), None)
-        self.run.event("diverged", step=self.step, network=network, loss=str(loss))
+    def _stop_diverged(self, network: str, trouble: str) -> None:
+        good = next(iter(self._older_checkpoints()), "none")
+        self.run.event("diverged", step=self.step, network=network, trouble=trouble)
         raise Diverged(
-            f"step {self.step}: the loss of {network} is {loss}; "
-            f"the last good checkpoint is {good or 'none'}; try a lower --lr (now {self.config.lr})"
+            f"step {self.step}: {trouble}; the last good checkpoint is {good}; "
+            f"try a lower --lr (now {self.config.lr})"
         )
 
     def train(self) -> int:
@@ -240,9 +249,11 @@ class Trainer:
         self.draw_reals()
         if self.step == 0:
             self.draw_samples()
+        quiet = warnings.catch_warnings()
         metrics, saved = self.run.open_metrics(self.step), self.step if self.step else None
         try:
-            with _interrupt_flag() as interrupted, Progress(self) as progress:
+            with _interrupt_flag() as interrupted, Progress(self) as progress, quiet:
+                warnings.simplefilter("ignore", RuntimeWarning)  # overflow: play and save see to it
                 while self.step < self.total and not interrupted:
                     line = self.play()
                     metrics.write(line)
@@ -252,13 +263,13 @@ class Trainer:
                     if self.step % self.config.checkpoint_every == 0:
                         self.save()
                         saved = self.step
+            if saved != self.step:
+                self.save()
         except Diverged:
             self.draw_figures()
             raise
         finally:
             metrics.close()
-        if saved != self.step:
-            self.save()
         self.draw_figures()
         self.run.event("interrupt" if interrupted else "done", step=self.step)
         return INTERRUPTED if interrupted else 0

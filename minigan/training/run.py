@@ -2,7 +2,7 @@
 
 config.json    every resolved option, versions, the identity of the data
 metrics.jsonl  one object a step, and nothing else
-events.jsonl   start, resume, skipped files, warnings, interrupt, done
+events.jsonl   start, resume, skipped files, interrupt, done, diverged
 samples/       grids at fixed noise, reals, real beside fake
 checkpoints/   see checkpoint.py
 losses.png, scores.png, progress.gif, skipped.txt
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,7 +40,17 @@ def numbered_runs(out: Path) -> list[Path]:
     """The run folders in `out`, oldest first."""
     if not out.is_dir():
         return []
-    return sorted(p for p in out.iterdir() if p.is_dir() and p.name[:5].isdigit())
+    runs = [p for p in out.iterdir() if p.is_dir() and re.match("[0-9]{5,}-", p.name)]
+    return sorted(runs, key=lambda p: (_number(p), p.name))
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name.partition("-")[0])
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """Write config.json, or replace it when a resumed run has been given other options."""
+    write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
 
 
 class Run:
@@ -56,8 +67,8 @@ class Run:
     def create(cls, out: Path, name: str, config: dict[str, Any]) -> Run:
         """The next number in `out`. `mkdir` decides between two that start at once."""
         while True:
-            numbers = [int(p.name.partition("-")[0]) for p in numbered_runs(out)]
-            folder = out / f"{max(numbers, default=-1) + 1:05d}-{name}"
+            number = max(map(_number, numbered_runs(out)), default=-1) + 1
+            folder = out / f"{number:05d}-{name}"
             try:
                 folder.mkdir(parents=True)
                 break
@@ -65,7 +76,7 @@ class Run:
                 continue
         (folder / "samples").mkdir()
         (folder / "checkpoints").mkdir()
-        write_atomically(folder / "config.json", json.dumps(config, indent=2).encode())
+        write_config(folder, config)
         return cls(folder)
 
     @classmethod
@@ -84,7 +95,11 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """What config.json holds."""
-        return json.loads((self.folder / "config.json").read_text())
+        path = self.folder / "config.json"
+        try:
+            return json.loads(path.read_text())
+        except ValueError as error:
+            raise RunError(f"{path} is not JSON: {error}") from error
 
     def event(self, kind: str, **details: Any) -> None:
         """Add a line to events.jsonl."""

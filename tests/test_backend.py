@@ -1,0 +1,228 @@
+"""Devices are named and refused in words; work is shared out to threads, each piece once."""
+
+import sys
+import threading
+from contextlib import nullcontext
+from types import ModuleType, SimpleNamespace
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minigan import backend, tensor
+from minigan.backend import DeviceError, cpu, memory, reference, resolve_device, threads
+
+
+def cupy(monkeypatch, count):
+    """A cupy that the tests have made up; `count` is its GPUs, or the error it raises."""
+
+    def device_count():
+        if isinstance(count, Exception):
+            raise count
+        return count
+
+    module = ModuleType("cupy")
+    module.cuda = SimpleNamespace(
+        runtime=SimpleNamespace(getDeviceCount=device_count), Device=lambda i: nullcontext()
+    )
+    module.asarray = OnGpu
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    return module
+
+
+class OnGpu:
+    """As much of a CuPy array as it takes to move one."""
+
+    device = SimpleNamespace(id=0)
+
+    def __init__(self, array):
+        self.array, self.dtype = array, array.dtype
+
+    def get(self):
+        return self.array
+
+    def astype(self, dtype):
+        return OnGpu(self.array.astype(dtype))
+
+
+def test_without_cupy_there_is_the_cpu_and_a_word_on_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # importing it fails
+    assert resolve_device("cpu") == resolve_device("auto") == "cpu"
+    with pytest.raises(DeviceError, match=r"'cuda' .* CuPy is not installed; pip install 'minigan"):
+        resolve_device("cuda")
+    with pytest.raises(DeviceError, match="'cuda:3' cannot be used"):
+        tensor([1.0]).to("cuda:3")
+
+
+def test_a_stray_folder_named_cupy_is_not_believed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", ModuleType("cupy"))  # imports, and has nothing in it
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(DeviceError, match=r"finds no working GPU \(.*no attribute 'cuda'"):
+        resolve_device("cuda")
+
+
+def test_a_cupy_without_driver_or_gpu_is_not_believed_either(monkeypatch):
+    cupy(monkeypatch, RuntimeError("cudaErrorNoDevice"))
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(DeviceError, match=r"\(cudaErrorNoDevice\); install a driver"):
+        resolve_device("cuda")
+    cupy(monkeypatch, 0)
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(DeviceError, match=r"this machine has 0 GPU\(s\)"):
+        resolve_device("cuda:0")
+
+
+def test_gpus_are_counted_from_0(monkeypatch):
+    cupy(monkeypatch, 2)
+    assert [resolve_device(d) for d in ("auto", "cuda", "cuda:1")] == ["cuda:0", "cuda:0", "cuda:1"]
+    with pytest.raises(DeviceError, match=r"this machine has 2 GPU\(s\), numbered from 0"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "CPU", "cpu:0", "auto:1", "cuda:", "cuda:x", "cuda:²"])
+def test_a_name_that_is_none_is_refused_with_those_that_are(name):
+    with pytest.raises(DeviceError, match="choose auto, cpu, cuda or cuda:N"):
+        resolve_device(name)
+
+
+def test_an_array_moves_there_and_back_and_stays_where_it_is(monkeypatch):
+    module = cupy(monkeypatch, 1)
+    array = np.ones(2, "f")
+    there = backend.move(array, "cuda")
+    assert (backend.device_of(array), backend.device_of(there)) == ("cpu", "cuda:0")
+    assert (backend.array_module(array), backend.array_module(there)) == (np, module)
+    assert backend.move(there, "cuda:0") is there
+    assert backend.move(array, "cpu") is array
+    assert backend.move(there, "cpu") is array
+    t = tensor([1.0, 2.0], device="cuda")
+    assert t.device == "cuda:0"
+    assert tensor(t).device == "cuda:0"
+    assert t.to("cpu").numpy().tolist() == [1, 2]
+
+
+# -- the CPU's kernels, in blocks of a few numbers, against the reference ------------------------
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@given(
+    shape=st.lists(st.integers(1, 5), min_size=2, max_size=4),
+    slope=st.sampled_from([0.0, 0.2, 1.0, 1.5]),
+    elements=st.sampled_from([1, 7, 1000]),
+    seed=st.integers(0, 99),
+)
+def test_kernels_in_blocks_agree_with_the_reference(shape, slope, elements, channels_last, seed):
+    rng = np.random.default_rng(seed)
+    n, c, *pixels = shape
+    if channels_last:
+        g, x = (np.moveaxis(rng.standard_normal((n, *pixels, c)).astype("f"), -1, 1) for _ in "gx")
+    else:
+        g, x = rng.standard_normal((2, *shape)).astype("f")
+    w, b = rng.standard_normal((2, 1, c, *[1] * len(pixels))).astype("f")
+    mean, var = reference.moments(np, x)
+    inv_std = (var + 0.1) ** -0.5
+    y = reference.scale_shift(np, x, mean, inv_std * w, b, slope)
+    calls = {
+        "moments": (x,),
+        "scale_shift": (x, mean, inv_std * w, b, slope),
+        "batch_norm_gradients": (g, y, x, mean, inv_std, w, slope),
+        "leaky_relu": (x, slope),
+        "leaky_relu_gradient": (g, y, slope),
+    }
+    for name, arguments in calls.items():
+        with patch.object(cpu, "ELEMENTS", elements):
+            found = getattr(cpu, name)(np, *arguments)
+        expected = getattr(reference, name)(np, *arguments)
+        if not isinstance(found, tuple):
+            found, expected = (found,), (expected,)
+        for a, e in zip(found, expected, strict=True):
+            assert a.dtype == np.float32
+            # 1e-5: float32, and sums in another order; dw and db may come as (C,) or (1, C, 1, 1)
+            np.testing.assert_allclose(a.reshape(e.shape), e, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("strided", [False, True])
+def test_adam_in_blocks_is_adam(strided):
+    rng = np.random.default_rng(0)
+    arrays = [np.abs(rng.standard_normal((5, 6))) for _ in range(4)]
+    found = [a.copy().T if strided else a.copy() for a in arrays]
+    expected = [a.T.copy() if strided else a.copy() for a in arrays]
+    with patch.object(cpu, "ELEMENTS", 7):
+        cpu.adam(np, *found, 0.1, (0.5, 0.9), 1e-8, 3)
+    reference.adam(np, *expected, 0.1, (0.5, 0.9), 1e-8, 3)
+    assert all(map(np.array_equal, found, expected))
+
+
+@pytest.mark.parametrize("platform", [sys.platform, "somewhere else"])
+def test_memory_is_kept_where_the_c_library_understands(monkeypatch, platform):
+    monkeypatch.setattr(sys, "platform", platform)
+    assert memory.keep_freed_memory() in ((True, False) if platform == "linux" else (False,))
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
+    assert memory.keep_freed_memory() is False
+
+
+# -- threads ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[1, 2, 5])
+def thread_count(request):
+    before = threads.get_num_threads()
+    threads.set_num_threads(request.param)
+    yield threads.get_num_threads()
+    threads.set_num_threads(before)
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 3, 100])
+def test_every_piece_of_work_is_done_once(thread_count, pieces):
+    done = [0] * pieces
+
+    def work(i):
+        done[i] += 1
+
+    threads.share(work, pieces)
+    assert done == [1] * pieces
+
+
+def test_an_error_in_a_piece_of_work_reaches_the_caller_and_the_pool_survives(thread_count):
+    def work(i):
+        if i == 7:
+            raise KeyError(i)
+
+    with pytest.raises(KeyError):
+        threads.share(work, 20)
+    threads.share(lambda i: None, 20)
+
+
+def test_scratch_memory_is_kept_by_name_and_belongs_to_its_thread():
+    a = threads.scratch("test", (2, 3), np.float32)
+    assert (a.shape, a.dtype) == ((2, 3), np.float32)
+    assert np.shares_memory(a, threads.scratch("test", (1, 2), np.float64))
+    assert not np.shares_memory(a, threads.scratch("test b", (2, 3), np.float32))
+    elsewhere = []
+    thread = threading.Thread(
+        target=lambda: elsewhere.append(threads.scratch("test", (2, 3), np.float32))
+    )
+    thread.start()
+    thread.join()
+    assert not np.shares_memory(a, elsewhere[0])
+    assert threads.scratch("test", (100,), np.float64).size == 100
+
+
+def test_the_number_of_threads_comes_from_the_environment_or_the_machine(monkeypatch):
+    monkeypatch.setenv("MINIGAN_NUM_THREADS", "3")
+    assert threads._available() == 3
+    for wrong in ("0", "-1", "two"):
+        monkeypatch.setenv("MINIGAN_NUM_THREADS", wrong)
+        with pytest.raises(ValueError, match="MINIGAN_NUM_THREADS"):
+            threads._available()
+    monkeypatch.delenv("MINIGAN_NUM_THREADS")
+    assert threads._available() >= 1
+    with pytest.raises(ValueError, match="0 threads; give at least 1"):
+        threads.set_num_threads(0)
+
+
+def test_a_forked_process_makes_its_own_pool():
+    with patch.object(threads, "_pool", object()):
+        threads._forget_pool()
+        assert threads._pool is None

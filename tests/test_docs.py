@@ -1,0 +1,147 @@
+"""The documentation: its examples run, its quotations and links are true.
+
+A block ```python is run: the blocks of one page in order, in one namespace; with `>>>` prompts its
+output is compared too. A comment `<!-- source: minigan/ops.py -->` before a block (of any language)
+makes it a quotation instead, which must stand in that file, but for white space and for lines left
+out where it says `...`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import doctest
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from minigan.tensor import OPERATIONS
+from minigan.training.config import add_options
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(
+    r"(?:^ *<!-- source: (?P<source>\S+) -->\n+)?"
+    r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$",
+    re.M | re.S,
+)
+LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+class Block(NamedTuple):
+    source: str | None
+    language: str
+    text: str
+    line: int  # of the page, where the text begins
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text(encoding="utf-8")
+    for match in BLOCK.finditer(text):
+        line = text.count("\n", 0, match.start("text")) + 1
+        yield Block(match["source"], match["language"], textwrap.dedent(match["text"]), line)
+
+
+def prose(page: Path) -> str:
+    return BLOCK.sub("", page.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def untouched_operations() -> Iterator[None]:
+    """The pages define operations of their own, some wrong on purpose: forget them afterwards."""
+    before = dict(OPERATIONS)
+    yield
+    OPERATIONS.clear()
+    OPERATIONS.update(before)
+
+
+@every_page
+def test_the_examples_run(page, untouched_operations, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": page.stem}
+    report: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    for block in blocks(page):
+        if block.language != "python" or block.source:
+            continue
+        if ">>>" in block.text:
+            example = doctest.DocTestParser().get_doctest(
+                block.text, {}, page.name, str(page), block.line - 1
+            )
+            example.globs = namespace
+            runner.run(example, out=report.append, clear_globs=False)
+            assert not report, "".join(report)
+        else:
+            code = compile("\n" * (block.line - 1) + block.text, page, "exec", dont_inherit=True)
+            exec(code, namespace)
+
+
+@every_page
+def test_quotations_are_true(page):
+    for block in blocks(page):
+        if not block.source:
+            continue
+        original = " ".join((ROOT / block.source).read_text(encoding="utf-8").split())
+        position = 0
+        for piece in re.split(r"^\s*(?:# )?\.\.\.$", block.text, flags=re.M):
+            found = original.find(" ".join(piece.split()), position)
+            assert found >= 0, (
+                f"{page.name}, line {block.line}: not, or not there, in {block.source}:\n{piece}"
+            )
+            position = found + 1
+
+
+@every_page
+def test_links_and_figures_exist(page):
+    for target in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name} links to {target}"
+        assert file.is_relative_to(ROOT), f"{page.name} links out of the repository: {target}"
+        assert not anchor or anchor in anchors(file), f"{page.name}: {target} has no such heading"
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def test_every_figure_is_shown_and_every_drawing_is_there():
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    figures = {path.name for path in (ROOT / "docs/figures").glob("*.png")}
+    for name in figures:
+        assert f"figures/{name})" in text, f"{name} is on no page"
+    script = (ROOT / "docs/figures/make_figures.py").read_text(encoding="utf-8")
+    drawn = {f"{name}.png" for name in re.findall(r"^def (\w+)\(.*\) -> Figure:", script, re.M)}
+    assert drawn <= figures, f"to be drawn by make_figures.py: {sorted(drawn - figures)}"
+
+
+def test_options_of_the_training_chapter_exist():
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    known = {flag for action in parser._actions for flag in action.option_strings}
+    for script in (ROOT / "examples").glob("*.py"):
+        known |= set(re.findall(r'"(--[\w-]+)"', script.read_text(encoding="utf-8")))
+    text = (ROOT / "docs/05-training.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]*", text))
+    assert named <= known, f"no such options: {sorted(named - known)}"
+
+
+def test_the_reading_plan_is_not_far_off():
+    """Its rows `| minutes | [file](path) | lines | ...` may be wrong by a fifth, and add to an hour."""
+    page = ROOT / "docs/README.md"
+    rows = re.findall(
+        r"^\| (\d+) \| \[[^\]]+\]\(([^)]+)\) \| (\d+) \|", page.read_text("utf-8"), re.M
+    )
+    for _, path, lines in rows:
+        length = len((page.parent / path).read_text(encoding="utf-8").splitlines())
+        assert abs(length - int(lines)) <= 0.2 * length, f"{path} has {length} lines now"
+    assert sum(int(minutes) for minutes, _, _ in rows) == 60

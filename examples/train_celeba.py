@@ -102,8 +102,8 @@ def choose(given: dict) -> Config:
         if place is None:
             config = Config(**{**FACES, **given})
             print(NO_DATA, file=sys.stderr)  # what --dry-run prints is for programs
-            sets = differences(list(FACES), config)
-            print(f"  For a few minutes on a CPU it sets {sets}.", file=sys.stderr)
+            if sets := differences([k for k in FACES if k not in given], config):
+                print(f"  For a few minutes on a CPU it sets {sets}.", file=sys.stderr)
             return config
         given = {**given, "dataroot": place}
     return Config(**given)

@@ -13,6 +13,9 @@ A backward rule asks for the derivative of <g, operation>, which is T again with
 missing factor. So the two rules of each operation are the other two operations: three kernels, six
 rules of one line, and gradients of any order. (Dumoulin & Visin 2016, "A guide to convolution
 arithmetic for deep learning", draw the geometry.)
+
+`fused` is for speed alone: where both gradients of an operation are wanted and neither is recorded,
+the kernels share what they have in common.
 """
 
 from __future__ import annotations
@@ -27,24 +30,12 @@ from .tensor import Tensor, op
 Pair = int | Sequence[int]
 
 
-def _conv_fused(xp, asked, g, y, x, w, *, window):
-    if asked == [0, 1]:
-        return kernels(xp).conv_gradients(xp, x, w, g, window)
-    return [kernels(xp).conv_image(xp, w, g, window) if i == 0
-            else kernels(xp).conv_weight(xp, x, g, window) for i in asked]  # fmt: skip
-
-
-def _conv_image_fused(xp, asked, g, y, w, grid, *, window):
-    if asked == [0, 1]:
-        return kernels(xp).conv_image_gradients(xp, w, grid, g, window)
-    return [kernels(xp).conv_weight(xp, g, grid, window) if i == 0
-            else kernels(xp).conv(xp, g, w, window) for i in asked]  # fmt: skip
-
-
 @op(
     lambda g, y, x, w, *, window: _conv_image(w, g, window=window),
     lambda g, y, x, w, *, window: _conv_weight(x, g, window=window),
-    fused=_conv_fused,
+    fused=lambda xp, asked, g, y, x, w, *, window: kernels(xp).conv_gradients(
+        xp, asked, x, w, g, window
+    ),
 )
 def _conv(xp, x, w, *, window):
     """dT/dy: (N, C, H, W), (O, C, kh, kw) -> (N, O, OH, OW)"""
@@ -54,20 +45,22 @@ def _conv(xp, x, w, *, window):
 @op(
     lambda g, y, w, grid, *, window: _conv_weight(g, grid, window=window),
     lambda g, y, w, grid, *, window: _conv(g, w, window=window),
-    fused=_conv_image_fused,
+    fused=lambda xp, asked, g, y, w, grid, *, window: kernels(xp).conv_image_gradients(
+        xp, asked, w, grid, g, window
+    ),
 )
-def _conv_image(xp, w, y, *, window):
+def _conv_image(xp, w, grid, *, window):
     """dT/dx: (O, C, kh, kw), (N, O, OH, OW) -> (N, C, H, W)"""
-    return kernels(xp).conv_image(xp, w, y, window)
+    return kernels(xp).conv_image(xp, w, grid, window)
 
 
 @op(
     lambda g, y, x, grid, *, window: _conv_image(g, grid, window=window),
     lambda g, y, x, grid, *, window: _conv(x, g, window=window),
 )
-def _conv_weight(xp, x, y, *, window):
+def _conv_weight(xp, x, grid, *, window):
     """dT/dw: (N, C, H, W), (N, O, OH, OW) -> (O, C, kh, kw)"""
-    return kernels(xp).conv_weight(xp, x, y, window)
+    return kernels(xp).conv_weight(xp, x, grid, window)
 
 
 def conv2d(

@@ -61,6 +61,7 @@ def _log(p: Tensor) -> Tensor:
     elementwise=True,
 )
 def _cross_entropy(xp, p, t):
+    # 1e-44 is float32's smallest number above 0, nearly; its logarithm is below -100.
     log_p, log_q = (xp.maximum(xp.log(xp.maximum(v, 1e-44)), -100) for v in (p, 1 - p))
     return -(t * log_p + (1 - t) * log_q)
 

@@ -2,7 +2,7 @@
 
 Batch norm is this over (N, H, W), then a scale and a shift (Ioffe & Szegedy 2015, "Batch
 Normalization"). The mean and the variance depend on x, and the rule says so; engines that treat them
-as constants get wrong gradients, at the second order at the latest.
+as constants get wrong gradients.
 
 Scale, shift and the activation behind them are part of batch norm's operation here: alone, each
 would be a pass over memory that costs more than its arithmetic.
@@ -13,8 +13,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from . import ops
 from .backend import array_module, kernels
-from .ops import _slopes, mean, reshape, sum
+from .ops import reshape, slopes
 from .tensor import Tensor, op
 
 
@@ -33,7 +34,7 @@ def _inv_std(xp, x, *, axes, eps, value):
 
 
 def _mean(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    return mean(x, axes, keepdim=True)
+    return ops.mean(x, axes, keepdim=True)
 
 
 def _normalize_rule(g: Tensor, y: Tensor, x: Tensor, *, axes, eps, mean, inv_std) -> Tensor:
@@ -47,7 +48,10 @@ def _normalize_rule(g: Tensor, y: Tensor, x: Tensor, *, axes, eps, mean, inv_std
 
 @op(_normalize_rule)
 def _normalize(xp, x, *, axes, eps, mean, inv_std):
-    """(x - mean) * inv_std, the statistics being those of x: the rule differentiates them too."""
+    """(x - mean) * inv_std, the statistics being those of x: the rule differentiates them too.
+
+    It stands alone so that this rule can be read and proven; batch norm's own rules use it.
+    """
     return (x - mean) * inv_std
 
 
@@ -70,12 +74,12 @@ def _axes(x: Any) -> tuple[int, ...]:
 
 def _batch_norm_rule_x(g, y, x, w, b, *, eps, slope, mean, inv_std) -> Tensor:
     stats = {"axes": _axes(x), "eps": eps, "mean": mean, "inv_std": inv_std}
-    return _normalize_rule(g * _slopes(y, slope) * _row(w, x), _normalize(x, **stats), x, **stats)
+    return _normalize_rule(g * slopes(y, slope) * _row(w, x), _normalize(x, **stats), x, **stats)
 
 
 def _batch_norm_rule_w(g, y, x, w, b, *, eps, slope, mean, inv_std) -> Tensor:
     xhat = _normalize(x, axes=_axes(x), eps=eps, mean=mean, inv_std=inv_std)
-    return sum(g * _slopes(y, slope) * xhat, _axes(x))
+    return ops.sum(g * slopes(y, slope) * xhat, _axes(x))
 
 
 def _batch_norm_fused(xp, asked, g, y, x, w, b, *, eps, slope, mean, inv_std):
@@ -86,7 +90,7 @@ def _batch_norm_fused(xp, asked, g, y, x, w, b, *, eps, slope, mean, inv_std):
 @op(
     _batch_norm_rule_x,
     _batch_norm_rule_w,
-    lambda g, y, x, w, b, *, slope, **stats: sum(g * _slopes(y, slope), _axes(x)),
+    lambda g, y, x, w, b, *, slope, **stats: ops.sum(g * slopes(y, slope), _axes(x)),
     fused=_batch_norm_fused,
 )
 def _batch_norm(xp, x, w, b, *, eps, slope, mean, inv_std):
@@ -95,15 +99,15 @@ def _batch_norm(xp, x, w, b, *, eps, slope, mean, inv_std):
 
 
 @op(
-    lambda g, y, x, center, scale, shift, *, slope: g * _slopes(y, slope) * scale,
+    lambda g, y, x, center, scale, shift, *, slope: g * slopes(y, slope) * scale,
     lambda g, y, x, center, scale, shift, *, slope: (
-        -sum(g * _slopes(y, slope) * scale, _axes(x), keepdim=True)
+        -ops.sum(g * slopes(y, slope) * scale, _axes(x), keepdim=True)
     ),
-    lambda g, y, x, center, scale, shift, *, slope: sum(
-        g * _slopes(y, slope) * (x - center), _axes(x), keepdim=True
+    lambda g, y, x, center, scale, shift, *, slope: ops.sum(
+        g * slopes(y, slope) * (x - center), _axes(x), keepdim=True
     ),
-    lambda g, y, x, center, scale, shift, *, slope: sum(
-        g * _slopes(y, slope), _axes(x), keepdim=True
+    lambda g, y, x, center, scale, shift, *, slope: ops.sum(
+        g * slopes(y, slope), _axes(x), keepdim=True
     ),
 )
 def _scale_shift(xp, x, center, scale, shift, *, slope):

@@ -152,7 +152,7 @@ def where(condition: Any, input: Any, other: Any) -> Tensor:
     return _where(input, other, mask=raw(condition).astype(bool))
 
 
-def _slopes(y: Tensor, slope: float) -> Tensor:
+def slopes(y: Tensor, slope: float) -> Tensor:
     """1 where y > 0, else the slope; sums of zeros and ones, as a masked loop is ten times slower."""
     positive = (y.data > 0).astype(y.dtype)
     return Tensor(positive + (1 - positive) * slope)
@@ -162,7 +162,7 @@ def _leaky_relu_fused(xp, asked, g, y, x, *, slope):
     return [backend.kernels(xp).leaky_relu_gradient(xp, g, y, slope)]
 
 
-@op(lambda g, y, x, *, slope: g * _slopes(y, slope), elementwise=True, fused=_leaky_relu_fused)
+@op(lambda g, y, x, *, slope: g * slopes(y, slope), elementwise=True, fused=_leaky_relu_fused)
 def _leaky_relu(xp, x, *, slope):
     return backend.kernels(xp).leaky_relu(xp, x, slope)
 

@@ -12,7 +12,8 @@ and apply the rules, which is all that automatic differentiation is.
     tensor([2., 4., 6.])
 
 Nothing here points from a tensor to what was made of it, so a graph has no cycles and is freed, by
-reference counting, the moment its last output is dropped.
+reference counting, the moment its last output is dropped. (One exception, as in PyTorch: after
+`backward(create_graph=True)` a leaf's `.grad` remembers the leaf. `grad` leaves no such cycle.)
 """
 
 from __future__ import annotations
@@ -42,13 +43,11 @@ class Tensor:
                    the operation that made it, its operands (Tensors or Python numbers) and its
                    keyword parameters; None, () and {} for a leaf
     version        how often `data` has been assigned, here or in a tensor that shares the memory
-    seen           the versions of the inputs when the operation read them
+    seen           the versions of the inputs, and of itself, when the operation was done
     """
 
     __slots__ = ("_data", "changes", "grad", "inputs", "op", "params", "requires_grad", "seen")
-    __array_ufunc__ = (
-        None  # in `array * tensor`, NumPy steps back and the Tensor's operator decides
-    )
+    __array_ufunc__ = None  # in `array * tensor`, NumPy leaves the choice to the Tensor's operator
 
     def __init__(self, data: Array, requires_grad: bool = False):
         if requires_grad and data.dtype.kind != "f":
@@ -207,11 +206,11 @@ def op(
             return a * b
 
     The forward gets the array module and raw arrays (or Python numbers), and changes none of them.
-    A rule gets Tensors: the upstream gradient g, the output y, the inputs, and the parameters as
-    keywords; it returns the gradient of its input. Because rules are written in operations, they
-    are themselves recorded under `create_graph`, and every operation can be differentiated as often
-    as one likes. For this to be true a rule may touch `.data` only for something piecewise
-    constant, such as a ReLU's mask.
+    A rule gets Tensors, rule(g, y, *inputs, **params): the upstream gradient, the output, the inputs
+    and the parameters; it returns the gradient of its input. Because rules are written in
+    operations, they are themselves recorded under `create_graph`, and every operation can be
+    differentiated as often as one likes. For this to be true a rule may touch `.data` only for
+    something piecewise constant, such as a ReLU's mask.
 
     elementwise  inputs broadcast against each other and mixed dtypes are promoted; the walk undoes
                  both. All other rules must return exactly their input's shape.
@@ -230,8 +229,8 @@ def op(
         def operation(*inputs: Any, **params: Any) -> Tensor:
             inputs = tuple(_operand(x, name) for x in inputs)
             arrays = _arrays(inputs, name, elementwise)
-            module = backend.array_module(next(a for a in arrays if not _is_number(a)))
-            y = module.asarray(forward(module, *arrays, **params))
+            xp = backend.array_module(next(a for a in arrays if not _is_number(a)))
+            y = xp.asarray(forward(xp, *arrays, **params))
             if elementwise and y.dtype == np.float64 and not _any_float64(arrays):
                 y = y.astype(DEFAULT_DTYPE)  # of integers NumPy makes float64
             result = Tensor(y)
@@ -241,7 +240,7 @@ def op(
             if _state.recording and any(x.requires_grad for x in tensors):
                 result.requires_grad = True
                 result.op, result.inputs, result.params = operation, inputs, params
-                result.seen = tuple(getattr(x, "version", 0) for x in inputs)
+                result.seen = tuple(getattr(x, "version", 0) for x in (*inputs, result))
             return result
 
         operation.name = name
@@ -427,11 +426,14 @@ def _input_gradients(g: Tensor, y: Tensor, asked: list[int]) -> list[Tensor]:
 
 
 def _check_unchanged(y: Tensor) -> None:
-    for i, (x, seen) in enumerate(zip(y.inputs, y.seen, strict=True)):
+    """Rules read inputs and output, so none may have changed. (Not every rule reads all of them; one
+    that does not is refused too, for a rule of such exceptions would be harder to remember.)"""
+    for i, (x, seen) in enumerate(zip((*y.inputs, y), y.seen, strict=True)):
         if getattr(x, "version", 0) != seen:
+            which = "its output" if x is y else f"input {i}"
             raise RuntimeError(
-                f"{y.op.name}: input {i}, of shape {x.shape}, was changed in place after this "
-                "operation read it, so its gradient would be wrong; compute the output anew"
+                f"{y.op.name}: {which}, of shape {x.shape}, was changed in place after the operation "
+                "was recorded, so the gradient would be wrong; compute the output anew"
             )
 
 

@@ -140,7 +140,7 @@ def test_a_module_prints_its_parts():
         "  (3): Linear(in_features=2, out_features=1, bias=True)\n"
         ")"
     )
-    assert repr(nn.Tanh()) == "Tanh()"
+    assert [repr(m) for m in (nn.Tanh(), nn.ReLU())] == ["Tanh()", "ReLU()"]
 
 
 def test_sequential_is_a_sequence():
@@ -153,6 +153,33 @@ def test_sequential_is_a_sequence():
     assert isinstance(net[:-1], nn.Sequential)
     with pytest.raises(IndexError):
         net[3]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.LeakyReLU(0.2), nn.Tanh()])
+def test_sequential_joins_batch_norm_and_activation_without_changing_the_result(
+    activation, training
+):
+    layers = [nn.BatchNorm2d(2), activation, nn.BatchNorm2d(2)]
+    init.normal_(layers[0].bias, 0, 1, rng(1))
+    joined = nn.Sequential(*layers).train(training)
+    state = {k: v.numpy().copy() for k, v in joined.state_dict().items()}
+    x = leaf(rng(0), (3, 2, 4, 4)).to("float32").detach().requires_grad_()
+    v = tensor(rng(2).standard_normal(x.shape).astype("f"))
+    found = []
+    for forward in (joined, lambda x: layers[2](activation(layers[0](x)))):
+        joined.load_state_dict(state)
+        y = forward(x)
+        buffers = [b.numpy().copy() for b in joined.buffers()]
+        found.append(
+            [y.numpy(), *(g.numpy() for g in grad(y, [x, *joined.parameters()], v)), *buffers]
+        )
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # float32 in another order
+    assert [repr(m) for m in (nn.ReLU(), nn.LeakyReLU())] == [
+        "ReLU()",
+        "LeakyReLU(negative_slope=0.01)",
+    ]
 
 
 def test_a_module_without_forward_says_so():

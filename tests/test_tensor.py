@@ -335,9 +335,8 @@ def test_a_graph_is_freed_by_reference_counting_alone(live_tensors):
 
     def dcgan_step():
         fake = G(z)
-        loss = losses.discriminator_loss(
-            D.logits(z.expand(2, 3, 16, 16)[:, :1]), D.logits(fake.detach())
-        )
+        real = tensor(np.ones(fake.shape, "f"))
+        loss = losses.discriminator_loss(D.logits(real), D.logits(fake.detach()))
         adam.step(grad(loss, list(D.parameters())))
         grad(losses.non_saturating(D.logits(fake)), list(G.parameters()))
 
@@ -469,3 +468,13 @@ def test_a_rule_that_gives_a_wrong_shape_or_dtype_is_caught(rule):
 
     with pytest.raises(AssertionError, match="broken: a rule gave a gradient"):
         broken(tensor(np.ones((2, 3), "f"), requires_grad=True)).sum().backward()
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_a_changed_output_is_refused_for_rules_read_it_too(detached):
+    x = tensor([1.0, 2.0], requires_grad=True)
+    y = x.exp()
+    changed = y.detach() if detached else y
+    changed.data *= 10
+    with pytest.raises(RuntimeError, match="exp: its output, of shape"):
+        grad(y.sum(), x)

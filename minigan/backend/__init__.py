@@ -2,8 +2,9 @@
 
 NumPy arrays live on the device "cpu", CuPy arrays on "cuda:0", "cuda:1", ... Everything above asks
 here which module an array belongs to and how to move it; CuPy is imported when a GPU is first
-asked for, so `import minigan` needs NumPy alone. The heavy kernels are in `reference.py`, written
-once for both modules.
+asked for, so `import minigan` needs no GPU. The heavy kernels are written in `reference.py` for both
+modules, in plain array code: the page to learn from, and the measure for the fast ones. `cpu.py` has
+the same names for NumPy, in blocks and on all cores, with `filtering.py` for the DCGAN's convolutions.
 """
 
 from __future__ import annotations

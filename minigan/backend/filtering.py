@@ -86,9 +86,7 @@ def conv_weight(x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
     return _with_weight(x, y, window, lambda d, g, block, tiles: None)
 
 
-def conv_gradients(
-    x: np.ndarray, w: np.ndarray, y: np.ndarray, window: Window
-) -> tuple[np.ndarray, np.ndarray]:
+def conv_gradients(x: np.ndarray, w: np.ndarray, y: np.ndarray, window: Window) -> list[np.ndarray]:
     """conv_image of (w, y) and conv_weight of (x, y) in one pass: both need A y."""
     c = x.shape[1]
     taps = _weight_tiles(w).transpose(0, 2, 1)  # (9, O, K)
@@ -100,12 +98,12 @@ def conv_gradients(
         _write_image(m, dx[block], tiles)
 
     dw = _with_weight(x, y, window, also)
-    return dx.transpose(0, 3, 1, 2), dw  # (N, H, W, C) -> (N, C, H, W)
+    return [dx.transpose(0, 3, 1, 2), dw]  # (N, H, W, C) -> (N, C, H, W)
 
 
 def conv_image_gradients(
     w: np.ndarray, y: np.ndarray, x: np.ndarray, window: Window
-) -> tuple[np.ndarray, np.ndarray]:
+) -> list[np.ndarray]:
     """conv_weight of (x, y) and conv of (x, w) in one pass: both need B d."""
     o = len(w)
     taps = _weight_tiles(w)  # (9, K, O)
@@ -117,7 +115,7 @@ def conv_image_gradients(
         _write_grid(m, dy[block], tiles)
 
     dw = _with_weight(x, y, window, also)
-    return dw, dy.transpose(0, 3, 1, 2)  # (N, OH, OW, O) -> (N, O, OH, OW)
+    return [dw, dy.transpose(0, 3, 1, 2)]  # (N, OH, OW, O) -> (N, O, OH, OW)
 
 
 def _with_weight(

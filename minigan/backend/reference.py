@@ -91,17 +91,19 @@ def conv_weight(xp: ModuleType, x: Array, y: Array, window: Window) -> Array:
 
 
 def conv_gradients(
-    xp: ModuleType, x: Array, w: Array, y: Array, window: Window
-) -> tuple[Array, Array]:
-    """dT/dx and dT/dw at once: both gradients of a convolution, given its upstream gradient y."""
-    return conv_image(xp, w, y, window), conv_weight(xp, x, y, window)
+    xp: ModuleType, asked: list[int], x: Array, w: Array, y: Array, window: Window
+) -> list[Array]:
+    """Of a convolution with the upstream gradient y: dT/dx (asked for as 0), dT/dw (as 1), or both."""
+    kernels = (lambda: conv_image(xp, w, y, window), lambda: conv_weight(xp, x, y, window))
+    return [kernels[i]() for i in asked]
 
 
 def conv_image_gradients(
-    xp: ModuleType, w: Array, y: Array, x: Array, window: Window
-) -> tuple[Array, Array]:
-    """dT/dw and dT/dy at once: both of a transposed convolution, given its upstream gradient x."""
-    return conv_weight(xp, x, y, window), conv(xp, x, w, window)
+    xp: ModuleType, asked: list[int], w: Array, y: Array, x: Array, window: Window
+) -> list[Array]:
+    """Of a transposed one with the upstream gradient x: dT/dw (as 0), dT/dy (as 1), or both."""
+    kernels = (lambda: conv_weight(xp, x, y, window), lambda: conv(xp, x, w, window))
+    return [kernels[i]() for i in asked]
 
 
 # -- per channel: all but dimension 1 of (N, C, ...) is reduced; statistics are (1, C, 1, ...) -------

@@ -20,7 +20,7 @@ def _stages(image_size: int) -> int:
     if image_size not in IMAGE_SIZES:
         legal = ", ".join(map(str, IMAGE_SIZES))
         raise ValueError(f"image_size {image_size} is not one of {legal}")
-    return image_size.bit_length() - 3
+    return image_size.bit_length() - 3  # 64 = 4 * 2^4 has 7 binary digits
 
 
 def _initialize(network: nn.Module, rng: np.random.Generator | None) -> None:

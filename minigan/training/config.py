@@ -31,7 +31,7 @@ def _option(default: Any, help: str, *, trains: bool = True, **argument: Any) ->
 
 @dataclass(frozen=True)
 class Config:
-    """The options of a run. The defaults are those of PyTorch's DCGAN tutorial on CelebA."""
+    """The options of a run. The defaults train the documented DCGAN on CelebA."""
 
     dataroot: str | None = _option(
         None, "CelebA: img_align_celeba.zip, its folder or a folder above it (none: drawn faces)"

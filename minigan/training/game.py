@@ -23,7 +23,8 @@ def play_round(
     """Update D on a batch of reals x and as many fakes, then G through the updated D.
 
     fresh_noise  new noise for G's half, as in the papers; else the same fakes, as in the tutorial
-    Returns both losses, and the means of D(x) and of D(G(z)) before and after D's update.
+    Returns both losses, and the means of D(x) and of D(G(z)) before and after D's update (with fresh
+    noise, "after" is of other fakes). Any modules will do, if D has `logits`.
     """
     # D ascends log D(x) + log(1 - D(G(z))). Its fakes are detached: nothing of this half reaches G.
     fakes = G(noise())

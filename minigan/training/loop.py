@@ -241,7 +241,7 @@ class Trainer:
         self.run.event("diverged", step=self.step, network=network, trouble=trouble)
         raise Diverged(
             f"step {self.step}: {trouble}; the last good checkpoint is {good}; "
-            f"try a lower --lr (now {self.config.lr})"
+            f"start a new run with a lower --lr (this one had {self.config.lr})"
         )
 
     def train(self) -> int:

@@ -1,0 +1,281 @@
+"""Checkpoints: plain safetensors, whole or not there, and never taken for good when damaged."""
+
+import ast
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tiny
+from safetensors import safe_open
+from safetensors.numpy import save
+
+from minigan import nn, tensor
+from minigan.optim import Adam
+from minigan.tensor import grad
+from minigan.training import checkpoint, loop, pictures
+from minigan.training.checkpoint import CheckpointError
+
+rng = np.random.default_rng
+
+
+@pytest.fixture(autouse=True)
+def somewhere_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+
+
+def pair(seed):
+    """A network of two kinds of parameters and buffers, and its optimiser after two steps."""
+    conv, norm = nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2)
+    network = nn.Sequential(conv, norm)
+    for p in network.parameters():
+        p.data = rng(seed).standard_normal(p.shape).astype("f")
+    opt = Adam(network.parameters(), lr=0.1)
+    for i in range(2):
+        x = tensor(rng(i).standard_normal((4, 1, 5, 5)).astype("f"))
+        opt.step(grad((network(x) ** 3).sum(), opt.params))
+    return network, opt
+
+
+def contents(network, opt):
+    """Everything that a checkpoint must bring back."""
+    entries = {key: value.numpy().tobytes() for key, value in network.state_dict().items()}
+    for i, state in opt.state_dict()["state"].items():
+        for key, value in state.items():
+            entries[f"{i}.{key}"] = value if key == "step" else value.numpy().tobytes()
+    return entries
+
+
+def write(path, seed=0, **state):
+    network, opt = pair(seed)
+    checkpoint.write(path, {"net": network}, {"opt": opt}, state)
+    return contents(network, opt)
+
+
+# -- the file ---------------------------------------------------------------------------------------
+
+
+def test_what_was_written_comes_back_into_another_network_and_optimiser(tmp_path):
+    state = {"step": 7, "deep": {"list": [1, 2.5, None], "big": 2**100}}
+    expected = write(tmp_path / "c", **state)
+    network, opt = pair(seed=1)
+    assert contents(network, opt) != expected
+    arrays, read = checkpoint.read(tmp_path / "c")
+    checkpoint.restore(arrays, read, {"net": network}, {"opt": opt})
+    assert contents(network, opt) == expected
+    del read["optimizer_steps"]
+    assert read == state
+
+
+def test_an_optimiser_that_has_not_stepped_yet_can_be_saved(tmp_path):
+    network, _ = pair(0)
+    opt = Adam(network.parameters())
+    checkpoint.write(tmp_path / "c", {"net": network}, {"opt": opt}, {})
+    other, stepped = pair(1)
+    checkpoint.restore(*checkpoint.read(tmp_path / "c"), {"net": other}, {"opt": stepped})
+    assert contents(other, stepped) == contents(network, opt)
+
+
+def test_the_file_is_safetensors_under_the_documented_names():
+    run = tiny.train("out", "--steps", 2)
+    (path,) = checkpoint.newest_first(run.checkpoints)
+    assert path.name == "step-00000002.safetensors"
+    norm = [f"main.1.{n}" for n in ("weight", "bias", "running_mean", "running_var")]
+    with safe_open(path, framework="numpy") as file:
+        names, metadata = set(file.keys()), file.metadata()
+        assert file.get_tensor("G.main.0.weight").shape == (8, 8, 4, 4)
+        assert file.get_tensor("G.main.1.num_batches_tracked") == 4  # two rounds of two batches
+    assert {"G.main.0.weight", "D.main.0.weight", *(f"G.{n}" for n in norm)} <= names
+    # G has three convolutions and two batch norms, D three and one
+    parameters = {"opt_G": 3 + 2 * 2, "opt_D": 3 + 2}
+    assert {n for n in names if n.startswith("opt")} == {
+        f"{opt}.{i}.{entry}"
+        for opt, count in parameters.items()
+        for i in range(count)
+        for entry in ("exp_avg", "exp_avg_sq")
+    }
+    assert metadata["format"] == "minigan checkpoint 1"
+    state = json.loads(metadata["state"])
+    assert set(state) == {"step", "loader", "noise", "options", "optimizer_steps"}
+    assert state["step"] == 2
+    assert state["options"]["ngf"] == 4
+
+
+def test_nothing_in_the_package_or_the_examples_can_unpickle():
+    for path in [*tiny.ROOT.glob("minigan/**/*.py"), *tiny.EXAMPLES.glob("*.py")]:
+        source = path.read_text()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                assert not {a.name.split(".")[0] for a in node.names} & UNPICKLERS, path
+            if isinstance(node, ast.ImportFrom):
+                assert (node.module or "").split(".")[0] not in UNPICKLERS, path
+        assert "allow_pickle" not in source, path
+
+
+UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
+
+
+# -- whole or not at all -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, call):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    old = write(tmp_path / "c")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        for name in ("c", "new"):
+            with pytest.raises(OSError, match="No space left"):
+                write(tmp_path / name, seed=1)
+    assert os.listdir(tmp_path) == ["c"]
+    network, opt = pair(1)
+    checkpoint.restore(*checkpoint.read(tmp_path / "c"), {"net": network}, {"opt": opt})
+    assert contents(network, opt) == old
+
+
+def test_the_bytes_are_on_the_disk_before_the_file_has_its_name(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *a, name=name, real=real: calls.append(name) or real(*a)
+        )
+    write(tmp_path / "c")
+    assert calls == ["fsync", "replace"]
+
+
+# -- damage -------------------------------------------------------------------------------------------
+
+
+def test_any_flipped_bit_is_noticed(tmp_path):
+    write(tmp_path / "c", step=1)
+    data = (tmp_path / "c").read_bytes()
+    bits = rng(0).integers(0, 8, len(data))
+    with open(tmp_path / "c", "r+b", buffering=0) as file:
+        for i, bit in enumerate(bits.tolist()):
+            file.seek(i)
+            file.write(bytes([data[i] ^ 1 << bit]))
+            with pytest.raises(CheckpointError):
+                checkpoint.read(tmp_path / "c")
+            file.seek(i)
+            file.write(data[i : i + 1])
+    checkpoint.read(tmp_path / "c")
+
+
+def test_a_file_cut_anywhere_is_noticed(tmp_path):
+    write(tmp_path / "c", step=1)
+    for length in range((tmp_path / "c").stat().st_size - 1, -1, -7):
+        os.truncate(tmp_path / "c", length)
+        with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
+            checkpoint.read(tmp_path / "c")
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"format": "minigan checkpoint 2", "state": "{}"}])
+def test_another_format_is_refused(tmp_path, metadata):
+    (tmp_path / "c").write_bytes(save({"x": np.zeros(3, "f")}, metadata))
+    found = (metadata or {}).get("format", "none")
+    with pytest.raises(CheckpointError, match=f"'{found}', this reads 'minigan checkpoint 1'"):
+        checkpoint.read(tmp_path / "c")
+
+
+@pytest.mark.parametrize("what", ["nothing", "folder", "text"])
+def test_what_is_no_checkpoint_is_refused_with_its_path(tmp_path, what):
+    if what == "folder":
+        (tmp_path / "c").mkdir()
+    elif what == "text":
+        (tmp_path / "c").write_text("not a checkpoint")
+    with pytest.raises(CheckpointError, match="c cannot be read as a checkpoint"):
+        checkpoint.read(tmp_path / "c")
+
+
+# -- in a run -----------------------------------------------------------------------------------------
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1  # the end is pixels of weights, where safetensors sees no difference
+    path.write_bytes(data)
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(path):
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, cut, empty])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(damage, capsys):
+    flags = ["--checkpoint-every", 2]
+    straight = tiny.train("straight", "--steps", 8, *flags)
+    run = tiny.train("out", "--steps", 6, *flags)
+    path = checkpoint.path_of(run.checkpoints, 6)
+    damage(path)
+    tiny.train("out", "--steps", 8, "--resume", "auto")
+    assert f"skipped: {path}" in capsys.readouterr().out
+    (resume,) = [e for e in tiny.events(run) if e["event"] == "resume"]
+    assert resume["step"] == 4
+    (skipped,) = resume["skipped"]
+    assert str(path) in skipped
+    assert tiny.newest(run) == tiny.newest(straight)
+    assert tiny.figures(run) == tiny.figures(straight)
+    assert tiny.saved(run) == [4, 6, 8]
+
+
+def test_without_any_readable_checkpoint_each_is_named(capsys):
+    run = tiny.train("out", "--steps", 6, "--checkpoint-every", 2)
+    before = (run.folder / "metrics.jsonl").read_bytes()
+    paths = checkpoint.newest_first(run.checkpoints)
+    for path, damage in zip(paths, (flip_a_bit, cut, empty), strict=True):
+        damage(path)
+    tiny.train("out", "--steps", 8, "--resume", "auto", code=1)
+    (error,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error:")]
+    assert all(str(path) in error for path in paths)
+    assert (run.folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_damaged_checkpoint_never_crowds_out_a_good_one(monkeypatch):
+    run = tiny.train("out", "--steps", 6, "--checkpoint-every", 2)
+    for step in (4, 6):
+        cut(checkpoint.path_of(run.checkpoints, step))
+    save, readable = loop.Trainer.save, []
+
+    def save_and_look(trainer):
+        path = save(trainer)
+        readable.append(checkpoint.read(path)[1]["step"])
+        return path
+
+    monkeypatch.setattr(loop.Trainer, "save", save_and_look)
+    tiny.train("out", "--steps", 8, "--keep", 1, "--resume", "auto")
+    assert readable == [4, 6, 8]
+    assert tiny.saved(run) == [8]
+
+
+def test_only_the_newest_are_kept():
+    flags = ["--checkpoint-every", 1, "--steps"]
+    assert tiny.saved(tiny.train("one", *flags, 4, "--keep", 1)) == [4]
+    assert tiny.saved(tiny.train("two", *flags, 5, "--keep", 2)) == [4, 5]
+    assert tiny.saved(tiny.train("all", *flags, 3, "--keep", 9)) == [1, 2, 3]
+
+
+def test_the_last_step_is_saved_once(monkeypatch):
+    save, steps = loop.Trainer.save, []
+    monkeypatch.setattr(loop.Trainer, "save", lambda t: steps.append(t.step) or save(t))
+    tiny.train("out", "--steps", 5, "--checkpoint-every", 2)
+    tiny.train("out", "--steps", 6, "--checkpoint-every", 2, "--resume", "auto")
+    assert steps == [2, 4, 5, 6]
+
+
+def test_a_run_folder_can_be_moved_and_resumed(capsys):
+    run = tiny.train("out", "--steps", 2)
+    shutil.move(run.folder, "elsewhere")
+    tiny.train("out", "--steps", 2)  # something else that auto would find
+    assert tiny.train_celeba.main(["--resume", "elsewhere", "--steps", "3"]) == 0
+    moved = loop.Run(tiny.Path("elsewhere"))
+    assert tiny.saved(moved) == [2, 3]
+    assert [row["step"] for row in tiny.figures(moved)] == [1, 2, 3]

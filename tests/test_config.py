@@ -1,0 +1,270 @@
+"""The options: their flags and limits, refused before any data is read, and what may change later."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, fields
+
+import pytest
+import tiny
+
+from minigan.training.config import FACES, Config, ConfigError, add_options, differences, resumed
+
+
+@pytest.fixture(autouse=True)
+def somewhere_empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "cupy", None)  # a machine without a GPU, wherever this runs
+
+
+def parsed(*flags):
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    add_options(parser)
+    return vars(parser.parse_args(list(flags)))
+
+
+# -- flags --------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_given_is_not_in_the_result():
+    assert parsed() == {}
+    assert parsed("--lr", "1e-3", "--flip") == {"lr": 1e-3, "flip": True}
+
+
+def test_the_defaults_are_those_of_the_tutorial():
+    config = Config()
+    assert (config.image_size, config.nc, config.nz, config.ngf, config.ndf) == (64, 3, 100, 64, 64)
+    assert (config.batch_size, config.lr, config.beta1, config.seed) == (128, 0.0002, 0.5, 999)
+    assert (config.loss, config.noise) == ("non-saturating", "normal")
+
+
+def test_every_option_has_a_flag_that_sets_it():
+    other = {int: 16, float: 0.25, str: "x", type(None): "3"}
+    choices = {"noise": "uniform", "loss": "minimax", "image_size": "32"}
+    for field in fields(Config):
+        if isinstance(field.default, bool):
+            continue
+        value = choices.get(field.name, str(other[type(field.default)]))
+        (result,) = parsed("--" + field.name.replace("_", "-"), value).items()
+        assert result[0] == field.name
+        assert str(result[1]) == value
+        assert field.default is None or type(result[1]) is type(field.default)
+
+
+@pytest.mark.parametrize(
+    ("flags", "result"),
+    [
+        ("--batchSize 64 --imageSize 32", {"batch_size": 64, "image_size": 32}),
+        ("--niter 25 --manualSeed 7 --outf x", {"epochs": 25, "seed": 7, "out": "x"}),
+        ("--steps 3 --max-images 9", {"steps": 3, "max_images": 9}),
+        ("--flip", {"flip": True}),
+        ("--no-flip", {"flip": False}),
+        ("--flip --no-flip", {"flip": False}),
+        ("--fresh-noise", {"fresh_noise": True}),
+        ("--reuse-fakes", {"fresh_noise": False}),
+        ("--reuse-fakes --fresh-noise", {"fresh_noise": True}),
+    ],
+)
+def test_the_tutorials_names_and_the_pairs_of_switches(flags, result):
+    assert parsed(*flags.split()) == result
+
+
+def test_the_help_names_every_option_with_its_default(capsys):
+    with pytest.raises(SystemExit) as stop:
+        tiny.train_celeba.main(["--help"])
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for field in fields(Config):
+        assert "--" + field.name.replace("_", "-") in text
+        assert field.default is None or f"(default: {field.default})" in text
+
+
+# -- limits -------------------------------------------------------------------------------------------
+
+BAD = [
+    ("--image-size 63", "--image-size 63: choose one of (16, 32, 64, 128, 256)"),
+    ("--imageSize 0", "--image-size 0: choose one of (16, 32, 64, 128, 256)"),
+    ("--nc 2", "--nc 2: choose 3 (colour) or 1 (grey)"),
+    ("--batch-size 1", "--batch-size 1: must be at least 2, as batch norm needs a variance"),
+    ("--epochs 0", "--epochs 0: must be at least 1"),
+    ("--niter -1", "--epochs -1: must be at least 1"),
+    ("--steps 0", "--steps 0: must be at least 1"),
+    ("--max-images 0", "--max-images 0: must be at least 1"),
+    ("--sample-every 0", "--sample-every 0: must be at least 1"),
+    ("--checkpoint-every 0", "--checkpoint-every 0: must be at least 1"),
+    ("--keep 0", "--keep 0: must be at least 1"),
+    ("--nz 0", "--nz 0: must be at least 1"),
+    ("--ngf 0", "--ngf 0: must be at least 1"),
+    ("--ndf 0", "--ndf 0: must be at least 1"),
+    ("--workers -1", "--workers -1: must be at least 0"),
+    ("--seed -1", "--seed -1: must be at least 0"),
+    ("--lr nan", "--lr nan: must be a number above 0"),
+    ("--lr inf", "--lr inf: must be a number above 0"),
+    ("--lr 0", "--lr 0.0: must be a number above 0"),
+    ("--lr -1", "--lr -1.0: must be a number above 0"),
+    ("--beta1 1.5", "--beta1 1.5: must be at least 0 and below 1"),
+    ("--beta1 1", "--beta1 1.0: must be at least 0 and below 1"),
+    ("--beta1 -0.1", "--beta1 -0.1: must be at least 0 and below 1"),
+    ("--beta1 nan", "--beta1 nan: must be at least 0 and below 1"),
+    ("--name ../x", "--name '../x': must be a plain folder name"),
+    ("--name /x", "--name '/x': must be a plain folder name"),
+    ("--name .", "--name '.': must be a plain folder name"),
+    ("--name=", "--name '': must be a plain folder name"),
+    ("--ngpu 2", "--ngpu 2: 0 is the CPU, 1 the GPU; more is not there yet"),
+    ("--ngpu -1", "--ngpu -1: 0 is the CPU, 1 the GPU; more is not there yet"),
+    (
+        "--ngpu 0 --device cuda",
+        "--ngpu 0 is the CPU, --device cuda is not: give one of them",
+    ),
+    (
+        "--ngpu 0 --device cuda:1",
+        "--ngpu 0 is the CPU, --device cuda:1 is not: give one of them",
+    ),
+    ("--ngpu 1 --device cpu", "--ngpu 1 is the GPU, --device cpu is not: give one of them"),
+    (
+        "--device cuda",
+        "device 'cuda' cannot be used: CuPy is not installed; "
+        "pip install 'minigan[gpu]', or use --device cpu",
+    ),
+    (
+        "--ngpu 1",
+        "device 'cuda' cannot be used: CuPy is not installed; "
+        "pip install 'minigan[gpu]', or use --device cpu",
+    ),
+    ("--device tpu", "unknown device 'tpu': choose auto, cpu, cuda or cuda:N"),
+]
+
+
+@pytest.mark.parametrize(("flags", "message"), BAD, ids=[flags for flags, _ in BAD])
+def test_a_bad_option_is_told_before_any_data_is_looked_at(flags, message, tmp_path, capsys):
+    for data in (["--dataroot", "nowhere"], ["--resume", "auto", "--dataroot", "nowhere"]):
+        assert tiny.train_celeba.main([*data, *flags.split()]) == 1
+        assert capsys.readouterr() == ("", f"error: {message}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--no-such-flag", "unrecognized arguments: --no-such-flag"),
+        ("--batch 4", "unrecognized arguments: --batch 4"),  # no abbreviations
+        ("--image-siz 64", "unrecognized arguments: --image-siz 64"),
+        ("--dry", "unrecognized arguments: --dry"),
+        ("--steps many", "argument --steps: invalid int value: 'many'"),
+        ("--batch-size 4.5", "argument --batch-size/--batchSize: invalid int value: '4.5'"),
+        ("--loss wgan", "argument --loss: invalid choice: 'wgan'"),
+        ("--noise pink", "argument --noise: invalid choice: 'pink'"),
+    ],
+)
+def test_a_flag_that_cannot_be_parsed_is_told_by_name(flags, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        tiny.train_celeba.main(["--dataroot", "nowhere", *flags.split()])
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert message in err.splitlines()[-1]
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "ngpu", "name"),
+    [
+        ("auto", None, "auto"),
+        ("auto", 0, "cpu"),
+        ("auto", 1, "cuda"),
+        ("cpu", 0, "cpu"),
+        ("cuda:1", 1, "cuda:1"),
+        ("cuda:1", None, "cuda:1"),
+    ],
+)
+def test_ngpu_and_device_name_one_device(device, ngpu, name):
+    assert Config(device=device, ngpu=ngpu).device_name == name
+
+
+# -- dry run ------------------------------------------------------------------------------------------
+
+
+def dry(capsys, *flags):
+    assert tiny.train_celeba.main([*flags, "--dry-run"]) == 0
+    out, err = capsys.readouterr()
+    return json.loads(out), err
+
+
+def test_a_dry_run_prints_the_options_as_json_and_writes_nothing(tmp_path, capsys):
+    options, err = dry(capsys, "--dataroot", "nowhere", "--lr", "1e-3", "--reuse-fakes")
+    assert options == asdict(Config(dataroot="nowhere", lr=1e-3, fresh_noise=False))
+    assert err == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_data_a_dry_run_shows_the_lighter_options_and_explains_them_apart(tmp_path, capsys):
+    options, err = dry(capsys, "--batch-size", "8")
+    assert options == asdict(Config(**{**FACES, "batch_size": 8}))
+    assert (options["ngf"], options["ndf"], options["dataroot"]) == (32, 32, None)
+    lines = err.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("No --dataroot and no data/img_align_celeba.zip: training on faces")
+    assert lines[1].startswith("  To get CelebA: ")
+    assert lines[2].startswith("  To train on it: put it into the folder data/, or give --dataroot")
+    assert lines[3].endswith(" it sets --ngf 32 --ndf 32 --max-images 6400 --epochs 8.")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "place", ["data/img_align_celeba.zip", "data/img_align_celeba/x.jpg", "data/celeba/x.jpg"]
+)
+def test_data_in_the_usual_place_is_found_and_gets_the_tutorials_options(tmp_path, capsys, place):
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).touch()
+    options, err = dry(capsys)
+    assert options == asdict(Config(dataroot=place.removesuffix("/x.jpg")))
+    assert err == ""
+
+
+def test_a_dry_run_of_a_bad_option_is_an_error(capsys):
+    assert tiny.train_celeba.main(["--dry-run", "--keep", "0"]) == 1
+    assert capsys.readouterr() == ("", "error: --keep 0: must be at least 1\n")
+
+
+# -- resuming ------------------------------------------------------------------------------------------
+
+
+def test_what_alters_the_training_cannot_change_and_each_difference_is_listed():
+    saved = asdict(Config(dataroot="a", lr=0.1))
+    with pytest.raises(ConfigError) as caught:
+        resumed(saved, {"lr": 0.2, "seed": 1, "loss": "non-saturating", "epochs": 9, "flip": True})
+    assert str(caught.value) == (
+        "the run to resume was started with other options: "
+        "--lr 0.1 -> 0.2, --seed 999 -> 1, --flip False -> True"
+    )
+
+
+FREE = {"workers", "epochs", "steps", "device", "ngpu", "out", "name"}
+FREE |= {"checkpoint_every", "keep", "sample_every"}
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Config)])
+def test_an_option_may_change_if_and_only_if_it_does_not_alter_the_training(name):
+    saved = asdict(Config())
+    if name in FREE:
+        assert getattr(
+            resumed(saved, {name: 1 if name not in ("device", "out", "name") else "x"}), name
+        )
+    else:
+        with pytest.raises(ConfigError, match="--" + name.replace("_", "-")):
+            resumed(saved, {name: "another value"})
+
+
+def test_what_is_given_alike_or_not_at_all_stays():
+    config = Config(dataroot="a", lr=0.1, steps=5, keep=2)
+    assert resumed(asdict(config), {}) == config
+    assert resumed(asdict(config), {"lr": 0.1, "dataroot": "a", "steps": 9}).steps == 9
+
+
+def test_options_given_on_resuming_have_the_same_limits():
+    with pytest.raises(ConfigError, match="--keep 0: must be at least 1"):
+        resumed(asdict(Config()), {"keep": 0})
+
+
+def test_options_as_the_user_would_type_them():
+    assert differences(["ngf", "batch_size"], Config()) == "--ngf 64 --batch-size 128"

@@ -1,0 +1,531 @@
+"""The two programs as their user meets them: what they say, what they leave, and how they end."""
+
+import ast
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import celeba_factory as factory
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from minigan.data import celeba
+from minigan.training import checkpoint, pictures
+from minigan.training.config import FACES
+from minigan.training.run import Run
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to another process")
+TINY = [*tiny.TINY, "--max-images", "20"]
+
+
+@pytest.fixture(autouse=True)
+def somewhere_empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "cupy", None)  # a machine without a GPU, wherever this runs
+
+
+@pytest.fixture
+def without_curves(monkeypatch):
+    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+
+
+def files(folder):
+    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
+
+
+def size(path):
+    """Of a picture that opens and is whole."""
+    with Image.open(path) as image:
+        image.load()
+        return image.size
+
+
+# -- what a run leaves -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A folder with data, one file of which is broken, and with runs/: seven steps of a training."""
+    folder = tmp_path_factory.mktemp("base")
+    factory.make(folder / "data", 20)
+    (folder / "data" / "000003.jpg").write_bytes(b"not a picture")
+    flags = ["--dataroot", "data", "--checkpoint-every", 2, "--keep", 2, "--sample-every", 3]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        tiny.train("runs", *flags, "--steps", 7, "--seed", 5)
+    return folder
+
+
+@pytest.fixture
+def run(base):
+    return Run(base / "runs" / "00000-celeba16")
+
+
+def test_a_run_leaves_these_files_and_no_others(run, base):
+    assert files(run.folder) == [
+        "checkpoints/step-00000006.safetensors",
+        "checkpoints/step-00000007.safetensors",
+        "config.json",
+        "events.jsonl",
+        "losses.png",
+        "metrics.jsonl",
+        "progress.gif",
+        "samples/real-beside-fake.png",
+        "samples/reals.png",
+        "samples/step-00000000.png",
+        "samples/step-00000003.png",
+        "samples/step-00000006.png",
+        "samples/step-00000007.png",
+        "scores.png",
+        "skipped.txt",
+    ]
+    assert sorted(os.listdir(base / "runs")) == ["00000-celeba16", "cache"]
+    assert len(os.listdir(base / "runs" / "cache")) == 3
+
+
+def test_its_pictures_open_and_have_the_right_size(run):
+    grid = 8 * 18 + 2
+    for step in (0, 3, 6, 7):
+        assert size(run.samples / f"step-{step:08d}.png") == (grid, grid)
+    assert size(run.samples / "reals.png") == (grid, grid)
+    assert size(run.samples / "real-beside-fake.png") == (2 * grid + 12, grid)
+    assert size(run.folder / "losses.png") == size(run.folder / "scores.png") == (960, 480)
+    with Image.open(run.folder / "progress.gif") as film:
+        assert (film.size, film.n_frames) == ((grid, grid), 4)
+
+
+def test_reals_are_the_data_and_stand_beside_the_last_fakes(run, base):
+    source = celeba.open_source(base / "data", 16)
+    usable = [source.load(i) for i in range(20) if source.name(i) != "000003.jpg"]
+    expected = pictures.grid(np.stack([usable[i % 19] for i in range(64)]))
+    with Image.open(run.samples / "reals.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), expected)
+    with Image.open(run.samples / "step-00000007.png") as image:
+        fakes = np.asarray(image)
+    with Image.open(run.samples / "real-beside-fake.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), pictures.beside(expected, fakes))
+
+
+def test_its_configuration_has_every_option_the_versions_and_the_data(run):
+    config = run.config
+    given = {"dataroot": "data", "seed": 5, "steps": 7, "keep": 2, "sample_every": 3, "ngf": 4}
+    assert config["options"].items() >= given.items()
+    assert set(config["options"]) == {
+        f.name for f in tiny.train_celeba.Config.__dataclass_fields__.values()
+    }
+    assert config["device"] == "cpu"
+    assert set(config["versions"]) == {"minigan", "python", "numpy", "pillow"}
+    assert config["versions"]["numpy"] == np.__version__
+    assert (config["data"]["count"], config["data"]["skipped"]) == (19, 1)
+    assert config["data"]["path"].endswith("data")
+    assert len(config["data"]["digest"]) == 64
+
+
+def test_its_metrics_have_each_step_once(run):
+    rows = tiny.figures(run)
+    assert [row["step"] for row in rows] == list(range(1, 8))
+    scores = {"loss_d", "loss_g", "d_x", "d_gz_before", "d_gz_after"}
+    for row in rows:
+        assert set(row) == {"step", "epoch", *scores}
+        assert all(np.isfinite(row[name]) for name in scores)
+        assert all(0 <= row[name] <= 1 for name in scores if name[1] == "_")
+        assert min(row["loss_d"], row["loss_g"]) > 0
+
+
+def test_its_events_tell_its_story(run):
+    story = [{k: v for k, v in e.items() if k != "time"} for e in tiny.events(run)]
+    assert story == [
+        {"event": "start", "images": 19},
+        {"event": "skipped files", "count": 1, "listing": "skipped.txt"},
+        {"event": "done", "step": 7},
+    ]
+    reason = "not a JPEG, PNG, WebP or BMP picture"
+    assert (run.folder / "skipped.txt").read_text() == f"000003.jpg\t{reason}\n"
+
+
+# -- data ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "nested zip"])
+def test_celeba_trains_and_is_decoded_only_once(
+    tmp_path, monkeypatch, capsys, without_curves, kind
+):
+    root = factory.make(tmp_path / "data", 9, as_zip="zip" in kind, nested="nested" in kind)
+    run = tiny.train("runs", "--dataroot", root, "--steps", 3)
+    assert run.folder.name == "00000-celeba16"
+    assert len(tiny.figures(run)) == 3
+    (cache,) = Path("runs/cache").glob("*.npy")
+    before = cache.stat()
+    monkeypatch.setattr(celeba, "decode", lambda *arguments: 1 / 0)
+    again = tiny.train("runs", "--dataroot", root, "--steps", 3)
+    assert again.folder.name == "00001-celeba16"
+    after = cache.stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert tiny.figures(again) == tiny.figures(run)
+    assert capsys.readouterr().err == ""
+
+
+def test_celeba_in_the_folder_data_is_found(tmp_path, capsys, without_curves):
+    shutil.move(
+        factory.make(tmp_path / "elsewhere", 9, as_zip=True), (tmp_path / "data").mkdir() or "data"
+    )
+    run = tiny.train("runs", "--steps", 2)
+    assert run.folder.name == "00000-celeba16"
+    assert run.config["options"]["dataroot"] == "data/img_align_celeba.zip"
+    assert run.config["data"]["count"] == 9
+    assert capsys.readouterr().err == ""
+
+
+def test_without_data_it_explains_itself_and_trains_on_faces(capsys, without_curves):
+    run = tiny.train("runs", "--steps", 4)
+    out, err = capsys.readouterr()
+    explained = err.splitlines()
+    assert explained[0].startswith(
+        "No --dataroot and no data/img_align_celeba.zip: training on faces"
+    )
+    assert "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html" in explained[1]
+    assert "the folder data/" in explained[2]
+    assert explained[3].endswith(f"it sets --epochs {FACES['epochs']}.")
+    said = out.splitlines()
+    assert said[0] == f"{run.folder}: step 0 of 4 on cpu"
+    assert said[1].startswith("step 1/4  epoch 1/1  Loss_D ")
+    assert said[-3:] == [
+        f"Done: look at {run.folder}/samples",
+        f"  generate more:     python examples/generate.py --run {run.folder}",
+        f"  train for longer:  python examples/train_celeba.py --resume {run.folder} --steps 8",
+    ]
+    assert run.config["data"]["kind"] == "faces"
+    # and what it advises works
+    assert tiny.generate.main(said[-2].split()[-2:]) == 0
+    assert tiny.train_celeba.main(said[-1].split()[-4:]) == 0
+    assert [row["step"] for row in tiny.figures(run)] == list(range(1, 9))
+
+
+def web_page(folder):
+    (folder / "img_align_celeba.zip").write_text("<!DOCTYPE html><title>Quota exceeded</title>")
+    return folder / "img_align_celeba.zip"
+
+
+def empty_folder(folder):
+    (folder / "nothing").mkdir()
+    return folder / "nothing"
+
+
+def all_broken(folder):
+    return factory.write_files(folder / "broken", {f"{i}.jpg": b"x" for i in range(9)})
+
+
+def too_few(folder):
+    return factory.make(folder / "few", 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: folder / "nowhere", "nowhere does not exist; give the path"),
+        (web_page, "img_align_celeba.zip is a web page, probably the download site's notice"),
+        (empty_folder, "nothing is an empty folder; give the path"),
+        (all_broken, "none of the 9 pictures"),
+        (too_few, "a batch of 4 cannot be filled from 3 pictures; lower --batch-size"),
+    ],
+)
+def test_data_that_cannot_be_used_is_one_sentence_and_leaves_no_run(
+    tmp_path, capsys, make, message
+):
+    (tmp_path / "given").mkdir()
+    tiny.train_celeba.main([*TINY, "--dataroot", str(make(tmp_path / "given"))])
+    out, err = capsys.readouterr()
+    assert out in ("", "9 files could not be used; skipped.txt in the run names them.\n")
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert set(os.listdir("runs") if Path("runs").exists() else []) <= {"cache"}
+
+
+# -- resuming --------------------------------------------------------------------------------------
+
+
+def test_with_nothing_to_resume_it_starts_anew_and_says_so(capsys, without_curves):
+    run = tiny.train("out", "--steps", 1, "--resume", "auto")
+    assert "Nothing to resume in out: starting a new run.\n" in capsys.readouterr().out
+    assert tiny.saved(run) == [1]
+    assert [e["event"] for e in tiny.events(run)] == ["start", "done"]
+
+
+def test_auto_resumes_the_newest_run_that_has_a_checkpoint(capsys, without_curves):
+    for steps in (1, 2, 3):
+        run = tiny.train("out", "--steps", steps)
+    (tiny_checkpoint,) = checkpoint.newest_first(run.checkpoints)
+    tiny_checkpoint.unlink()
+    tiny.train("out", "--steps", 4, "--resume", "auto")
+    assert f"{Path('out')}/00001-faces16: step 2 of 4 on cpu\n" in capsys.readouterr().out
+    assert [tiny.saved(Run(p)) for p in sorted(Path("out").glob("0*"))] == [[1], [2, 4], []]
+
+
+def test_nothing_left_to_do_is_said(capsys, without_curves):
+    run = tiny.train("out", "--steps", 2)
+    before = {name: (run.folder / name).read_bytes() for name in files(run.folder)}
+    capsys.readouterr()
+    tiny.train("out", "--resume", "auto")
+    out, err = capsys.readouterr()
+    assert out == f"{run.folder} is at step 2 of 2: raise --epochs or --steps to go on.\n"
+    assert err == ""
+    del before["events.jsonl"]
+    assert before.items() <= {n: (run.folder / n).read_bytes() for n in files(run.folder)}.items()
+
+
+def test_a_raised_number_of_steps_is_kept_for_the_next_time(monkeypatch, without_curves):
+    run = tiny.train("out", "--steps", 2)
+    tiny.train("out", "--steps", 4, "--resume", "auto", "--keep", 1)
+    assert (run.config["options"]["steps"], run.config["options"]["keep"]) == (4, 1)
+    (newest,) = checkpoint.newest_first(run.checkpoints)
+    assert checkpoint.read(newest)[1]["options"] == run.config["options"]
+
+
+def test_epochs_may_be_raised(without_curves):
+    tiny.train("out", "--epochs", 1)
+    run = tiny.train("out", "--epochs", 2, "--resume", "auto")
+    assert tiny.saved(run) == [5, 10]
+    assert [row["epoch"] for row in tiny.figures(run)] == [0] * 5 + [1] * 5
+
+
+def test_options_that_would_alter_the_training_are_refused(capsys, without_curves):
+    run = tiny.train("out", "--steps", 1)
+    before = {name: (run.folder / name).read_bytes() for name in files(run.folder)}
+    capsys.readouterr()
+    tiny.train("out", "--resume", "auto", "--lr", "1", "--nz", "9", "--steps", "5", code=1)
+    assert capsys.readouterr() == (
+        "",
+        "error: the run to resume was started with other options: "
+        "--nz 8 -> 9, --lr 0.0002 -> 1.0\n",
+    )
+    assert before == {name: (run.folder / name).read_bytes() for name in files(run.folder)}
+
+
+@pytest.mark.parametrize("where", ["nowhere", "."])
+def test_a_run_that_is_not_there_cannot_be_resumed(capsys, where):
+    tiny.train("out", "--resume", where, code=1)
+    assert capsys.readouterr().err == f"error: {where} is no run folder: it has no config.json\n"
+    assert os.listdir() == []
+
+
+def test_a_run_without_checkpoints_cannot_be_resumed(capsys, without_curves):
+    run = tiny.train("out", "--steps", 1)
+    shutil.rmtree(run.checkpoints)
+    capsys.readouterr()
+    tiny.train("out", "--resume", run.folder, code=1)
+    assert capsys.readouterr().err == f"error: {run.folder} has no checkpoint to resume from\n"
+
+
+# -- as processes ----------------------------------------------------------------------------------
+
+
+def start(script, *flags):
+    command = [sys.executable, *script, *map(str, flags)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.PIPE
+    )
+
+
+@POSIX
+def test_ctrl_c_after_the_first_line_saves_and_exits_130(without_curves):
+    flags = [*TINY, "--out", "out", "--epochs", 200_000]
+    with start([tiny.EXAMPLES / "train_celeba.py"], *flags) as child:
+        while not child.stdout.readline().startswith("step 1/1000000"):  # comes at once, by a pipe
+            assert child.poll() is None
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "Traceback" not in err
+    assert "Interrupted: look at" in out
+    run = Run(Path("out") / tiny.FIRST)
+    (step,) = tiny.saved(run)
+    assert [row["step"] for row in tiny.figures(run)] == list(range(1, step + 1))
+    assert {"losses.png", "scores.png", "progress.gif"} <= set(files(run.folder))
+    assert not [name for name in files("out") if "partial" in name or "/." in name]
+    tiny.train("out", "--resume", "auto", "--steps", step + 2)
+    assert [row["step"] for row in tiny.figures(run)] == list(range(1, step + 3))
+
+
+DECODING = """
+import sys
+sys.path.insert(0, {examples!r})
+import train_celeba
+from minigan.data import celeba
+def decode(data, size):
+    print("decoding", flush=True)
+    sys.stdin.read()
+celeba.decode = decode
+sys.exit(train_celeba.main(sys.argv[1:]))
+"""
+
+
+@POSIX
+def test_ctrl_c_while_pictures_are_decoded_is_one_line(tmp_path, without_curves):
+    root = factory.make(tmp_path / "data", 8)
+    flags = [*TINY, "--out", "out", "--dataroot", root, "--steps", 1]
+    with start(["-c", DECODING.format(examples=str(tiny.EXAMPLES))], *flags) as child:
+        assert child.stdout.readline() == "decoding\n"
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    assert (child.returncode, out, err) == (130, "", "interrupted\n")
+    assert not list(Path("out").glob("0*"))
+    assert tiny.saved(tiny.train("out", "--dataroot", root, "--steps", 1)) == [1]
+
+
+def test_both_scripts_run_from_a_shell():
+    for script, flags, last in (
+        ("train_celeba.py", [*TINY, "--steps", "1"], "  train for longer:"),
+        ("generate.py", ["--run", "auto", "--n", "2"], "step-00000001.safetensors: 2 images"),
+    ):
+        command = [sys.executable, str(tiny.EXAMPLES / script), *flags]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1].startswith(last)
+
+
+# -- generate.py -----------------------------------------------------------------------------------
+
+
+def generated(run, out, *flags, code=0):
+    assert tiny.generate.main(["--run", str(run), "--out", str(out), *map(str, flags)]) == code
+    return {name: (Path(out) / name).read_bytes() for name in files(out)}
+
+
+def test_generated_are_a_grid_single_pictures_and_interpolations(run, capsys):
+    pictures_of = generated(run.folder, "out", "--n", 11)
+    singles = [f"single/{i:02d}.png" for i in range(11)]
+    assert list(pictures_of) == ["grid.png", "interpolation.png", *singles]
+    assert size("out/grid.png") == (8 * 18 + 2, 2 * 18 + 2)
+    assert size("out/interpolation.png") == (10 * 18 + 2, 8 * 18 + 2)
+    images = [np.asarray(Image.open(f"out/{name}")) for name in singles]
+    np.testing.assert_array_equal(
+        np.asarray(Image.open("out/grid.png")), pictures.grid(np.stack(images))
+    )
+    assert len({image.tobytes() for image in images}) == 11
+    assert capsys.readouterr().out == (
+        "step-00000007.safetensors: 11 images and 8 interpolations in out\n"
+    )
+
+
+def test_the_seed_decides_what_is_generated(run):
+    first = generated(run.folder, "a", "--n", 3, "--seed", 4)
+    assert first == generated(run.folder, "b", "--n", 3, "--seed", 4)
+    other = generated(run.folder, "c", "--n", 3, "--seed", 5)
+    assert all(first[name] != other[name] for name in first)
+
+
+def test_one_image_and_more_than_a_batch_can_be_generated(run):
+    assert len(generated(run.folder, "one", "--n", 1)) == 3
+    assert size("one/grid.png") == (20, 20)
+    assert len(generated(run.folder, "many", "--n", 70)) == 72
+    assert size("many/grid.png") == (8 * 18 + 2, 9 * 18 + 2)
+
+
+def test_auto_is_the_newest_run_and_its_folder_the_usual_place(base, run, monkeypatch):
+    monkeypatch.chdir(base)
+    assert tiny.generate.main(["--run", "auto", "--n", "2"]) == 0
+    written = run.folder / "generated"
+    assert files(written) == ["grid.png", "interpolation.png", "single/0.png", "single/1.png"]
+    shutil.rmtree(written)
+
+
+def test_a_checkpoint_alone_suffices(run):
+    newest, older = checkpoint.newest_first(run.checkpoints)
+    shutil.copy(newest, "alone.bin")
+    assert generated("alone.bin", "a", "--n", 2) == generated(run.folder, "b", "--n", 2)
+    assert generated(older, "c", "--n", 2) != generated(run.folder, "b", "--n", 2)
+
+
+def test_generated_images_are_those_of_the_generator_in_evaluation_mode(run):
+    """Drawn one by one they are the same: no batch norm over their neighbours."""
+    generated(run.folder, "out", "--n", 5, "--seed", 1)
+    arrays, state = checkpoint.read(checkpoint.newest_first(run.checkpoints)[0])
+    G = tiny.generate.Generator(8, 4, 3, 16)
+    checkpoint.restore(arrays, state, {"G": G}, {})
+    z = tiny.generate.draw_noise(tiny.generate.random_stream(1, "generate"), 5, 8, "normal", "cpu")
+    for i in range(5):
+        (expected,) = tiny.generate.sample(G, z[i : i + 1]).astype(int)
+        assert np.abs(np.asarray(Image.open(f"out/single/{i}.png")) - expected).max() <= 1
+
+
+def test_an_interpolation_goes_along_the_arc_from_one_end_to_the_other():
+    a, b = np.random.default_rng(0).standard_normal((2, 3, 50, 1, 1)).astype(np.float32)
+    length = lambda z: np.linalg.norm(z, axis=-3).squeeze()
+    a, b = a / length(a)[:, None, None, None], b / length(b)[:, None, None, None]
+    walk = tiny.generate.interpolate(a, b, 7)
+    assert (walk.shape, walk.dtype) == ((21, 50, 1, 1), np.float32)
+    walk = walk.reshape(3, 7, 50, 1, 1)
+    np.testing.assert_allclose(walk[:, 0], a, atol=1e-6)
+    np.testing.assert_allclose(walk[:, -1], b, atol=1e-6)
+    np.testing.assert_allclose(length(walk), 1, atol=1e-5)
+    strides = length(np.diff(walk, axis=1))
+    np.testing.assert_allclose(strides, strides[:, :1].repeat(6, axis=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_interpolation_between_parallel_noises_is_finite(sign):
+    a = np.ones((1, 1, 1, 1), np.float32)
+    walk = tiny.generate.interpolate(a, sign * 2 * a, 5).ravel()
+    assert np.isfinite(walk).all()
+    assert (walk[0], walk[-1]) == pytest.approx((1, 2 * sign), abs=1e-3)
+
+
+def no_checkpoint(folder):
+    return Run.create(folder, "x", {}).folder
+
+
+def text(folder):
+    (folder / "c.safetensors").write_text("nothing")
+    return folder / "c.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: "auto", "auto: there is no checkpoint to generate from"),
+        (lambda folder: "nowhere", "nowhere is no run folder: it has no config.json"),
+        (no_checkpoint, "00000-x: there is no checkpoint to generate from"),
+        (text, "c.safetensors cannot be read as a checkpoint"),
+    ],
+)
+def test_what_cannot_be_generated_is_one_sentence(tmp_path, capsys, make, message):
+    (tmp_path / "given").mkdir()
+    assert generated(make(tmp_path / "given"), "out", code=1) == {}
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("error: ")
+    assert message in err
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence(run, capsys):
+    assert generated(run.folder, "out", "--device", "cuda", code=1) == {}
+    assert capsys.readouterr().err.startswith("error: device 'cuda' cannot be used: CuPy is not ")
+
+
+@pytest.mark.parametrize("flags", ["--n 0", "--seed -1", "--n many", "--cuont 3"])
+def test_bad_flags_of_generate_are_told(run, capsys, flags):
+    with pytest.raises(SystemExit) as stop:
+        tiny.generate.main(["--run", str(run.folder), *flags.split()])
+    assert stop.value.code == 2
+    assert ": error: " in capsys.readouterr().err.splitlines()[-1]
+
+
+# -- no network ------------------------------------------------------------------------------------
+
+NETWORK = {"urllib", "requests", "socket", "http", "ftplib", "httpx", "aiohttp", "ssl", "smtplib"}
+
+
+def test_nothing_imports_what_could_reach_the_network():
+    sources = [*tiny.ROOT.glob("minigan/**/*.py"), *tiny.EXAMPLES.glob("*.py")]
+    assert len(sources) > 20
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text())):
+            imported = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            imported += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in imported} & NETWORK, path

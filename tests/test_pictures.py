@@ -1,0 +1,140 @@
+"""Pictures: a constant scale, grids with their images in place, a film and curves that open."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minigan.training import pictures
+from minigan.training.pictures import GAP, beside, grid, save_curves, save_film, save_png, to_pixels
+
+
+def test_the_scale_is_a_constant():
+    values = np.array([-2, -1, -0.5, 0, 0.5, 1, 2], np.float32)
+    images = values.reshape(1, 1, 1, 7).repeat(3, axis=1)
+    pixels = to_pixels(images)
+    assert (pixels.shape, pixels.dtype) == ((1, 1, 7, 3), np.uint8)
+    assert pixels[0, 0, :, 0].tolist() == [0, 0, 64, 128, 191, 255, 255]
+    for part in (images[..., 2:5], images[..., 3:4]):  # whatever else is in the picture
+        assert set(to_pixels(part).ravel().tolist()) <= {64, 128, 191}
+
+
+def test_every_pixel_value_survives_the_way_to_the_network_and_back():
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(3, axis=1)
+    values = pixels.astype(np.float32) * np.float32(1 / 127.5) - 1
+    np.testing.assert_array_equal(to_pixels(values), pixels.transpose(0, 2, 3, 1))
+
+
+def test_channels_stay_in_order_and_grey_becomes_three_alike():
+    red = np.array([1, -1, -1], np.float32).reshape(1, 3, 1, 1)
+    assert to_pixels(red).tolist() == [[[[255, 0, 0]]]]
+    assert to_pixels(red[:, :1]).tolist() == [[[[255, 255, 255]]]]
+
+
+@pytest.mark.parametrize(
+    ("n", "columns", "shape"), [(1, 8, (1, 1)), (5, 8, (1, 5)), (8, 8, (1, 8)), (10, 4, (3, 4))]
+)
+def test_a_grid_has_each_image_in_its_place_and_white_between(n, columns, shape):
+    images = np.random.default_rng(0).integers(0, 255, (n, 3, 5, 3), dtype=np.uint8)
+    canvas = grid(images, columns)
+    rows, columns = shape
+    assert canvas.shape == (rows * (3 + GAP) + GAP, columns * (5 + GAP) + GAP, 3)
+    white = np.ones(canvas.shape[:2], bool)
+    for i, image in enumerate(images):
+        top, left = GAP + i // columns * (3 + GAP), GAP + i % columns * (5 + GAP)
+        np.testing.assert_array_equal(canvas[top : top + 3, left : left + 5], image)
+        white[top : top + 3, left : left + 5] = False
+    assert (canvas[white] == 255).all()
+
+
+def test_two_grids_side_by_side():
+    left, right = np.zeros((4, 5, 3), np.uint8), np.ones((4, 6, 3), np.uint8)
+    both = beside(left, right)
+    assert both.shape == (4, 5 + 6 * GAP + 6, 3)
+    assert (both[:, :5] == 0).all()
+    assert (both[:, -6:] == 1).all()
+    assert (both[:, 5:-6] == 255).all()
+
+
+def test_a_png_holds_the_very_pixels(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    save_png(tmp_path / "a.png", pixels)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(image), pixels)
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+def frames(tmp_path, count):
+    """Pictures that are recognised by the width of their white part."""
+    paths = []
+    for i in range(count):
+        pixels = np.zeros((8, count + 1, 3), np.uint8)
+        pixels[:, : i + 1] = 255
+        paths.append(tmp_path / f"step-{i:08d}.png")
+        save_png(paths[-1], pixels)
+    return paths
+
+
+def film(path):
+    """The number of each frame, and how long it is shown."""
+    with Image.open(path) as image:
+        assert image.format == "GIF"
+        assert image.info["loop"] == 0  # for ever
+        shown = []
+        for i in range(image.n_frames):
+            image.seek(i)
+            white = (np.asarray(image.convert("RGB"))[0, :, 0] > 127).sum() - 1
+            shown.append((int(white), image.info["duration"]))
+    return shown
+
+
+def test_a_film_shows_all_frames_in_order_and_the_last_one_longer(tmp_path):
+    save_film(tmp_path / "film.gif", frames(tmp_path, 5))
+    assert film(tmp_path / "film.gif") == [(0, 150), (1, 150), (2, 150), (3, 150), (4, 2000)]
+
+
+def test_a_film_of_many_frames_is_thinned_evenly(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "FRAMES", 5)
+    save_film(tmp_path / "film.gif", frames(tmp_path, 21))
+    assert [frame for frame, _ in film(tmp_path / "film.gif")] == [0, 5, 10, 15, 20]
+
+
+def test_a_film_of_one_frame(tmp_path):
+    save_film(tmp_path / "film.gif", frames(tmp_path, 1))
+    with Image.open(tmp_path / "film.gif") as image:
+        assert image.n_frames == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 230])
+def test_curves_show_each_value_and_its_running_mean(tmp_path, monkeypatch, count):
+    from matplotlib.axes import Axes
+
+    drawn, plot = {}, Axes.plot
+
+    def noted(axes, x, y, **options):
+        drawn.setdefault(options.get("label"), []).append((np.array(x), np.array(y)))
+        return plot(axes, x, y, **options)
+
+    monkeypatch.setattr(Axes, "plot", noted)
+    keys = ("loss_d", "loss_g", "d_x", "d_gz_before", "d_gz_after")
+    values = np.random.default_rng(0).random((count, len(keys)))
+    metrics = [{"step": i + 1, **dict(zip(keys, row, strict=True))} for i, row in enumerate(values)]
+    save_curves(tmp_path, metrics)
+
+    labels = ["Loss_D", "Loss_G", "D(x)", "D(G(z)) before", "D(G(z)) after"]
+    assert [label for label in drawn if label] == labels
+    width = max(1, count // 50)
+    for i, label in enumerate(labels):
+        steps, raw = drawn[None][i]
+        np.testing.assert_array_equal(steps, np.arange(1, count + 1))
+        np.testing.assert_array_equal(raw, values[:, i])
+        ((steps, smooth),) = drawn[label]
+        assert steps.tolist() == list(range(width, count + 1))
+        assert smooth[-1] == pytest.approx(values[-width:, i].mean())
+    assert sorted(os.listdir(tmp_path)) == ["losses.png", "scores.png"]
+    for name in ("losses.png", "scores.png"):
+        with Image.open(tmp_path / name) as image:
+            image.load()
+            assert image.size == (960, 480)

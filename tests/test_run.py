@@ -1,0 +1,153 @@
+"""The run folder: numbers given once, files whole or not there, metrics with each step once."""
+
+import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from minigan.training import run as module
+from minigan.training.run import Run, RunError, numbered_runs, write_atomically, write_config
+
+
+def names(out):
+    return [path.name for path in numbered_runs(out)]
+
+
+def test_runs_are_numbered_from_zero_and_hold_their_configuration(tmp_path):
+    out = tmp_path / "deep" / "runs"
+    first, second = Run.create(out, "a", {"x": [1, None]}), Run.create(out, "b", {})
+    assert names(out) == ["00000-a", "00001-b"]
+    assert sorted(os.listdir(first.folder)) == ["checkpoints", "config.json", "samples"]
+    assert first.config == {"x": [1, None]}
+    assert second.config == {}
+
+
+def test_the_next_number_is_after_the_highest_and_other_names_do_not_matter(tmp_path):
+    for name in ("00007-x", "cache", "00009", "20240101_backup", "123-x", "x-00010"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "00011-file").touch()
+    assert names(tmp_path) == ["00007-x"]
+    assert Run.create(tmp_path, "y", {}).folder.name == "00008-y"
+
+
+def test_runs_beyond_five_digits_are_still_in_order(tmp_path):
+    for name in ("99999-x", "100000-x"):
+        (tmp_path / name).mkdir()
+    assert names(tmp_path) == ["99999-x", "100000-x"]
+    assert Run.create(tmp_path, "x", {}).folder.name == "100001-x"
+
+
+def test_runs_that_start_at_once_get_different_folders(tmp_path, monkeypatch):
+    """All eight read the same highest number before any of them makes a folder."""
+    everyone, first_look = threading.Barrier(8), threading.local()
+    look = module.numbered_runs
+
+    def look_together(out):
+        found = look(out)
+        if not hasattr(first_look, "done"):
+            first_look.done = True
+            everyone.wait(timeout=30)
+        return found
+
+    monkeypatch.setattr(module, "numbered_runs", look_together)
+    with ThreadPoolExecutor(8) as pool:
+        runs = list(pool.map(lambda i: Run.create(tmp_path, "x", {"i": i}), range(8)))
+    assert names(tmp_path) == [f"{i:05d}-x" for i in range(8)]
+    assert sorted(run.config["i"] for run in runs) == list(range(8))
+
+
+def test_auto_is_the_newest_run_with_a_checkpoint(tmp_path):
+    assert Run.find("auto", tmp_path / "nowhere") is None
+    runs = [Run.create(tmp_path, name, {}) for name in ("c", "b", "a")]
+    assert Run.find("auto", tmp_path) is None
+    for i in (0, 1):
+        (runs[i].checkpoints / "step-00000001.safetensors").touch()
+    assert Run.find("auto", tmp_path).folder == runs[1].folder
+    assert Run.find(str(runs[2].folder), tmp_path).folder == runs[2].folder
+
+
+@pytest.mark.parametrize("where", ["nowhere", "."])
+def test_a_folder_without_a_configuration_is_no_run(tmp_path, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match=r"is no run folder: it has no config\.json"):
+        Run.find(where, tmp_path)
+
+
+def test_a_configuration_that_is_not_json_is_named(tmp_path):
+    run = Run.create(tmp_path, "x", {})
+    (run.folder / "config.json").write_text('{"options": ')
+    with pytest.raises(RunError, match=r"config\.json is not JSON: .*line 1"):
+        _ = run.config
+
+
+def test_a_configuration_can_be_replaced(tmp_path):
+    run = Run.create(tmp_path, "x", {"steps": 1})
+    write_config(run.folder, {"steps": 2})
+    assert run.config == {"steps": 2}
+    assert sorted(os.listdir(run.folder)) == ["checkpoints", "config.json", "samples"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_file_is_written_wholly_or_not_at_all(tmp_path, monkeypatch, call):
+    write_atomically(tmp_path / "a", b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, lambda *arguments: 1 / 0)
+        for name in ("a", "b"):
+            with pytest.raises(ZeroDivisionError):
+                write_atomically(tmp_path / name, b"new")
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"
+    write_atomically(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+# -- metrics, events, skipped files -------------------------------------------------------------------
+
+
+def test_each_line_of_the_metrics_is_there_at_once(tmp_path):
+    run = Run.create(tmp_path, "x", {})
+    metrics = run.open_metrics(0)
+    path = run.folder / "metrics.jsonl"
+    assert path.read_text() == ""
+    metrics.write({"step": 1, "loss": 0.1})
+    assert path.read_text() == '{"step": 1, "loss": 0.1}\n'
+    metrics.write({"step": 2, "loss": 1e-9})
+    assert run.metrics() == [{"step": 1, "loss": 0.1}, {"step": 2, "loss": 1e-9}]
+    metrics.close()
+
+
+@pytest.mark.parametrize("steps", [0, 2, 4, 9])
+@pytest.mark.parametrize("tail", ["", '{"step": 5, "lo', "{"])
+def test_metrics_are_cut_back_to_the_step_of_the_checkpoint(tmp_path, steps, tail):
+    run = Run.create(tmp_path, "x", {})
+    path = run.folder / "metrics.jsonl"
+    path.write_text("".join(f'{{"step": {i}, "loss": {i / 3}}}\n' for i in range(1, 5)) + tail)
+    metrics = run.open_metrics(steps)
+    metrics.write({"step": steps + 1, "loss": 0.5})
+    metrics.close()
+    lines = path.read_text().splitlines()
+    kept = [{"step": i, "loss": i / 3} for i in range(1, min(steps, 4) + 1)]
+    assert [json.loads(line) for line in lines] == [*kept, {"step": steps + 1, "loss": 0.5}]
+
+
+def test_a_run_without_metrics_has_none(tmp_path):
+    assert Run.create(tmp_path, "x", {}).metrics() == []
+
+
+def test_events_are_lines_with_a_time(tmp_path):
+    run = Run.create(tmp_path, "x", {})
+    run.event("start", images=3)
+    run.event("done", step=9)
+    lines = [json.loads(s) for s in (run.folder / "events.jsonl").read_text().splitlines()]
+    times = [line.pop("time") for line in lines]
+    assert lines == [{"event": "start", "images": 3}, {"event": "done", "step": 9}]
+    assert all(time[4] == "-" and time[10] == "T" for time in times)
+
+
+def test_skipped_files_are_listed_with_their_reasons(tmp_path):
+    run = Run.create(tmp_path, "x", {})
+    run.write_skipped([("a.jpg", "empty file"), ("ä.jpg", "broken picture: Ω")])
+    text = (run.folder / "skipped.txt").read_text(encoding="utf-8")
+    assert text == "a.jpg\tempty file\nä.jpg\tbroken picture: Ω\n"

@@ -1,0 +1,62 @@
+"""Tiny trainings, started through the command line's own `main`, and what they leave."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+
+from minigan.training import checkpoint
+from minigan.training.run import Run, numbered_runs
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+# 20 drawn faces of 16 x 16 pixels in batches of 4: five steps an epoch, some milliseconds each
+TINY = "--image-size 16 --ngf 4 --ndf 4 --nz 8 --batch-size 4 --max-images 20 --workers 1".split()  # noqa: SIM905
+FIRST = "00000-faces16"  # the run that they leave first
+
+
+def example(name: str):
+    """The module of an example, which is a script and in no package."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+train_celeba, generate = example("train_celeba"), example("generate")
+
+
+def train(out, *flags, code: int = 0) -> Run:
+    """Train with these flags beside the tiny ones; the newest run in `out`."""
+    assert train_celeba.main([*TINY, "--out", str(out), *map(str, flags)]) == code
+    return Run(numbered_runs(Path(out))[-1])
+
+
+def saved(run: Run) -> list[int]:
+    """The steps that have a checkpoint."""
+    return sorted(int(path.stem[5:]) for path in checkpoint.newest_first(run.checkpoints))
+
+
+def newest(run: Run) -> tuple[dict[str, bytes], dict]:
+    """What the newest checkpoint holds: the arrays as bytes, and the state but for the options."""
+    arrays, state = checkpoint.read(checkpoint.newest_first(run.checkpoints)[0])
+    del state["options"]
+    return {key: np.asarray(array).tobytes() for key, array in arrays.items()}, state
+
+
+def figures(run: Run) -> list[dict]:
+    """metrics.jsonl, read strictly, without what the clock says."""
+    lines = (run.folder / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    for row in rows:
+        assert row.pop("images_per_second") > 0
+    return rows
+
+
+def events(run: Run) -> list[dict]:
+    return [json.loads(line) for line in (run.folder / "events.jsonl").read_text().splitlines()]
+
+
+def grids(run: Run) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.samples.iterdir()}

@@ -20,7 +20,14 @@ from minigan.backend import DeviceError, resolve_device
 from minigan.data.cache import DataError
 from minigan.training.checkpoint import CheckpointError
 from minigan.training.config import FACES, Config, ConfigError, add_options, differences, resumed
-from minigan.training.loop import INTERRUPTED, Diverged, Trainer, frozen, open_images
+from minigan.training.loop import (
+    INTERRUPTED,
+    Diverged,
+    Trainer,
+    check_same_images,
+    frozen,
+    open_images,
+)
 from minigan.training.run import Run, RunError, write_config
 
 # Where CelebA is looked for when --dataroot does not say.
@@ -75,6 +82,7 @@ def train(given: dict, resume: str | None, dry_run: bool) -> int:
         trainer = Trainer(config, images, run, say)
         run.event("start", images=len(images.pixels))
     else:
+        check_same_images(run.config, images)
         trainer = Trainer(config, images, run, say)
         trainer.load_newest()
         if trainer.step >= trainer.total:

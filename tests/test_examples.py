@@ -20,7 +20,6 @@ from minigan.training.config import FACES
 from minigan.training.run import Run
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to another process")
-TINY = [*tiny.TINY, "--max-images", "20"]
 
 
 @pytest.fixture(autouse=True)
@@ -238,7 +237,8 @@ def test_data_that_cannot_be_used_is_one_sentence_and_leaves_no_run(
     tmp_path, capsys, make, message
 ):
     (tmp_path / "given").mkdir()
-    tiny.train_celeba.main([*TINY, "--dataroot", str(make(tmp_path / "given"))])
+    data = make(tmp_path / "given")
+    assert tiny.train_celeba.main([*tiny.TINY, "--dataroot", str(data)]) == 1
     out, err = capsys.readouterr()
     assert out in ("", "9 files could not be used; skipped.txt in the run names them.\n")
     assert err.startswith("error: ")
@@ -309,7 +309,7 @@ def test_options_that_would_alter_the_training_are_refused(capsys, without_curve
 
 @pytest.mark.parametrize("where", ["nowhere", "."])
 def test_a_run_that_is_not_there_cannot_be_resumed(capsys, where):
-    tiny.train("out", "--resume", where, code=1)
+    assert tiny.train_celeba.main([*tiny.TINY, "--resume", where]) == 1
     assert capsys.readouterr().err == f"error: {where} is no run folder: it has no config.json\n"
     assert os.listdir() == []
 
@@ -334,7 +334,7 @@ def start(script, *flags):
 
 @POSIX
 def test_ctrl_c_after_the_first_line_saves_and_exits_130(without_curves):
-    flags = [*TINY, "--out", "out", "--epochs", 200_000]
+    flags = [*tiny.TINY, "--out", "out", "--epochs", 200_000]
     with start([tiny.EXAMPLES / "train_celeba.py"], *flags) as child:
         while not child.stdout.readline().startswith("step 1/1000000"):  # comes at once, by a pipe
             assert child.poll() is None
@@ -368,7 +368,7 @@ sys.exit(train_celeba.main(sys.argv[1:]))
 @POSIX
 def test_ctrl_c_while_pictures_are_decoded_is_one_line(tmp_path, without_curves):
     root = factory.make(tmp_path / "data", 8)
-    flags = [*TINY, "--out", "out", "--dataroot", root, "--steps", 1]
+    flags = [*tiny.TINY, "--out", "out", "--dataroot", root, "--steps", 1]
     with start(["-c", DECODING.format(examples=str(tiny.EXAMPLES))], *flags) as child:
         assert child.stdout.readline() == "decoding\n"
         child.send_signal(signal.SIGINT)
@@ -380,7 +380,7 @@ def test_ctrl_c_while_pictures_are_decoded_is_one_line(tmp_path, without_curves)
 
 def test_both_scripts_run_from_a_shell():
     for script, flags, last in (
-        ("train_celeba.py", [*TINY, "--steps", "1"], "  train for longer:"),
+        ("train_celeba.py", [*tiny.TINY, "--steps", "1"], "  train for longer:"),
         ("generate.py", ["--run", "auto", "--n", "2"], "step-00000001.safetensors: 2 images"),
     ):
         command = [sys.executable, str(tiny.EXAMPLES / script), *flags]
@@ -529,3 +529,14 @@ def test_nothing_imports_what_could_reach_the_network():
             imported = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             imported += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {name.split(".")[0] for name in imported} & NETWORK, path
+
+
+def test_a_run_goes_on_with_moved_data_and_refuses_other_images(tmp_path, capsys):
+    folder = factory.make(tmp_path / "first", 20)
+    tiny.train("out", "--dataroot", folder, "--steps", 1)
+    moved = folder.rename(tmp_path / "moved")
+    run = tiny.train("out", "--resume", "auto", "--dataroot", moved, "--steps", 2)
+    assert tiny.saved(run)[-1] == 2
+    (moved / "000001.jpg").write_bytes((moved / "000002.jpg").read_bytes())
+    tiny.train("out", "--resume", "auto", "--dataroot", moved, "--steps", 3, code=1)
+    assert "are not the 20 that the run was started with" in capsys.readouterr().err

@@ -34,7 +34,9 @@ class Config:
     """The options of a run. The defaults train the documented DCGAN on CelebA."""
 
     dataroot: str | None = _option(
-        None, "CelebA: img_align_celeba.zip, its folder or a folder above it (none: drawn faces)"
+        None,
+        "CelebA: img_align_celeba.zip, its folder or a folder above it (none: drawn faces)",
+        trains=False,  # what is in it does, and is compared itself
     )
     image_size: int = _option(64, f"pixels a side: one of {IMAGE_SIZES}", flags=["--imageSize"])
     max_images: int | None = _option(None, "use only the first so many images", type=int)

@@ -59,9 +59,8 @@ def gradcheck(
     for i, g in zip(checked, grads, strict=True):
         x = inputs[i]
         analytic_grad = np.zeros(x.shape) if g is None else g.numpy()
-        if g is not None and (g.shape != x.shape or g.dtype != x.dtype):
-            raise GradcheckError(f"input {i}: gradient {g.shape} {g.dtype} for {x.shape} {x.dtype}")
         for d in range(directions):
+            # The right sum of many terms can be nearly 0; then its rounding is measured by the terms.
             u = rng.standard_normal(x.shape)
             numerical = 0.0
             for sign in (1, -1):

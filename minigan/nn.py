@@ -70,8 +70,12 @@ class Module:
             yield from child._named(*kinds, prefix=f"{prefix}{name}.")
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """The parameters with their names ("main.0.weight")."""
-        return self._named(Parameter)
+        """The parameters with their names ("main.0.weight"); one that is shared comes once."""
+        seen: set[int] = set()
+        for name, p in self._named(Parameter):
+            if id(p) not in seen:
+                seen.add(id(p))
+                yield name, p
 
     def parameters(self) -> Iterator[Parameter]:
         """The parameters."""

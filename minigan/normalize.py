@@ -149,8 +149,12 @@ def batch_norm_activated(
     slope: float,
 ) -> Tensor:
     """batch_norm and a leaky ReLU of that slope (0: ReLU, 1: none), in one pass over memory."""
-    if input.ndim < 2:
-        raise ValueError(f"batch_norm: expected (N, C, ...), not {input.shape}")
+    if input.ndim < 2 or input.dtype.kind != "f":
+        raise ValueError(
+            f"batch_norm: expected floats (N, C, ...), not {input.dtype} {input.shape}"
+        )
+    if slope < 0:
+        raise ValueError(f"batch_norm: the slope {slope} behind it must be at least 0")
     eps, slope = float(eps), float(slope)  # a stray np.float64 would widen a float32 network
     w, b = (1.0 if weight is None else weight), (0.0 if bias is None else bias)
     if not training and running_mean is not None and running_var is not None:

@@ -325,6 +325,8 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     if input.ndim == 0:
         return reshape(input, 1)
     start, end = _one_dim(start_dim, input.ndim), _one_dim(end_dim, input.ndim)
+    if start > end:
+        raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
     length = math.prod(input.shape[start : end + 1])
     return reshape(input, *input.shape[:start], length, *input.shape[end + 1 :])
 

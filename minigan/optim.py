@@ -46,6 +46,8 @@ class Optimizer:
         for p, grad, state in zip(self.params, grads, self.state, strict=True):
             if grad is None:
                 continue
+            if grad.shape != p.shape:
+                raise ValueError(f"step: a gradient {grad.shape} for a parameter {p.shape}")
             g = grad.data + weight_decay * p.data if weight_decay else grad.data
             self.update(p.data, g, state, **options)
             p.data = p.data  # counts as a change in place: graphs that have read p are stale now

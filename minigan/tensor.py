@@ -120,6 +120,11 @@ class Tensor:
     def __len__(self) -> int:
         return len(self._data)
 
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.ndim == 0:
+            raise TypeError("a 0-dimensional tensor cannot be iterated over")
+        return (self[i] for i in range(len(self)))
+
     def __bool__(self) -> bool:
         return bool(self._data)
 
@@ -348,6 +353,7 @@ def _upstream(outputs: list[Tensor], gradients: list[Tensor | None]) -> list[Ten
             if y.numel() != 1:
                 raise RuntimeError(f"an output of shape {y.shape} needs an upstream gradient")
             g = Tensor(backend.array_module(y.data).ones_like(y.data))
+        g = g if isinstance(g, Tensor) else Tensor(g)
         if g.shape != y.shape:
             raise ValueError(f"upstream gradient has shape {g.shape}, the output {y.shape}")
         result.append(g if g.dtype == y.dtype else g.to(y.dtype))

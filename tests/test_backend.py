@@ -1,7 +1,6 @@
-"""Devices are named and refused in words; work is shared out to threads, each piece once."""
+"""Devices are named and refused in words; the CPU's kernels do in blocks what the reference does."""
 
 import sys
-import threading
 from contextlib import nullcontext
 from types import ModuleType, SimpleNamespace
 from unittest.mock import patch
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigan import backend, tensor
-from minigan.backend import DeviceError, cpu, memory, reference, resolve_device, threads
+from minigan.backend import DeviceError, cpu, reference, resolve_device
 
 
 def cupy(monkeypatch, count):
@@ -152,77 +151,3 @@ def test_adam_in_blocks_is_adam(strided):
         cpu.adam(np, *found, 0.1, (0.5, 0.9), 1e-8, 3)
     reference.adam(np, *expected, 0.1, (0.5, 0.9), 1e-8, 3)
     assert all(map(np.array_equal, found, expected))
-
-
-@pytest.mark.parametrize("platform", [sys.platform, "somewhere else"])
-def test_memory_is_kept_where_the_c_library_understands(monkeypatch, platform):
-    monkeypatch.setattr(sys, "platform", platform)
-    assert memory.keep_freed_memory() in ((True, False) if platform == "linux" else (False,))
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
-    assert memory.keep_freed_memory() is False
-
-
-# -- threads ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=[1, 2, 5])
-def thread_count(request):
-    before = threads.get_num_threads()
-    threads.set_num_threads(request.param)
-    yield threads.get_num_threads()
-    threads.set_num_threads(before)
-
-
-@pytest.mark.parametrize("pieces", [0, 1, 3, 100])
-def test_every_piece_of_work_is_done_once(thread_count, pieces):
-    done = [0] * pieces
-
-    def work(i):
-        done[i] += 1
-
-    threads.share(work, pieces)
-    assert done == [1] * pieces
-
-
-def test_an_error_in_a_piece_of_work_reaches_the_caller_and_the_pool_survives(thread_count):
-    def work(i):
-        if i == 7:
-            raise KeyError(i)
-
-    with pytest.raises(KeyError):
-        threads.share(work, 20)
-    threads.share(lambda i: None, 20)
-
-
-def test_scratch_memory_is_kept_by_name_and_belongs_to_its_thread():
-    a = threads.scratch("test", (2, 3), np.float32)
-    assert (a.shape, a.dtype) == ((2, 3), np.float32)
-    assert np.shares_memory(a, threads.scratch("test", (1, 2), np.float64))
-    assert not np.shares_memory(a, threads.scratch("test b", (2, 3), np.float32))
-    elsewhere = []
-    thread = threading.Thread(
-        target=lambda: elsewhere.append(threads.scratch("test", (2, 3), np.float32))
-    )
-    thread.start()
-    thread.join()
-    assert not np.shares_memory(a, elsewhere[0])
-    assert threads.scratch("test", (100,), np.float64).size == 100
-
-
-def test_the_number_of_threads_comes_from_the_environment_or_the_machine(monkeypatch):
-    monkeypatch.setenv("MINIGAN_NUM_THREADS", "3")
-    assert threads._available() == 3
-    for wrong in ("0", "-1", "two"):
-        monkeypatch.setenv("MINIGAN_NUM_THREADS", wrong)
-        with pytest.raises(ValueError, match="MINIGAN_NUM_THREADS"):
-            threads._available()
-    monkeypatch.delenv("MINIGAN_NUM_THREADS")
-    assert threads._available() >= 1
-    with pytest.raises(ValueError, match="0 threads; give at least 1"):
-        threads.set_num_threads(0)
-
-
-def test_a_forked_process_makes_its_own_pool():
-    with patch.object(threads, "_pool", object()):
-        threads._forget_pool()
-        assert threads._pool is None

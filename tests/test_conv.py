@@ -12,7 +12,7 @@ from strategies import sizes, windows
 
 import minigan.functional as F
 from minigan import gradcheck, gradgradcheck, tensor
-from minigan.backend import cpu, filtering, kernels, reference, threads
+from minigan.backend import cpu, filtering, kernels, reference
 from minigan.backend.reference import Window
 
 # filtering is given neither the module nor the list of what is asked for
@@ -107,29 +107,6 @@ def test_the_layers_of_the_dcgan_are_filtered_and_the_sums_are_the_same(layer):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_filtering_in_float32_loses_no_more_than_a_few_digits():
-    x, w, y, window = a_layer(6, 16, 16, 32, "float32")
-    exact = derivatives(reference, *(a.astype("float64") for a in (x, w, y)), window)
-    for found, expected in zip(derivatives(cpu, x, w, y, window), exact, strict=True):
-        assert found.dtype == np.float32
-        # 256 terms of float32's 6e-8, and additions before the products: well below 1e-5
-        assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
-
-
-@pytest.mark.parametrize("layer", [(6, 3, 2, 64), (9, 2, 3, 5)])
-def test_the_same_bytes_come_out_for_any_number_of_threads(layer):
-    x, w, y, window = a_layer(*layer, dtype="float32")
-    before, found = threads.get_num_threads(), []
-    try:
-        for count in (1, 2, 5):
-            threads.set_num_threads(count)
-            with patch.object(cpu, "BLOCK", 1):
-                found.append([a.tobytes() for a in derivatives(cpu, x, w, y, window)])
-    finally:
-        threads.set_num_threads(before)
-    assert found[0] == found[1] == found[2]
-
-
 @pytest.mark.parametrize("kernel", ["conv", "conv_image"])
 def test_the_gradients_of_filtered_layers_are_right_too(kernel):
     x, w, y, window = a_layer(4, 1, 2, 16)
@@ -166,19 +143,6 @@ def test_results_do_not_live_in_memory_that_the_next_call_overwrites():
 
 def ones(*shape):
     return tensor(np.ones(shape))
-
-
-@given(windows())
-def test_conv_transpose_reaches_the_documented_size(window):
-    extra = [
-        (i + 2 * p - k) % s
-        for i, k, s, p in zip(window.image, window.kernel, window.stride, window.pad, strict=True)
-    ]
-    w = ones(2, 3, *window.kernel)
-    y = F.conv_transpose2d(ones(1, 2, *window.grid), w, None, window.stride, window.pad, extra)
-    assert y.shape == (1, 3, *window.image)
-    back = F.conv2d(y, w, None, window.stride, window.pad)
-    assert back.shape == (1, 2, *window.grid)
 
 
 def test_a_number_stands_for_a_pair():

@@ -1,11 +1,13 @@
 """The CPU's fast kernels against the reference, over drawn geometries, dtypes and thread counts."""
 
 import multiprocessing
+import threading
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 from minigan.backend import cpu, filtering, memory, reference, threads
 from minigan.backend.reference import Window
@@ -168,3 +170,22 @@ def test_freed_memory_is_kept_only_where_the_c_library_can(monkeypatch):
     monkeypatch.setattr(memory.sys, "platform", "linux")
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
     assert not memory.keep_freed_memory()
+
+
+def test_two_threads_at_once_leave_the_users_blas_setting_as_it_was():
+    before = [lib["num_threads"] for lib in threadpool_info()]
+    inside, outside = threading.Barrier(2), []
+
+    def call():
+        inside.wait()
+        for _ in range(200):
+            threads.share(lambda i: None, 3)
+        outside.append(True)
+
+    callers = [threading.Thread(target=call) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert outside == [True, True]
+    assert [lib["num_threads"] for lib in threadpool_info()] == before

@@ -376,3 +376,11 @@ def test_manual_seed_repeats_the_first_values_and_a_generator_of_ones_own_leaves
         draws.append(nn.Linear(3, 2).weight.numpy())
     np.testing.assert_array_equal(draws[0], draws[1])
     assert (draws[0] != draws[2]).all()
+
+
+def test_a_shared_module_is_trained_once_and_saved_under_both_names():
+    shared = nn.Linear(2, 2)
+    network = nn.Sequential(nn.Linear(2, 2), shared, nn.ReLU(), shared)
+    names = ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert [name for name, _ in network.named_parameters()] == names
+    assert [*network.state_dict()] == [*names, "3.weight", "3.bias"]

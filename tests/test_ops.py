@@ -317,6 +317,7 @@ def test_repeated_indices_add_up():
         (lambda x: x + "1", TypeError, "add: an operand is a str"),
         (lambda x: F.maximum(1, 2), TypeError, "maximum: none of the operands is a tensor"),
         (lambda x: F.leaky_relu(x, -0.1), ValueError, "negative_slope -0.1 must be at least 0"),
+        (lambda x: x.flatten(1, 0), ValueError, "start_dim 1 comes after end_dim 0"),
         (lambda x: x.expand(-1, 2, 3), ValueError, "expand"),
         (lambda x: x.expand(3), ValueError, r"expand: \(3,\) does not fit the shape \(2, 3\)"),
         (lambda x: x.to("junk"), TypeError, "junk"),

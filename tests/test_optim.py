@@ -195,6 +195,7 @@ def test_a_state_dict_of_pytorchs_form_is_understood():
         (lambda p: SGD([p], nesterov=True), "nesterov needs a momentum"),
         (lambda p: SGD([p], momentum=0.9, dampening=0.1, nesterov=True), "no dampening"),
         (lambda p: SGD([p]).step([p, p]), "step: 2 gradients for 1 parameters"),
+        (lambda p: SGD([p]).step([tensor(1.0)]), r"a gradient \(\) for a parameter \(1,\)"),
         (lambda p: SGD([p]).load_state_dict(SGD([p, p]).state_dict()), "of 2 parameters"),
     ],
 )

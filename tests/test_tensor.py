@@ -172,7 +172,9 @@ def test_an_upstream_gradient_weighs_the_outputs():
     y.backward(tensor([1.0, 10.0]))
     assert x.grad.numpy().tolist() == [2, 40]
     assert grad(y, x, tensor(np.ones(2, "float64")))[0].dtype == np.float32
-    assert grad(x, x, tensor([3.0, 4.0]))[0].numpy().tolist() == [3, 4]
+    x.backward(np.array([3.0, 4.0]))
+    assert isinstance(x.grad, Tensor)
+    assert x.grad.numpy().tolist() == [5, 44]
 
 
 @pytest.mark.parametrize(
@@ -478,3 +480,10 @@ def test_a_changed_output_is_refused_for_rules_read_it_too(detached):
     changed.data *= 10
     with pytest.raises(RuntimeError, match="exp: its output, of shape"):
         grad(y.sum(), x)
+
+
+def test_iteration_goes_over_the_first_dimension():
+    rows = list(tensor([[1.0, 2.0], [3.0, 4.0]]))
+    assert [row.numpy().tolist() for row in rows] == [[1, 2], [3, 4]]
+    with pytest.raises(TypeError, match="0-dimensional"):
+        list(tensor(1.0))

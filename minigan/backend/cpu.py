@@ -100,14 +100,14 @@ def conv_image_gradients(
 
 def _rows(x: np.ndarray) -> np.ndarray:
     """(N, C, ...) -> (rows, C): a view, where the channels are last in memory."""
-    return np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+    return np.moveaxis(x, 1, -1).reshape(x.size // max(1, x.shape[1]), x.shape[1])
 
 
 def _empty_like(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A new array of x's shape with the channels last in memory, and its rows."""
     n, c, *pixels = x.shape
     y = np.empty((n, *pixels, c), x.dtype)
-    return np.moveaxis(y, -1, 1), y.reshape(-1, c)
+    return np.moveaxis(y, -1, 1), _rows(np.moveaxis(y, -1, 1))
 
 
 def _cuts(rows: np.ndarray) -> list[slice]:

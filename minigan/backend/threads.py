@@ -19,6 +19,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 _pool: ThreadPoolExecutor | None = None
+_turn = threading.Lock()  # BLAS has one setting for all: of two callers, one waits
 _scratch = threading.local()
 
 
@@ -48,8 +49,8 @@ def get_num_threads() -> int:
 
 
 def _forget_pool() -> None:
-    global _pool
-    _pool = None  # its threads did not come along into a forked process
+    global _pool, _turn
+    _pool, _turn = None, threading.Lock()  # its threads did not come along into a forked process
 
 
 if hasattr(os, "register_at_fork"):
@@ -64,7 +65,7 @@ def _blas() -> ThreadpoolController:
 def share(work: Callable[[int], None], count: int) -> None:
     """Call work(0) ... work(count - 1), each once, on this thread and those of the pool."""
     global _pool
-    with _blas().limit(limits=1, user_api="blas"):
+    with _turn, _blas().limit(limits=1, user_api="blas"):
         helpers = min(_threads, count) - 1
         if helpers < 1:
             for i in range(count):

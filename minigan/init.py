@@ -19,7 +19,7 @@ def manual_seed(seed: int) -> None:
 
 
 def _fill(t: Tensor, values: np.ndarray) -> None:
-    t.data = backend.move(values.astype(t.dtype), t.device)
+    t.data = backend.copy_like(t.data, values)
 
 
 def uniform_(t: Tensor, low: float, high: float, rng: np.random.Generator | None = None) -> None:

@@ -37,6 +37,11 @@ def _zeros(*shape: int) -> np.ndarray:
     return np.zeros(shape, DEFAULT_DTYPE)
 
 
+def _kernel(o: int, c: int, kh: int, kw: int) -> np.ndarray:
+    """Zeros (O, C, kh, kw), in memory (kh, kw, C, O): as the matrix that the kernels multiply with."""
+    return _zeros(kh, kw, c, o).transpose(3, 2, 0, 1)
+
+
 class Module:
     """The base of layers and networks: subclasses assign their parts and define `forward`."""
 
@@ -116,7 +121,7 @@ class Module:
                 )
         for name, value in values.items():
             t = own[name]
-            t.data = backend.move(np.array(value, dtype=t.dtype), t.device)
+            t.data = backend.copy_like(t.data, value)
 
     def train(self, mode: bool = True) -> Module:
         """Switch to training mode (or out of it), and return the module."""
@@ -233,7 +238,7 @@ class _Conv(Module):
         bias: bool,
     ):
         self.stride, self.padding = pair("stride", stride), pair("padding", pad)
-        self.weight = Parameter(_zeros(*shape, *pair("kernel_size", kernel)))
+        self.weight = Parameter(_kernel(*shape, *pair("kernel_size", kernel)))
         self.bias = Parameter(_zeros(channels)) if bias else None
         init.default_(self.weight, self.bias)
 

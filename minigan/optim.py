@@ -77,7 +77,7 @@ class Optimizer:
         for i, p in enumerate(self.params):
             entries = state_dict["state"].get(i, {})
             self.state[i] = {
-                name: int(value) if name == "step" else _array(value, p)
+                name: int(value) if name == "step" else backend.copy_like(p.data, np.asarray(value))
                 for name, value in entries.items()
                 if value is not None
             }
@@ -88,11 +88,6 @@ def _plain(option: Any) -> Any:
     if isinstance(option, (tuple, list)):
         return tuple(_plain(value) for value in option)
     return option.item() if hasattr(option, "item") else option
-
-
-def _array(value: Any, p: Tensor) -> Array:
-    """A copy of a state's array (from a Tensor of minigan's or PyTorch's), in p's dtype and place."""
-    return backend.move(np.array(value, dtype=p.dtype), p.device)
 
 
 class SGD(Optimizer):

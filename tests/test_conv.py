@@ -109,8 +109,8 @@ def test_the_layers_of_the_dcgan_are_filtered_and_the_sums_are_the_same(layer):
 
 @pytest.mark.parametrize("kernel", ["conv", "conv_image"])
 def test_the_gradients_of_filtered_layers_are_right_too(kernel):
-    x, w, y, window = a_layer(4, 1, 2, 16)
-    assert cpu._filtered(4, window)
+    x, w, y, window = a_layer(4, 8, 9, 16)
+    assert cpu._filtered(4, w.shape[:2], window)
     image = x if kernel == "conv" else y
     fn = F.conv2d if kernel == "conv" else F.conv_transpose2d
     inputs = [tensor(a, requires_grad=True) for a in (image, w)]

@@ -189,7 +189,7 @@ def test_without_data_it_explains_itself_and_trains_on_faces(capsys, without_cur
     )
     assert "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html" in explained[1]
     assert "the folder data/" in explained[2]
-    assert explained[3].endswith(f"it sets --epochs {FACES['epochs']}.")
+    assert explained[3].endswith(f"it sets --lr {FACES['lr']} --epochs {FACES['epochs']}.")
     said = out.splitlines()
     assert said[0] == f"{run.folder}: step 0 of 4 on cpu"
     assert said[1].startswith("step 1/4  epoch 1/1  Loss_D ")
@@ -302,7 +302,7 @@ def test_options_that_would_alter_the_training_are_refused(capsys, without_curve
     assert capsys.readouterr() == (
         "",
         "error: the run to resume was started with other options: "
-        "--nz 8 -> 9, --lr 0.0002 -> 1.0\n",
+        "--nz 8 -> 9, --lr 0.0005 -> 1.0\n",
     )
     assert before == {name: (run.folder / name).read_bytes() for name in files(run.folder)}
 

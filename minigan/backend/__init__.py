@@ -75,6 +75,13 @@ def _gpu_trouble(number: int) -> str | None:
     return None
 
 
+def copy_like(array: Array, values: np.ndarray) -> Array:
+    """A copy of the values in the array's dtype, on its device and in its order in memory."""
+    copy = array_module(array).empty_like(array)
+    copy[...] = move(np.asarray(values, array.dtype), device_of(array))
+    return copy
+
+
 def move(array: Array, device: str) -> Array:
     """The array on the given device, itself if it is there already."""
     device = resolve_device(device)

@@ -17,11 +17,14 @@ from .threads import scratch, share
 BLOCK = 1 << 20  # bytes of columns in a block of work: they stay in the second-level cache
 LANES = 4  # weight gradients are summed in so many lanes, whatever the number of threads
 ELEMENTS = 1 << 16  # numbers in a block of elementwise work
+FEW_CHANNELS = 8  # with fewer, the products are too narrow to be worth saving
 FEW_TILES = 64  # below this, transforming the weight costs more than filtering saves
 
 
-def _filtered(n: int, window: Window) -> bool:
-    return filtering.applies(window) and n * window.grid[0] * window.grid[1] >= 4 * FEW_TILES
+def _filtered(n: int, channels: tuple[int, int], window: Window) -> bool:
+    """Whether minimal filtering pays: its products replace more work than its transforms add."""
+    tiles = n * window.grid[0] * window.grid[1] // 4
+    return filtering.applies(window) and tiles >= FEW_TILES and min(channels) >= FEW_CHANNELS
 
 
 def _blocks(n: int, row_bytes: int, window: Window) -> list[slice]:
@@ -33,7 +36,7 @@ def _blocks(n: int, row_bytes: int, window: Window) -> list[slice]:
 
 def conv(xp: ModuleType, x: np.ndarray, w: np.ndarray, window: Window) -> np.ndarray:
     """See reference.conv."""
-    if _filtered(len(x), window):
+    if _filtered(len(x), w.shape[:2], window):
         return filtering.conv(x, w, window)
     blocks = _blocks(len(x), x.shape[1] * x.itemsize, window)
     y = np.empty((len(x), *window.grid, w.shape[0]), x.dtype).transpose(0, 3, 1, 2)
@@ -47,7 +50,7 @@ def conv(xp: ModuleType, x: np.ndarray, w: np.ndarray, window: Window) -> np.nda
 
 def conv_image(xp: ModuleType, w: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
     """See reference.conv_image."""
-    if _filtered(len(y), window):
+    if _filtered(len(y), w.shape[:2], window):
         return filtering.conv_image(w, y, window)
     blocks = _blocks(len(y), w.shape[1] * y.itemsize, window)
     x = np.empty((len(y), *window.image, w.shape[1]), y.dtype).transpose(0, 3, 1, 2)
@@ -61,11 +64,13 @@ def conv_image(xp: ModuleType, w: np.ndarray, y: np.ndarray, window: Window) -> 
 
 def conv_weight(xp: ModuleType, x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
     """See reference.conv_weight."""
-    if _filtered(len(x), window):
+    channels = y.shape[1], x.shape[1]
+    if _filtered(len(x), channels, window):
         return filtering.conv_weight(x, y, window)
     blocks = _blocks(len(x), x.shape[1] * x.itemsize, window)
     lanes = max(1, min(LANES, len(blocks)))
-    sums = np.zeros((lanes, y.shape[1], x.shape[1], *window.kernel), x.dtype)
+    sums = np.zeros((lanes, *window.kernel, x.shape[1], y.shape[1]), x.dtype)
+    sums = sums.transpose(0, 4, 3, 1, 2)  # (lanes, O, C, kh, kw), in memory as the weight
 
     def work(lane: int) -> None:
         for block in blocks[lane::lanes]:
@@ -79,7 +84,7 @@ def conv_gradients(
     xp: ModuleType, asked: list[int], x: np.ndarray, w: np.ndarray, y: np.ndarray, window: Window
 ) -> list[np.ndarray]:
     """See reference.conv_gradients."""
-    if asked == [0, 1] and _filtered(len(x), window):
+    if asked == [0, 1] and _filtered(len(x), w.shape[:2], window):
         return filtering.conv_gradients(x, w, y, window)
     kernels = (lambda: conv_image(xp, w, y, window), lambda: conv_weight(xp, x, y, window))
     return [kernels[i]() for i in asked]
@@ -89,7 +94,7 @@ def conv_image_gradients(
     xp: ModuleType, asked: list[int], w: np.ndarray, y: np.ndarray, x: np.ndarray, window: Window
 ) -> list[np.ndarray]:
     """See reference.conv_image_gradients."""
-    if asked == [0, 1] and _filtered(len(x), window):
+    if asked == [0, 1] and _filtered(len(x), w.shape[:2], window):
         return filtering.conv_image_gradients(w, y, x, window)
     kernels = (lambda: conv_weight(xp, x, y, window), lambda: conv(xp, x, w, window))
     return [kernels[i]() for i in asked]
@@ -248,9 +253,11 @@ def leaky_relu_gradient(xp: ModuleType, g: np.ndarray, y: np.ndarray, slope: flo
 
 def adam(xp, p, g, m, v, lr, betas, eps, step):
     """See reference.adam."""
-    if not all(a.flags.c_contiguous for a in (p, g, m, v)):
+    order = sorted(range(p.ndim), key=lambda axis: -p.strides[axis])
+    arrays = [a.transpose(order) for a in (p, g, m, v)]  # in the order of memory
+    if not all(a.flags.c_contiguous for a in arrays):
         return reference.adam(xp, p, g, m, v, lr, betas, eps, step)
-    arrays = [a.reshape(-1) for a in (p, g, m, v)]
+    arrays = [a.reshape(-1) for a in arrays]
 
     def work(i: int) -> None:
         part = slice(i * ELEMENTS, (i + 1) * ELEMENTS)

@@ -31,6 +31,7 @@ from .reference import Window
 from .threads import scratch, share
 
 ROWS = 256  # tiles in a block of work: its transforms stay in the second-level cache
+FEWEST_ROWS = 64  # tiles in a block: with fewer, the matrix products are slow
 LANES = 4  # weight gradients are summed in so many lanes, whatever the number of threads
 
 
@@ -40,9 +41,10 @@ def applies(window: Window) -> bool:
     return shape == ((4, 4), (2, 2), (1, 1)) and all(i % 4 == 0 for i in window.image)
 
 
-def _blocks(n: int, window: Window, rows: int = ROWS) -> tuple[tuple[int, int], list[slice]]:
-    """Tiles per image, and the batch cut into slices of about `rows` tiles."""
+def _blocks(n: int, window: Window, most: int = ROWS) -> tuple[tuple[int, int], list[slice]]:
+    """Tiles per image, and the batch cut into slices of up to `most` tiles, LANES of them if it can be."""
     th, tw = window.grid[0] // 2, window.grid[1] // 2
+    rows = max(FEWEST_ROWS, min(most, n * th * tw // LANES))
     step = max(1, rows // (th * tw))
     return (th, tw), [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
@@ -123,8 +125,7 @@ def _with_weight(
 ) -> np.ndarray:
     """The weight gradient; `also` is given each block's transforms for what else needs them."""
     n, c, o = x.shape[0], x.shape[1], y.shape[1]
-    rows = n * window.grid[0] * window.grid[1] // 4
-    tiles, blocks = _blocks(n, window, max(128, min(512, rows // LANES)))
+    tiles, blocks = _blocks(n, window, 2 * ROWS)  # fewer sums to add up
     lanes = min(LANES, len(blocks))
     sums = np.empty((lanes, 9, 4 * c, o), x.dtype)
 
@@ -219,7 +220,7 @@ def _write_grid(m: np.ndarray, y: np.ndarray, tiles: tuple[int, int]) -> None:
 def _weight_tiles(w: np.ndarray) -> np.ndarray:
     """G w: (O, C, 4, 4) -> (9, K, O), the rows of K in the order of a block's pixels."""
     o, c = w.shape[:2]
-    taps = w.reshape(o, c, 2, 2, 2, 2).transpose(2, 4, 3, 5, 1, 0)  # (2, 2, 2, 2, C, O): tap, pixel
+    taps = w.transpose(2, 3, 1, 0).reshape(2, 2, 2, 2, c, o).swapaxes(1, 2)  # tap, pixel, C, O
     out = np.empty((3, 3, 2, 2, c, o), w.dtype)
     step = -(-c // (2 * LANES))
 
@@ -239,8 +240,8 @@ def _weight_tiles(w: np.ndarray) -> np.ndarray:
 def _weight_from(sums: np.ndarray, c: int, o: int) -> np.ndarray:
     """G' of the lanes' sum: (lanes, 9, K, O) -> (O, C, 4, 4)."""
     lanes = sums.reshape(-1, 3, 3, 2, 2, c, o)
-    w = np.empty((o, c, 2, 2, 2, 2), sums.dtype)
-    taps = w.transpose(2, 4, 3, 5, 1, 0)  # (2, 2, 2, 2, C, O): tap, pixel
+    w = np.empty((2, 2, 2, 2, c, o), sums.dtype)
+    taps = w.swapaxes(1, 2)  # (2, 2, 2, 2, C, O): tap, pixel
     step = -(-c // (2 * LANES))
 
     def work(i: int) -> None:
@@ -254,4 +255,4 @@ def _weight_from(sums: np.ndarray, c: int, o: int) -> np.ndarray:
                 taps[k, l, ..., part, :] = rows[l] + rows[l + 1]
 
     share(work, -(-c // step))
-    return w.reshape(o, c, 4, 4)
+    return w.reshape(4, 4, c, o).transpose(3, 2, 0, 1)  # (O, C, 4, 4)

@@ -34,23 +34,21 @@ class Window:
             for i, k, s, p in zip(self.image, self.kernel, self.stride, self.pad, strict=True)
         )
 
-    def slices(self, i: int, j: int) -> tuple[slice, slice]:
-        """The padded pixels that tap (i, j) of the kernel meets, over all positions."""
-        (oh, ow), (sh, sw) = self.grid, self.stride
-        return slice(i, i + sh * (oh - 1) + 1, sh), slice(j, j + sw * (ow - 1) + 1, sw)
-
 
 def _columns(xp: ModuleType, x: Array, window: Window) -> Array:
     """Every window's pixels as one row: (N, C, H, W) -> (N*OH*OW, kh*kw*C)."""
     (n, c), (h, w), (ph, pw) = x.shape[:2], window.image, window.pad
-    (oh, ow), (kh, kw) = window.grid, window.kernel
+    (oh, ow), (kh, kw), (sh, sw) = window.grid, window.kernel, window.stride
     padded = xp.zeros((n, h + 2 * ph, w + 2 * pw, c), x.dtype)
     padded[:, ph : ph + h, pw : pw + w] = x.transpose(0, 2, 3, 1)  # (N, H, W, C)
-    columns = xp.empty((n, oh, ow, kh, kw, c), x.dtype)
-    for i in range(kh):
-        for j in range(kw):
-            columns[:, :, :, i, j] = padded[(slice(None), *window.slices(i, j))]
-    return columns.reshape(n * oh * ow, kh * kw * c)
+    # A window starts every sh rows and every sw columns; inside it, rows of kw*C numbers are copied.
+    image, row, pixel, number = padded.strides
+    windows = xp.lib.stride_tricks.as_strided(
+        padded,
+        (n, oh, ow, kh, kw * c),
+        (image, sh * row, sw * pixel, row, number),
+    )
+    return windows.reshape(n * oh * ow, kh * kw * c)  # the copy
 
 
 def _rows(y: Array) -> Array:
@@ -73,21 +71,24 @@ def conv_image(xp: ModuleType, w: Array, y: Array, window: Window) -> Array:
     """x[n,c,q] = sum over o,p,k with p*stride + k - pad = q of w[o, c, k] y[n, o, p]; (N, C, H, W)."""
     n, c = y.shape[0], w.shape[1]
     (h, wd), (ph, pw) = window.image, window.pad
-    (oh, ow), (kh, kw) = window.grid, window.kernel
-    columns = _rows(y) @ _kernel_rows(w).T  # (N*OH*OW, kh*kw*C)
-    columns = columns.reshape(n, oh, ow, kh, kw, c)
-    padded = xp.zeros((n, h + 2 * ph, wd + 2 * pw, c), columns.dtype)
+    (oh, ow), (kh, kw), (sh, sw) = window.grid, window.kernel, window.stride
+    columns = (_rows(y) @ _kernel_rows(w).T).reshape(n, oh, ow, kh, kw, c)
+    # Windows overlap, but the pixels that sw neighbouring taps meet do not: they fill whole rows.
+    strips = -(-(wd + 2 * pw) // sw)
+    padded = xp.zeros((n, h + 2 * ph, strips, sw, c), columns.dtype)
     for i in range(kh):
-        for j in range(kw):
-            padded[(slice(None), *window.slices(i, j))] += columns[:, :, :, i, j]
-    return padded[:, ph : ph + h, pw : pw + wd].transpose(0, 3, 1, 2)  # -> (N, C, H, W)
+        rows = slice(i, i + sh * (oh - 1) + 1, sh)
+        for j in range(0, kw, sw):
+            taps = min(sw, kw - j)
+            padded[:, rows, j // sw : j // sw + ow, :taps] += columns[:, :, :, i, j : j + taps]
+    image = padded.reshape(n, h + 2 * ph, strips * sw, c)[:, ph : ph + h, pw : pw + wd]
+    return image.transpose(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
 
 
 def conv_weight(xp: ModuleType, x: Array, y: Array, window: Window) -> Array:
     """w[o,c,k] = sum over n,p of x[n, c, p*stride + k - pad] y[n, o, p]; (O, C, kh, kw)."""
     w = _columns(xp, x, window).T @ _rows(y)  # (kh*kw*C, O)
-    w = w.reshape(*window.kernel, x.shape[1], y.shape[1]).transpose(3, 2, 0, 1)  # (O, C, kh, kw)
-    return xp.ascontiguousarray(w)  # laid out as the weight it is the gradient of
+    return w.reshape(*window.kernel, x.shape[1], y.shape[1]).transpose(3, 2, 0, 1)  # (O, C, kh, kw)
 
 
 def conv_gradients(

@@ -32,6 +32,13 @@ def play_round(
     loss_D = discriminator_loss(real_logits, fake_logits)
     opt_D.step(grad(loss_D, opt_D.params))
 
+    scores = {
+        "loss_d": loss_D.item(),
+        "d_x": real_logits.sigmoid().mean().item(),
+        "d_gz_before": fake_logits.sigmoid().mean().item(),
+    }
+    del loss_D, real_logits, fake_logits  # and with them the graph of this half
+
     # G descends through the new D. Only G's gradients are asked for, so D's weights cost nothing.
     if fresh_noise:
         fakes = G(noise())
@@ -39,10 +46,5 @@ def play_round(
     loss_G = generator_loss(judged_logits)
     opt_G.step(grad(loss_G, opt_G.params))
 
-    return {
-        "loss_d": loss_D.item(),
-        "loss_g": loss_G.item(),
-        "d_x": real_logits.sigmoid().mean().item(),
-        "d_gz_before": fake_logits.sigmoid().mean().item(),
-        "d_gz_after": judged_logits.sigmoid().mean().item(),
-    }
+    d_gz_after = judged_logits.sigmoid().mean().item()
+    return {**scores, "loss_g": loss_G.item(), "d_gz_after": d_gz_after}

@@ -10,6 +10,7 @@ called again and again; the tasks are `train`, `sample`, `layers` and, for minig
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -53,10 +54,19 @@ class Layer:
 
     def calls(self, skips: bool) -> dict[str, int]:
         """How often a step runs each pass, with D's weight gradients in G's half skipped or not."""
-        first = self.number == 1  # its input gradient: not for z, and for images in G's half only
+        first = self.number == 1  # nobody asks for z's gradient, and for images' in G's half only
+        both = "weight grad" if first else "both grads"
+        found = dict.fromkeys(("forward", "input grad", "weight grad", "both grads"), 0)
         if self.net == "G":
-            return {"forward": 1, "input grad": int(not first), "weight grad": 1}
-        return {"forward": 3, "input grad": 1 if first else 3, "weight grad": 2 if skips else 3}
+            return found | {"forward": 1, both: 1}
+        found |= {"forward": 3, both: 2}
+        found["input grad" if skips else "both grads"] += 1
+        return found
+
+    def step_gflop(self, skips: bool) -> float:
+        """An image's part in a step."""
+        calls = self.calls(skips)
+        return self.gflop * (sum(calls.values()) + calls["both grads"])
 
 
 WIDTHS = {"G": (100, 512, 256, 128, 64, 3), "D": (3, 64, 128, 256, 512, 1)}
@@ -92,16 +102,17 @@ def peak_memory() -> float | None:
 
 
 class Engine:
-    """What all engines do, with networks G and D, two Adams and functions F of PyTorch's names."""
+    """What all engines do, with networks G and D, two Adams, and modules `nn` of PyTorch's names."""
 
     skips = True  # D's weight gradients in G's half
+    inplace = False  # whether an activation overwrites what batch norm gives it
     imported: float | None = None  # MB, after the imports
 
     def begin(self, task: str, batch: int, warm_up: int) -> dict[str, Any]:
         self.turn = getattr(self, task)(batch)
         first = [self.turn() for _ in range(warm_up)]
         self.cpu = time.process_time()
-        gflop = sum(layer.gflop * sum(layer.calls(self.skips).values()) for layer in LAYERS)
+        gflop = sum(layer.step_gflop(self.skips) for layer in LAYERS)
         return {"first": first, "imported": self.imported, "gflop_per_image": gflop}
 
     def measure(self, count: int) -> dict[str, Any]:
@@ -131,9 +142,17 @@ class Engine:
             "seconds": timed(lambda: repeat(lambda: self.generate(z), count))["seconds"] / count
         }
 
+    def following(self, layer: Layer) -> Any:
+        """The modules between a convolution and the next."""
+        nn, (*norm, name) = self.nn, layer.activation.split(", ")
+        options = {"inplace": True} if self.inplace and norm else {}
+        kinds = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+        kinds["leaky_relu"] = partial(nn.LeakyReLU, 0.2)
+        return nn.Sequential(*[nn.BatchNorm2d(layer.c_out) for _ in norm], kinds[name](**options))
+
     def layers(self, batch: int) -> Turn:
         """Every pass of every layer by itself: {name: its seconds, calls in a step and GFLOP}."""
-        F, rng = self.F, np.random.RandomState(0)
+        rng = np.random.RandomState(0)
         tasks: dict[str, tuple[Callable, int, float | None]] = {}
 
         def images(channels: int, side: int) -> Any:
@@ -145,10 +164,10 @@ class Engine:
 
         for layer in LAYERS:
             if layer.net == "G":
-                conv, channels = F.conv_transpose2d, (layer.c_in, layer.c_out)
+                conv, channels = self.F.conv_transpose2d, (layer.c_in, layer.c_out)
                 x, g = images(layer.c_in, layer.grid), images(layer.c_out, layer.image)
             else:
-                conv, channels = F.conv2d, (layer.c_out, layer.c_in)
+                conv, channels = self.F.conv2d, (layer.c_out, layer.c_in)
                 x, g = images(layer.c_in, layer.image), images(layer.c_out, layer.grid)
             w = self.tensor(rng.normal(0, 0.02, (*channels, 4, 4)))
             forward = lambda x, w, conv=conv, layer=layer: conv(x, w, None, *layer.geometry)
@@ -157,27 +176,17 @@ class Engine:
                 "forward": partial(forward, x, w),
                 "input grad": partial(self.grad, forward(x_leaf, w), [x_leaf], g),
                 "weight grad": partial(self.grad, forward(x, w_leaf), [w_leaf], g),
+                "both grads": partial(self.grad, forward(x_leaf, w_leaf), [x_leaf, w_leaf], g),
             }
-            calls = layer.calls(skips=True)
-            for name, count in calls.items():
-                if count:
-                    tasks[f"{layer.name} {name}"] = passes[name], count, layer.gflop * batch
+            for name, count in layer.calls(skips=True).items():
+                gflop = layer.gflop * batch * (2 if name == "both grads" else 1)
+                tasks[f"{layer.name} {name}"] = passes[name], count, gflop
 
-            leaves, statistics = [leaf(g)], []
-            if "norm" in layer.activation:
-                ones = self.tensor(np.ones(layer.c_out))
-                leaves += [leaf(ones), leaf(ones)]
-                statistics = [self.tensor(np.full(layer.c_out, i)) for i in range(2)]
-
-            def follow(x, *parts, statistics=statistics, layer=layer):
-                if parts:
-                    x = F.batch_norm(x, *statistics, *parts, True)
-                return self.activate(x, layer.activation.rpartition(" ")[2], inplace=bool(parts))
-
-            name, count = f"{layer.name} {layer.activation}", calls["forward"]
-            tasks[f"{name}: forward"] = partial(follow, *leaves), count, None
-            backward = partial(self.grad, follow(*leaves), leaves, g)
-            tasks[f"{name}: backward"] = backward, count, None
+            follow, y_leaf = self.following(layer), leaf(g)
+            leaves = [y_leaf, *follow.parameters()]
+            name, count = f"{layer.name} {layer.activation}", 1 if layer.net == "G" else 3
+            tasks[f"{name}: forward"] = partial(follow, y_leaf), count, None
+            tasks[f"{name}: backward"] = partial(self.grad, follow(y_leaf), leaves, g), count, None
         for net in "GD":
             tasks[f"{net} Adam"] = self.adam_alone(net), 1, None
 
@@ -210,7 +219,8 @@ class Minigan(Engine):
 
         self.imported = peak_memory()
         patch()
-        self.minigan, self.F, self.grad = minigan, minigan.functional, minigan.grad
+        self.minigan, self.grad = minigan, minigan.grad
+        self.nn, self.F = minigan.nn, minigan.functional
         self.G, self.D = Generator(), Discriminator()
         self.adam = {}
         for seed, (name, network) in enumerate((("G", self.G), ("D", self.D))):
@@ -231,9 +241,6 @@ class Minigan(Engine):
     def generate(self, z: Any) -> Any:
         with self.minigan.no_grad():
             return self.G(z)
-
-    def activate(self, x: Any, name: str, inplace: bool) -> Any:
-        return getattr(self.F, name)(x, *((0.2,) if name == "leaky_relu" else ()))
 
     def adam_alone(self, net: str) -> Callable[[], None]:
         adam, rng = self.adam[net], np.random.RandomState(0)
@@ -273,29 +280,24 @@ class Minigan(Engine):
 class PyTorch(Engine):
     """PyTorch as the tutorial writes it, or with what may make it faster."""
 
+    inplace = True
+
     def __init__(self, channels_last: bool = False, frozen: bool = False, compiled: bool = False):
         import torch
         from torch import nn
 
         self.imported = peak_memory()
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-        self.torch, self.F, self.skips = torch, nn.functional, frozen
+        self.torch, self.nn, self.F, self.skips = torch, nn, nn.functional, frozen
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.criterion = nn.BCELoss()
-        makers = {
-            "relu": lambda: nn.ReLU(True),
-            "leaky_relu": lambda: nn.LeakyReLU(0.2, inplace=True),
-            "tanh": nn.Tanh,
-            "sigmoid": nn.Sigmoid,
-        }
         nets: dict[str, Any] = {"G": nn.Sequential(), "D": nn.Sequential()}
         for layer in LAYERS:
             kind = nn.ConvTranspose2d if layer.net == "G" else nn.Conv2d
             net = nets[layer.net]
             net.append(kind(layer.c_in, layer.c_out, 4, *layer.geometry, bias=False))
-            if "norm" in layer.activation:
-                net.append(nn.BatchNorm2d(layer.c_out))
-            net.append(makers[layer.activation.rpartition(" ")[2]]())
+            net.extend(self.following(layer))
+        nets["D"][1].inplace = True
         self.adam = {}
         for seed, (name, net) in enumerate(nets.items()):
             weights = {k: torch.from_numpy(v) for k, v in first_weights(net, seed).items()}
@@ -344,11 +346,6 @@ class PyTorch(Engine):
         with self.torch.inference_mode():
             return self.G(z)
 
-    def activate(self, x: Any, name: str, inplace: bool) -> Any:
-        if name == "leaky_relu":
-            return self.F.leaky_relu(x, 0.2, inplace)
-        return self.F.relu(x, inplace) if name == "relu" else getattr(self.torch, name)(x)
-
     def adam_alone(self, net: str) -> Callable[[], None]:
         for p in getattr(self, net).parameters():
             p.grad = self.torch.randn_like(p)
@@ -387,11 +384,31 @@ def replace(module: str, **parts: Any) -> None:
         setattr(place, name, part)
 
 
-def with_reference_kernels() -> None:
+def with_reference(convolutions: bool) -> None:
+    """Kernels of reference.py in the place of cpu.py's: the convolutions, or all others."""
     from minigan.backend import reference
 
-    names = ("conv", "conv_image", "conv_weight")
-    replace("cpu", **{name: getattr(reference, name) for name in names})
+    for name, kernel in inspect.getmembers(reference, inspect.isfunction):
+        own = kernel.__module__ == reference.__name__ and not name.startswith("_")
+        if own and name.startswith("conv") == convolutions:
+            replace("cpu", **{name: kernel})
+
+
+def without_shared_transforms() -> None:
+    from minigan.backend import cpu
+
+    def one_by_one(kernel: Callable) -> Callable:
+        return lambda xp, asked, *arrays: [kernel(xp, [i], *arrays)[0] for i in asked]
+
+    names = ("conv_gradients", "conv_image_gradients")
+    replace("cpu", **{name: one_by_one(getattr(cpu, name)) for name in names})
+
+
+def without_fused_rules() -> None:
+    from minigan.tensor import OPERATIONS
+
+    for operation in OPERATIONS.values():
+        operation.fused = None
 
 
 def without_kept_memory() -> None:
@@ -401,8 +418,11 @@ def without_kept_memory() -> None:
 
 
 ABLATIONS: dict[str, Callable[[], None]] = {
-    "reference kernels": with_reference_kernels,
+    "reference convolutions": partial(with_reference, convolutions=True),
+    "reference norm, activations, Adam": partial(with_reference, convolutions=False),
     "blocked im2col, no minimal filtering": partial(replace, "filtering", applies=lambda w: False),
+    "transforms not shared between gradients": without_shared_transforms,
+    "backward rule by rule, nothing fused": without_fused_rules,
     "one thread": partial(replace, "threads", _threads=1),
     "freed memory given back": without_kept_memory,
 }

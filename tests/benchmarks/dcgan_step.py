@@ -1,0 +1,420 @@
+"""Seconds for a training step of the documented DCGAN: minigan beside PyTorch, on the same cores.
+
+    python -m pip install -e '.[bench]'
+    python tests/benchmarks/dcgan_step.py                # the step: speed, ratios, peak memory
+    python tests/benchmarks/dcgan_step.py --batches 16,64,128 --compile --json figures.json
+    python tests/benchmarks/dcgan_step.py --layers --sampling --scaling --data --ablate
+
+The step is the PyTorch tutorial's, float32, 64 x 64 pixels, ngf = ndf = 64, nz = 100: D on reals, D
+on detached fakes, D's Adam on the sum; then G through the updated D on the same fakes, G's Adam. All
+engines start from the same weights, see the same batches and must report the same first losses,
+else the exit code is 1. Making a batch, in the memory layout that the engine likes, is not timed.
+
+Each engine lives in a process of its own (`engines.py`), so that peak memory is the engine's. This
+process asks them for a few steps at a time, in turns: A B C A B C ... What slows the machine down for
+a while slows all of them. Those that wait are idle; how idle is printed. The number of threads is set
+by environment variables before anything is imported, alike for all.
+
+Work is counted in the direct form: 2 * grid * C_in * C_out * 16 operations for each of a layer's
+forward pass, input gradient and weight gradient. So an engine that gets by with fewer, as minigan's
+minimal filtering does, can show more than 100 % of the machine's GEMM rate (NumPy's, best of three).
+
+Without PyTorch minigan is measured alone. No time is judged here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import math
+import os
+import platform
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+# NumPy and all that imports it stay out of this process: Linux lets the peak memory of a process
+# begin with that of the process which started it, so this one has to be small.
+
+WARM_UP = 3  # turns
+SETTLE = 0.3  # seconds before a turn, in which the threads of the engine before it stop spinning
+BUSY = 0.5  # load average
+SAME_LOSS = 1e-4  # relative, at the first step
+GEMM_SIZE = 2048
+SAMPLED, SCALED = (64, 1), (32, 64, 128, 256)  # batch sizes
+MINIGAN, EAGER = "minigan", ["PyTorch", "PyTorch channels_last"]
+FROZEN, COMPILED = "PyTorch channels_last, D frozen", "PyTorch compiled, D frozen"
+THREADS = ("MINIGAN_NUM", "OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "VECLIB_MAXIMUM")
+
+
+# -- the processes of the engines -----------------------------------------------------------------
+
+
+class Failure(Exception):
+    """An engine did not do its work; the message says which and why."""
+
+
+class Worker:
+    """A process with one engine."""
+
+    def __init__(self, kind: str, options: argparse.Namespace):
+        self.kind, self.timeout = kind, options.timeout
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("engines.py")), kind],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {f"{name}_THREADS": str(options.threads) for name in THREADS},
+            text=True,
+        )
+        self.answers: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        for line in self.process.stdout:
+            self.answers.put(line)
+        self.answers.put("null")  # the process has ended
+
+    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+        """Its answer; raises Failure if there is none in time, or none any more."""
+        try:
+            self.process.stdin.write(json.dumps({"do": do, **request}) + "\n")
+            self.process.stdin.flush()
+            answer = json.loads(self.answers.get(timeout=self.timeout))
+        except queue.Empty:
+            raise Failure(f"{self.kind}: no answer within {self.timeout:.0f} s") from None
+        except OSError:  # a broken pipe
+            answer = None
+        if answer is None:
+            raise Failure(f"{self.kind}: the process died, with code {self.process.wait(10)}")
+        if "error" in answer:
+            raise Failure(f"{self.kind}: {answer['error']}")
+        return answer
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self.process.stdin.close()  # the end of its requests
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextmanager
+def crew(
+    options: argparse.Namespace,
+    task: str,
+    members: dict[Any, tuple[str, int]],
+    warm_up: int = WARM_UP,
+) -> Iterator[dict[Any, Worker]]:
+    """Warm workers {label: Worker} of {label: (kind, batch)}; one that fails is named, and left out."""
+    workers: dict[Any, Worker] = {}
+    try:
+        for label, (kind, batch) in members.items():
+            workers[label] = worker = Worker(kind, options)
+            try:
+                worker.begun = worker.ask("begin", task=task, batch=batch, warm_up=warm_up)
+            except Failure as failure:
+                if kind in (MINIGAN, "GEMM"):
+                    raise
+                print(f"\nLeft out: {failure}")
+                workers.pop(label).close()
+        yield workers
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
+def in_turns(options: argparse.Namespace, task: str, members: dict[Any, tuple[str, int]]) -> dict:
+    """Interleaved rounds: {label: {"rounds": [[turn, ...], ...], "peak": MB, "idle": seconds, ...}}."""
+    with crew(options, task, members) as workers:
+        found = {k: {**worker.begun, "rounds": [], "idle": 0} for k, worker in workers.items()}
+        for _ in range(options.rounds):
+            for label, worker in workers.items():
+                time.sleep(SETTLE)
+                answer = worker.ask("measure", count=options.steps_per_round)
+                one = found[label]
+                one["rounds"].append(answer["turns"])
+                one |= {"peak": answer["peak"], "idle": max(one["idle"], answer["idle"])}
+    return found
+
+
+def values(found: dict, key: str = "seconds") -> list[float]:
+    """One figure of all turns."""
+    return [turn[key] for turns in found["rounds"] for turn in turns]
+
+
+def by_round(found: dict, key: str = "seconds") -> list[float]:
+    """One figure of each round: the mean of its turns."""
+    return [sum(turn[key] for turn in turns) / len(turns) for turns in found["rounds"]]
+
+
+def ratios(found: dict, base: dict) -> list[float]:
+    """Round by round, the seconds in multiples of those of `base`."""
+    return [a / b for a, b in zip(by_round(found), by_round(base), strict=True)]
+
+
+# -- tables ---------------------------------------------------------------------------------------
+
+
+def table(title: str, head: str, rows: list[list]) -> None:
+    """An aligned Markdown table; `head` has its columns between bars, all but the first are numbers."""
+    cells = [[name.strip() for name in head.split("|")]]
+    cells += [[cell if isinstance(cell, str) else digits(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    cells.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+    print(f"\n{title}\n")
+    for first, *others in cells:
+        line = [first.ljust(widths[0])]
+        line += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        print(f"| {' | '.join(line)} |", flush=True)
+
+
+def digits(x: float | None) -> str:
+    """Three significant digits and no exponent; whole numbers as they are."""
+    if x is None or isinstance(x, int):
+        return "" if x is None else str(x)
+    return f"{x:.{min(5, max(0, 2 - math.floor(math.log10(abs(x) or 1))))}f}"
+
+
+def machine(options: argparse.Namespace) -> dict[str, Any]:
+    """What is measured on; printed, and returned."""
+    model, cpuinfo = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
+        model = next((text.strip() for key, _, text in lines if key.strip() == "model name"), model)
+    caches = []
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        level, kind, size = (
+            (index / name).read_text().strip() for name in ("level", "type", "size")
+        )
+        caches.append(f"L{level} {kind.lower()} {size}")
+    with crew(options, "train", {"GEMM": ("GEMM", GEMM_SIZE)}, warm_up=0) as workers:
+        about = workers["GEMM"].ask("describe")
+    packages = ["minigan", "numpy"] + ["torch"] * options.torch
+    found = {
+        "CPU": model,
+        "cores": f"{available()} of {os.cpu_count()} for this process; {options.threads} threads",
+        "caches": ", ".join(caches) or "unknown",
+        "system": f"{platform.platform()}, Python {platform.python_version()}",
+        "BLAS": f"of NumPy: {'; '.join(about['blas']) or 'unknown'}",
+        "versions": ", ".join(f"{name} {version(name)}" for name in packages),
+    }
+    if hasattr(os, "getloadavg"):
+        found["load"] = f"{os.getloadavg()[0]:.1f} before the start"
+    for key, value in found.items():
+        print(f"{key:9} {value}")
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > BUSY:
+        print(
+            "\nOther programs run, or did a minute ago. They slow PyTorch, whose threads wait for each"
+        )
+        print("other after every operation, more than minigan: believe what an idle machine says.")
+    return found | {"ablations": about["ablations"]}
+
+
+# -- what is measured -----------------------------------------------------------------------------
+
+
+def steps(options: argparse.Namespace, batch: int) -> dict[str, Any]:
+    """The training step in all engines."""
+    kinds = [MINIGAN]
+    if options.torch:
+        kinds += [*EAGER, FROZEN] + [COMPILED] * options.compile
+    members = {"GEMM": ("GEMM", GEMM_SIZE)} | {kind: (kind, batch) for kind in kinds}
+    found = in_turns(options, "train", members)
+    gemm = by_round(found.pop("GEMM"), "gflops")
+    ours = found[MINIGAN]
+    speeds, memory, losses = [], [], []
+    for label, one in found.items():
+        seconds, work = values(one), batch * one["gflop_per_image"]
+        first, last = (one["first"][i]["result"] for i in (0, -1))
+        pairs = zip(first, ours["first"][0]["result"], strict=True)
+        one |= {
+            "images_per_second": [batch / s for s in seconds],
+            "gflops": [work / s for s in by_round(one)],
+            "of_gemm": median(work / s / g for s, g in zip(by_round(one), gemm, strict=True)),
+            "ratios": ratios(one, ours),
+            "cores_busy": sum(values(one, "cpu")) / sum(seconds),
+            "deviation": max(abs(a / b - 1) for a, b in pairs),
+        }
+        speed = one["images_per_second"]
+        row = [label, median(speed), min(speed), max(speed), median(seconds), median(one["ratios"])]
+        row += [one["cores_busy"], one["gflop_per_image"], median(one["gflops"])]
+        speeds.append([*row, f"{one['of_gemm']:.0%}"])
+        memory.append([label, one["imported"], one["peak"]])
+        row = [label, *(f"{loss:.5f}" for loss in (*first, *last)), f"{one['deviation']:.0e}"]
+        losses.append([*row, "same" if one["deviation"] <= SAME_LOSS else "OTHER WORK"])
+    counted = options.rounds * options.steps_per_round
+    table(
+        f"Training step, batch {batch}, {options.threads} threads; {counted} steps, {WARM_UP} before\n"
+        f"GEMM {GEMM_SIZE}^3: {median(gemm):.0f} GFLOP/s ({min(gemm):.0f} to {max(gemm):.0f})\n"
+        "GFLOP/image: direct form, without D's weight gradients in G's half where these are skipped",
+        "engine | images/s | min | max | s/step | / minigan | cores busy"
+        " | GFLOP/image | GFLOP/s | of GEMM",
+        speeds,
+    )
+    if len(found) > 1:
+        numbers = " | ".join(str(i + 1) for i in range(options.rounds))
+        rows = [
+            [k, *one["ratios"], median(one["ratios"])] for k, one in found.items() if k != MINIGAN
+        ]
+        title = "Seconds / minigan's seconds (above 1: minigan is faster), round by round"
+        table(title, f"engine | {numbers} | median", rows)
+    table("Memory of each process", "engine | MB after import | peak MB", memory)
+    head = f"engine | Loss_D, step 1 | Loss_G | Loss_D, step {WARM_UP} | Loss_G | deviation | work"
+    table("Losses", head, losses)
+    idle = 1e3 * max(one["idle"] for one in found.values())
+    print(f"\nBetween two of its turns no engine used more than {idle:.0f} ms of CPU.")
+    return {"engines": found, "gemm_gflops": gemm}
+
+
+def ablations(options: argparse.Namespace, batch: int, names: list[str]) -> dict[str, Any]:
+    """minigan with single parts replaced."""
+    found = in_turns(options, "train", {name: (name, batch) for name in (MINIGAN, *names)})
+    rows = []
+    for label, one in found.items():
+        one["ratios"] = r = ratios(one, found[MINIGAN])
+        rows.append([label, median(values(one)), median(r), min(r), max(r), one["peak"]])
+    head = "minigan with | s/step | / minigan | min | max | peak MB"
+    table(f"Ablations, batch {batch}", head, rows)
+    return found
+
+
+def scaling(options: argparse.Namespace) -> dict[str, Any]:
+    """minigan's cost of an image, over batch sizes."""
+    found = in_turns(options, "train", {b: (MINIGAN, b) for b in SCALED})
+    cost = {b: 1e3 * median(values(one)) / b for b, one in found.items()}
+    middle = median(cost.values())
+    worst = max(abs(c / middle - 1) for c in cost.values())
+    rows = [[str(b), c, f"{c / middle - 1:+.1%}", found[b]["peak"]] for b, c in cost.items()]
+    title = f"minigan over batch sizes; the largest deviation from the median is {worst:.1%}"
+    table(title, "batch | ms/image | deviation | peak MB", rows)
+    return {"ms_per_image": cost, "largest_deviation": worst, "batches": found}
+
+
+def sampling(options: argparse.Namespace) -> dict[int, Any]:
+    """G alone."""
+    kinds, rows, figures = [MINIGAN] + EAGER * options.torch, [], {}
+    for batch in SAMPLED:
+        figures[batch] = found = in_turns(options, "sample", {k: (k, batch) for k in kinds})
+        for label, one in found.items():
+            seconds, ratio = median(values(one)), median(ratios(one, found[MINIGAN]))
+            rows.append([label, batch, 1e3 * seconds, batch / seconds, ratio, one["peak"]])
+    head = "engine | batch | ms/batch | images/s | / minigan | peak MB"
+    table("Sampling: G's forward pass, evaluation mode, no gradients", head, rows)
+    return figures
+
+
+def layers(options: argparse.Namespace, batch: int, step: float) -> dict[str, Any]:
+    """Each pass of each layer by itself; `step` are the seconds of minigan's whole step."""
+    kinds = [MINIGAN] + EAGER * options.torch
+    found = in_turns(options, "layers", {kind: (kind, batch) for kind in kinds})
+    tasks = found[MINIGAN]["first"][0]
+    ms = {
+        kind: {name: 1e3 * median(turn["seconds"] for turn in values(one, name)) for name in tasks}
+        for kind, one in found.items()
+    }
+    rows, sums = [], {}
+    for name, task in tasks.items():
+        calls, gflop = task["calls"], task["gflop"]
+        row = [name, calls, f"{calls * ms[MINIGAN][name] / step / 1e3:.1%}" if calls else ""]
+        for column in ms.values():
+            row += [column[name], gflop and 1e3 * gflop / column[name]]
+        rows.append(row)
+        kind = name.partition(" ")[2]
+        kind = f"norm, activation {kind.partition(': ')[2]}" if ":" in kind else kind
+        total = sums.setdefault(kind, dict.fromkeys(ms, 0.0))
+        for engine, column in ms.items():
+            total[engine] += calls * column[name]
+    sums["all of these"] = {engine: sum(t[engine] for t in sums.values()) for engine in ms}
+    table(
+        f"Layers, batch {batch}, each pass by itself; calls: how often minigan's step runs it;\n"
+        f"share: calls * ms, of the step's {step:.3f} s",
+        "layer, pass | calls | share | " + " | ".join(f"{kind} ms | GFLOP/s" for kind in ms),
+        rows,
+    )
+    rows = [[k, f"{t[MINIGAN] / step / 1e3:.1%}", *t.values()] for k, t in sums.items()]
+    rest = 1 - sums["all of these"][MINIGAN] / step / 1e3
+    table(
+        f"Their sums over minigan's calls; the rest of its step is {rest:.1%}",
+        "pass | share | " + " | ".join(f"{kind} ms" for kind in ms),
+        rows,
+    )
+    return {"ms": ms, "sums": sums, "tasks": tasks}
+
+
+def data(options: argparse.Namespace, batch: int, step: float) -> dict[str, Any]:
+    """Decoding, and what the batches of an epoch cost beside its steps."""
+    with crew(options, "data", {MINIGAN: (MINIGAN, batch)}, warm_up=0) as workers:
+        (found,) = workers[MINIGAN].ask("measure", count=1)["turns"]
+    whole = step + found["next_batch"] + found["to_tensor"]
+    rows = [["decoding, images/s on one core", found["images_per_second"]]]
+    rows += [["bytes of an image's file (CelebA: 7,125)", found["bytes_per_image"]]]
+    for name in ("next_batch", "to_tensor"):
+        rows += [[f"{name}, ms for {batch} images", 1e3 * found[name]]]
+        rows += [[f"{name}, share of an epoch", f"{found[name] / whole:.2%}"]]
+    title = "Data: JPEGs of 178 x 218 from a zip, cut to 64 x 64; 16,384 images in the loader"
+    table(title, "what | value", rows)
+    return found
+
+
+def available() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--batch", default="128", dest="batches", metavar="N")
+    add("--batches", metavar="N,N,...", help="several; the other tables are for the last")
+    add("--rounds", type=int, default=7)
+    add("--steps-per-round", type=int, default=1)
+    add("--threads", type=int, default=available(), help="default: the cores of this process")
+    add("--timeout", type=float, default=900, help="seconds an engine has for an answer")
+    add("--compile", action="store_true", help="torch.compile too; it takes minutes")
+    add("--ablate", action="store_true", help="minigan with single parts replaced")
+    add("--scaling", action="store_true", help=f"minigan at batch {', '.join(map(str, SCALED))}")
+    add("--sampling", action="store_true", help=f"G alone, batch {' and '.join(map(str, SAMPLED))}")
+    add("--layers", action="store_true", help="each pass of each layer")
+    add("--data", action="store_true", help="decoding and batches")
+    add("--json", type=Path, metavar="FILE", help="write all figures")
+    options = parser.parse_args()
+    options.torch = importlib.util.find_spec("torch") is not None
+    if not options.torch:
+        print("PyTorch is not installed (pip install -e '.[bench]'): minigan is measured alone.\n")
+
+    figures: dict[str, Any] = {"machine": machine(options), "steps": {}}
+    for batch in map(int, options.batches.split(",")):
+        figures["steps"][batch] = steps(options, batch)
+    engines = figures["steps"][batch]["engines"]
+    seconds = median(values(engines[MINIGAN]))
+    if options.ablate:
+        figures["ablations"] = ablations(options, batch, figures["machine"]["ablations"])
+    if options.scaling:
+        figures["scaling"] = scaling(options)
+    if options.sampling:
+        figures["sampling"] = sampling(options)
+    if options.layers:
+        figures["layers"] = layers(options, batch, seconds)
+    if options.data:
+        figures["data"] = data(options, batch, seconds)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    all_engines = [one for found in figures["steps"].values() for one in found["engines"].values()]
+    return 0 if all(one["deviation"] <= SAME_LOSS for one in all_engines) else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Failure as failure:
+        sys.exit(f"dcgan_step: {failure}")

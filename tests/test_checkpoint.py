@@ -166,6 +166,25 @@ def test_any_flipped_bit_is_noticed(tmp_path):
     checkpoint.read(tmp_path / "c")
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("y", lambda x: x),
+        ("x", lambda x: x.reshape(3, 2)),
+        ("x", lambda x: x.view("i4")),
+    ],
+)
+def test_another_name_shape_or_type_of_the_same_bytes_is_noticed(tmp_path, name, change):
+    x = np.arange(6, dtype="f").reshape(2, 3)
+    metadata = {"format": checkpoint.FORMAT, "state": "{}"}
+    metadata["sha256"] = checkpoint._digest({"x": x}, "{}")
+    (tmp_path / "c").write_bytes(save({"x": x}, metadata))
+    np.testing.assert_array_equal(checkpoint.read(tmp_path / "c")[0]["x"], x)
+    (tmp_path / "c").write_bytes(save({name: change(x)}, metadata))
+    with pytest.raises(CheckpointError, match="its contents do not fit its checksum"):
+        checkpoint.read(tmp_path / "c")
+
+
 def test_a_file_cut_anywhere_is_noticed(tmp_path):
     write(tmp_path / "c", step=1)
     for length in range((tmp_path / "c").stat().st_size - 1, -1, -7):

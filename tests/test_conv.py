@@ -96,7 +96,7 @@ def a_layer(n, c, o, size, dtype="float64", whole=False):
     return *(draw(s).astype(dtype) for s in shapes), window
 
 
-@pytest.mark.parametrize("layer", [(6, 1, 2, 64), (70, 2, 3, 4), (5, 11, 3, 16)])
+@pytest.mark.parametrize("layer", [(6, 8, 9, 64), (70, 9, 8, 4), (5, 11, 8, 16)])
 def test_the_layers_of_the_dcgan_are_filtered_and_the_sums_are_the_same(layer):
     x, w, y, window = a_layer(*layer, whole=True)
     with patch.multiple(filtering, conv=None), pytest.raises(TypeError):

@@ -309,6 +309,14 @@ def test_a_crash_between_two_checkpoints_costs_only_the_steps_since_the_last(str
 # -- Ctrl-C, in the process itself (the signal to a process of its own is in test_examples) ---------
 
 
+@pytest.fixture
+def sigint():
+    """Where pytest runs in the background SIGINT is ignored, by it and by all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def press_ctrl_c(monkeypatch, at_step, times=1):
     """Send SIGINT while that step is being played."""
     play_round = loop.play_round
@@ -323,8 +331,7 @@ def press_ctrl_c(monkeypatch, at_step, times=1):
     monkeypatch.setattr(loop, "play_round", played)
 
 
-def test_ctrl_c_finishes_the_step_and_saves_it(straight, monkeypatch, capsys):
-    before = signal.getsignal(signal.SIGINT)
+def test_ctrl_c_finishes_the_step_and_saves_it(straight, monkeypatch, capsys, sigint):
     with monkeypatch.context() as patch:
         press_ctrl_c(patch, at_step=3)
         run = tiny.train("out", "--steps", 12, *OPTIONS, code=130)
@@ -332,13 +339,13 @@ def test_ctrl_c_finishes_the_step_and_saves_it(straight, monkeypatch, capsys):
     assert [row["step"] for row in tiny.figures(run)] == [1, 2, 3]
     assert tiny.events(run)[-1].items() >= {"event": "interrupt", "step": 3}.items()
     assert (run.folder / "progress.gif").is_file()
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert f"--resume {run.folder}" in capsys.readouterr().out
     tiny.train("out", "--resume", run.folder)
     assert (tiny.newest(run), tiny.figures(run)) == straight[:2]
 
 
-def test_a_second_ctrl_c_ends_at_once(monkeypatch, capsys):
+def test_a_second_ctrl_c_ends_at_once(monkeypatch, capsys, sigint):
     press_ctrl_c(monkeypatch, at_step=3, times=2)
     run = tiny.train("out", "--steps", 12, "--checkpoint-every", 2, code=130)
     assert tiny.saved(run) == [2]

@@ -42,7 +42,7 @@ def applies(window: Window) -> bool:
 
 
 def _blocks(n: int, window: Window, most: int = ROWS) -> tuple[tuple[int, int], list[slice]]:
-    """Tiles per image, and the batch cut into slices of up to `most` tiles, LANES of them if it can be."""
+    """Tiles per image, and the batch in slices of up to `most` tiles: LANES of them where it can be."""
     th, tw = window.grid[0] // 2, window.grid[1] // 2
     rows = max(FEWEST_ROWS, min(most, n * th * tw // LANES))
     step = max(1, rows // (th * tw))
@@ -147,21 +147,33 @@ def _with_weight(
 # -- the three transforms and their transposes ---------------------------------------------------
 
 
+# The padded image's row of blocks b holds the image's rows 2b - 1 and 2b. So the three rows of blocks
+# of tile t are the image's rows 4t-1, 4t | 4t+1, 4t+2 | 4t+3, 4t+4, and with the rows in fours,
+# q0 ... q3, they are q3 of the tile above, q0 | q1, q2 | q3, q0 of the tile below.
+
+
 def _image_tiles(x: np.ndarray, tiles: tuple[int, int]) -> np.ndarray:
     """B d: (n, C, H, W) -> (9, T, K)."""
-    (n, c, h, w), (th, tw) = x.shape, tiles
-    padded = scratch("padded", (n, h + 2, w + 2, c), x.dtype)
-    padded[:, 0] = padded[:, -1] = 0
-    padded[:, :, 0] = padded[:, :, -1] = 0
-    padded[:, 1:-1, 1:-1] = x.transpose(0, 2, 3, 1)
-    d = padded.reshape(n, 2 * th + 1, 2, 2 * tw + 1, 2 * c)  # (n, bh, 2, bw, 2C)
-    first, middle, last = d[:, 0:-1:2], d[:, 1::2], d[:, 2::2]  # (n, th, 2, bw, 2C)
-    difference = scratch("difference", middle.shape, x.dtype)
+    (n, c, _, w), (th, tw) = x.shape, tiles
+    q = x.transpose(0, 2, 3, 1).reshape(n, th, 4, w, c)
+    strip = scratch("strip", (n, th, 2, w + 2, c), x.dtype)  # a row of B d, with its padding
+    strip[..., 0, :] = strip[..., -1, :] = 0
+    inner = strip[..., 1:-1, :]  # (n, th, 2, W, C)
+    # (n, th, bw, 2, 2C), from (n, th, 2, bw, 2C)
+    blocks = strip.reshape(n, th, 2, 2 * tw + 1, 2 * c).transpose(0, 1, 3, 2, 4)
+    left, centre, right = blocks[:, :, 0:-1:2], blocks[:, :, 1::2], blocks[:, :, 2::2]
     out = scratch("image tiles", (3, 3, n, th, tw, 2, 2 * c), x.dtype)
     for i in range(3):
-        rows = middle if i == 1 else np.subtract((first, 0, last)[i], middle, out=difference)
-        rows = rows.transpose(0, 1, 3, 2, 4)  # (n, th, bw, 2, 2C)
-        left, centre, right = rows[:, :, 0:-1:2], rows[:, :, 1::2], rows[:, :, 2::2]
+        if i == 0:
+            np.negative(q[:, 0, 1], out=inner[:, 0, 0])
+            np.subtract(q[:, :-1, 3], q[:, 1:, 1], out=inner[:, 1:, 0])
+            np.subtract(q[:, :, 0], q[:, :, 2], out=inner[:, :, 1])
+        elif i == 1:
+            inner[...] = q[:, :, 1:3]
+        else:
+            np.subtract(q[:, :, 3], q[:, :, 1], out=inner[:, :, 0])
+            np.subtract(q[:, 1:, 0], q[:, :-1, 2], out=inner[:, :-1, 1])
+            np.negative(q[:, -1, 2], out=inner[:, -1, 1])
         np.subtract(left, centre, out=out[i, 0])
         out[i, 1] = centre
         np.subtract(right, centre, out=out[i, 2])
@@ -170,26 +182,26 @@ def _image_tiles(x: np.ndarray, tiles: tuple[int, int]) -> np.ndarray:
 
 def _write_image(m: np.ndarray, x: np.ndarray, tiles: tuple[int, int]) -> None:
     """B' m: (9, T, K) -> (n, H, W, C). A block shared by two tiles gets the sum of their parts."""
-    (n, h, w, c), (th, tw) = x.shape, tiles
+    (n, _, w, c), (th, tw) = x.shape, tiles
     m = m.reshape(3, 3, n, th, tw, 2, 2 * c)
-    padded = scratch("padded", (n, h + 2, w + 2, c), x.dtype)
-    d = padded.reshape(n, 2 * th + 1, 2, 2 * tw + 1, 2 * c)  # (n, bh, 2, bw, 2C)
-    rows = scratch("rows", (3, n, th, 2, 2 * tw + 1, 2 * c), x.dtype)
+    strips = scratch("strips", (3, n, th, 2, w + 2, c), x.dtype)
+    blocks = strips.reshape(3, n, th, 2, 2 * tw + 1, 2 * c)
     for i in range(3):
         left, centre, right = m[i].transpose(0, 1, 2, 4, 3, 5)  # each (n, th, 2, tw, 2C)
-        out = rows[i]
+        out = blocks[i]
         np.subtract(centre, left, out=out[..., 1::2, :])
         out[..., 1::2, :] -= right
         out[..., 0, :] = left[..., 0, :]
         np.add(left[..., 1:, :], right[..., :-1, :], out=out[..., 2:-1:2, :])
         out[..., -1, :] = right[..., -1, :]
-    first, middle, last = rows
-    np.subtract(middle, first, out=d[:, 1::2])
-    d[:, 1::2] -= last
-    d[:, 0] = first[:, 0]
-    np.add(first[:, 1:], last[:, :-1], out=d[:, 2:-1:2])
-    d[:, -1] = last[:, -1]
-    x[...] = padded[:, 1:-1, 1:-1]
+    first, middle, last = strips[..., 1:-1, :]  # each (n, th, 2, W, C), without the padding
+    q = x.reshape(n, th, 4, w, c)
+    np.subtract(middle, first, out=q[:, :, 1:3])
+    q[:, :, 1:3] -= last
+    q[:, 0, 0] = first[:, 0, 1]
+    np.add(first[:, 1:, 1], last[:, :-1, 1], out=q[:, 1:, 0])
+    np.add(last[:, :-1, 0], first[:, 1:, 0], out=q[:, :-1, 3])
+    q[:, -1, 3] = last[:, -1, 0]
 
 
 def _grid_tiles(y: np.ndarray, tiles: tuple[int, int]) -> np.ndarray:

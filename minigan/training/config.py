@@ -107,7 +107,7 @@ class Config:
 
 # Without data at hand: drawn faces, for a CPU and a few minutes. Steps are what these need most, so the
 # networks are narrow and the batches small; D, which finds drawn faces easy to tell, is the narrower.
-FACES = {"ngf": 32, "ndf": 16, "batch_size": 32, "lr": 5e-4, "max_images": 6400, "epochs": 8}
+FACES = {"ngf": 32, "ndf": 16, "batch_size": 32, "lr": 5e-4, "max_images": 6400, "epochs": 10}
 
 
 def _flag(name: str) -> str:

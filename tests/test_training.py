@@ -436,11 +436,11 @@ class Terminal(io.StringIO):
         return True
 
 
-def trainer(**options):
+def trainer(step, total):
     """As much of a Trainer as Progress looks at, and the lines that it says."""
     said = []
     loader = SimpleNamespace(batches_per_epoch=5)
-    return SimpleNamespace(step=0, total=10, loader=loader, say=said.append, **options), said
+    return SimpleNamespace(step=step, total=total, loader=loader, say=said.append), said
 
 
 def scores(step):
@@ -451,27 +451,46 @@ def scores(step):
 FIGURES = "Loss_D 1.234  Loss_G 0.500  D(x) 0.70  D(G(z)) 0.25/0.50  321 img/s"
 
 
-def test_without_a_terminal_there_is_a_plain_line_now_and_then(monkeypatch):
-    clock = [0.0]
+@pytest.mark.parametrize(
+    ("first", "total", "lines"),
+    [
+        (
+            0,
+            9,
+            [
+                f"step 1/9  epoch 1/2  {FIGURES}  00:32 left",
+                f"step 4/9  epoch 1/2  {FIGURES}  00:20 left",
+                f"step 7/9  epoch 2/2  {FIGURES}  00:08 left",
+                f"step 9/9  epoch 2/2  {FIGURES}  00:00 left",
+            ],
+        ),
+        (
+            7,
+            11,
+            [
+                f"step 8/11  epoch 2/3  {FIGURES}  00:12 left",
+                f"step 11/11  epoch 3/3  {FIGURES}  00:00 left",
+            ],
+        ),
+    ],
+)
+def test_without_a_terminal_there_is_a_plain_line_now_and_then(monkeypatch, first, total, lines):
+    """Every ten seconds, for the first and for the last step; a step takes four seconds here."""
+    clock = [100.0]
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    stub, said = trainer()
+    stub, said = trainer(first, total)
     with Progress(stub) as progress:
-        for step in range(1, 11):
-            clock[0] += 4  # seconds a step; a line is due after ten
+        for step in range(first + 1, total + 1):
+            clock[0] += 4
             progress.show(scores(step))
-    assert said == [
-        f"step 1/10  epoch 1/2  {FIGURES}  00:36 left",
-        f"step 4/10  epoch 1/2  {FIGURES}  00:24 left",
-        f"step 7/10  epoch 2/2  {FIGURES}  00:12 left",
-        f"step 10/10  epoch 2/2  {FIGURES}  00:00 left",
-    ]
+    assert said == lines
     assert sys.stderr.getvalue() == ""
 
 
 def test_on_a_terminal_there_is_a_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
-    stub, said = trainer()
+    stub, said = trainer(0, 10)
     with Progress(stub) as progress:
         for step in range(1, 11):
             progress.show(scores(step))

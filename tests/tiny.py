@@ -12,8 +12,9 @@ from minigan.training.run import Run, numbered_runs
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 # 20 drawn faces of 16 x 16 pixels in batches of 4: five steps an epoch, some milliseconds each
-TINY = """--image-size 16 --ngf 4 --ndf 4 --nz 8 --batch-size 4 --max-images 20 --workers 1
-          --device cpu""".split()
+SIZES = {"--image-size": 16, "--ngf": 4, "--ndf": 4, "--nz": 8, "--batch-size": 4}
+SIZES |= {"--max-images": 20, "--workers": 1, "--device": "cpu"}
+TINY = [str(word) for pair in SIZES.items() for word in pair]
 FIRST = "00000-faces16"  # the run that they leave first
 
 

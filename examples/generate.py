@@ -17,7 +17,7 @@ from minigan.backend import DeviceError, resolve_device
 from minigan.models.dcgan import Generator
 from minigan.tensor import Tensor
 from minigan.training import checkpoint, pictures
-from minigan.training.loop import draw_noise, random_stream, sample
+from minigan.training.loop import INTERRUPTED, draw_noise, random_stream, sample
 from minigan.training.run import Run, RunError
 
 BATCH = 64  # images drawn at a time, to bound the memory
@@ -41,6 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     except (RunError, checkpoint.CheckpointError, DeviceError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 

@@ -548,3 +548,33 @@ def test_nothing_imports_what_could_reach_the_network():
             imported = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             imported += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {name.split(".")[0] for name in imported} & NETWORK, path
+
+
+STARTING = """
+import sys
+sys.path.insert(0, {examples!r})
+if __name__ == "__mp_main__":  # a worker, which imports this again
+    print("starting", flush=True)
+    sys.stdin.read()
+import train_celeba
+if __name__ == "__main__":
+    sys.exit(train_celeba.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="groups of processes are POSIX")
+def test_ctrl_c_at_a_terminal_while_workers_start_is_one_line_too(tmp_path):
+    """A terminal sends it to the whole group: to workers that are not yet ready for it as well."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    root = factory.make(tmp_path / "data", 8)
+    script = tmp_path / "script.py"
+    script.write_text(STARTING.format(examples=str(tiny.EXAMPLES)))
+    flags = [*tiny.TINY, "--workers", "2", "--out", str(tmp_path / "out"), "--dataroot", str(root)]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    command = [sys.executable, str(script), *flags]
+    with subprocess.Popen(command, text=True, start_new_session=True, **pipes) as child:
+        assert child.stdout.readline() == "starting\n"
+        os.killpg(child.pid, signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+    signal.signal(signal.SIGINT, before)
+    assert (child.returncode, err) == (130, "interrupted\n")

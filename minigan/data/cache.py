@@ -253,11 +253,25 @@ def _chunks(source: Source, start: int, workers: int) -> Iterator[Chunk]:
     with ProcessPoolExecutor(workers, spawn, _start_worker, (source,)) as pool:
         pending = deque()  # bounded, so that slow writing does not fill the memory
         for pair in bounds:
-            pending.append(pool.submit(_decode_in_worker, *pair))
+            with _deaf_to_ctrl_c():  # a worker may start here
+                pending.append(pool.submit(_decode_in_worker, *pair))
             if len(pending) > 2 * workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes started meanwhile never hear Ctrl-C; this one hears it afterwards. (Not on Windows.)"""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(source: Source) -> None:

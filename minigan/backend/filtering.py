@@ -23,7 +23,7 @@ pixels, K = 4C, O channels of the grid. The products are nine matrix products ov
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -51,16 +51,14 @@ def _blocks(n: int, window: Window, most: int = ROWS) -> tuple[tuple[int, int], 
 
 def conv(x: np.ndarray, w: np.ndarray, window: Window) -> np.ndarray:
     """(N, C, H, W), (O, C, 4, 4) -> (N, O, OH, OW): y = A'[(G w) . (B d)]."""
-    n, o = x.shape[0], w.shape[0]
-    taps = _weight_tiles(w)  # (9, K, O)
-    y = np.empty((n, *window.grid, o), x.dtype)
-    tiles, blocks = _blocks(n, window)
+    taps = _weight_tiles(w)  # (3, 3, K, O)
+    y = np.empty((len(x), *window.grid, len(w)), x.dtype)
+    tiles, blocks = _blocks(len(x), window)
 
-    def work(i: int) -> None:
-        d = _image_tiles(x[blocks[i]], tiles)  # (9, T, K)
-        m = scratch("products", (9, d.shape[1], o), x.dtype)
-        np.matmul(d, taps, out=m)
-        _write_grid(m, y[blocks[i]], tiles)
+    def work(b: int) -> None:
+        for i, d in enumerate(_image_rows(x[blocks[b]], tiles)):
+            np.matmul(d, taps[i], out=_grid_products(y[blocks[b]], tiles)[i])
+        _write_grid(y[blocks[b]], tiles)
 
     share(work, len(blocks))
     return y.transpose(0, 3, 1, 2)  # (N, OH, OW, O) -> (N, O, OH, OW)
@@ -68,16 +66,14 @@ def conv(x: np.ndarray, w: np.ndarray, window: Window) -> np.ndarray:
 
 def conv_image(w: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
     """(O, C, 4, 4), (N, O, OH, OW) -> (N, C, H, W): x = B'[(G w) . (A y)]."""
-    n, c = y.shape[0], w.shape[1]
-    taps = _weight_tiles(w).transpose(0, 2, 1)  # (9, O, K)
-    x = np.empty((n, *window.image, c), y.dtype)
-    tiles, blocks = _blocks(n, window)
+    taps = _weight_tiles(w).swapaxes(2, 3)  # (3, 3, O, K)
+    x = np.empty((len(y), *window.image, w.shape[1]), y.dtype)
+    tiles, blocks = _blocks(len(y), window)
 
-    def work(i: int) -> None:
-        g = _grid_tiles(y[blocks[i]], tiles)  # (9, T, O)
-        m = scratch("products", (9, g.shape[1], 4 * c), y.dtype)
-        np.matmul(g, taps, out=m)
-        _write_image(m, x[blocks[i]], tiles)
+    def work(b: int) -> None:
+        for i, g in enumerate(_grid_rows(y[blocks[b]], tiles)):
+            _write_strip(g, taps[i], i, x[blocks[b]], tiles)
+        _write_image(x[blocks[b]], tiles)
 
     share(work, len(blocks))
     return x.transpose(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
@@ -85,19 +81,18 @@ def conv_image(w: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
 
 def conv_weight(x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
     """(N, C, H, W), (N, O, OH, OW) -> (O, C, 4, 4): w = G'[(B d) . (A y)]."""
-    return _with_weight(x, y, window, lambda d, g, block, tiles: None)
+    return _with_weight(x, y, window, lambda i, d, g, block, tiles: None)
 
 
 def conv_gradients(x: np.ndarray, w: np.ndarray, y: np.ndarray, window: Window) -> list[np.ndarray]:
     """conv_image of (w, y) and conv_weight of (x, y) in one pass: both need A y."""
-    c = x.shape[1]
-    taps = _weight_tiles(w).transpose(0, 2, 1)  # (9, O, K)
-    dx = np.empty((len(x), *window.image, c), x.dtype)
+    taps = _weight_tiles(w).swapaxes(2, 3)  # (3, 3, O, K)
+    dx = np.empty((len(x), *window.image, x.shape[1]), x.dtype)
 
-    def also(d: np.ndarray, g: np.ndarray, block: slice, tiles: tuple[int, int]) -> None:
-        m = scratch("products", (9, g.shape[1], 4 * c), x.dtype)
-        np.matmul(g, taps, out=m)
-        _write_image(m, dx[block], tiles)
+    def also(i: int, d: np.ndarray, g: np.ndarray, block: slice, tiles: tuple[int, int]) -> None:
+        _write_strip(g, taps[i], i, dx[block], tiles)
+        if i == 2:
+            _write_image(dx[block], tiles)
 
     dw = _with_weight(x, y, window, also)
     return [dx.transpose(0, 3, 1, 2), dw]  # (N, H, W, C) -> (N, C, H, W)
@@ -107,14 +102,13 @@ def conv_image_gradients(
     w: np.ndarray, y: np.ndarray, x: np.ndarray, window: Window
 ) -> list[np.ndarray]:
     """conv_weight of (x, y) and conv of (x, w) in one pass: both need B d."""
-    o = len(w)
-    taps = _weight_tiles(w)  # (9, K, O)
-    dy = np.empty((len(x), *window.grid, o), x.dtype)
+    taps = _weight_tiles(w)  # (3, 3, K, O)
+    dy = np.empty((len(x), *window.grid, len(w)), x.dtype)
 
-    def also(d: np.ndarray, g: np.ndarray, block: slice, tiles: tuple[int, int]) -> None:
-        m = scratch("products", (9, d.shape[1], o), x.dtype)
-        np.matmul(d, taps, out=m)
-        _write_grid(m, dy[block], tiles)
+    def also(i: int, d: np.ndarray, g: np.ndarray, block: slice, tiles: tuple[int, int]) -> None:
+        np.matmul(d, taps[i], out=_grid_products(dy[block], tiles)[i])
+        if i == 2:
+            _write_grid(dy[block], tiles)
 
     dw = _with_weight(x, y, window, also)
     return [dw, dy.transpose(0, 3, 1, 2)]  # (N, OH, OW, O) -> (N, O, OH, OW)
@@ -124,45 +118,48 @@ def _with_weight(
     x: np.ndarray, y: np.ndarray, window: Window, also: Callable[..., None]
 ) -> np.ndarray:
     """The weight gradient; `also` is given each block's transforms for what else needs them."""
-    n, c, o = x.shape[0], x.shape[1], y.shape[1]
-    tiles, blocks = _blocks(n, window, 2 * ROWS)  # fewer sums to add up
+    c, o = x.shape[1], y.shape[1]
+    tiles, blocks = _blocks(len(x), window)
     lanes = min(LANES, len(blocks))
-    sums = np.empty((lanes, 9, 4 * c, o), x.dtype)
+    sums = np.empty((lanes, 3, 3, 4 * c, o), x.dtype)
 
     def work(lane: int) -> None:
-        for i in range(lane, len(blocks), lanes):
-            d, g = _image_tiles(x[blocks[i]], tiles), _grid_tiles(y[blocks[i]], tiles)
-            if i == lane:
-                np.matmul(d.transpose(0, 2, 1), g, out=sums[lane])
-            else:
-                m = scratch("products", sums.shape[1:], x.dtype)
-                np.matmul(d.transpose(0, 2, 1), g, out=m)
-                sums[lane] += m
-            also(d, g, blocks[i], tiles)
+        for b in range(lane, len(blocks), lanes):
+            block = blocks[b]
+            rows = zip(_image_rows(x[block], tiles), _grid_rows(y[block], tiles), strict=True)
+            for i, (d, g) in enumerate(rows):
+                if b == lane:
+                    np.matmul(d.swapaxes(1, 2), g, out=sums[lane, i])
+                else:
+                    m = scratch("weight products", sums.shape[2:], x.dtype)
+                    sums[lane, i] += np.matmul(d.swapaxes(1, 2), g, out=m)
+                also(i, d, g, block, tiles)
 
     share(work, lanes)
     return _weight_from(sums, c, o)
 
 
 # -- the three transforms and their transposes ---------------------------------------------------
-
-
+#
+# Each tile has 3 x 3 products. They are made row by row, so that a block's share of them stays in the
+# cache: `_image_rows` and `_grid_rows` give three times the three factors of a row, (3, T, K or O).
+#
 # The padded image's row of blocks b holds the image's rows 2b - 1 and 2b. So the three rows of blocks
 # of tile t are the image's rows 4t-1, 4t | 4t+1, 4t+2 | 4t+3, 4t+4, and with the rows in fours,
 # q0 ... q3, they are q3 of the tile above, q0 | q1, q2 | q3, q0 of the tile below.
 
 
-def _image_tiles(x: np.ndarray, tiles: tuple[int, int]) -> np.ndarray:
-    """B d: (n, C, H, W) -> (9, T, K)."""
+def _image_rows(x: np.ndarray, tiles: tuple[int, int]) -> Iterator[np.ndarray]:
+    """B d: (n, C, H, W) -> three times (3, T, K), each overwritten by the next."""
     (n, c, _, w), (th, tw) = x.shape, tiles
     q = x.transpose(0, 2, 3, 1).reshape(n, th, 4, w, c)
     strip = scratch("strip", (n, th, 2, w + 2, c), x.dtype)  # a row of B d, with its padding
     strip[..., 0, :] = strip[..., -1, :] = 0
     inner = strip[..., 1:-1, :]  # (n, th, 2, W, C)
-    # (n, th, bw, 2, 2C), from (n, th, 2, bw, 2C)
+    # (n, th, 2, bw, 2C) -> (n, th, bw, 2, 2C)
     blocks = strip.reshape(n, th, 2, 2 * tw + 1, 2 * c).transpose(0, 1, 3, 2, 4)
     left, centre, right = blocks[:, :, 0:-1:2], blocks[:, :, 1::2], blocks[:, :, 2::2]
-    out = scratch("image tiles", (3, 3, n, th, tw, 2, 2 * c), x.dtype)
+    out = scratch("image row", (3, n, th, tw, 2, 2 * c), x.dtype)
     for i in range(3):
         if i == 0:
             np.negative(q[:, 0, 1], out=inner[:, 0, 0])
@@ -174,27 +171,38 @@ def _image_tiles(x: np.ndarray, tiles: tuple[int, int]) -> np.ndarray:
             np.subtract(q[:, :, 3], q[:, :, 1], out=inner[:, :, 0])
             np.subtract(q[:, 1:, 0], q[:, :-1, 2], out=inner[:, :-1, 1])
             np.negative(q[:, -1, 2], out=inner[:, -1, 1])
-        np.subtract(left, centre, out=out[i, 0])
-        out[i, 1] = centre
-        np.subtract(right, centre, out=out[i, 2])
-    return out.reshape(9, n * th * tw, 4 * c)
+        np.subtract(left, centre, out=out[0])
+        out[1] = centre
+        np.subtract(right, centre, out=out[2])
+        yield out.reshape(3, n * th * tw, 4 * c)
 
 
-def _write_image(m: np.ndarray, x: np.ndarray, tiles: tuple[int, int]) -> None:
-    """B' m: (9, T, K) -> (n, H, W, C). A block shared by two tiles gets the sum of their parts."""
-    (n, _, w, c), (th, tw) = x.shape, tiles
-    m = m.reshape(3, 3, n, th, tw, 2, 2 * c)
-    strips = scratch("strips", (3, n, th, 2, w + 2, c), x.dtype)
-    blocks = strips.reshape(3, n, th, 2, 2 * tw + 1, 2 * c)
-    for i in range(3):
-        left, centre, right = m[i].transpose(0, 1, 2, 4, 3, 5)  # each (n, th, 2, tw, 2C)
-        out = blocks[i]
-        np.subtract(centre, left, out=out[..., 1::2, :])
-        out[..., 1::2, :] -= right
-        out[..., 0, :] = left[..., 0, :]
-        np.add(left[..., 1:, :], right[..., :-1, :], out=out[..., 2:-1:2, :])
-        out[..., -1, :] = right[..., -1, :]
-    first, middle, last = strips[..., 1:-1, :]  # each (n, th, 2, W, C), without the padding
+def _strips(x: np.ndarray, tiles: tuple[int, int]) -> np.ndarray:
+    """Scratch for B' along the rows: (3, n, th, 2, W + 2, C)."""
+    n, _, w, c = x.shape
+    return scratch("strips", (3, n, tiles[0], 2, w + 2, c), x.dtype)
+
+
+def _write_strip(
+    g: np.ndarray, taps: np.ndarray, i: int, x: np.ndarray, tiles: tuple[int, int]
+) -> None:
+    """Row i of B' along the rows: the products of g (3, T, O) and taps (3, O, K), into a strip."""
+    (n, _, _, c), (th, tw) = x.shape, tiles
+    m = scratch("image products", (3, g.shape[1], 4 * c), x.dtype)
+    np.matmul(g, taps, out=m)
+    left, centre, right = m.reshape(3, n, th, tw, 2, 2 * c).swapaxes(3, 4)  # (n, th, 2, tw, 2C)
+    out = _strips(x, tiles)[i].reshape(n, th, 2, 2 * tw + 1, 2 * c)
+    np.subtract(centre, left, out=out[..., 1::2, :])
+    out[..., 1::2, :] -= right
+    out[..., 0, :] = left[..., 0, :]
+    np.add(left[..., 1:, :], right[..., :-1, :], out=out[..., 2:-1:2, :])
+    out[..., -1, :] = right[..., -1, :]
+
+
+def _write_image(x: np.ndarray, tiles: tuple[int, int]) -> None:
+    """B' along the columns: the three strips into x (n, H, W, C). Where tiles meet, parts add up."""
+    (n, _, w, c), (th, _) = x.shape, tiles
+    first, middle, last = _strips(x, tiles)[..., 1:-1, :]  # each (n, th, 2, W, C), unpadded
     q = x.reshape(n, th, 4, w, c)
     np.subtract(middle, first, out=q[:, :, 1:3])
     q[:, :, 1:3] -= last
@@ -204,24 +212,30 @@ def _write_image(m: np.ndarray, x: np.ndarray, tiles: tuple[int, int]) -> None:
     q[:, -1, 3] = last[:, -1, 0]
 
 
-def _grid_tiles(y: np.ndarray, tiles: tuple[int, int]) -> np.ndarray:
-    """A y: (n, O, OH, OW) -> (9, T, O)."""
+def _grid_rows(y: np.ndarray, tiles: tuple[int, int]) -> Iterator[np.ndarray]:
+    """A y: (n, O, OH, OW) -> three times (3, T, O), each overwritten by the next."""
     (n, o), (th, tw) = y.shape[:2], tiles
     y = y.transpose(0, 2, 3, 1)  # (n, OH, OW, O)
     both = scratch("both rows", (n, th, 2 * tw, o), y.dtype)
-    out = scratch("grid tiles", (3, 3, n, th, tw, o), y.dtype)
-    np.add(y[:, 0::2], y[:, 1::2], out=both)
-    for i, rows in enumerate((y[:, 0::2], both, y[:, 1::2])):
-        out[i, 0] = rows[:, :, 0::2]
-        np.add(rows[:, :, 0::2], rows[:, :, 1::2], out=out[i, 1])
-        out[i, 2] = rows[:, :, 1::2]
-    return out.reshape(9, n * th * tw, o)
+    out = scratch("grid row", (3, n, th, tw, o), y.dtype)
+    for i in range(3):
+        rows = np.add(y[:, 0::2], y[:, 1::2], out=both) if i == 1 else y[:, i // 2 :: 2]
+        out[0] = rows[:, :, 0::2]
+        np.add(rows[:, :, 0::2], rows[:, :, 1::2], out=out[1])
+        out[2] = rows[:, :, 1::2]
+        yield out.reshape(3, n * th * tw, o)
 
 
-def _write_grid(m: np.ndarray, y: np.ndarray, tiles: tuple[int, int]) -> None:
-    """A' m: (9, T, O) -> (n, OH, OW, O)."""
+def _grid_products(y: np.ndarray, tiles: tuple[int, int]) -> np.ndarray:
+    """Scratch for what A' is applied to: (3, 3, T, O)."""
+    n, _, _, o = y.shape
+    return scratch("grid products", (3, 3, n * tiles[0] * tiles[1], o), y.dtype)
+
+
+def _write_grid(y: np.ndarray, tiles: tuple[int, int]) -> None:
+    """A' of the products, into y (n, OH, OW, O)."""
     (n, _, _, o), (th, tw) = y.shape, tiles
-    m = m.reshape(3, 3, n, th, tw, o)
+    m = _grid_products(y, tiles).reshape(3, 3, n, th, tw, o)
     rows = scratch("rows", (3, n, th, tw, o), y.dtype)
     for i in range(2):
         np.add(m[i], m[i + 1], out=rows)
@@ -230,7 +244,7 @@ def _write_grid(m: np.ndarray, y: np.ndarray, tiles: tuple[int, int]) -> None:
 
 
 def _weight_tiles(w: np.ndarray) -> np.ndarray:
-    """G w: (O, C, 4, 4) -> (9, K, O), the rows of K in the order of a block's pixels."""
+    """G w: (O, C, 4, 4) -> (3, 3, K, O), the rows of K in the order of a block's pixels."""
     o, c = w.shape[:2]
     taps = w.transpose(2, 3, 1, 0).reshape(2, 2, 2, 2, c, o).swapaxes(1, 2)  # tap, pixel, C, O
     out = np.empty((3, 3, 2, 2, c, o), w.dtype)
@@ -246,11 +260,11 @@ def _weight_tiles(w: np.ndarray) -> np.ndarray:
         np.add(u[0], u[2], out=u[1])
 
     share(work, -(-c // step))
-    return out.reshape(9, 4 * c, o)
+    return out.reshape(3, 3, 4 * c, o)
 
 
 def _weight_from(sums: np.ndarray, c: int, o: int) -> np.ndarray:
-    """G' of the lanes' sum: (lanes, 9, K, O) -> (O, C, 4, 4)."""
+    """G' of the lanes' sum: (lanes, 3, 3, K, O) -> (O, C, 4, 4)."""
     lanes = sums.reshape(-1, 3, 3, 2, 2, c, o)
     w = np.empty((2, 2, 2, 2, c, o), sums.dtype)
     taps = w.swapaxes(1, 2)  # (2, 2, 2, 2, C, O): tap, pixel

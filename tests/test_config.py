@@ -124,12 +124,12 @@ BAD = [
     (
         "--device cuda",
         "device 'cuda' cannot be used: CuPy is not installed; "
-        "pip install 'minigan[gpu]', or use --device cpu",
+        "pip install -e '.[gpu]', or use --device cpu",
     ),
     (
         "--ngpu 1",
         "device 'cuda' cannot be used: CuPy is not installed; "
-        "pip install 'minigan[gpu]', or use --device cpu",
+        "pip install -e '.[gpu]', or use --device cpu",
     ),
     ("--device tpu", "unknown device 'tpu': choose auto, cpu, cuda or cuda:N"),
 ]

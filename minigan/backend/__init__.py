@@ -67,7 +67,7 @@ def _gpu_trouble(number: int) -> str | None:
 
         count = int(cupy.cuda.runtime.getDeviceCount())
     except ImportError:
-        return "CuPy is not installed; pip install 'minigan[gpu]', or use --device cpu"
+        return "CuPy is not installed; pip install -e '.[gpu]', or use --device cpu"
     except Exception as error:  # CuPy's own errors exist only where CuPy does
         return f"CuPy finds no working GPU ({error}); install a driver, or use --device cpu"
     if number >= count:

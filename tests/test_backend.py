@@ -49,7 +49,7 @@ class OnGpu:
 def test_without_cupy_there_is_the_cpu_and_a_word_on_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)  # importing it fails
     assert resolve_device("cpu") == resolve_device("auto") == "cpu"
-    with pytest.raises(DeviceError, match=r"'cuda' .* CuPy is not installed; pip install 'minigan"):
+    with pytest.raises(DeviceError, match=r"'cuda' .* CuPy is not installed; pip install -e "):
         resolve_device("cuda")
     with pytest.raises(DeviceError, match="'cuda:3' cannot be used"):
         tensor([1.0]).to("cuda:3")

@@ -19,18 +19,21 @@ from .tensor import DEFAULT_DTYPE, Tensor
 
 
 class Parameter(Tensor):
-    """A Tensor that a Module trains."""
+    """A Tensor that a Module trains, made of an array or of another Tensor's."""
 
     __slots__ = ()
 
-    def __init__(self, data: backend.Array):
-        super().__init__(data, requires_grad=True)
+    def __init__(self, data: backend.Array | Tensor):
+        super().__init__(data.data if isinstance(data, Tensor) else data, requires_grad=True)
 
 
 class Buffer(Tensor):
     """A Tensor that belongs to a Module's state and is not trained, such as a running mean."""
 
     __slots__ = ()
+
+    def __init__(self, data: backend.Array | Tensor):
+        super().__init__(data.data if isinstance(data, Tensor) else data)
 
 
 def _zeros(*shape: int) -> np.ndarray:

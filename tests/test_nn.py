@@ -384,3 +384,21 @@ def test_a_shared_module_is_trained_once_and_saved_under_both_names():
     names = ["0.weight", "0.bias", "1.weight", "1.bias"]
     assert [name for name, _ in network.named_parameters()] == names
     assert [*network.state_dict()] == [*names, "3.weight", "3.bias"]
+
+
+def test_parameters_and_buffers_are_made_of_tensors_and_arrays_alike():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(tensor([2.0, 3.0]))
+            self.shift = nn.Buffer(tensor([1.0, 1.0]))
+
+        def forward(self, x):
+            return x * self.scale + self.shift
+
+    network = Scaled()
+    assert [name for name, _ in network.named_parameters()] == ["scale"]
+    assert [*network.state_dict()] == ["scale", "shift"]
+    network(tensor([1.0, 2.0])).sum().backward()
+    assert network.scale.grad.numpy().tolist() == [1, 2]
+    assert network.shift.grad is None

@@ -18,7 +18,7 @@ BLOCK = 1 << 20  # bytes of columns in a block of work: they stay in the second-
 LANES = 4  # weight gradients are summed in so many lanes, whatever the number of threads
 ELEMENTS = 1 << 17  # numbers in a block of elementwise work
 FEW_CHANNELS = 8  # with fewer, the products are too narrow to be worth saving
-FEW_TILES = 64  # below this, transforming the weight costs more than filtering saves
+FEW_TILES = 256  # below this, transforming the weight costs more than filtering saves
 
 
 def _filtered(n: int, channels: tuple[int, int], window: Window) -> bool:

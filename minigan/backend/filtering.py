@@ -31,7 +31,7 @@ from .reference import Window
 from .threads import scratch, share
 
 ROWS = 256  # tiles in a block of work: its transforms stay in the second-level cache
-FEWEST_ROWS = 64  # tiles in a block: with fewer, the matrix products are slow
+FEWEST_ROWS = 32  # tiles in a block: with fewer, the matrix products are slow
 LANES = 4  # weight gradients are summed in so many lanes, whatever the number of threads
 
 

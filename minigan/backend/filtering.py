@@ -41,10 +41,10 @@ def applies(window: Window) -> bool:
     return shape == ((4, 4), (2, 2), (1, 1)) and all(i % 4 == 0 for i in window.image)
 
 
-def _blocks(n: int, window: Window, most: int = ROWS) -> tuple[tuple[int, int], list[slice]]:
-    """Tiles per image, and the batch in slices of up to `most` tiles: LANES of them where it can be."""
+def _blocks(n: int, window: Window) -> tuple[tuple[int, int], list[slice]]:
+    """Tiles per image, and the batch in slices of up to ROWS tiles: LANES of them where it can be."""
     th, tw = window.grid[0] // 2, window.grid[1] // 2
-    rows = max(FEWEST_ROWS, min(most, n * th * tw // LANES))
+    rows = max(FEWEST_ROWS, min(ROWS, n * th * tw // LANES))
     step = max(1, rows // (th * tw))
     return (th, tw), [slice(i, min(i + step, n)) for i in range(0, n, step)]
 

@@ -89,13 +89,13 @@ def test_minimal_filtering_equals_the_reference(kernel, window, n, c, o, dtype, 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("window", [Window((16, 16), (4, 4), (2, 2), (1, 1)),
                                     Window((17, 16), (3, 5), (2, 1), (1, 2))])  # fmt: skip
-def test_the_bytes_do_not_depend_on_the_number_of_threads(kernel, window, monkeypatch):
+def test_the_bytes_do_not_depend_on_the_number_of_threads(kernel, window):
     arguments = operands(window, 160, 24, 16, np.float32, 1)[kernel]
-    results = []
+    results, before = [], threads._threads
     for count in (1, 2, 4):
         threads.set_num_threads(count)
         results.append(getattr(cpu, kernel)(np, *arguments, window).tobytes())
-    threads.set_num_threads(2)
+    threads.set_num_threads(before)
     assert results[0] == results[1] == results[2]
 
 

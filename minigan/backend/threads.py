@@ -43,11 +43,6 @@ def set_num_threads(count: int) -> None:
     _threads, _pool = count, None
 
 
-def get_num_threads() -> int:
-    """How many threads the kernels use."""
-    return _threads
-
-
 def _forget_pool() -> None:
     global _pool, _turn
     _pool, _turn = None, threading.Lock()  # its threads did not come along into a forked process

@@ -14,8 +14,9 @@ missing factor. So the two rules of each operation are the other two operations:
 rules of one line, and gradients of any order. (Dumoulin & Visin 2016, "A guide to convolution
 arithmetic for deep learning", draw the geometry.)
 
-`fused` is for speed alone: where both gradients of an operation are wanted and neither is recorded,
-the kernels share what they have in common.
+Two things are for speed alone. `fused`: where both gradients of an operation are wanted and neither is
+recorded, the kernels share what they have in common. `memo`: a dict of one convolution, in which a
+kernel may leave what it made of the weight, for the gradients need it again.
 """
 
 from __future__ import annotations
@@ -31,32 +32,32 @@ Pair = int | Sequence[int]
 
 
 @op(
-    lambda g, y, x, w, *, window: _conv_image(w, g, window=window),
-    lambda g, y, x, w, *, window: _conv_weight(x, g, window=window),
-    fused=lambda xp, asked, g, y, x, w, *, window: kernels(xp).conv_gradients(
-        xp, asked, x, w, g, window
+    lambda g, y, x, w, *, window, memo: _conv_image(w, g, window=window, memo=memo),
+    lambda g, y, x, w, *, window, memo: _conv_weight(x, g, window=window),
+    fused=lambda xp, asked, g, y, x, w, *, window, memo: kernels(xp).conv_gradients(
+        xp, asked, x, w, g, window, memo
     ),
 )
-def _conv(xp, x, w, *, window):
+def _conv(xp, x, w, *, window, memo):
     """dT/dy: (N, C, H, W), (O, C, kh, kw) -> (N, O, OH, OW)"""
-    return kernels(xp).conv(xp, x, w, window)
+    return kernels(xp).conv(xp, x, w, window, memo)
 
 
 @op(
-    lambda g, y, w, grid, *, window: _conv_weight(g, grid, window=window),
-    lambda g, y, w, grid, *, window: _conv(g, w, window=window),
-    fused=lambda xp, asked, g, y, w, grid, *, window: kernels(xp).conv_image_gradients(
-        xp, asked, w, grid, g, window
+    lambda g, y, w, grid, *, window, memo: _conv_weight(g, grid, window=window),
+    lambda g, y, w, grid, *, window, memo: _conv(g, w, window=window, memo=memo),
+    fused=lambda xp, asked, g, y, w, grid, *, window, memo: kernels(xp).conv_image_gradients(
+        xp, asked, w, grid, g, window, memo
     ),
 )
-def _conv_image(xp, w, grid, *, window):
+def _conv_image(xp, w, grid, *, window, memo):
     """dT/dx: (O, C, kh, kw), (N, O, OH, OW) -> (N, C, H, W)"""
-    return kernels(xp).conv_image(xp, w, grid, window)
+    return kernels(xp).conv_image(xp, w, grid, window, memo)
 
 
 @op(
-    lambda g, y, x, grid, *, window: _conv_image(g, grid, window=window),
-    lambda g, y, x, grid, *, window: _conv(x, g, window=window),
+    lambda g, y, x, grid, *, window: _conv_image(g, grid, window=window, memo={}),
+    lambda g, y, x, grid, *, window: _conv(x, g, window=window, memo={}),
 )
 def _conv_weight(xp, x, grid, *, window):
     """dT/dw: (N, C, H, W), (N, O, OH, OW) -> (O, C, kh, kw)"""
@@ -82,7 +83,7 @@ def conv2d(
             f"conv2d: the kernel {window.kernel} is larger than the padded image: "
             f"{window.image} with padding {window.pad}"
         )
-    return _with_bias(_conv(input, weight, window=window), bias)
+    return _with_bias(_conv(input, weight, window=window, memo={}), bias)
 
 
 def conv_transpose2d(
@@ -116,7 +117,7 @@ def conv_transpose2d(
     if min(image) < 1:
         raise ValueError(f"conv_transpose2d: the output would have the size {image}")
     window = Window(image, weight.shape[2:], stride, padding)
-    return _with_bias(_conv_image(weight, input, window=window), bias)
+    return _with_bias(_conv_image(weight, input, window=window, memo={}), bias)
 
 
 def _with_bias(y: Tensor, bias: Tensor | None) -> Tensor:

@@ -101,9 +101,9 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(kernel, window):
 
 def test_small_batches_are_not_filtered():
     window = Window((8, 8), (4, 4), (2, 2), (1, 1))
-    assert cpu._filtered(64, (8, 8), window)
-    assert not cpu._filtered(63, (8, 8), window)
-    assert not cpu._filtered(64, (3, 64), window)  # nor are few channels
+    assert cpu._filtered(16, (8, 8), window)
+    assert not cpu._filtered(15, (8, 8), window)
+    assert not cpu._filtered(16, (3, 64), window)  # nor are few channels
 
 
 def test_every_block_is_worked_on_once_and_errors_come_through():

@@ -12,13 +12,14 @@ import numpy as np
 
 from . import filtering, memory, reference
 from .reference import Window
-from .threads import scratch, share
+from .threads import empty, scratch, share
 
 BLOCK = 1 << 20  # bytes of columns in a block of work: they stay in the second-level cache
 LANES = 4  # weight gradients are summed in so many lanes, whatever the number of threads
-ELEMENTS = 1 << 17  # numbers in a block of elementwise work
+ELEMENTS = 1 << 18  # numbers in a block of elementwise work
+RUN = 2048
 FEW_CHANNELS = 8  # with fewer, the products are too narrow to be worth saving
-FEW_TILES = 256  # below this, transforming the weight costs more than filtering saves
+FEW_TILES = 64  # below this, transforming the weight costs more than filtering saves
 
 
 def _filtered(n: int, channels: tuple[int, int], window: Window) -> bool:
@@ -34,29 +35,33 @@ def _blocks(n: int, row_bytes: int, window: Window) -> list[slice]:
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
 
-def conv(xp: ModuleType, x: np.ndarray, w: np.ndarray, window: Window) -> np.ndarray:
+def conv(
+    xp: ModuleType, x: np.ndarray, w: np.ndarray, window: Window, memo: dict | None = None
+) -> np.ndarray:
     """See reference.conv."""
     if _filtered(len(x), w.shape[:2], window):
-        return filtering.conv(x, w, window)
+        return filtering.conv(x, w, window, memo)
     blocks = _blocks(len(x), x.shape[1] * x.itemsize, window)
-    y = np.empty((len(x), *window.grid, w.shape[0]), x.dtype).transpose(0, 3, 1, 2)
+    y = empty((len(x), *window.grid, w.shape[0]), x.dtype).transpose(0, 3, 1, 2)
 
     def work(i: int) -> None:
-        y[blocks[i]] = reference.conv(xp, x[blocks[i]], w, window)
+        y[blocks[i]] = reference.conv(xp, x[blocks[i]], w, window, memo)
 
     share(work, len(blocks))
     return y
 
 
-def conv_image(xp: ModuleType, w: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
+def conv_image(
+    xp: ModuleType, w: np.ndarray, y: np.ndarray, window: Window, memo: dict | None = None
+) -> np.ndarray:
     """See reference.conv_image."""
     if _filtered(len(y), w.shape[:2], window):
-        return filtering.conv_image(w, y, window)
+        return filtering.conv_image(w, y, window, memo)
     blocks = _blocks(len(y), w.shape[1] * y.itemsize, window)
-    x = np.empty((len(y), *window.image, w.shape[1]), y.dtype).transpose(0, 3, 1, 2)
+    x = empty((len(y), *window.image, w.shape[1]), y.dtype).transpose(0, 3, 1, 2)
 
     def work(i: int) -> None:
-        x[blocks[i]] = reference.conv_image(xp, w, y[blocks[i]], window)
+        x[blocks[i]] = reference.conv_image(xp, w, y[blocks[i]], window, memo)
 
     share(work, len(blocks))
     return x
@@ -81,38 +86,58 @@ def conv_weight(xp: ModuleType, x: np.ndarray, y: np.ndarray, window: Window) ->
 
 
 def conv_gradients(
-    xp: ModuleType, asked: list[int], x: np.ndarray, w: np.ndarray, y: np.ndarray, window: Window
+    xp: ModuleType,
+    asked: list[int],
+    x: np.ndarray,
+    w: np.ndarray,
+    y: np.ndarray,
+    window: Window,
+    memo: dict | None = None,
 ) -> list[np.ndarray]:
     """See reference.conv_gradients."""
     if asked == [0, 1] and _filtered(len(x), w.shape[:2], window):
-        return filtering.conv_gradients(x, w, y, window)
-    kernels = (lambda: conv_image(xp, w, y, window), lambda: conv_weight(xp, x, y, window))
+        return filtering.conv_gradients(x, w, y, window, memo)
+    kernels = (lambda: conv_image(xp, w, y, window, memo), lambda: conv_weight(xp, x, y, window))
     return [kernels[i]() for i in asked]
 
 
 def conv_image_gradients(
-    xp: ModuleType, asked: list[int], w: np.ndarray, y: np.ndarray, x: np.ndarray, window: Window
+    xp: ModuleType,
+    asked: list[int],
+    w: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    window: Window,
+    memo: dict | None = None,
 ) -> list[np.ndarray]:
     """See reference.conv_image_gradients."""
     if asked == [0, 1] and _filtered(len(x), w.shape[:2], window):
-        return filtering.conv_image_gradients(w, y, x, window)
-    kernels = (lambda: conv_weight(xp, x, y, window), lambda: conv(xp, x, w, window))
+        return filtering.conv_image_gradients(w, y, x, window, memo)
+    kernels = (lambda: conv_weight(xp, x, y, window), lambda: conv(xp, x, w, window, memo))
     return [kernels[i]() for i in asked]
 
 
-# -- per channel and elementwise: rows of C numbers, 512 KB of float32 at a time ------------------
+# -- per channel and elementwise ----------------------------------------------------------------------
+#
+# A ufunc is fastest on long runs of memory. So k rows of C numbers are one row of k*C here, and a value
+# per channel is repeated k times; ELEMENTS numbers are a block, which the second-level cache holds.
 
 
 def _rows(x: np.ndarray) -> np.ndarray:
-    """(N, C, ...) -> (rows, C): a view, where the channels are last in memory."""
-    return np.moveaxis(x, 1, -1).reshape(x.size // max(1, x.shape[1]), x.shape[1])
+    """(N, C, ...) -> (rows, k*C): a view, where the channels are last in memory."""
+    c = max(1, x.shape[1])
+    count = x.size // c
+    k = max(1, RUN // c)
+    while count % k:
+        k //= 2
+    return np.moveaxis(x, 1, -1).reshape(count // k, k * c)
 
 
 def _empty_like(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A new array of x's shape with the channels last in memory, and its rows."""
     n, c, *pixels = x.shape
-    y = np.empty((n, *pixels, c), x.dtype)
-    return np.moveaxis(y, -1, 1), _rows(np.moveaxis(y, -1, 1))
+    y = np.moveaxis(empty((n, *pixels, c), x.dtype), -1, 1)
+    return y, _rows(y)
 
 
 def _cuts(rows: np.ndarray) -> list[slice]:
@@ -121,8 +146,13 @@ def _cuts(rows: np.ndarray) -> list[slice]:
 
 
 def _column_sums(rows: np.ndarray) -> np.ndarray:
-    """The sum of each column, as a product with ones: four times faster than sum(axis=0)."""
+    """The sum of each column, as a product with ones: twice as fast as sum(axis=0)."""
     return np.ones(len(rows), rows.dtype) @ rows
+
+
+def _channel_sums(rows: np.ndarray, c: int) -> np.ndarray:
+    """(rows, k*C) -> (C,)"""
+    return _column_sums(rows).reshape(-1, c).sum(axis=0)
 
 
 def _leak(rows: np.ndarray, slope: float, out: np.ndarray) -> None:
@@ -156,34 +186,39 @@ def moments(xp: ModuleType, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     With n_i elements, mean m_i and squared deviations M_i a block, the whole has
     M = sum M_i + sum n_i (m_i - m)^2 (Chan, Golub & LeVeque 1979).
     """
-    rows = _rows(x)
+    rows, c = _rows(x), x.shape[1]
     cuts = _cuts(rows)
-    means = np.empty((len(cuts), x.shape[1]), x.dtype)
+    means = np.empty((len(cuts), c), x.dtype)
     squares = np.empty_like(means)
 
     def work(i: int) -> None:
         block = rows[cuts[i]]
-        means[i] = _column_sums(block) / len(block)
-        off = np.subtract(block, means[i], out=scratch("off", block.shape, x.dtype))
-        squares[i] = _column_sums(np.square(off, out=off))
+        means[i] = _channel_sums(block, c) / (block.size // c)
+        off = np.subtract(block, _along(means[i], rows), out=scratch("off", block.shape, x.dtype))
+        squares[i] = _channel_sums(np.square(off, out=off), c)
 
     share(work, len(cuts))
-    counts = np.array([len(rows[cut]) for cut in cuts], np.float64)[:, None]
-    mean = (counts * means).sum(0) / len(rows)
-    var = (squares + counts * (means - mean) ** 2).sum(0) / len(rows)
+    counts = np.array([rows[cut].size // c for cut in cuts], np.float64)[:, None]
+    count = x.size // max(1, c)
+    mean = (counts * means).sum(0) / count
+    var = (squares + counts * (means - mean) ** 2).sum(0) / count
     shape = (1, -1, *[1] * (x.ndim - 2))
     return mean.astype(x.dtype).reshape(shape), var.astype(x.dtype).reshape(shape)
 
 
-def _flat(v: np.ndarray | float) -> np.ndarray | float:
-    """(1, C, 1, 1) -> (C,); numbers as they are."""
-    return v.reshape(-1) if isinstance(v, np.ndarray) else v
+def _along(v: np.ndarray | float, rows: np.ndarray) -> np.ndarray | float:
+    """(1, C, 1, 1) -> (k*C,), to meet the rows; numbers as they are."""
+    if not isinstance(v, np.ndarray):
+        return v
+    out = empty((rows.shape[1],), v.dtype)
+    out.reshape(-1, v.size)[...] = v.reshape(-1)
+    return out
 
 
 def scale_shift(xp, x, center, scale, shift, slope):
     """See reference.scale_shift."""
     rows, (y, out) = _rows(x), _empty_like(x)
-    center, scale, shift = _flat(center), _flat(scale), _flat(shift)
+    center, scale, shift = (_along(v, rows) for v in (center, scale, shift))
     cuts = _cuts(rows)
 
     def work(i: int) -> None:
@@ -200,28 +235,32 @@ def batch_norm_gradients(xp, g, y, x, mean, inv_std, w, slope):
     """See reference.batch_norm_gradients: a pass for dw and db, and one for dx."""
     rows, g_rows, y_rows = _rows(x), _rows(g), _rows(y)
     dx, out = _empty_like(x)
-    mean, inv_std, w = _flat(mean), _flat(inv_std), _flat(w)
+    c = x.shape[1]
+    count = x.size // max(1, c)
+    means = _along(mean, rows)
     cuts = _cuts(rows)
-    sums = np.empty((2, len(cuts), x.shape[1]), x.dtype)
+    sums = np.empty((2, len(cuts), c), x.dtype)
 
     def reduce(i: int) -> None:
         block = out[cuts[i]]
         _mask(g_rows[cuts[i]], y_rows[cuts[i]], slope, out=block)
-        off = np.subtract(rows[cuts[i]], mean, out=scratch("off", block.shape, x.dtype))
-        sums[0, i] = _column_sums(np.multiply(block, off, out=off))
-        sums[1, i] = _column_sums(block)
+        off = np.subtract(rows[cuts[i]], means, out=scratch("off", block.shape, x.dtype))
+        sums[0, i] = _channel_sums(np.multiply(block, off, out=off), c)
+        sums[1, i] = _channel_sums(block, c)
 
     share(reduce, len(cuts))
     dw, db = sums.sum(axis=1, dtype=np.float64)
+    inv_std, w = inv_std.reshape(-1), w.reshape(-1) if isinstance(w, np.ndarray) else w
     dw *= inv_std
     # dx = scale * (g - db / n - (x - mean) * inv_std * dw / n)
     scale = inv_std * w
-    slant = (scale * inv_std * dw / len(rows)).astype(x.dtype)
-    level = (scale * db / len(rows)).astype(x.dtype)
+    slant = (scale * inv_std * dw / count).astype(x.dtype)
+    level = (scale * db / count).astype(x.dtype)
+    scale, slant, level = (_along(v, rows) for v in (scale.astype(x.dtype), slant, level))
 
     def combine(i: int) -> None:
         block = out[cuts[i]]
-        off = np.subtract(rows[cuts[i]], mean, out=scratch("off", block.shape, x.dtype))
+        off = np.subtract(rows[cuts[i]], means, out=scratch("off", block.shape, x.dtype))
         off *= slant
         off += level
         block *= scale

@@ -23,16 +23,17 @@ pixels, K = 4C, O channels of the grid. The products are nine matrix products ov
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from .reference import Window
-from .threads import scratch, share
+from .threads import empty, scratch, share
 
-ROWS = 256  # tiles in a block of work: its transforms stay in the second-level cache
-FEWEST_ROWS = 32  # tiles in a block: with fewer, the matrix products are slow
+ROWS = 512  # tiles in a block of work, at most; with fewer in all, a block is the whole batch
+FEWEST_ROWS = 256  # tiles in a block of several: with fewer, calls cost more than their work
 LANES = 4  # weight gradients are summed in so many lanes, whatever the number of threads
+PARTS = 2  # each of the nine products of a single block is shared out in so many parts
 
 
 def applies(window: Window) -> bool:
@@ -41,213 +42,299 @@ def applies(window: Window) -> bool:
     return shape == ((4, 4), (2, 2), (1, 1)) and all(i % 4 == 0 for i in window.image)
 
 
-def _blocks(n: int, window: Window) -> tuple[tuple[int, int], list[slice]]:
-    """Tiles per image, and the batch in slices of up to ROWS tiles: LANES of them where it can be."""
-    th, tw = window.grid[0] // 2, window.grid[1] // 2
-    rows = max(FEWEST_ROWS, min(ROWS, n * th * tw // LANES))
-    step = max(1, rows // (th * tw))
-    return (th, tw), [slice(i, min(i + step, n)) for i in range(0, n, step)]
-
-
-def conv(x: np.ndarray, w: np.ndarray, window: Window) -> np.ndarray:
+def conv(x: np.ndarray, w: np.ndarray, window: Window, memo: dict | None = None) -> np.ndarray:
     """(N, C, H, W), (O, C, 4, 4) -> (N, O, OH, OW): y = A'[(G w) . (B d)]."""
-    taps = _weight_tiles(w)  # (3, 3, K, O)
-    y = np.empty((len(x), *window.grid, len(w)), x.dtype)
-    tiles, blocks = _blocks(len(x), window)
-
-    def work(b: int) -> None:
-        for i, d in enumerate(_image_rows(x[blocks[b]], tiles)):
-            np.matmul(d, taps[i], out=_grid_products(y[blocks[b]], tiles)[i])
-        _write_grid(y[blocks[b]], tiles)
-
-    share(work, len(blocks))
-    return y.transpose(0, 3, 1, 2)  # (N, OH, OW, O) -> (N, O, OH, OW)
+    y = _Grid.empty(len(x), w, window)
+    _filter([_Image(x, window)], into=y, taps=_taps(w, memo))
+    return y.array
 
 
-def conv_image(w: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
+def conv_image(
+    w: np.ndarray, y: np.ndarray, window: Window, memo: dict | None = None
+) -> np.ndarray:
     """(O, C, 4, 4), (N, O, OH, OW) -> (N, C, H, W): x = B'[(G w) . (A y)]."""
-    taps = _weight_tiles(w).swapaxes(2, 3)  # (3, 3, O, K)
-    x = np.empty((len(y), *window.image, w.shape[1]), y.dtype)
-    tiles, blocks = _blocks(len(y), window)
-
-    def work(b: int) -> None:
-        for i, g in enumerate(_grid_rows(y[blocks[b]], tiles)):
-            _write_strip(g, taps[i], i, x[blocks[b]], tiles)
-        _write_image(x[blocks[b]], tiles)
-
-    share(work, len(blocks))
-    return x.transpose(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
+    x = _Image.empty(len(y), w, window)
+    _filter([_Grid(y, window)], into=x, taps=_taps(w, memo).swapaxes(2, 3))
+    return x.array
 
 
 def conv_weight(x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
     """(N, C, H, W), (N, O, OH, OW) -> (O, C, 4, 4): w = G'[(B d) . (A y)]."""
-    return _with_weight(x, y, window, lambda i, d, g, block, tiles: None)
+    return _filter([_Image(x, window), _Grid(y, window)])
 
 
-def conv_gradients(x: np.ndarray, w: np.ndarray, y: np.ndarray, window: Window) -> list[np.ndarray]:
+def conv_gradients(
+    x: np.ndarray, w: np.ndarray, y: np.ndarray, window: Window, memo: dict | None = None
+) -> list[np.ndarray]:
     """conv_image of (w, y) and conv_weight of (x, y) in one pass: both need A y."""
-    taps = _weight_tiles(w).swapaxes(2, 3)  # (3, 3, O, K)
-    dx = np.empty((len(x), *window.image, x.shape[1]), x.dtype)
-
-    def also(i: int, d: np.ndarray, g: np.ndarray, block: slice, tiles: tuple[int, int]) -> None:
-        _write_strip(g, taps[i], i, dx[block], tiles)
-        if i == 2:
-            _write_image(dx[block], tiles)
-
-    dw = _with_weight(x, y, window, also)
-    return [dx.transpose(0, 3, 1, 2), dw]  # (N, H, W, C) -> (N, C, H, W)
+    dx = _Image.empty(len(x), w, window)
+    taps = _taps(w, memo).swapaxes(2, 3)  # (3, 3, O, K)
+    dw = _filter([_Image(x, window), _Grid(y, window)], into=dx, taps=taps)
+    return [dx.array, dw]
 
 
 def conv_image_gradients(
-    w: np.ndarray, y: np.ndarray, x: np.ndarray, window: Window
+    w: np.ndarray, y: np.ndarray, x: np.ndarray, window: Window, memo: dict | None = None
 ) -> list[np.ndarray]:
     """conv_weight of (x, y) and conv of (x, w) in one pass: both need B d."""
-    taps = _weight_tiles(w)  # (3, 3, K, O)
-    dy = np.empty((len(x), *window.grid, len(w)), x.dtype)
-
-    def also(i: int, d: np.ndarray, g: np.ndarray, block: slice, tiles: tuple[int, int]) -> None:
-        np.matmul(d, taps[i], out=_grid_products(dy[block], tiles)[i])
-        if i == 2:
-            _write_grid(dy[block], tiles)
-
-    dw = _with_weight(x, y, window, also)
-    return [dw, dy.transpose(0, 3, 1, 2)]  # (N, OH, OW, O) -> (N, O, OH, OW)
+    dy = _Grid.empty(len(x), w, window)
+    dw = _filter([_Image(x, window), _Grid(y, window)], into=dy, taps=_taps(w, memo))
+    return [dw, dy.array]
 
 
-def _with_weight(
-    x: np.ndarray, y: np.ndarray, window: Window, also: Callable[..., None]
-) -> np.ndarray:
-    """The weight gradient; `also` is given each block's transforms for what else needs them."""
-    c, o = x.shape[1], y.shape[1]
-    tiles, blocks = _blocks(len(x), window)
-    lanes = min(LANES, len(blocks))
-    sums = np.empty((lanes, 3, 3, 4 * c, o), x.dtype)
+# -- the work: transform the factors, multiply, transform the products back ------------------------
+
+
+def _filter(
+    factors: list[_Image | _Grid],
+    into: _Image | _Grid | None = None,
+    taps: np.ndarray | None = None,
+) -> np.ndarray | None:
+    """The products of the factors with the taps go into `into`; given both factors, the weight's
+    gradient is made of them in the same pass, and returned.
+
+    One block of tiles after another, row by row of their 3 x 3 products, so that what lies between
+    the transforms stays in the cache; the threads share the blocks. Where the whole batch is a single
+    block, its channels are many: the threads share the nine products instead.
+    """
+    tiles = factors[0].tiles
+    count = len(factors[0].array) * tiles
+    if count <= ROWS:
+        return _filter_at_once(factors, into, taps)
+    rows = min(ROWS, max(FEWEST_ROWS, count // LANES))
+    blocks = _cut(len(factors[0].array), rows // tiles)
+    both = len(factors) == 2
+    lanes = min(LANES, len(blocks)) if both else len(blocks)
+    if both:
+        sums = scratch("sums", (lanes, 3, 3, *_shape(factors)), factors[0].array.dtype)
 
     def work(lane: int) -> None:
-        for b in range(lane, len(blocks), lanes):
-            block = blocks[b]
-            rows = zip(_image_rows(x[block], tiles), _grid_rows(y[block], tiles), strict=True)
-            for i, (d, g) in enumerate(rows):
-                if b == lane:
-                    np.matmul(d.swapaxes(1, 2), g, out=sums[lane, i])
-                else:
-                    m = scratch("weight products", sums.shape[2:], x.dtype)
-                    sums[lane, i] += np.matmul(d.swapaxes(1, 2), g, out=m)
-                also(i, d, g, block, tiles)
+        for block in blocks[lane::lanes]:
+            m = into and into.products(block)
+            for i, row in enumerate(zip(*(f.rows(block) for f in factors), strict=True)):
+                if both:
+                    d, g = row
+                    if block is blocks[lane]:
+                        np.matmul(d.swapaxes(1, 2), g, out=sums[lane, i])
+                    else:
+                        one = scratch("weight products", sums.shape[2:], sums.dtype)
+                        sums[lane, i] += np.matmul(d.swapaxes(1, 2), g, out=one)
+                if into:
+                    np.matmul(row[into.factor], taps[i], out=m[i % len(m)])
+                    into.take(i, m, block)
 
     share(work, lanes)
-    return _weight_from(sums, c, o)
+    return _weight_from(sums, factors) if both else None
+
+
+def _filter_at_once(
+    factors: list[_Image | _Grid], into: _Image | _Grid | None, taps: np.ndarray | None
+) -> np.ndarray | None:
+    """`_filter` for one block: each of the three steps is shared out by itself."""
+    n, dtype, tiles = len(factors[0].array), factors[0].array.dtype, factors[0].tiles
+    blocks = _cut(n, -(-n // LANES))
+    rows = [slice(block.start * tiles, block.stop * tiles) for block in blocks]
+    transforms = [scratch(f"all {f.name}", (3, 3, n * tiles, f.width), dtype) for f in factors]
+
+    def load(unit: int) -> None:
+        k, b = divmod(unit, len(blocks))
+        for _ in factors[k].rows(blocks[b], out=transforms[k][:, :, rows[b]]):
+            pass
+
+    share(load, len(factors) * len(blocks))
+
+    products = []
+    if len(factors) == 2:
+        d, g = transforms
+        sums = scratch("sums", (3, 3, *_shape(factors)), dtype)
+        products.append((d.swapaxes(2, 3), g, sums))
+    if into:
+        m = scratch("all products", (3, 3, n * tiles, into.width), dtype)
+        products.append((transforms[into.factor], taps, m))
+
+    def multiply(unit: int) -> None:
+        (i, j), part = divmod(unit // PARTS, 3), unit % PARTS
+        for a, b, out in products:
+            step = -(-b.shape[-1] // PARTS)
+            columns = slice(part * step, (part + 1) * step)
+            np.matmul(a[i, j], b[i, j][:, columns], out=out[i, j][:, columns])
+
+    share(multiply, 9 * PARTS)
+
+    def store(b: int) -> None:
+        for i in range(3):
+            into.take(i, m[:, :, rows[b]], blocks[b])
+
+    if into:
+        share(store, len(blocks))
+    return _weight_from(sums[None], factors) if len(factors) == 2 else None
+
+
+def _cut(n: int, step: int) -> list[slice]:
+    """The batch in slices of `step` images."""
+    step = max(1, step)
+    return [slice(i, min(i + step, n)) for i in range(0, n, step)]
+
+
+def _shape(factors: list[_Image | _Grid]) -> tuple[int, int]:
+    return factors[0].width, factors[1].width  # (K, O)
 
 
 # -- the three transforms and their transposes ---------------------------------------------------
 #
-# Each tile has 3 x 3 products. They are made row by row, so that a block's share of them stays in the
-# cache: `_image_rows` and `_grid_rows` give three times the three factors of a row, (3, T, K or O).
+# A tile has 3 x 3 products, made row by row. NumPy computes fastest on long runs of memory, and copies
+# well in short ones. So the transforms copy what they need side by side, and add whole arrays then.
 #
 # The padded image's row of blocks b holds the image's rows 2b - 1 and 2b. So the three rows of blocks
 # of tile t are the image's rows 4t-1, 4t | 4t+1, 4t+2 | 4t+3, 4t+4, and with the rows in fours,
 # q0 ... q3, they are q3 of the tile above, q0 | q1, q2 | q3, q0 of the tile below.
 
-
-def _image_rows(x: np.ndarray, tiles: tuple[int, int]) -> Iterator[np.ndarray]:
-    """B d: (n, C, H, W) -> three times (3, T, K), each overwritten by the next."""
-    (n, c, _, w), (th, tw) = x.shape, tiles
-    q = x.transpose(0, 2, 3, 1).reshape(n, th, 4, w, c)
-    strip = scratch("strip", (n, th, 2, w + 2, c), x.dtype)  # a row of B d, with its padding
-    strip[..., 0, :] = strip[..., -1, :] = 0
-    inner = strip[..., 1:-1, :]  # (n, th, 2, W, C)
-    # (n, th, 2, bw, 2C) -> (n, th, bw, 2, 2C)
-    blocks = strip.reshape(n, th, 2, 2 * tw + 1, 2 * c).transpose(0, 1, 3, 2, 4)
-    left, centre, right = blocks[:, :, 0:-1:2], blocks[:, :, 1::2], blocks[:, :, 2::2]
-    out = scratch("image row", (3, n, th, tw, 2, 2 * c), x.dtype)
-    for i in range(3):
-        if i == 0:
-            np.negative(q[:, 0, 1], out=inner[:, 0, 0])
-            np.subtract(q[:, :-1, 3], q[:, 1:, 1], out=inner[:, 1:, 0])
-            np.subtract(q[:, :, 0], q[:, :, 2], out=inner[:, :, 1])
-        elif i == 1:
-            inner[...] = q[:, :, 1:3]
-        else:
-            np.subtract(q[:, :, 3], q[:, :, 1], out=inner[:, :, 0])
-            np.subtract(q[:, 1:, 0], q[:, :-1, 2], out=inner[:, :-1, 1])
-            np.negative(q[:, -1, 2], out=inner[:, -1, 1])
-        np.subtract(left, centre, out=out[0])
-        out[1] = centre
-        np.subtract(right, centre, out=out[2])
-        yield out.reshape(3, n * th * tw, 4 * c)
+_strided = np.lib.stride_tricks.as_strided
 
 
-def _strips(x: np.ndarray, tiles: tuple[int, int]) -> np.ndarray:
-    """Scratch for B' along the rows: (3, n, th, 2, W + 2, C)."""
-    n, _, w, c = x.shape
-    return scratch("strips", (3, n, tiles[0], 2, w + 2, c), x.dtype)
+class _Image:
+    """The image's side of the form: an array (N, C, H, W), its transform B d and the way back, B'."""
+
+    name, factor = "image", -1  # where it is the result, the factor is the grid, which comes last
+
+    def __init__(self, array: np.ndarray, window: Window) -> None:
+        self.array, self.pixels = array, array.transpose(0, 2, 3, 1)  # (N, H, W, C)
+        self.th, self.tw = (i // 4 for i in window.image)
+        self.tiles, self.c, self.width = self.th * self.tw, array.shape[1], 4 * array.shape[1]
+
+    @classmethod
+    def empty(cls, n: int, w: np.ndarray, window: Window) -> _Image:
+        """A result, with the channels last in memory."""
+        pixels = empty((n, *window.image, w.shape[1]), w.dtype)
+        return cls(pixels.transpose(0, 3, 1, 2), window)
+
+    def rows(self, block: slice, out: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """B d of a block: three times (3, T, K), in `out` (3, 3, T, K) or each over the last."""
+        x, c, th, tw = self.pixels[block], self.c, self.th, self.tw
+        n, h, w, _ = x.shape
+        padded = scratch("padded", (n, h + 2, w + 2, c), x.dtype)
+        padded[:, :: h + 1] = 0
+        padded[:, :, :: w + 1] = 0
+        padded[:, 1:-1, 1:-1] = x
+        image, row, pixel, number = padded.strides
+        # (3, n, th, 2 * (W + 2) * C): the three rows of blocks of each row of tiles; they overlap
+        strips = _strided(padded, (3, n, th, 2 * (w + 2) * c), (2 * row, image, 4 * row, number))
+        difference = scratch("strip", strips.shape[1:], x.dtype)
+        if out is None:
+            out = scratch("image row", (1, 3, n * th * tw, 4 * c), x.dtype)
+        for i in range(3):
+            strip = strips[1]
+            if i != 1:
+                strip = np.subtract(strips[i], strips[1], out=difference)
+            # (3, n, th, tw, 2, 2C): the three blocks of each tile; they overlap too
+            blocks = _strided(
+                strip,
+                (3, n, th, tw, 2, 2 * c),
+                (2 * pixel, *strip.strides[:2], 4 * pixel, row, number),
+            )
+            d = out[i % len(out)]
+            d.reshape(blocks.shape)[...] = blocks  # (3, T, K) -> (3, n, th, tw, 2, 2C)
+            np.subtract(d[::2], d[1], out=d[::2])
+            yield d
+
+    def products(self, block: slice) -> np.ndarray:
+        """Scratch for a row of the products of a block: (1, 3, T, K)."""
+        count = (block.stop - block.start) * self.tiles
+        return scratch("image products", (1, 3, count, self.width), self.array.dtype)
+
+    def take(self, i: int, m: np.ndarray, block: slice) -> None:
+        """B' along the rows of row i of the products, which it overwrites; all of B' after the last."""
+        x, c, th, tw = self.pixels[block], self.c, self.th, self.tw
+        n, _, w, _ = x.shape
+        strips = scratch("strips", (3, n, th, 2, w + 2, c), x.dtype)
+        # The row's blocks are left[0], centre[0], left[1] + right[0], centre[1], ..., right[-1].
+        left, centre, right = m = m[i % len(m)]  # each (T, K)
+        centre -= left
+        centre -= right
+        last = right.reshape(n, th, tw, 2, 2 * c)[:, :, -1]  # (n, th, 2, 2C)
+        blocks = strips[i].reshape(n, th, 2, 2 * tw + 1, 2 * c)
+        blocks[..., -1, :] = last
+        last[...] = 0
+        left[1:] += right[:-1]
+        pairs = m[:2].reshape(2, n, th, tw, 2, 2 * c).transpose(1, 2, 4, 3, 0, 5)
+        # (n, th, 2, 2tw, 2C) -> (n, th, 2, tw, 2, 2C)
+        blocks[..., :-1, :].reshape(pairs.shape)[...] = pairs
+        if i == 2:
+            self._add_up(strips[..., 1:-1, :], x.reshape(n, th, 4, w, c))
+
+    @staticmethod
+    def _add_up(strips: np.ndarray, q: np.ndarray) -> None:
+        """B' along the columns: (3, n, th, 2, W, C) into rows in fours (n, th, 4, W, C)."""
+        first, middle, last = strips
+        np.subtract(middle, first, out=q[:, :, 1:3])
+        q[:, :, 1:3] -= last
+        q[:, 0, 0] = first[:, 0, 1]
+        np.add(first[:, 1:, 1], last[:, :-1, 1], out=q[:, 1:, 0])
+        np.add(last[:, :-1, 0], first[:, 1:, 0], out=q[:, :-1, 3])
+        q[:, -1, 3] = last[:, -1, 0]
 
 
-def _write_strip(
-    g: np.ndarray, taps: np.ndarray, i: int, x: np.ndarray, tiles: tuple[int, int]
-) -> None:
-    """Row i of B' along the rows: the products of g (3, T, O) and taps (3, O, K), into a strip."""
-    (n, _, _, c), (th, tw) = x.shape, tiles
-    m = scratch("image products", (3, g.shape[1], 4 * c), x.dtype)
-    np.matmul(g, taps, out=m)
-    left, centre, right = m.reshape(3, n, th, tw, 2, 2 * c).swapaxes(3, 4)  # (n, th, 2, tw, 2C)
-    out = _strips(x, tiles)[i].reshape(n, th, 2, 2 * tw + 1, 2 * c)
-    np.subtract(centre, left, out=out[..., 1::2, :])
-    out[..., 1::2, :] -= right
-    out[..., 0, :] = left[..., 0, :]
-    np.add(left[..., 1:, :], right[..., :-1, :], out=out[..., 2:-1:2, :])
-    out[..., -1, :] = right[..., -1, :]
+class _Grid:
+    """The grid's side of the form: an array (N, O, OH, OW), its transform A y and the way back, A'."""
+
+    name, factor = "grid", 0  # where it is the result, the factor is the image, which comes first
+
+    def __init__(self, array: np.ndarray, window: Window) -> None:
+        self.array, self.pixels = array, array.transpose(0, 2, 3, 1)  # (N, OH, OW, O)
+        self.th, self.tw = (g // 2 for g in window.grid)
+        self.tiles, self.width = self.th * self.tw, array.shape[1]
+
+    @classmethod
+    def empty(cls, n: int, w: np.ndarray, window: Window) -> _Grid:
+        """A result, with the channels last in memory."""
+        pixels = empty((n, *window.grid, len(w)), w.dtype)
+        return cls(pixels.transpose(0, 3, 1, 2), window)
+
+    def rows(self, block: slice, out: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """A y of a block: three times (3, T, O), in `out` (3, 3, T, O) or each over the last."""
+        y, o, th, tw = self.pixels[block], self.width, self.th, self.tw
+        both = scratch("both rows", (len(y), th, 2 * tw, o), y.dtype)
+        if out is None:
+            out = scratch("grid row", (1, 3, len(y) * th * tw, o), y.dtype)
+        for i in range(3):
+            row = np.add(y[:, 0::2], y[:, 1::2], out=both) if i == 1 else y[:, i // 2 :: 2]
+            g = out[i % len(out)]
+            # (n, th, 2tw, O) -> (2, n, th, tw, O): the left and the right column of each tile
+            columns = row.reshape(len(y), th, tw, 2, o).transpose(3, 0, 1, 2, 4)
+            g[::2].reshape(columns.shape)[...] = columns
+            np.add(g[0], g[2], out=g[1])
+            yield g
+
+    def products(self, block: slice) -> np.ndarray:
+        """Scratch for the products of a block: (3, 3, T, O)."""
+        count = (block.stop - block.start) * self.tiles
+        return scratch("grid products", (3, 3, count, self.width), self.array.dtype)
+
+    def take(self, i: int, m: np.ndarray, block: slice) -> None:
+        """After row 2 of the products is made: A' of all (3, 3, T, O)."""
+        if i < 2:
+            return
+        y, o, th, tw = self.pixels[block], self.width, self.th, self.tw
+        rows = scratch("rows", m.shape[1:], y.dtype)
+        pair = scratch("pair", (2, *m.shape[2:]), y.dtype)
+        for k in range(2):
+            np.add(m[k], m[k + 1], out=rows)
+            np.add(rows[:2], rows[1:], out=pair)
+            columns = pair.reshape(2, len(y), th, tw, o).transpose(1, 2, 3, 0, 4)
+            # (n, th, 2tw, O) -> (n, th, tw, 2, O)
+            y[:, k::2].reshape(columns.shape)[...] = columns
 
 
-def _write_image(x: np.ndarray, tiles: tuple[int, int]) -> None:
-    """B' along the columns: the three strips into x (n, H, W, C). Where tiles meet, parts add up."""
-    (n, _, w, c), (th, _) = x.shape, tiles
-    first, middle, last = _strips(x, tiles)[..., 1:-1, :]  # each (n, th, 2, W, C), unpadded
-    q = x.reshape(n, th, 4, w, c)
-    np.subtract(middle, first, out=q[:, :, 1:3])
-    q[:, :, 1:3] -= last
-    q[:, 0, 0] = first[:, 0, 1]
-    np.add(first[:, 1:, 1], last[:, :-1, 1], out=q[:, 1:, 0])
-    np.add(last[:, :-1, 0], first[:, 1:, 0], out=q[:, :-1, 3])
-    q[:, -1, 3] = last[:, -1, 0]
+def _taps(w: np.ndarray, memo: dict | None = None) -> np.ndarray:
+    """G w: (O, C, 4, 4) -> (3, 3, K, O), the rows of K in the order of a block's pixels.
 
-
-def _grid_rows(y: np.ndarray, tiles: tuple[int, int]) -> Iterator[np.ndarray]:
-    """A y: (n, O, OH, OW) -> three times (3, T, O), each overwritten by the next."""
-    (n, o), (th, tw) = y.shape[:2], tiles
-    y = y.transpose(0, 2, 3, 1)  # (n, OH, OW, O)
-    both = scratch("both rows", (n, th, 2 * tw, o), y.dtype)
-    out = scratch("grid row", (3, n, th, tw, o), y.dtype)
-    for i in range(3):
-        rows = np.add(y[:, 0::2], y[:, 1::2], out=both) if i == 1 else y[:, i // 2 :: 2]
-        out[0] = rows[:, :, 0::2]
-        np.add(rows[:, :, 0::2], rows[:, :, 1::2], out=out[1])
-        out[2] = rows[:, :, 1::2]
-        yield out.reshape(3, n * th * tw, o)
-
-
-def _grid_products(y: np.ndarray, tiles: tuple[int, int]) -> np.ndarray:
-    """Scratch for what A' is applied to: (3, 3, T, O)."""
-    n, _, _, o = y.shape
-    return scratch("grid products", (3, 3, n * tiles[0] * tiles[1], o), y.dtype)
-
-
-def _write_grid(y: np.ndarray, tiles: tuple[int, int]) -> None:
-    """A' of the products, into y (n, OH, OW, O)."""
-    (n, _, _, o), (th, tw) = y.shape, tiles
-    m = _grid_products(y, tiles).reshape(3, 3, n, th, tw, o)
-    rows = scratch("rows", (3, n, th, tw, o), y.dtype)
-    for i in range(2):
-        np.add(m[i], m[i + 1], out=rows)
-        for j in range(2):
-            np.add(rows[j], rows[j + 1], out=y[:, i::2, j::2])
-
-
-def _weight_tiles(w: np.ndarray) -> np.ndarray:
-    """G w: (O, C, 4, 4) -> (3, 3, K, O), the rows of K in the order of a block's pixels."""
+    It is kept in `memo`, if given, for the gradients need it again.
+    """
+    if memo and "taps" in memo:
+        return memo["taps"]
     o, c = w.shape[:2]
     taps = w.transpose(2, 3, 1, 0).reshape(2, 2, 2, 2, c, o).swapaxes(1, 2)  # tap, pixel, C, O
-    out = np.empty((3, 3, 2, 2, c, o), w.dtype)
+    out = empty((3, 3, 2, 2, c, o), w.dtype)
     step = -(-c // (2 * LANES))
 
     def work(i: int) -> None:
@@ -260,13 +347,17 @@ def _weight_tiles(w: np.ndarray) -> np.ndarray:
         np.add(u[0], u[2], out=u[1])
 
     share(work, -(-c // step))
-    return out.reshape(3, 3, 4 * c, o)
+    taps = out.reshape(3, 3, 4 * c, o)
+    if memo is not None:
+        memo["taps"] = taps
+    return taps
 
 
-def _weight_from(sums: np.ndarray, c: int, o: int) -> np.ndarray:
+def _weight_from(sums: np.ndarray, factors: list[_Image | _Grid]) -> np.ndarray:
     """G' of the lanes' sum: (lanes, 3, 3, K, O) -> (O, C, 4, 4)."""
+    c, o = factors[0].c, factors[1].width
     lanes = sums.reshape(-1, 3, 3, 2, 2, c, o)
-    w = np.empty((2, 2, 2, 2, c, o), sums.dtype)
+    w = empty((2, 2, 2, 2, c, o), sums.dtype)
     taps = w.swapaxes(1, 2)  # (2, 2, 2, 2, C, O): tap, pixel
     step = -(-c // (2 * LANES))
 
@@ -275,10 +366,10 @@ def _weight_from(sums: np.ndarray, c: int, o: int) -> np.ndarray:
         m = lanes[0, ..., part, :]
         for lane in lanes[1:]:
             m += lane[..., part, :]
+        rows = scratch("weight rows", m.shape[1:], sums.dtype)
         for k in range(2):
-            rows = m[k] + m[k + 1]  # (3, 2, 2, C, O)
-            for l in range(2):
-                taps[k, l, ..., part, :] = rows[l] + rows[l + 1]
+            np.add(m[k], m[k + 1], out=rows)  # (3, 2, 2, C, O)
+            np.add(rows[:2], rows[1:], out=taps[k, ..., part, :])
 
     share(work, -(-c // step))
     return w.reshape(4, 4, c, o).transpose(3, 2, 0, 1)  # (O, C, 4, 4)

@@ -61,13 +61,15 @@ def _kernel_rows(w: Array) -> Array:
     return w.transpose(2, 3, 1, 0).reshape(-1, w.shape[0])
 
 
-def conv(xp: ModuleType, x: Array, w: Array, window: Window) -> Array:
+def conv(xp: ModuleType, x: Array, w: Array, window: Window, memo: dict | None = None) -> Array:
     """y[n,o,p] = sum over c,k of x[n, c, p*stride + k - pad] w[o, c, k]; (N, O, OH, OW)."""
     y = _columns(xp, x, window) @ _kernel_rows(w)  # (N*OH*OW, O)
     return y.reshape(len(x), *window.grid, len(w)).transpose(0, 3, 1, 2)  # -> (N, O, OH, OW)
 
 
-def conv_image(xp: ModuleType, w: Array, y: Array, window: Window) -> Array:
+def conv_image(
+    xp: ModuleType, w: Array, y: Array, window: Window, memo: dict | None = None
+) -> Array:
     """x[n,c,q] = sum over o,p,k with p*stride + k - pad = q of w[o, c, k] y[n, o, p]; (N, C, H, W)."""
     n, c = y.shape[0], w.shape[1]
     (h, wd), (ph, pw) = window.image, window.pad
@@ -92,18 +94,30 @@ def conv_weight(xp: ModuleType, x: Array, y: Array, window: Window) -> Array:
 
 
 def conv_gradients(
-    xp: ModuleType, asked: list[int], x: Array, w: Array, y: Array, window: Window
+    xp: ModuleType,
+    asked: list[int],
+    x: Array,
+    w: Array,
+    y: Array,
+    window: Window,
+    memo: dict | None = None,
 ) -> list[Array]:
     """Of a convolution with the upstream gradient y: dT/dx (asked for as 0), dT/dw (as 1), or both."""
-    kernels = (lambda: conv_image(xp, w, y, window), lambda: conv_weight(xp, x, y, window))
+    kernels = (lambda: conv_image(xp, w, y, window, memo), lambda: conv_weight(xp, x, y, window))
     return [kernels[i]() for i in asked]
 
 
 def conv_image_gradients(
-    xp: ModuleType, asked: list[int], w: Array, y: Array, x: Array, window: Window
+    xp: ModuleType,
+    asked: list[int],
+    w: Array,
+    y: Array,
+    x: Array,
+    window: Window,
+    memo: dict | None = None,
 ) -> list[Array]:
     """Of a transposed one with the upstream gradient x: dT/dw (as 0), dT/dy (as 1), or both."""
-    kernels = (lambda: conv_weight(xp, x, y, window), lambda: conv(xp, x, w, window))
+    kernels = (lambda: conv_weight(xp, x, y, window), lambda: conv(xp, x, w, window, memo))
     return [kernels[i]() for i in asked]
 
 

@@ -13,12 +13,15 @@ import math
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-_pool: ThreadPoolExecutor | None = None
+LINE = 64  # bytes: an array that begins with a line of the cache is read twice as fast
+BUFFER = (
+    1024  # numbers: NumPy copies runs shorter than a quarter of this before it computes on them
+)
+_helpers: list[_Helper] = []
 _turn = threading.Lock()  # BLAS has one setting for all: of two callers, one waits
 _scratch = threading.local()
 
@@ -37,19 +40,20 @@ _threads = _available()
 
 def set_num_threads(count: int) -> None:
     """How many threads the kernels use from now on."""
-    global _threads, _pool
+    global _threads
     if count < 1:
         raise ValueError(f"set_num_threads: {count} threads; give at least 1")
-    _threads, _pool = count, None
+    _threads = count
 
 
-def _forget_pool() -> None:
-    global _pool, _turn
-    _pool, _turn = None, threading.Lock()  # its threads did not come along into a forked process
+def _forget_helpers() -> None:
+    global _turn
+    _helpers.clear()  # they did not come along into the forked process
+    _turn = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_forget_helpers)
 
 
 @functools.cache
@@ -57,29 +61,70 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+class _Helper:
+    """A thread that waits for work: on a bare lock, which wakes it sooner than a queue would."""
+
+    def __init__(self) -> None:
+        self.work: Callable[[], None] | None = None
+        self.error: BaseException | None = None
+        self.go, self.done = threading.Lock(), threading.Lock()
+        self.go.acquire()
+        self.done.acquire()
+        threading.Thread(target=self._run, name="minigan", daemon=True).start()
+
+    def _run(self) -> None:
+        np.setbufsize(BUFFER)
+        while True:
+            self.go.acquire()
+            try:
+                self.work()
+            except BaseException as error:
+                self.error = error
+            self.work = None  # and with it the arrays it refers to
+            self.done.release()
+
+    def start(self, work: Callable[[], None]) -> None:
+        self.work = work
+        self.go.release()
+
+    def finish(self) -> BaseException | None:
+        """Wait for the end of the work; the error that ended it, if one did."""
+        self.done.acquire()
+        error, self.error = self.error, None
+        return error
+
+
 def share(work: Callable[[int], None], count: int) -> None:
-    """Call work(0) ... work(count - 1), each once, on this thread and those of the pool."""
-    global _pool
+    """Call work(0) ... work(count - 1), each once, on this thread and its helpers."""
     with _turn, _blas().limit(limits=1, user_api="blas"):
-        helpers = min(_threads, count) - 1
-        if helpers < 1:
-            for i in range(count):
-                work(i)
-            return
-        if _pool is None:
-            _pool = ThreadPoolExecutor(_threads - 1, "minigan")
         numbers = iter(range(count))  # next() is atomic: whoever is free takes the next block
 
         def take() -> None:
             for i in numbers:
                 work(i)
 
-        futures = [_pool.submit(take) for _ in range(helpers)]
+        while len(_helpers) < _threads - 1:
+            _helpers.append(_Helper())
+        helpers = _helpers[: min(_threads, count) - 1] if count else []
+        buffer = np.setbufsize(BUFFER)
+        for helper in helpers:
+            helper.start(take)
         try:
             take()
         finally:
-            for future in futures:
-                future.result()
+            errors = [helper.finish() for helper in helpers]
+            np.setbufsize(buffer)
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """numpy.empty, beginning with a line of the cache."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -90,6 +135,6 @@ def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     size = math.prod(shape) * np.dtype(dtype).itemsize
     held = getattr(_scratch, name, None)
     if held is None or held.nbytes < size:
-        held = np.empty(size, np.uint8)
+        held = empty((size,), np.uint8)
         setattr(_scratch, name, held)
     return held[:size].view(dtype).reshape(shape)

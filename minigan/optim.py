@@ -32,8 +32,8 @@ class Optimizer:
         self.options = options
         self.state: list[dict[str, Any]] = [{} for _ in self.params]
 
-    def update(self, p: Array, g: Array, state: dict[str, Any], **options: Any) -> None:
-        """Change the array p in place, given its gradient g and the state kept for it."""
+    def update(self, moved: list[tuple[Array, Array, dict[str, Any]]], **options: Any) -> None:
+        """Change arrays in place: for each the array p, its gradient g and the state kept for it."""
         raise NotImplementedError
 
     def step(self, grads: Sequence[Tensor | None] | None = None) -> None:
@@ -43,14 +43,16 @@ class Optimizer:
             raise ValueError(f"step: {len(grads)} gradients for {len(self.params)} parameters")
         options = dict(self.options)
         weight_decay = options.pop("weight_decay")
+        moved = []
         for p, grad, state in zip(self.params, grads, self.state, strict=True):
             if grad is None:
                 continue
             if grad.shape != p.shape:
                 raise ValueError(f"step: a gradient {grad.shape} for a parameter {p.shape}")
             g = grad.data + weight_decay * p.data if weight_decay else grad.data
-            self.update(p.data, g, state, **options)
+            moved.append((p.data, g, state))
             p.data = p.data  # counts as a change in place: graphs that have read p are stale now
+        self.update(moved, **options)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -116,16 +118,17 @@ class SGD(Optimizer):
             nesterov=nesterov,
         )
 
-    def update(self, p, g, state, *, lr, momentum, dampening, nesterov):
-        if momentum:
-            if "momentum_buffer" not in state:
-                state["momentum_buffer"] = g.copy()
-            else:
-                state["momentum_buffer"] *= momentum
-                state["momentum_buffer"] += (1 - dampening) * g
-            b = state["momentum_buffer"]
-            g = g + momentum * b if nesterov else b
-        p -= lr * g
+    def update(self, moved, *, lr, momentum, dampening, nesterov):
+        for p, g, state in moved:
+            if momentum:
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = g.copy()
+                else:
+                    state["momentum_buffer"] *= momentum
+                    state["momentum_buffer"] += (1 - dampening) * g
+                b = state["momentum_buffer"]
+                g = g + momentum * b if nesterov else b
+            p -= lr * g
 
 
 class RMSprop(Optimizer):
@@ -155,26 +158,27 @@ class RMSprop(Optimizer):
             centered=centered,
         )
 
-    def update(self, p, g, state, *, lr, alpha, eps, momentum, centered):
-        xp = backend.array_module(p)
-        if not state:
-            state.update(step=0, square_avg=xp.zeros_like(p))
-            state.update({"grad_avg": xp.zeros_like(p)} if centered else {})
-            state.update({"momentum_buffer": xp.zeros_like(p)} if momentum else {})
-        state["step"] += 1
-        v = state["square_avg"]
-        v *= alpha
-        v += (1 - alpha) * g * g
-        if centered:
-            state["grad_avg"] *= alpha
-            state["grad_avg"] += (1 - alpha) * g
-            v = v - state["grad_avg"] ** 2
-        move = g / (xp.sqrt(v) + eps)
-        if momentum:
-            state["momentum_buffer"] *= momentum
-            state["momentum_buffer"] += move
-            move = state["momentum_buffer"]
-        p -= lr * move
+    def update(self, moved, *, lr, alpha, eps, momentum, centered):
+        for p, g, state in moved:
+            xp = backend.array_module(p)
+            if not state:
+                state.update(step=0, square_avg=xp.zeros_like(p))
+                state.update({"grad_avg": xp.zeros_like(p)} if centered else {})
+                state.update({"momentum_buffer": xp.zeros_like(p)} if momentum else {})
+            state["step"] += 1
+            v = state["square_avg"]
+            v *= alpha
+            v += (1 - alpha) * g * g
+            if centered:
+                state["grad_avg"] *= alpha
+                state["grad_avg"] += (1 - alpha) * g
+                v = v - state["grad_avg"] ** 2
+            move = g / (xp.sqrt(v) + eps)
+            if momentum:
+                state["momentum_buffer"] *= momentum
+                state["momentum_buffer"] += move
+                move = state["momentum_buffer"]
+            p -= lr * move
 
 
 class Adam(Optimizer):
@@ -195,10 +199,14 @@ class Adam(Optimizer):
             raise ValueError(f"Adam: betas must be below 1, are {betas}")
         super().__init__(params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
 
-    def update(self, p, g, state, *, lr, betas, eps):
-        xp = backend.array_module(p)
-        if not state:
-            state.update(step=0, exp_avg=xp.zeros_like(p), exp_avg_sq=xp.zeros_like(p))
-        state["step"] += 1
-        m, v = state["exp_avg"], state["exp_avg_sq"]
-        backend.kernels(xp).adam(xp, p, g, m, v, lr, betas, eps, state["step"])
+    def update(self, moved, *, lr, betas, eps):
+        arrays = []
+        for p, g, state in moved:
+            xp = backend.array_module(p)
+            if not state:
+                state.update(step=0, exp_avg=xp.zeros_like(p), exp_avg_sq=xp.zeros_like(p))
+            state["step"] += 1
+            arrays.append((p, g, state["exp_avg"], state["exp_avg_sq"], state["step"]))
+        if arrays:
+            xp = backend.array_module(arrays[0][0])
+            backend.kernels(xp).adam(xp, arrays, lr, betas, eps)

@@ -43,7 +43,8 @@ class Tensor:
                    the operation that made it, its operands (Tensors or Python numbers) and its
                    keyword parameters; None, () and {} for a leaf
     version        how often `data` has been assigned, here or in a tensor that shares the memory
-    seen           the versions of the inputs, and of itself, when the operation was done
+    seen           the versions of the inputs, and of itself, when the operation was done; None after
+                   a backward pass has used the tensor, and released its inputs
     """
 
     __slots__ = ("_data", "changes", "grad", "inputs", "op", "params", "requires_grad", "seen")
@@ -59,7 +60,7 @@ class Tensor:
         self.inputs: tuple = ()
         self.params: dict[str, Any] = {}
         self.changes = [0]  # shared with views
-        self.seen: tuple[int, ...] = ()
+        self.seen: tuple[int, ...] | None = ()
 
     @property
     def data(self) -> Array:
@@ -102,16 +103,23 @@ class Tensor:
         self.requires_grad = Tensor(self._data, requires_grad).requires_grad
         return self
 
-    def backward(self, gradient: Tensor | None = None, create_graph: bool = False) -> None:
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+    ) -> None:
         """Add d(self)/d(leaf) to the `.grad` of every leaf that requires it.
 
         gradient      the upstream gradient, of this tensor's shape; may be left out for one element
+        retain_graph  keep the graph for another backward pass; by default only with create_graph,
+                      else each tensor is released as soon as its gradient has been handed on
         create_graph  record the computation of the gradients, so that they can be differentiated
         """
         upstream = _upstream([self], [gradient])
         order = _topological([self])
         leaves = [t for t in order if t.is_leaf]
-        grads = _gradients([self], upstream, leaves, order, create_graph)
+        grads = _gradients([self], upstream, leaves, order, create_graph, retain_graph)
         with _recording(create_graph):
             for leaf, g in zip(leaves, grads, strict=True):
                 if g is not None:
@@ -317,12 +325,14 @@ def grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],
     grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
     create_graph: bool = False,
     allow_unused: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """The gradients of (the sum of) `outputs` with respect to each of `inputs`; no `.grad` changes.
 
     grad_outputs  upstream gradients, one per output; ones where left out for a single element
+    retain_graph  keep the graph for another pass; see Tensor.backward
     create_graph  record the computation, so that the gradients can be differentiated in turn
     allow_unused  give None for an input that no output depends on, instead of an error
     """
@@ -331,7 +341,8 @@ def grad(
     if grad_outputs is None or isinstance(grad_outputs, Tensor):
         grad_outputs = [grad_outputs] * len(outputs) if grad_outputs is None else [grad_outputs]
     upstream = _upstream(outputs, list(grad_outputs))
-    grads = _gradients(outputs, upstream, inputs, _topological(outputs), create_graph)
+    order = _topological(outputs)
+    grads = _gradients(outputs, upstream, inputs, order, create_graph, retain_graph)
     for i, (x, g) in enumerate(zip(inputs, grads, strict=True)):
         if g is None and not allow_unused:
             raise RuntimeError(
@@ -375,6 +386,11 @@ def _topological(outputs: list[Tensor]) -> list[Tensor]:
         t, inputs_are_noted = stack.pop()
         if inputs_are_noted:
             noted.append(t)
+        elif t.seen is None:
+            raise RuntimeError(
+                f"{t.op.name}: a backward pass has released what this result, of shape {t.shape}, was "
+                "made of; give that pass retain_graph=True, or compute the result anew"
+            )
         elif id(t) not in visited:
             visited.add(id(t))
             stack.append((t, True))
@@ -388,8 +404,10 @@ def _gradients(
     targets: list[Tensor],
     order: list[Tensor],
     create_graph: bool,
+    retain_graph: bool | None,
 ) -> list[Tensor | None]:
-    """The gradients of the targets; None for one that is not reached."""
+    """The gradients of the targets; None for one that is not reached. Uses up `order`."""
+    retain_graph = create_graph if retain_graph is None else retain_graph
     # Only what lies between the outputs and the targets is visited: in the G step D's weights are
     # no targets, so their gradients are never asked for.
     wanted = {id(t) for t in targets}
@@ -407,7 +425,9 @@ def _gradients(
     with _recording(create_graph):
         for y, g in zip(outputs, upstream, strict=True):
             add(y, g)
-        for y in order:
+        order.reverse()
+        while order:
+            y = order.pop()  # and with it, where nothing is retained, what only the graph refers to
             if id(y) not in needed or id(y) not in pending:
                 continue
             g = pending.pop(id(y))  # complete, and released once handed on
@@ -416,6 +436,8 @@ def _gradients(
             asked = [i for i, x in enumerate(y.inputs) if id(x) in needed]
             for i, gx in zip(asked, _input_gradients(g, y, asked), strict=True):
                 add(y.inputs[i], _fitted(gx, y.inputs[i], y.op))
+            if not retain_graph and not y.is_leaf:
+                y.inputs, y.params, y.seen = (), {}, None
     return [found.get(id(t)) for t in targets]
 
 

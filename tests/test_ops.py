@@ -94,7 +94,7 @@ def test_the_gradient_is_linear_in_the_upstream_gradient(name, data):
     fn, inputs, _ = data.draw(CASES[name])
     y = fn(*inputs)
     v, w = random_like(y, 1).detach(), random_like(y, 2).detach()
-    rows = zip(*(grad(y, inputs, u) for u in (v, w, v * 3 - w)), strict=True)
+    rows = zip(*(grad(y, inputs, u, retain_graph=True) for u in (v, w, v * 3 - w)), strict=True)
     for gv, gw, both in rows:
         scale = max(1.0, np.abs(both.numpy()).max(initial=0))
         np.testing.assert_allclose(both.numpy(), (gv * 3 - gw).numpy(), atol=1e-12 * scale)
@@ -105,8 +105,8 @@ def test_a_gradient_asked_for_alone_is_the_same_to_the_last_bit(name, data):
     fn, inputs, _ = data.draw(CASES[name])
     y = fn(*inputs)
     v = random_like(y).detach()
-    for x, g in zip(inputs, grad(y, inputs, v), strict=True):
-        np.testing.assert_array_equal(grad(y, x, v)[0].numpy(), g.numpy())
+    for x, g in zip(inputs, grad(y, inputs, v, retain_graph=True), strict=True):
+        np.testing.assert_array_equal(grad(y, x, v, retain_graph=True)[0].numpy(), g.numpy())
 
 
 @for_drawn

@@ -144,7 +144,7 @@ def test_backward_adds_up_in_leaves_and_nowhere_else():
     x, unused = param(1.0, 2.0), param(5.0)
     middle = x * 3
     y = (middle * middle).sum()
-    y.backward()
+    y.backward(retain_graph=True)
     y.backward()
     assert x.grad.numpy().tolist() == [36, 72]  # twice 18 x
     assert (middle.grad, unused.grad, x.grad.requires_grad) == (None, None, False)
@@ -161,15 +161,17 @@ def test_grad_changes_no_grad_attribute_and_reaches_tensors_within_the_graph():
 def test_each_gradient_is_complete_before_it_is_handed_on():
     a = param(3.0)
     b = a + a
-    assert grad(b * a, a)[0].item() == 12  # 2a^2; 9 if b were visited before c's part arrived
+    assert (
+        grad(b * a, a, retain_graph=True)[0].item() == 12
+    )  # 2a^2; 9 if b were visited before c's part arrived
     assert grad([b, b * 1, b], a, [None, tensor([2.0]), None])[0].item() == 8
 
 
 def test_an_upstream_gradient_weighs_the_outputs():
     x = param(1.0, 2.0)
     y = x * x
-    assert grad(y, x, tensor([1.0, 10.0]))[0].numpy().tolist() == [2, 40]
-    y.backward(tensor([1.0, 10.0]))
+    assert grad(y, x, tensor([1.0, 10.0]), retain_graph=True)[0].numpy().tolist() == [2, 40]
+    y.backward(tensor([1.0, 10.0]), retain_graph=True)
     assert x.grad.numpy().tolist() == [2, 40]
     assert grad(y, x, tensor(np.ones(2, "float64")))[0].dtype == np.float32
     x.backward(np.array([3.0, 4.0]))
@@ -203,7 +205,7 @@ def test_a_gradient_is_recorded_only_under_create_graph():
     x = param(2.0)
     y = x * x * x
     (first,) = grad(y, x, create_graph=True)
-    assert grad(y, x)[0].is_leaf
+    assert grad(y, x, retain_graph=True)[0].is_leaf
     assert grad(grad(first, x, create_graph=True), x)[0].item() == 6
     y.backward(create_graph=True)
     assert grad(x.grad, x)[0].item() == 12
@@ -280,7 +282,7 @@ def test_no_rule_is_called_that_nobody_needs(asked):
     G, D, z = networks()
     fake = G(z)
     loss = D.logits(fake).mean()
-    both = grad(loss, [*G.parameters(), *D.parameters()])
+    both = grad(loss, [*G.parameters(), *D.parameters()], retain_graph=True)
     asked.clear()
 
     alone = grad(loss, list(G.parameters()))
@@ -372,7 +374,7 @@ def test_a_chain_of_5000_operations_is_differentiated_and_freed():
     y = x
     for _ in range(5000):
         y = y * 1.0 + 0.0
-    y.backward()
+    y.backward(retain_graph=True)
     assert (x.grad.item(), grad(y, x)[0].item()) == (1, 1)
 
     z = x
@@ -380,6 +382,30 @@ def test_a_chain_of_5000_operations_is_differentiated_and_freed():
         z = F.tanh(z)  # its rule has y in it, so that second derivatives walk the chain, too
     (first,) = grad(z, x, create_graph=True)
     assert np.isfinite(grad(first, x)[0].item())
+
+
+def test_a_backward_pass_releases_what_it_has_used(live_tensors):
+    x = param(2.0)
+    y = x * x
+    before = live_tensors()
+    z = y.exp()
+    w = z * z
+    grad(w, x)
+    del z  # the walk has released it in w, and y in it
+    assert live_tensors() == before + 1
+    for again in (w.backward, lambda: grad(y, x), lambda: (y * 1).backward()):
+        with pytest.raises(RuntimeError, match=r"mul: .* shape \(1,\), .* retain_graph=True"):
+            again()
+    y = x * x
+    assert [grad(y, x, retain_graph=True)[0].item(), grad(y, x)[0].item()] == [4, 4]
+
+
+def test_a_pass_leaves_what_it_did_not_visit():
+    x, other = param(2.0), param(3.0)
+    branch = other * other
+    y = x * branch
+    grad(y, x)
+    assert grad(branch, other)[0].item() == 6
 
 
 # -- stale graphs -------------------------------------------------------------------------------
@@ -409,7 +435,7 @@ def test_a_graph_that_has_read_a_changed_parameter_is_refused(forward, how):
     bystander = (x * 2).sum()
     changes()[how](w)
     with pytest.raises(RuntimeError, match=r"(mul|matmul): input 1, of shape .* changed in place"):
-        grad(y, x)
+        grad(y, x, retain_graph=True)
     with pytest.raises(RuntimeError, match="compute the output anew"):
         y.backward()
     assert grad(bystander, x)[0].numpy().tolist() == [[2, 2], [2, 2]]
@@ -420,7 +446,7 @@ def test_a_change_off_the_path_does_no_harm():
     x, w = param(1.0), param(2.0)
     y = x * 2 + (w * w) * 3
     w.data -= 1
-    assert grad(y, x)[0].item() == 2
+    assert grad(y, x, retain_graph=True)[0].item() == 2
     with pytest.raises(RuntimeError, match="mul: input 0"):
         grad(y, w)
 

@@ -6,15 +6,16 @@ kernel here is the reference on a few images at a time, except where `filtering.
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 
 import numpy as np
 
-from . import filtering, memory, reference
+from . import filtering, memory, planes, reference
 from .reference import Window
 from .threads import empty, scratch, share
 
-BLOCK = 1 << 20  # bytes of columns in a block of work: they stay in the second-level cache
+BLOCK = 1 << 21  # bytes of columns in a block of work: they stay in the second-level cache
 LANES = 4  # weight gradients are summed in so many lanes, whatever the number of threads
 ELEMENTS = 1 << 18  # numbers in a block of elementwise work
 RUN = 2048
@@ -35,6 +36,20 @@ def _blocks(n: int, row_bytes: int, window: Window) -> list[slice]:
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
 
+def _one_window(window: Window) -> bool:
+    """Whether the kernel covers the image: then the columns are the image, and nothing overlaps."""
+    return window.kernel == window.image and window.pad == (0, 0)
+
+
+def _columns(x: np.ndarray, window: Window) -> np.ndarray:
+    """reference.columns, made in the best way for the shape."""
+    if _one_window(window):
+        return x.transpose(0, 2, 3, 1).reshape(len(x), -1)  # (n, kh*kw*C)
+    if x.shape[1] < FEW_CHANNELS:
+        return planes.columns(x, window).T
+    return reference.columns(np, x, window)
+
+
 def conv(
     xp: ModuleType, x: np.ndarray, w: np.ndarray, window: Window, memo: dict | None = None
 ) -> np.ndarray:
@@ -42,13 +57,15 @@ def conv(
     if _filtered(len(x), w.shape[:2], window):
         return filtering.conv(x, w, window, memo)
     blocks = _blocks(len(x), x.shape[1] * x.itemsize, window)
-    y = empty((len(x), *window.grid, w.shape[0]), x.dtype).transpose(0, 3, 1, 2)
+    kernel = reference.kernel_rows(w)  # (kh*kw*C, O)
+    y = empty((len(x), *window.grid, len(w)), x.dtype)
 
     def work(i: int) -> None:
-        y[blocks[i]] = reference.conv(xp, x[blocks[i]], w, window, memo)
+        block = y[blocks[i]]
+        np.matmul(_columns(x[blocks[i]], window), kernel, out=block.reshape(-1, len(w)))
 
     share(work, len(blocks))
-    return y
+    return y.transpose(0, 3, 1, 2)  # (N, OH, OW, O) -> (N, O, OH, OW)
 
 
 def conv_image(
@@ -57,13 +74,39 @@ def conv_image(
     """See reference.conv_image."""
     if _filtered(len(y), w.shape[:2], window):
         return filtering.conv_image(w, y, window, memo)
-    blocks = _blocks(len(y), w.shape[1] * y.itemsize, window)
-    x = empty((len(y), *window.image, w.shape[1]), y.dtype).transpose(0, 3, 1, 2)
+    (kh, kw), c = window.kernel, w.shape[1]
+    kernel = reference.kernel_rows(w).reshape(kh, kw * c, len(w))
+    pixels = empty((len(y), *window.image, c), y.dtype)
+    x = pixels.transpose(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
+
+    def fold(block: slice, columns: np.ndarray) -> None:
+        """(n*OH*OW, kh, kw*C) -> x (n, C, H, W)"""
+        if not _one_window(window):
+            columns = columns.reshape(-1, *window.grid, kh, kw, c)
+            x[block] = reference.fold(np, columns, window)
+
+    def columns_of(block: slice) -> np.ndarray:
+        if _one_window(window):
+            return pixels[block].reshape(-1, kh, kw * c)
+        count = (block.stop - block.start) * window.grid[0] * window.grid[1]
+        return scratch("columns", (count, kh, kw * c), y.dtype)
 
     def work(i: int) -> None:
-        x[blocks[i]] = reference.conv_image(xp, w, y[blocks[i]], window, memo)
+        rows = reference.pixel_rows(y[blocks[i]])
+        if c < FEW_CHANNELS:
+            planes.fold(kernel.reshape(-1, len(w)), rows, window, x[blocks[i]])
+            return
+        columns = columns_of(blocks[i])
+        np.matmul(rows, kernel.reshape(-1, len(w)).T, out=columns.reshape(len(rows), -1))
+        fold(blocks[i], columns)
 
-    share(work, len(blocks))
+    blocks = _blocks(len(y), c * y.itemsize, window)
+    if len(blocks) == 1 and c >= FEW_CHANNELS:  # the threads share the rows of the kernel instead
+        rows, columns = reference.pixel_rows(y), columns_of(blocks[0])
+        share(lambda i: np.matmul(rows, kernel[i].T, out=columns[:, i]), kh)
+        fold(blocks[0], columns)
+    else:
+        share(work, len(blocks))
     return x
 
 
@@ -74,15 +117,15 @@ def conv_weight(xp: ModuleType, x: np.ndarray, y: np.ndarray, window: Window) ->
         return filtering.conv_weight(x, y, window)
     blocks = _blocks(len(x), x.shape[1] * x.itemsize, window)
     lanes = max(1, min(LANES, len(blocks)))
-    sums = np.zeros((lanes, *window.kernel, x.shape[1], y.shape[1]), x.dtype)
-    sums = sums.transpose(0, 4, 3, 1, 2)  # (lanes, O, C, kh, kw), in memory as the weight
+    sums = np.zeros((lanes, math.prod(window.kernel) * x.shape[1], y.shape[1]), x.dtype)
 
     def work(lane: int) -> None:
         for block in blocks[lane::lanes]:
-            sums[lane] += reference.conv_weight(xp, x[block], y[block], window)
+            sums[lane] += _columns(x[block], window).T @ reference.pixel_rows(y[block])
 
     share(work, lanes)
-    return sums.sum(axis=0)
+    w = sums.sum(axis=0).reshape(*window.kernel, x.shape[1], y.shape[1])
+    return w.transpose(3, 2, 0, 1)  # (kh, kw, C, O) -> (O, C, kh, kw)
 
 
 def conv_gradients(
@@ -290,19 +333,37 @@ def leaky_relu_gradient(xp: ModuleType, g: np.ndarray, y: np.ndarray, slope: flo
     return dx
 
 
-def adam(xp, p, g, m, v, lr, betas, eps, step):
-    """See reference.adam."""
-    order = sorted(range(p.ndim), key=lambda axis: -p.strides[axis])
-    arrays = [a.transpose(order) for a in (p, g, m, v)]  # in the order of memory
-    if not all(a.flags.c_contiguous for a in arrays):
-        return reference.adam(xp, p, g, m, v, lr, betas, eps, step)
-    arrays = [a.reshape(-1) for a in arrays]
+def adam(xp, moved, lr, betas, eps):
+    """See reference.adam: all parameters in one go, in blocks."""
+    b1, b2 = betas
+    blocks = []
+    for *arrays, step in moved:
+        order = sorted(range(arrays[0].ndim), key=lambda axis: -arrays[0].strides[axis])
+        arrays = [a.transpose(order) for a in arrays]  # in the order of memory
+        if all(a.flags.c_contiguous for a in arrays):
+            arrays = [a.reshape(-1) for a in arrays]
+            starts = range(0, arrays[0].size, ELEMENTS)
+            blocks += [(*(a[i : i + ELEMENTS] for a in arrays), step) for i in starts]
+        else:
+            reference.adam(xp, [(*arrays, step)], lr, betas, eps)
 
     def work(i: int) -> None:
-        part = slice(i * ELEMENTS, (i + 1) * ELEMENTS)
-        reference.adam(xp, *(a[part] for a in arrays), lr, betas, eps, step)
+        p, g, m, v, step = blocks[i]
+        correction = (1 - b2**step) ** 0.5
+        t = np.multiply(g, 1 - b1, out=scratch("adam", p.shape, p.dtype))
+        m *= b1
+        m += t
+        np.square(g, out=t)
+        t *= 1 - b2
+        v *= b2
+        v += t
+        np.sqrt(v, out=t)
+        t += eps * correction
+        np.divide(m, t, out=t)
+        t *= lr * correction / (1 - b1**step)
+        p -= t
 
-    return share(work, -(-p.size // ELEMENTS))
+    share(work, len(blocks))
 
 
 memory.keep_freed_memory()

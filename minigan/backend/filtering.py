@@ -33,6 +33,7 @@ from .threads import empty, scratch, share
 ROWS = 512  # tiles in a block of work, at most; with fewer in all, a block is the whole batch
 FEWEST_ROWS = 256  # tiles in a block of several: with fewer, calls cost more than their work
 LANES = 4  # weight gradients are summed in so many lanes, whatever the number of threads
+PART = 128
 PARTS = 2  # each of the nine products of a single block is shared out in so many parts
 
 
@@ -143,23 +144,22 @@ def _filter_at_once(
 
     share(load, len(factors) * len(blocks))
 
-    products = []
-    if len(factors) == 2:
-        d, g = transforms
-        sums = scratch("sums", (3, 3, *_shape(factors)), dtype)
-        products.append((d.swapaxes(2, 3), g, sums))
     if into:
         m = scratch("all products", (3, 3, n * tiles, into.width), dtype)
-        products.append((transforms[into.factor], taps, m))
+    weight = _Weight(*factors) if len(factors) == 2 else None
+    units = 9 * PARTS if into else 0
 
     def multiply(unit: int) -> None:
+        if unit >= units:
+            weight.part(unit - units, *transforms)
+            return
         (i, j), part = divmod(unit // PARTS, 3), unit % PARTS
-        for a, b, out in products:
-            step = -(-b.shape[-1] // PARTS)
-            columns = slice(part * step, (part + 1) * step)
-            np.matmul(a[i, j], b[i, j][:, columns], out=out[i, j][:, columns])
+        step = -(-into.width // PARTS)
+        columns = slice(part * step, (part + 1) * step)
+        a, b = transforms[into.factor][i, j], taps[i, j][:, columns]
+        np.matmul(a, b, out=m[i, j][:, columns])
 
-    share(multiply, 9 * PARTS)
+    share(multiply, units + (weight.parts if weight else 0))
 
     def store(b: int) -> None:
         for i in range(3):
@@ -167,7 +167,37 @@ def _filter_at_once(
 
     if into:
         share(store, len(blocks))
-    return _weight_from(sums[None], factors) if len(factors) == 2 else None
+    return weight and weight.array
+
+
+class _Weight:
+    """The weight's gradient of a single block, G' of its products: in parts which the cache holds."""
+
+    def __init__(self, image: _Image, grid: _Grid) -> None:
+        self.c, self.o = image.c, grid.width
+        self.slices = _cut(self.c, PART)
+        self.parts = 4 * len(self.slices)
+        w = empty((2, 2, 2, 2, self.c, self.o), image.array.dtype)
+        self.taps = w.swapaxes(1, 2)  # (2, 2, 2, 2, C, O): tap, pixel
+        self.array = w.reshape(4, 4, self.c, self.o).transpose(3, 2, 0, 1)  # (O, C, 4, 4)
+
+    def part(self, unit: int, d: np.ndarray, g: np.ndarray) -> None:
+        """For one pixel of the blocks and some channels: multiply (T, c) and (T, O), transform."""
+        pixel, channels = unit % 4, self.slices[unit // 4]
+        start = pixel * self.c
+        d = d[..., start + channels.start : start + channels.stop]
+        count = channels.stop - channels.start
+        m = scratch("weight part", (3, 3, count, self.o), d.dtype)
+        np.matmul(d.swapaxes(2, 3), g, out=m)
+        _combine_taps(m, self.taps[:, :, pixel // 2, pixel % 2, channels])
+
+
+def _combine_taps(m: np.ndarray, taps: np.ndarray) -> None:
+    """G': (3, 3, ...) -> (2, 2, ...)"""
+    rows = scratch("weight rows", m.shape[1:], m.dtype)
+    for k in range(2):
+        np.add(m[k], m[k + 1], out=rows)
+        np.add(rows[:2], rows[1:], out=taps[k])
 
 
 def _cut(n: int, step: int) -> list[slice]:
@@ -366,10 +396,7 @@ def _weight_from(sums: np.ndarray, factors: list[_Image | _Grid]) -> np.ndarray:
         m = lanes[0, ..., part, :]
         for lane in lanes[1:]:
             m += lane[..., part, :]
-        rows = scratch("weight rows", m.shape[1:], sums.dtype)
-        for k in range(2):
-            np.add(m[k], m[k + 1], out=rows)  # (3, 2, 2, C, O)
-            np.add(rows[:2], rows[1:], out=taps[k, ..., part, :])
+        _combine_taps(m, taps[..., part, :])
 
     share(work, -(-c // step))
     return w.reshape(4, 4, c, o).transpose(3, 2, 0, 1)  # (O, C, 4, 4)

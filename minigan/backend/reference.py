@@ -35,7 +35,7 @@ class Window:
         )
 
 
-def _columns(xp: ModuleType, x: Array, window: Window) -> Array:
+def columns(xp: ModuleType, x: Array, window: Window) -> Array:
     """Every window's pixels as one row: (N, C, H, W) -> (N*OH*OW, kh*kw*C)."""
     (n, c), (h, w), (ph, pw) = x.shape[:2], window.image, window.pad
     (oh, ow), (kh, kw), (sh, sw) = window.grid, window.kernel, window.stride
@@ -51,19 +51,35 @@ def _columns(xp: ModuleType, x: Array, window: Window) -> Array:
     return windows.reshape(n * oh * ow, kh * kw * c)  # the copy
 
 
-def _rows(y: Array) -> Array:
+def fold(xp: ModuleType, columns: Array, window: Window) -> Array:
+    """Add windows up to an image: (N, OH, OW, kh, kw, C) -> (N, C, H, W); `columns` transposed."""
+    n, oh, ow, kh, kw, c = columns.shape
+    (h, w), (ph, pw), (sh, sw) = window.image, window.pad, window.stride
+    # Windows overlap, but the pixels that sw neighbouring taps meet do not: they fill whole rows.
+    strips = -(-(w + 2 * pw) // sw)
+    padded = xp.zeros((n, h + 2 * ph, strips, sw, c), columns.dtype)
+    for i in range(kh):
+        rows = slice(i, i + sh * (oh - 1) + 1, sh)
+        for j in range(0, kw, sw):
+            taps = min(sw, kw - j)
+            padded[:, rows, j // sw : j // sw + ow, :taps] += columns[:, :, :, i, j : j + taps]
+    image = padded.reshape(n, h + 2 * ph, strips * sw, c)[:, ph : ph + h, pw : pw + w]
+    return image.transpose(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
+
+
+def pixel_rows(y: Array) -> Array:
     """One row of channels per position: (N, O, OH, OW) -> (N*OH*OW, O)."""
     return y.transpose(0, 2, 3, 1).reshape(-1, y.shape[1])
 
 
-def _kernel_rows(w: Array) -> Array:
+def kernel_rows(w: Array) -> Array:
     """The weight as the matrix that meets the columns: (O, C, kh, kw) -> (kh*kw*C, O)."""
     return w.transpose(2, 3, 1, 0).reshape(-1, w.shape[0])
 
 
 def conv(xp: ModuleType, x: Array, w: Array, window: Window, memo: dict | None = None) -> Array:
     """y[n,o,p] = sum over c,k of x[n, c, p*stride + k - pad] w[o, c, k]; (N, O, OH, OW)."""
-    y = _columns(xp, x, window) @ _kernel_rows(w)  # (N*OH*OW, O)
+    y = columns(xp, x, window) @ kernel_rows(w)  # (N*OH*OW, O)
     return y.reshape(len(x), *window.grid, len(w)).transpose(0, 3, 1, 2)  # -> (N, O, OH, OW)
 
 
@@ -72,24 +88,13 @@ def conv_image(
 ) -> Array:
     """x[n,c,q] = sum over o,p,k with p*stride + k - pad = q of w[o, c, k] y[n, o, p]; (N, C, H, W)."""
     n, c = y.shape[0], w.shape[1]
-    (h, wd), (ph, pw) = window.image, window.pad
-    (oh, ow), (kh, kw), (sh, sw) = window.grid, window.kernel, window.stride
-    columns = (_rows(y) @ _kernel_rows(w).T).reshape(n, oh, ow, kh, kw, c)
-    # Windows overlap, but the pixels that sw neighbouring taps meet do not: they fill whole rows.
-    strips = -(-(wd + 2 * pw) // sw)
-    padded = xp.zeros((n, h + 2 * ph, strips, sw, c), columns.dtype)
-    for i in range(kh):
-        rows = slice(i, i + sh * (oh - 1) + 1, sh)
-        for j in range(0, kw, sw):
-            taps = min(sw, kw - j)
-            padded[:, rows, j // sw : j // sw + ow, :taps] += columns[:, :, :, i, j : j + taps]
-    image = padded.reshape(n, h + 2 * ph, strips * sw, c)[:, ph : ph + h, pw : pw + wd]
-    return image.transpose(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
+    columns = pixel_rows(y) @ kernel_rows(w).T  # (N*OH*OW, kh*kw*C)
+    return fold(xp, columns.reshape(n, *window.grid, *window.kernel, c), window)
 
 
 def conv_weight(xp: ModuleType, x: Array, y: Array, window: Window) -> Array:
     """w[o,c,k] = sum over n,p of x[n, c, p*stride + k - pad] y[n, o, p]; (O, C, kh, kw)."""
-    w = _columns(xp, x, window).T @ _rows(y)  # (kh*kw*C, O)
+    w = columns(xp, x, window).T @ pixel_rows(y)  # (kh*kw*C, O)
     return w.reshape(*window.kernel, x.shape[1], y.shape[1]).transpose(3, 2, 0, 1)  # (O, C, kh, kw)
 
 
@@ -188,22 +193,19 @@ def leaky_relu_gradient(xp: ModuleType, g: Array, y: Array, slope: float) -> Arr
 
 def adam(
     xp: ModuleType,
-    p: Array,
-    g: Array,
-    m: Array,
-    v: Array,
+    moved: list[tuple[Array, Array, Array, Array, int]],
     lr: float,
     betas: tuple[float, float],
     eps: float,
-    step: int,
 ) -> None:
-    """Algorithm 1 of Kingma & Ba 2015, in place on p, m and v."""
+    """Algorithm 1 of Kingma & Ba 2015 for each (p, g, m, v, step), in place on p, m and v."""
     b1, b2 = betas
-    m *= b1
-    m += (1 - b1) * g
-    v *= b2
-    v += (1 - b2) * g * g
-    root = xp.sqrt(v)
-    root /= (1 - b2**step) ** 0.5
-    root += eps
-    p -= (lr / (1 - b1**step)) * m / root
+    for p, g, m, v, step in moved:
+        m *= b1
+        m += (1 - b1) * g
+        v *= b2
+        v += (1 - b2) * g * g
+        root = xp.sqrt(v)
+        root /= (1 - b2**step) ** 0.5
+        root += eps
+        p -= (lr / (1 - b1**step)) * m / root

@@ -36,15 +36,8 @@ def _blocks(n: int, row_bytes: int, window: Window) -> list[slice]:
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
 
-def _one_window(window: Window) -> bool:
-    """Whether the kernel covers the image: then the columns are the image, and nothing overlaps."""
-    return window.kernel == window.image and window.pad == (0, 0)
-
-
 def _columns(x: np.ndarray, window: Window) -> np.ndarray:
-    """reference.columns, made in the best way for the shape."""
-    if _one_window(window):
-        return x.transpose(0, 2, 3, 1).reshape(len(x), -1)  # (n, kh*kw*C)
+    """reference.columns, for few channels made as planes."""
     if x.shape[1] < FEW_CHANNELS:
         return planes.columns(x, window).T
     return reference.columns(np, x, window)
@@ -56,6 +49,9 @@ def conv(
     """See reference.conv."""
     if _filtered(len(x), w.shape[:2], window):
         return filtering.conv(x, w, window, memo)
+    if _covers(window):
+        y = _image_matrix(x, x.shape) @ reference.kernel_rows(w)  # (N, O)
+        return y.reshape(*y.shape, 1, 1)
     blocks = _blocks(len(x), x.shape[1] * x.itemsize, window)
     kernel = reference.kernel_rows(w)  # (kh*kw*C, O)
     y = empty((len(x), *window.grid, len(w)), x.dtype)
@@ -75,36 +71,31 @@ def conv_image(
     if _filtered(len(y), w.shape[:2], window):
         return filtering.conv_image(w, y, window, memo)
     (kh, kw), c = window.kernel, w.shape[1]
-    kernel = reference.kernel_rows(w).reshape(kh, kw * c, len(w))
-    pixels = empty((len(y), *window.image, c), y.dtype)
-    x = pixels.transpose(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
+    kernel = reference.kernel_rows(w)  # (kh*kw*C, O)
+    slabs = kernel.reshape(kh, kw * c, len(w))
+    blocks = _blocks(len(y), c * y.itemsize, window)
+    x = empty((len(y), *window.image, c), y.dtype).transpose(0, 3, 1, 2)  # (N, C, H, W)
 
-    def fold(block: slice, columns: np.ndarray) -> None:
-        """(n*OH*OW, kh, kw*C) -> x (n, C, H, W)"""
-        if not _one_window(window):
-            columns = columns.reshape(-1, *window.grid, kh, kw, c)
-            x[block] = reference.fold(np, columns, window)
-
-    def columns_of(block: slice) -> np.ndarray:
-        if _one_window(window):
-            return pixels[block].reshape(-1, kh, kw * c)
-        count = (block.stop - block.start) * window.grid[0] * window.grid[1]
-        return scratch("columns", (count, kh, kw * c), y.dtype)
+    def multiply(i: int) -> None:
+        np.matmul(reference.pixel_rows(y), slabs[i].T, out=columns[:, i])
 
     def work(i: int) -> None:
-        rows = reference.pixel_rows(y[blocks[i]])
+        block, rows = x[blocks[i]], reference.pixel_rows(y[blocks[i]])
         if c < FEW_CHANNELS:
-            planes.fold(kernel.reshape(-1, len(w)), rows, window, x[blocks[i]])
-            return
-        columns = columns_of(blocks[i])
-        np.matmul(rows, kernel.reshape(-1, len(w)).T, out=columns.reshape(len(rows), -1))
-        fold(blocks[i], columns)
+            planes.fold(kernel, rows, window, block)
+        else:
+            block[...] = reference.fold(np, windows(rows @ kernel.T), window)
 
-    blocks = _blocks(len(y), c * y.itemsize, window)
-    if len(blocks) == 1 and c >= FEW_CHANNELS:  # the threads share the rows of the kernel instead
-        rows, columns = reference.pixel_rows(y), columns_of(blocks[0])
-        share(lambda i: np.matmul(rows, kernel[i].T, out=columns[:, i]), kh)
-        fold(blocks[0], columns)
+    def windows(columns: np.ndarray) -> np.ndarray:
+        return columns.reshape(-1, *window.grid, kh, kw, c)
+
+    if _covers(window):
+        columns = _image_matrix(x, (len(y), kh, kw * c))
+        share(multiply, kh)
+    elif len(blocks) == 1 and c >= FEW_CHANNELS:  # too little for blocks: share the kernel's rows
+        columns = empty((y[:, 0].size, kh, kw * c), y.dtype)
+        share(multiply, kh)
+        x[...] = reference.fold(np, windows(columns), window)
     else:
         share(work, len(blocks))
     return x
@@ -112,20 +103,39 @@ def conv_image(
 
 def conv_weight(xp: ModuleType, x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
     """See reference.conv_weight."""
-    channels = y.shape[1], x.shape[1]
-    if _filtered(len(x), channels, window):
+    c, o = x.shape[1], y.shape[1]
+    if _filtered(len(x), (o, c), window):
         return filtering.conv_weight(x, y, window)
-    blocks = _blocks(len(x), x.shape[1] * x.itemsize, window)
+    w = empty((*window.kernel, c, o), x.dtype)
+    kernel = w.reshape(-1, o)  # (kh*kw*C, O)
+    if _covers(window):
+        columns, rows = _image_matrix(x, x.shape).T, reference.pixel_rows(y)
+        cuts = _cuts(kernel)
+        share(lambda i: np.matmul(columns[cuts[i]], rows, out=kernel[cuts[i]]), len(cuts))
+        return w.transpose(3, 2, 0, 1)  # (kh, kw, C, O) -> (O, C, kh, kw)
+
+    blocks = _blocks(len(x), c * x.itemsize, window)
     lanes = max(1, min(LANES, len(blocks)))
-    sums = np.zeros((lanes, math.prod(window.kernel) * x.shape[1], y.shape[1]), x.dtype)
+    sums = np.zeros((lanes, *kernel.shape), x.dtype)
 
     def work(lane: int) -> None:
         for block in blocks[lane::lanes]:
             sums[lane] += _columns(x[block], window).T @ reference.pixel_rows(y[block])
 
     share(work, lanes)
-    w = sums.sum(axis=0).reshape(*window.kernel, x.shape[1], y.shape[1])
-    return w.transpose(3, 2, 0, 1)  # (kh, kw, C, O) -> (O, C, kh, kw)
+    np.sum(sums, axis=0, out=kernel)
+    return w.transpose(3, 2, 0, 1)
+
+
+def _covers(window: Window) -> bool:
+    """Whether the kernel is as large as the image: then columns are images, and nothing overlaps."""
+    return window.kernel == window.image and window.pad == (0, 0)
+
+
+def _image_matrix(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(N, C, H, W), channels last in memory, with rows of pixels or whole images joined: a view."""
+    n, *rest = shape
+    return x.transpose(0, 2, 3, 1).reshape((n, *rest) if len(rest) == 2 else (n, math.prod(rest)))
 
 
 def conv_gradients(

@@ -30,10 +30,10 @@ import numpy as np
 from .reference import Window
 from .threads import empty, scratch, share
 
-ROWS = 512  # tiles in a block of work, at most; with fewer in all, a block is the whole batch
-FEWEST_ROWS = 256  # tiles in a block of several: with fewer, calls cost more than their work
+ROWS = 512  # tiles in a block of work: with more, its transforms fall out of the cache
+FEWEST = 128  # tiles in one part of their transforms: below, a call costs more than its work
 LANES = 4  # weight gradients are summed in so many lanes, whatever the number of threads
-PART = 128
+PART = 128  # channels in a part of a single block's weight gradient, which the cache holds
 PARTS = 2  # each of the nine products of a single block is shared out in so many parts
 
 
@@ -102,12 +102,11 @@ def _filter(
     count = len(factors[0].array) * tiles
     if count <= ROWS:
         return _filter_at_once(factors, into, taps)
-    rows = min(ROWS, max(FEWEST_ROWS, count // LANES))
-    blocks = _cut(len(factors[0].array), rows // tiles)
+    blocks = _cut(len(factors[0].array), ROWS // tiles)
     both = len(factors) == 2
     lanes = min(LANES, len(blocks)) if both else len(blocks)
     if both:
-        sums = scratch("sums", (lanes, 3, 3, *_shape(factors)), factors[0].array.dtype)
+        sums = scratch("whole", (lanes, 3, 3, *_shape(factors)), factors[0].array.dtype)
 
     def work(lane: int) -> None:
         for block in blocks[lane::lanes]:
@@ -133,7 +132,7 @@ def _filter_at_once(
 ) -> np.ndarray | None:
     """`_filter` for one block: each of the three steps is shared out by itself."""
     n, dtype, tiles = len(factors[0].array), factors[0].array.dtype, factors[0].tiles
-    blocks = _cut(n, -(-n // LANES))
+    blocks = _cut(n, max(-(-n // LANES), FEWEST // tiles))
     rows = [slice(block.start * tiles, block.stop * tiles) for block in blocks]
     transforms = [scratch(f"all {f.name}", (3, 3, n * tiles, f.width), dtype) for f in factors]
 
@@ -145,7 +144,7 @@ def _filter_at_once(
     share(load, len(factors) * len(blocks))
 
     if into:
-        m = scratch("all products", (3, 3, n * tiles, into.width), dtype)
+        m = scratch("whole", (3, 3, n * tiles, into.width), dtype)
     weight = _Weight(*factors) if len(factors) == 2 else None
     units = 9 * PARTS if into else 0
 

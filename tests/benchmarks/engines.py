@@ -386,11 +386,10 @@ def replace(module: str, **parts: Any) -> None:
 
 def with_reference(convolutions: bool) -> None:
     """Kernels of reference.py in the place of cpu.py's: the convolutions, or all others."""
-    from minigan.backend import reference
+    from minigan.backend import cpu, reference
 
     for name, kernel in inspect.getmembers(reference, inspect.isfunction):
-        own = kernel.__module__ == reference.__name__ and not name.startswith("_")
-        if own and name.startswith("conv") == convolutions:
+        if hasattr(cpu, name) and name.startswith("conv") == convolutions:
             replace("cpu", **{name: kernel})
 
 
@@ -398,10 +397,35 @@ def without_shared_transforms() -> None:
     from minigan.backend import cpu
 
     def one_by_one(kernel: Callable) -> Callable:
-        return lambda xp, asked, *arrays: [kernel(xp, [i], *arrays)[0] for i in asked]
+        return lambda xp, asked, *rest: [kernel(xp, [i], *rest)[0] for i in asked]
 
     names = ("conv_gradients", "conv_image_gradients")
     replace("cpu", **{name: one_by_one(getattr(cpu, name)) for name in names})
+
+
+def without_kept_transforms() -> None:
+    from minigan.backend import filtering
+
+    taps = filtering._taps
+    replace("filtering", _taps=lambda w, memo: taps(w))
+
+
+def without_planes() -> None:
+    from minigan.backend import reference
+
+    def columns(x: np.ndarray, window: Any) -> np.ndarray:
+        return reference.columns(np, x, window).T
+
+    def fold(kernel: np.ndarray, rows: np.ndarray, window: Any, x: np.ndarray) -> None:
+        shape = len(x), *window.grid, *window.kernel, x.shape[1]
+        x[...] = reference.fold(np, (rows @ kernel.T).reshape(shape), window)
+
+    replace("planes", columns=columns, fold=fold)
+
+
+def with_short_runs() -> None:
+    replace("cpu", RUN=1)
+    replace("threads", BUFFER=8192)  # NumPy's default
 
 
 def without_fused_rules() -> None:
@@ -421,10 +445,14 @@ ABLATIONS: dict[str, Callable[[], None]] = {
     "reference convolutions": partial(with_reference, convolutions=True),
     "reference norm, activations, Adam": partial(with_reference, convolutions=False),
     "blocked im2col, no minimal filtering": partial(replace, "filtering", applies=lambda w: False),
+    "pictures' columns not as planes": without_planes,
     "transforms not shared between gradients": without_shared_transforms,
+    "weights transformed anew for gradients": without_kept_transforms,
     "backward rule by rule, nothing fused": without_fused_rules,
-    "one thread": partial(replace, "threads", _threads=1),
+    "short runs, NumPy's own buffer": with_short_runs,
+    "arrays not aligned": partial(replace, "threads", LINE=1),
     "freed memory given back": without_kept_memory,
+    "one thread": partial(replace, "threads", _threads=1),
 }
 
 KINDS: dict[str, Callable[[], Engine]] = {

@@ -17,6 +17,7 @@ from minigan.backend import DeviceError, resolve_device
 from minigan.models.dcgan import Generator
 from minigan.tensor import Tensor
 from minigan.training import checkpoint, pictures
+from minigan.training.config import THREADS, ConfigError, use_threads
 from minigan.training.loop import INTERRUPTED, draw_noise, random_stream, sample
 from minigan.training.run import Run, RunError
 
@@ -33,12 +34,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default: 0)")
     parser.add_argument("--out", type=Path, help="folder to write to (default: RUN/generated)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--threads", type=int, help=THREADS)
     options = parser.parse_args(argv)
     if options.n < 1 or options.seed < 0:
         parser.error(f"--n {options.n} must be at least 1, --seed {options.seed} at least 0")
+    if options.threads is not None and options.threads < 1:
+        parser.error(f"--threads {options.threads} must be at least 1")
     try:
+        use_threads(options.threads)
         generate(options)
-    except (RunError, checkpoint.CheckpointError, DeviceError, OSError) as error:
+    except (ConfigError, RunError, checkpoint.CheckpointError, DeviceError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

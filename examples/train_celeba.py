@@ -19,7 +19,15 @@ from pathlib import Path
 from minigan.backend import DeviceError, resolve_device
 from minigan.data.cache import DataError
 from minigan.training.checkpoint import CheckpointError
-from minigan.training.config import FACES, Config, ConfigError, add_options, differences, resumed
+from minigan.training.config import (
+    FACES,
+    Config,
+    ConfigError,
+    add_options,
+    differences,
+    resumed,
+    use_threads,
+)
 from minigan.training.loop import (
     INTERRUPTED,
     Diverged,
@@ -66,7 +74,8 @@ def main(argv: list[str] | None = None) -> int:
 def train(given: dict, resume: str | None, dry_run: bool) -> int:
     run = Run.find(resume, Path(given.get("out", Config.out))) if resume else None
     config = resumed(run.config["options"], given) if run else choose(given)
-    resolve_device(config.device_name)  # fails before any data is read
+    resolve_device(config.device_name)  # this and the next fail before any data is read
+    use_threads(config.threads)
     if dry_run:
         print(json.dumps(asdict(config), indent=2))
         return 0

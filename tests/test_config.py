@@ -2,13 +2,23 @@
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import asdict, fields
 
 import pytest
 import tiny
 
-from minigan.training.config import FACES, Config, ConfigError, add_options, differences, resumed
+from minigan.backend import threads
+from minigan.training.config import (
+    FACES,
+    Config,
+    ConfigError,
+    add_options,
+    differences,
+    resumed,
+    use_threads,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +105,7 @@ BAD = [
     ("--keep 0", "--keep 0: must be at least 1"),
     ("--nz 0", "--nz 0: must be at least 1"),
     ("--ngf 0", "--ngf 0: must be at least 1"),
+    ("--threads 0", "--threads 0: must be at least 1"),
     ("--ndf 0", "--ndf 0: must be at least 1"),
     ("--workers -1", "--workers -1: must be at least 0"),
     ("--seed -1", "--seed -1: must be at least 0"),
@@ -151,6 +162,7 @@ def test_a_bad_option_is_told_before_any_data_is_looked_at(flags, message, tmp_p
         ("--image-siz 64", "unrecognized arguments: --image-siz 64"),
         ("--dry", "unrecognized arguments: --dry"),
         ("--steps many", "argument --steps: invalid int value: 'many'"),
+        ("--threads x", "argument --threads: invalid int value: 'x'"),
         ("--batch-size 4.5", "argument --batch-size/--batchSize: invalid int value: '4.5'"),
         ("--loss wgan", "argument --loss: invalid choice: 'wgan'"),
         ("--noise pink", "argument --noise: invalid choice: 'pink'"),
@@ -179,6 +191,20 @@ def test_a_flag_that_cannot_be_parsed_is_told_by_name(flags, message, tmp_path, 
 )
 def test_ngpu_and_device_name_one_device(device, ngpu, name):
     assert Config(device=device, ngpu=ngpu).device_name == name
+
+
+def test_threads_are_as_the_option_says_else_the_environment_else_the_cores(monkeypatch):
+    monkeypatch.setattr(threads, "_threads", None)
+    monkeypatch.setenv("MINIGAN_NUM_THREADS", "3")
+    use_threads(None)
+    assert threads.get_num_threads() == 3
+    use_threads(5)
+    assert threads.get_num_threads() == 5
+    monkeypatch.setattr(threads, "_threads", None)
+    monkeypatch.setenv("MINIGAN_NUM_THREADS", "")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 4, 6, 7}, raising=False)
+    use_threads(None)
+    assert threads.get_num_threads() == 4
 
 
 # -- dry run ------------------------------------------------------------------------------------------
@@ -242,7 +268,7 @@ def test_what_alters_the_training_cannot_change_and_each_difference_is_listed():
 
 # the images of a --dataroot are compared, not its name
 FREE = {"dataroot", "workers", "epochs", "steps", "device", "ngpu", "out", "name"}
-FREE |= {"checkpoint_every", "keep", "sample_every"}
+FREE |= {"threads", "checkpoint_every", "keep", "sample_every"}
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Config)])

@@ -14,6 +14,7 @@ import pytest
 import tiny
 from PIL import Image
 
+from minigan.backend import threads
 from minigan.data import celeba
 from minigan.training import checkpoint, pictures
 from minigan.training.config import FACES
@@ -527,12 +528,38 @@ def test_a_gpu_that_is_not_there_is_one_sentence(run, capsys):
     assert capsys.readouterr().err.startswith("error: device 'cuda' cannot be used: CuPy is not ")
 
 
-@pytest.mark.parametrize("flags", ["--n 0", "--seed -1", "--n many", "--cuont 3"])
+@pytest.mark.parametrize(
+    "flags", ["--n 0", "--seed -1", "--n many", "--cuont 3", "--threads 0", "--threads x"]
+)
 def test_bad_flags_of_generate_are_told(run, capsys, flags):
     with pytest.raises(SystemExit) as stop:
         tiny.generate.main(["--run", str(run.folder), *flags.split()])
     assert stop.value.code == 2
     assert ": error: " in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_generate_uses_so_many_threads(run, monkeypatch):
+    monkeypatch.setattr(threads, "_threads", 1)
+    generated(run.folder, "out", "--n", 1, "--threads", 3)
+    assert threads.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("number", ["two", "0", "²"])
+def test_a_wrong_number_of_threads_in_the_environment_is_one_sentence(
+    run, monkeypatch, capsys, number
+):
+    monkeypatch.setenv("MINIGAN_NUM_THREADS", number)
+    for main, flags in (
+        (tiny.train_celeba.main, ["--dataroot", "nowhere"]),
+        (tiny.generate.main, ["--run", str(run.folder), "--out", "out"]),
+    ):
+        monkeypatch.setattr(threads, "_threads", None)
+        assert main(flags) == 1
+        assert capsys.readouterr() == (
+            "",
+            f"error: MINIGAN_NUM_THREADS is {number!r}: it must be a number from 1 on\n",
+        )
+    assert os.listdir() == []
 
 
 # -- no network ------------------------------------------------------------------------------------

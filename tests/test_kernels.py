@@ -2,19 +2,26 @@
 
 import multiprocessing
 import threading
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from minigan.backend import cpu, filtering, memory, reference, threads
+from minigan.backend import cpu, filtering, memory, planes, reference, threads
 from minigan.backend.reference import Window
 
 # Sums of up to 4,000 products in another order: some tens of roundings, relative to the largest.
 TOLERANCE = {np.float64: 1e-13, np.float32: 3e-5}
 KERNELS = ("conv", "conv_image", "conv_weight")
+BOTH = ("conv_gradients", "conv_image_gradients")
+
+
+@pytest.fixture(autouse=True)
+def threads_given_back(monkeypatch):
+    monkeypatch.setattr(threads, "_threads", threads.get_num_threads())
 
 
 @st.composite
@@ -48,7 +55,8 @@ def operands(window, n, c, o, dtype, seed):
     w = rng.standard_normal((o, c, *window.kernel)).astype(dtype)
     if seed % 2:
         x, y = np.ascontiguousarray(x), y.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
-    return {"conv": (x, w), "conv_image": (w, y), "conv_weight": (x, y)}
+    gradients = {"conv_gradients": ([0, 1], x, w, y), "conv_image_gradients": ([0, 1], w, y, x)}
+    return {"conv": (x, w), "conv_image": (w, y), "conv_weight": (x, y), **gradients}
 
 
 def assert_alike(result, expected, dtype):
@@ -86,17 +94,36 @@ def test_minimal_filtering_equals_the_reference(kernel, window, n, c, o, dtype, 
     )
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("window", [Window((16, 16), (4, 4), (2, 2), (1, 1)),
-                                    Window((17, 16), (3, 5), (2, 1), (1, 2))])  # fmt: skip
-def test_the_bytes_do_not_depend_on_the_number_of_threads(kernel, window):
-    arguments = operands(window, 160, 24, 16, np.float32, 1)[kernel]
-    results, before = [], threads._threads
-    for count in (1, 2, 4):
-        threads.set_num_threads(count)
-        results.append(getattr(cpu, kernel)(np, *arguments, window).tobytes())
-    threads.set_num_threads(before)
+def dcgan_window(side):
+    """Of a layer of the DCGAN whose image has so many pixels a side."""
+    return Window((side, side), (4, 4), (2, 2), (1, 1))
+
+
+WAYS = {  # window, images, channels of the image; whether it is filtered, at once, or in planes
+    "filtering, in blocks": (dcgan_window(16), 160, 24, [True, False, False]),
+    "filtering, at once": (dcgan_window(16), 20, 24, [True, True, False]),
+    "columns, few channels": (dcgan_window(32), 160, 3, [False, False, True]),
+    "columns": (Window((17, 16), (3, 5), (2, 1), (1, 2)), 160, 24, [False, False, False]),
+}
+
+
+@pytest.mark.parametrize("kernel", [*KERNELS, *BOTH])
+@pytest.mark.parametrize("way", WAYS)
+def test_the_bytes_do_not_depend_on_the_number_of_threads(way, kernel):
+    window, n, c, expected = WAYS[way]
+    arguments = operands(window, n, c, 16, np.float32, 1)[kernel]
+    results = []
+    with (
+        patch.object(filtering, "_filter", wraps=filtering._filter) as filtered,
+        patch.object(filtering, "_filter_at_once", wraps=filtering._filter_at_once) as at_once,
+        patch.object(planes, "_shifts", wraps=planes._shifts) as in_planes,
+    ):
+        for count in (1, 2, 4):
+            threads.set_num_threads(count)
+            found = getattr(cpu, kernel)(np, *arguments, window)
+            results.append([a.tobytes() for a in (found if kernel in BOTH else [found])])
     assert results[0] == results[1] == results[2]
+    assert [filtered.called, at_once.called, in_planes.called] == expected
 
 
 def test_small_batches_are_not_filtered():
@@ -144,10 +171,13 @@ def test_the_environment_decides_the_number_of_threads(monkeypatch):
     assert threads._available() >= 1
 
 
-def _convolve_in_child(queue):
-    window = Window((16, 16), (4, 4), (2, 2), (1, 1))
-    x, w = operands(window, 160, 24, 16, np.float32, 1)["conv"]
-    queue.put(cpu.conv(np, x, w, window).tobytes())
+def _convolved():
+    x, w = operands(dcgan_window(16), 160, 24, 16, np.float32, 1)["conv"]
+    return cpu.conv(np, x, w, dcgan_window(16)).tobytes()
+
+
+def _send_convolved(sender):
+    sender.send_bytes(_convolved())
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
@@ -155,14 +185,14 @@ def _convolve_in_child(queue):
 def test_a_forked_process_makes_its_own_threads():
     threads.set_num_threads(2)
     context = multiprocessing.get_context("fork")
-    queue = context.SimpleQueue()
-    window = Window((16, 16), (4, 4), (2, 2), (1, 1))
-    x, w = operands(window, 160, 24, 16, np.float32, 1)["conv"]
-    here = cpu.conv(np, x, w, window).tobytes()  # the pool of this process exists now
-    child = context.Process(target=_convolve_in_child, args=(queue,))
+    receiver, sender = context.Pipe(duplex=False)
+    here = _convolved()  # the helpers of this process exist now
+    child = context.Process(target=_send_convolved, args=(sender,), daemon=True)
     child.start()
-    assert queue.get() == here
+    assert receiver.poll(60), "the forked process waits for threads that it does not have"
+    assert receiver.recv_bytes() == here
     child.join()
+    assert child.exitcode == 0
 
 
 def test_freed_memory_is_kept_only_where_the_c_library_can(monkeypatch):
@@ -173,8 +203,32 @@ def test_freed_memory_is_kept_only_where_the_c_library_can(monkeypatch):
     assert not memory.keep_freed_memory()
 
 
-def test_two_threads_at_once_leave_the_users_blas_setting_as_it_was():
-    before = [lib["num_threads"] for lib in threadpool_info()]
+def settings():
+    """What a user may have set: the threads of each BLAS, and NumPy's buffer."""
+    return [lib["num_threads"] for lib in threadpool_info()], np.getbufsize()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_kernel_leaves_the_users_settings_as_they_were(fails):
+    window, n, c, _ = WAYS["columns"]
+    x, w = operands(window, n, c, 16, np.float32, 1)["conv"]
+    threads.set_num_threads(2)
+    buffer = np.setbufsize(4096)
+    try:
+        with threadpool_limits(3, user_api="blas"):
+            before = settings()
+            if fails:
+                with pytest.raises(ValueError, match="matmul"):  # in every block of work
+                    cpu.conv(np, x, w[:, 1:], window)
+            else:
+                cpu.conv(np, x, w, window)
+            assert settings() == before
+    finally:
+        np.setbufsize(buffer)
+
+
+def test_two_threads_at_once_leave_the_users_settings_as_they_were():
+    before = settings()
     inside, outside = threading.Barrier(2), []
 
     def call():
@@ -189,4 +243,4 @@ def test_two_threads_at_once_leave_the_users_blas_setting_as_it_was():
     for caller in callers:
         caller.join()
     assert outside == [True, True]
-    assert [lib["num_threads"] for lib in threadpool_info()] == before
+    assert settings() == before

@@ -4,6 +4,7 @@ import io
 import math
 import signal
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,11 +14,13 @@ from PIL import Image
 
 import minigan.functional as F
 from minigan import tensor
+from minigan.backend import threads
 from minigan.losses import GENERATOR_LOSSES
 from minigan.models.dcgan import Discriminator, Generator
 from minigan.optim import Adam
 from minigan.tensor import grad
 from minigan.training import checkpoint, game, loop, pictures
+from minigan.training.config import Config
 from minigan.training.loop import Progress, draw_noise, random_stream, sample, to_tensor
 
 rng = np.random.default_rng
@@ -257,6 +260,34 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(flags):
     assert {"G.main.0.weight", "D.main.0.weight", "opt_G.0.exp_avg"} <= set(differing)
 
 
+# At 64 x 64 pixels D's second layer has 64 tiles an image for minimal filtering, the third 16, the
+# fourth 4. So 12 images fill several blocks of the second, do the third at once, and leave the
+# fourth to columns; 40 fill blocks of the third and do the fourth at once. Ends are of few channels.
+@pytest.mark.parametrize("batch", [12, 40])
+def test_the_number_of_threads_changes_no_byte_of_a_training(batch, monkeypatch):
+    def trained(count):
+        threads.set_num_threads(count)
+        G, D = Generator(8, 16, 3, 64, rng(0)), Discriminator(16, 3, 64, rng(1))
+        opts = [Adam(n.parameters(), lr=2e-4, betas=(0.5, 0.999)) for n in (G, D)]
+        draw, loss = rng(2), GENERATOR_LOSSES["non-saturating"]
+        for _ in range(3):
+            x = to_tensor(draw.integers(0, 256, (batch, 3, 64, 64), np.uint8), 3, "cpu")
+            noise = lambda: draw_noise(draw, batch, 8, "normal", "cpu")
+            game.play_round(G, D, *opts, x, noise, loss)
+        found = {}
+        for name, network, opt in zip("GD", (G, D), opts, strict=True):
+            found |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
+            for i, state in enumerate(opt.state):
+                found |= {f"opt_{name}.{i}.{key}": value for key, value in state.items()}
+        return {key: np.asarray(value).tobytes() for key, value in found.items()}
+
+    monkeypatch.setattr(threads, "_threads", None)
+    one, *others = (trained(count) for count in (1, 2, 4))
+    assert len(one) == 24 + 21 + 3 * 24  # parameters, buffers, and Adam's step and two moments
+    for other in others:
+        assert [key for key in one if one[key] != other[key]] == []
+
+
 OPTIONS = ["--flip", "--checkpoint-every", 2, "--sample-every", 2]
 
 
@@ -284,6 +315,23 @@ def test_a_resumed_training_equals_one_that_was_never_stopped(straight, stops, c
     resumes = [(e["step"], e["checkpoint"]) for e in tiny.events(run) if e["event"] == "resume"]
     assert resumes == [(k, f"step-{k:08d}.safetensors") for k in stops]
     assert "skipped" not in capsys.readouterr().out
+
+
+def test_a_training_resumed_on_another_number_of_threads_is_the_same(straight, monkeypatch):
+    monkeypatch.setattr(threads, "_threads", None)  # what is set here is forgotten afterwards
+    tiny.train("out", "--steps", 5, *OPTIONS, "--threads", 1)
+    assert threads.get_num_threads() == 1
+    run = tiny.train("out", "--steps", 12, "--resume", "auto", "--threads", 3)
+    assert threads.get_num_threads() == run.config["options"]["threads"] == 3
+    assert (tiny.newest(run), tiny.figures(run)) == straight[:2]
+
+
+def test_a_trainer_uses_the_threads_that_its_options_say(monkeypatch):
+    monkeypatch.setattr(threads, "_threads", 1)
+    config = Config(threads=3, image_size=16, ngf=4, ndf=4, batch_size=4, max_images=8, workers=1)
+    images = loop.open_images(config, progress=False)
+    loop.Trainer(config, images, loop.Run.create(Path("out"), "x", {}), print)
+    assert threads.get_num_threads() == 3
 
 
 def test_a_crash_between_two_checkpoints_costs_only_the_steps_since_the_last(straight, monkeypatch):

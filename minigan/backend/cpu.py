@@ -49,16 +49,14 @@ def conv(
     """See reference.conv."""
     if _filtered(len(x), w.shape[:2], window):
         return filtering.conv(x, w, window, memo)
-    if _covers(window):
-        y = _image_matrix(x, x.shape) @ reference.kernel_rows(w)  # (N, O)
-        return y.reshape(*y.shape, 1, 1)
     blocks = _blocks(len(x), x.shape[1] * x.itemsize, window)
     kernel = reference.kernel_rows(w)  # (kh*kw*C, O)
     y = empty((len(x), *window.grid, len(w)), x.dtype)
 
     def work(i: int) -> None:
-        block = y[blocks[i]]
-        np.matmul(_columns(x[blocks[i]], window), kernel, out=block.reshape(-1, len(w)))
+        block = x[blocks[i]]
+        columns = _image_matrix(block) if _covers(window) else _columns(block, window)
+        np.matmul(columns, kernel, out=y[blocks[i]].reshape(-1, len(w)))
 
     share(work, len(blocks))
     return y.transpose(0, 3, 1, 2)  # (N, OH, OW, O) -> (N, O, OH, OW)
@@ -90,7 +88,7 @@ def conv_image(
         return columns.reshape(-1, *window.grid, kh, kw, c)
 
     if _covers(window):
-        columns = _image_matrix(x, (len(y), kh, kw * c))
+        columns = _image_matrix(x).reshape(len(y), kh, kw * c)
         share(multiply, kh)
     elif len(blocks) == 1 and c >= FEW_CHANNELS:  # too little for blocks: share the kernel's rows
         columns = empty((y[:, 0].size, kh, kw * c), y.dtype)
@@ -109,7 +107,7 @@ def conv_weight(xp: ModuleType, x: np.ndarray, y: np.ndarray, window: Window) ->
     w = empty((*window.kernel, c, o), x.dtype)
     kernel = w.reshape(-1, o)  # (kh*kw*C, O)
     if _covers(window):
-        columns, rows = _image_matrix(x, x.shape).T, reference.pixel_rows(y)
+        columns, rows = _image_matrix(x).T, reference.pixel_rows(y)
         cuts = _cuts(kernel)
         share(lambda i: np.matmul(columns[cuts[i]], rows, out=kernel[cuts[i]]), len(cuts))
         return w.transpose(3, 2, 0, 1)  # (kh, kw, C, O) -> (O, C, kh, kw)
@@ -132,10 +130,9 @@ def _covers(window: Window) -> bool:
     return window.kernel == window.image and window.pad == (0, 0)
 
 
-def _image_matrix(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """(N, C, H, W), channels last in memory, with rows of pixels or whole images joined: a view."""
-    n, *rest = shape
-    return x.transpose(0, 2, 3, 1).reshape((n, *rest) if len(rest) == 2 else (n, math.prod(rest)))
+def _image_matrix(x: np.ndarray) -> np.ndarray:
+    """(N, C, H, W) -> (N, H*W*C): a view, where the channels are last in memory."""
+    return x.transpose(0, 2, 3, 1).reshape(len(x), math.prod(x.shape[1:]))
 
 
 def conv_gradients(

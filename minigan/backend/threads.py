@@ -4,6 +4,9 @@ NumPy releases the interpreter's lock in copies, ufuncs and matrix products, so 
 blocks use all cores, for the copies as well as for the products. How work is cut into blocks depends
 on shapes alone, and sums over blocks are taken in a fixed order: the same bytes come out for any
 number of threads.
+
+Products belong into `share` even where there is only one: outside, BLAS wakes threads of its own, and
+these go on turning for some 30 ms after it, on the cores that the helpers need.
 """
 
 from __future__ import annotations
@@ -18,9 +21,8 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 LINE = 64  # bytes: an array that begins with a line of the cache is read twice as fast
-BUFFER = (
-    1024  # numbers: NumPy copies runs shorter than a quarter of this before it computes on them
-)
+BUFFER = 1024  # numbers: NumPy gathers shorter runs in a buffer before it computes on them
+_threads: int | None = None  # until somebody asks or sets it
 _helpers: list[_Helper] = []
 _turn = threading.Lock()  # BLAS has one setting for all: of two callers, one waits
 _scratch = threading.local()
@@ -29,13 +31,21 @@ _scratch = threading.local()
 def _available() -> int:
     """MINIGAN_NUM_THREADS, or the cores that this process may use."""
     if wanted := os.environ.get("MINIGAN_NUM_THREADS"):
-        if not wanted.isdigit() or int(wanted) < 1:
+        if not wanted.isdecimal() or int(wanted) < 1:
             raise ValueError(f"MINIGAN_NUM_THREADS is {wanted!r}: it must be a number from 1 on")
         return int(wanted)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_threads = _available()
+def get_num_threads() -> int:
+    """How many threads the kernels use: as set, or MINIGAN_NUM_THREADS, or the cores there are.
+
+    Raises ValueError if it is MINIGAN_NUM_THREADS, and no number of threads.
+    """
+    global _threads
+    if _threads is None:
+        _threads = _available()
+    return _threads
 
 
 def set_num_threads(count: int) -> None:
@@ -62,7 +72,7 @@ def _blas() -> ThreadpoolController:
 
 
 class _Helper:
-    """A thread that waits for work: on a bare lock, which wakes it sooner than a queue would."""
+    """A thread that waits for work: on bare locks, which wake it sooner than a queue or a future."""
 
     def __init__(self) -> None:
         self.work: Callable[[], None] | None = None
@@ -88,9 +98,15 @@ class _Helper:
         self.go.release()
 
     def finish(self) -> BaseException | None:
-        """Wait for the end of the work; the error that ended it, if one did."""
-        self.done.acquire()
-        error, self.error = self.error, None
+        """Wait for the end of the work, through a Ctrl-C too; the error that ended it, if one did."""
+        interrupt = None
+        while True:
+            try:
+                self.done.acquire()
+                break
+            except KeyboardInterrupt as error:
+                interrupt = error
+        error, self.error = self.error or interrupt, None
         return error
 
 
@@ -103,16 +119,17 @@ def share(work: Callable[[int], None], count: int) -> None:
             for i in numbers:
                 work(i)
 
-        while len(_helpers) < _threads - 1:
+        wanted = max(0, min(get_num_threads(), count) - 1)
+        while len(_helpers) < wanted:
             _helpers.append(_Helper())
-        helpers = _helpers[: min(_threads, count) - 1] if count else []
-        buffer = np.setbufsize(BUFFER)
-        for helper in helpers:
-            helper.start(take)
+        buffer, started = np.setbufsize(BUFFER), []
         try:
+            for helper in _helpers[:wanted]:
+                helper.start(take)
+                started.append(helper)
             take()
         finally:
-            errors = [helper.finish() for helper in helpers]
+            errors = [helper.finish() for helper in started]
             np.setbufsize(buffer)
     for error in errors:
         if error is not None:

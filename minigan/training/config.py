@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..backend.threads import get_num_threads, set_num_threads
 from ..losses import GENERATOR_LOSSES
 from ..models.dcgan import IMAGE_SIZES
+
+# The help of --threads, which generate.py has as well.
+THREADS = "threads of the CPU's kernels (default: MINIGAN_NUM_THREADS, or the cores there are)"
 
 
 class ConfigError(Exception):
@@ -62,6 +66,7 @@ class Config:
 
     device: str = _option("auto", "auto, cpu, cuda or cuda:N", trains=False)
     ngpu: int | None = _option(None, "0 for the CPU, 1 for the GPU", type=int, trains=False)
+    threads: int | None = _option(None, THREADS, type=int, trains=False)
     out: str = _option("runs", "folder that holds the runs", trains=False, flags=["--outf"])
     name: str | None = _option(None, "name of the run's folder, after its number", trains=False)
     checkpoint_every: int = _option(500, "steps between checkpoints", trains=False)
@@ -73,7 +78,7 @@ class Config:
     def __post_init__(self) -> None:
         for name in ("nz", "ngf", "ndf", "epochs", "checkpoint_every", "keep"):
             _at_least(self, name, 1)
-        for name in ("steps", "max_images", "sample_every"):
+        for name in ("steps", "max_images", "sample_every", "threads"):
             _at_least(self, name, 1)
         for name in ("workers", "seed"):
             _at_least(self, name, 0)
@@ -139,6 +144,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         else:
             kind = str if field.default is None else type(field.default)
             parser.add_argument(*flags, **{"type": kind, **argument})
+
+
+def use_threads(count: int | None) -> None:
+    """Let the kernels use so many threads; None leaves it to MINIGAN_NUM_THREADS or the cores.
+
+    Raises ConfigError if that is no number of threads.
+    """
+    try:
+        set_num_threads(get_num_threads() if count is None else count)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def resumed(saved: dict[str, Any], given: dict[str, Any]) -> Config:

@@ -33,7 +33,7 @@ from ..models.dcgan import Discriminator, Generator
 from ..optim import Adam
 from ..tensor import Tensor, no_grad
 from . import checkpoint, pictures
-from .config import Config
+from .config import Config, use_threads
 from .game import play_round
 from .run import Run
 
@@ -126,6 +126,7 @@ class Trainer:
     def __init__(self, config: Config, images: cache.Images, run: Run, say: Callable[[str], None]):
         self.config, self.images, self.run, self.say = config, images, run, say
         self.device = backend.resolve_device(config.device_name)
+        use_threads(config.threads)
         init, self.noise, order, flips, looks = (
             random_stream(config.seed, name)
             for name in ("init", "noise", "order", "flips", "pictures")

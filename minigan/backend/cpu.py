@@ -1,7 +1,8 @@
 """The CPU's kernels: those of `reference.py`, under the same names, in blocks and on all cores.
 
 A batch's column matrix is many times larger than the cache; that of a few images is not. So each
-kernel here is the reference on a few images at a time, except where `filtering.py` has a better way.
+kernel here is the reference on a few images at a time, except where `filtering.py` has a better way,
+or for images of few channels `planes.py`. (docs/performance.md tells the whole story.)
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .threads import empty, scratch, share
 BLOCK = 1 << 21  # bytes of columns in a block of work: they stay in the second-level cache
 LANES = 4  # weight gradients are summed in so many lanes, whatever the number of threads
 ELEMENTS = 1 << 18  # numbers in a block of elementwise work
-RUN = 2048
+RUN = 2048  # numbers in a row of it, at least, where the shape allows: short runs are slow
 FEW_CHANNELS = 8  # with fewer, the products are too narrow to be worth saving
 FEW_TILES = 64  # below this, transforming the weight costs more than filtering saves
 
@@ -37,7 +38,9 @@ def _blocks(n: int, row_bytes: int, window: Window) -> list[slice]:
 
 
 def _columns(x: np.ndarray, window: Window) -> np.ndarray:
-    """reference.columns, for few channels made as planes."""
+    """reference.columns, made in the best way for the shape."""
+    if _covers(window):
+        return x.transpose(0, 2, 3, 1).reshape(len(x), math.prod(x.shape[1:]))  # no copy
     if x.shape[1] < FEW_CHANNELS:
         return planes.columns(x, window).T
     return reference.columns(np, x, window)
@@ -54,9 +57,8 @@ def conv(
     y = empty((len(x), *window.grid, len(w)), x.dtype)
 
     def work(i: int) -> None:
-        block = x[blocks[i]]
-        columns = _image_matrix(block) if _covers(window) else _columns(block, window)
-        np.matmul(columns, kernel, out=y[blocks[i]].reshape(-1, len(w)))
+        block = y[blocks[i]].reshape(-1, len(w))  # (n*OH*OW, O)
+        np.matmul(_columns(x[blocks[i]], window), kernel, out=block)
 
     share(work, len(blocks))
     return y.transpose(0, 3, 1, 2)  # (N, OH, OW, O) -> (N, O, OH, OW)
@@ -88,7 +90,7 @@ def conv_image(
         return columns.reshape(-1, *window.grid, kh, kw, c)
 
     if _covers(window):
-        columns = _image_matrix(x).reshape(len(y), kh, kw * c)
+        columns = _columns(x, window).reshape(len(y), kh, kw * c)  # x itself
         share(multiply, kh)
     elif len(blocks) == 1 and c >= FEW_CHANNELS:  # too little for blocks: share the kernel's rows
         columns = empty((y[:, 0].size, kh, kw * c), y.dtype)
@@ -107,7 +109,7 @@ def conv_weight(xp: ModuleType, x: np.ndarray, y: np.ndarray, window: Window) ->
     w = empty((*window.kernel, c, o), x.dtype)
     kernel = w.reshape(-1, o)  # (kh*kw*C, O)
     if _covers(window):
-        columns, rows = _image_matrix(x).T, reference.pixel_rows(y)
+        columns, rows = _columns(x, window).T, reference.pixel_rows(y)
         cuts = _cuts(kernel)
         share(lambda i: np.matmul(columns[cuts[i]], rows, out=kernel[cuts[i]]), len(cuts))
         return w.transpose(3, 2, 0, 1)  # (kh, kw, C, O) -> (O, C, kh, kw)
@@ -128,11 +130,6 @@ def conv_weight(xp: ModuleType, x: np.ndarray, y: np.ndarray, window: Window) ->
 def _covers(window: Window) -> bool:
     """Whether the kernel is as large as the image: then columns are images, and nothing overlaps."""
     return window.kernel == window.image and window.pad == (0, 0)
-
-
-def _image_matrix(x: np.ndarray) -> np.ndarray:
-    """(N, C, H, W) -> (N, H*W*C): a view, where the channels are last in memory."""
-    return x.transpose(0, 2, 3, 1).reshape(len(x), math.prod(x.shape[1:]))
 
 
 def conv_gradients(

@@ -108,9 +108,14 @@ def test_the_layers_of_the_dcgan_are_filtered_and_the_sums_are_the_same(layer):
 
 
 @pytest.mark.parametrize("kernel", ["conv", "conv_image"])
-def test_the_gradients_of_filtered_layers_are_right_too(kernel):
-    x, w, y, window = a_layer(17, 8, 9, 16)
-    assert cpu._filtered(17, w.shape[:2], window)
+@pytest.mark.parametrize(
+    ("layer", "filtered"),
+    [((17, 8, 9, 16), True), ((3, 8, 9, 64), True), ((3, 3, 9, 16), False)],
+    ids=["filtered at once", "filtered in blocks", "planes"],
+)
+def test_first_and_second_derivatives_through_the_fast_paths(kernel, layer, filtered):
+    x, w, y, window = a_layer(*layer)
+    assert cpu._filtered(len(x), w.shape[:2], window) == filtered
     image = x if kernel == "conv" else y
     fn = F.conv2d if kernel == "conv" else F.conv_transpose2d
     inputs = [tensor(a, requires_grad=True) for a in (image, w)]

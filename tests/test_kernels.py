@@ -133,6 +133,28 @@ def test_small_batches_are_not_filtered():
     assert not cpu._filtered(16, (3, 64), window)  # nor are few channels
 
 
+def test_a_helper_ends_its_work_before_a_ctrl_c_is_heard():
+    helper, done = threads._Helper(), []
+
+    class Interrupted:
+        """A lock whose first acquire is interrupted."""
+
+        def __init__(self, lock):
+            self.lock, self.calls = lock, 0
+
+        def acquire(self):
+            self.calls += 1
+            if self.calls == 1:
+                raise KeyboardInterrupt
+            self.lock.acquire()
+
+    lock, helper.done = helper.done, Interrupted(helper.done)
+    helper.done.release = lock.release
+    helper.start(lambda: done.append(True))
+    assert isinstance(helper.finish(), KeyboardInterrupt)
+    assert (done, helper.done.calls) == ([True], 2)
+
+
 def test_every_block_is_worked_on_once_and_errors_come_through():
     done = []
     threads.share(done.append, 100)

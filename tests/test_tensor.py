@@ -161,9 +161,8 @@ def test_grad_changes_no_grad_attribute_and_reaches_tensors_within_the_graph():
 def test_each_gradient_is_complete_before_it_is_handed_on():
     a = param(3.0)
     b = a + a
-    assert (
-        grad(b * a, a, retain_graph=True)[0].item() == 12
-    )  # 2a^2; 9 if b were visited before c's part arrived
+    # of 2a^2; 9 if b were visited before c's part arrived
+    assert grad(b * a, a, retain_graph=True)[0].item() == 12
     assert grad([b, b * 1, b], a, [None, tensor([2.0]), None])[0].item() == 8
 
 

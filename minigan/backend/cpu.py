@@ -18,7 +18,7 @@ from .threads import empty, scratch, share
 
 BLOCK = 1 << 21  # bytes of columns in a block of work: they stay in the second-level cache
 LANES = 4  # weight gradients are summed in so many lanes, whatever the number of threads
-ELEMENTS = 1 << 18  # numbers in a block of elementwise work
+ELEMENTS = 1 << 18  # numbers in a block of elementwise work: a call on fewer ends too soon to share
 RUN = 2048  # numbers in a row of it, at least, where the shape allows: short runs are slow
 FEW_CHANNELS = 8  # with fewer, the products are too narrow to be worth saving
 FEW_TILES = 64  # below this, transforming the weight costs more than filtering saves
@@ -35,6 +35,11 @@ def _blocks(n: int, row_bytes: int, window: Window) -> list[slice]:
     image = window.grid[0] * window.grid[1] * window.kernel[0] * window.kernel[1] * row_bytes
     step = max(1, BLOCK // max(1, image))
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]
+
+
+def _covers(window: Window) -> bool:
+    """Whether the kernel is as large as the image: then columns are images, and nothing overlaps."""
+    return window.kernel == window.image and window.pad == (0, 0)
 
 
 def _columns(x: np.ndarray, window: Window) -> np.ndarray:
@@ -127,11 +132,6 @@ def conv_weight(xp: ModuleType, x: np.ndarray, y: np.ndarray, window: Window) ->
     return w.transpose(3, 2, 0, 1)
 
 
-def _covers(window: Window) -> bool:
-    """Whether the kernel is as large as the image: then columns are images, and nothing overlaps."""
-    return window.kernel == window.image and window.pad == (0, 0)
-
-
 def conv_gradients(
     xp: ModuleType,
     asked: list[int],
@@ -167,7 +167,7 @@ def conv_image_gradients(
 # -- per channel and elementwise ----------------------------------------------------------------------
 #
 # A ufunc is fastest on long runs of memory. So k rows of C numbers are one row of k*C here, and a value
-# per channel is repeated k times; ELEMENTS numbers are a block, which the second-level cache holds.
+# per channel is repeated k times.
 
 
 def _rows(x: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ import numpy as np
 from .reference import Window
 from .threads import empty, scratch, share
 
-ROWS = 512  # tiles in a block of work: with more, its transforms fall out of the cache
+ROWS = 512  # tiles in a block of work: with fewer, calls are too short for the threads to share
 FEWEST = 128  # tiles in one part of their transforms: below, a call costs more than its work
 LANES = 4  # weight gradients are summed in so many lanes, whatever the number of threads
 PART = 128  # channels in a part of a single block's weight gradient, which the cache holds

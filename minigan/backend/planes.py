@@ -23,7 +23,8 @@ def columns(x: np.ndarray, window: Window) -> np.ndarray:
     n, c = x.shape[:2]
     padded, inner, phases = _padded(n, c, window, x.dtype)
     padded[...] = 0
-    padded[inner] = x.transpose(0, 2, 3, 1)[:, : padded[inner].shape[1], : padded[inner].shape[2]]
+    image = padded[inner]  # (n, H, W, C), or less where windows do not reach the image's end
+    image[...] = x.transpose(0, 2, 3, 1)[:, : image.shape[1], : image.shape[2]]
     planes = scratch("phases", phases.shape, x.dtype)
     planes[...] = phases
     out = scratch("planes", (*window.kernel, c, n, *window.grid), x.dtype)
@@ -48,7 +49,9 @@ def fold(kernel_rows: np.ndarray, y_rows: np.ndarray, window: Window, x: np.ndar
     x.transpose(0, 2, 3, 1)[:, : image.shape[1], : image.shape[2]] = image
 
 
-def _padded(n: int, c: int, window: Window, dtype: np.dtype) -> tuple:
+def _padded(
+    n: int, c: int, window: Window, dtype: np.dtype
+) -> tuple[np.ndarray, tuple, np.ndarray]:
     """Scratch for the padded image as far as windows reach, where the image lies in it, and a view
     of it by phases: (n, qh*sh, qw*sw, C) seen as (sh, sw, C, n, qh, qw)."""
     (sh, sw), (ph, pw) = window.stride, window.pad

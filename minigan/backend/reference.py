@@ -78,7 +78,10 @@ def kernel_rows(w: Array) -> Array:
 
 
 def conv(xp: ModuleType, x: Array, w: Array, window: Window, memo: dict | None = None) -> Array:
-    """y[n,o,p] = sum over c,k of x[n, c, p*stride + k - pad] w[o, c, k]; (N, O, OH, OW)."""
+    """y[n,o,p] = sum over c,k of x[n, c, p*stride + k - pad] w[o, c, k]; (N, O, OH, OW).
+
+    memo  where faster kernels leave what they made of w, for its other passes; here nothing is made
+    """
     y = columns(xp, x, window) @ kernel_rows(w)  # (N*OH*OW, O)
     return y.reshape(len(x), *window.grid, len(w)).transpose(0, 3, 1, 2)  # -> (N, O, OH, OW)
 

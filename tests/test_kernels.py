@@ -133,6 +133,30 @@ def test_small_batches_are_not_filtered():
     assert not cpu._filtered(16, (3, 64), window)  # nor are few channels
 
 
+def test_arrays_begin_at_a_line_of_the_cache():
+    for size in range(1, 200, 7):
+        array = threads.empty((size, 3), np.float32)
+        assert (array.shape, array.ctypes.data % threads.LINE) == ((size, 3), 0)
+
+
+@pytest.mark.parametrize("kernel", BOTH)
+def test_the_gradients_use_the_weights_transform_that_the_forward_pass_kept(kernel):
+    window = dcgan_window(16)
+    _, *arrays = operands(window, 20, 24, 16, np.float32, 1)[kernel]
+    x, w = operands(window, 20, 24, 16, np.float32, 1)["conv"]
+    memo = {}
+    filtering.conv(x, w, window, memo)
+    kept = {"taps": memo["taps"] * 0}
+    expected = getattr(filtering, kernel)(*arrays, window, memo)
+    found = getattr(filtering, kernel)(*arrays, window, kept)
+    through_w = BOTH.index(kernel)  # which of the two gradients has the weight in it
+    np.testing.assert_array_equal(found[through_w], 0)
+    np.testing.assert_array_equal(found[1 - through_w], expected[1 - through_w])
+    np.testing.assert_array_equal(
+        expected[through_w], getattr(filtering, kernel)(*arrays, window)[through_w]
+    )
+
+
 def test_a_helper_ends_its_work_before_a_ctrl_c_is_heard():
     helper, done = threads._Helper(), []
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import backend
 from .conv import conv2d, conv_transpose2d
 from .normalize import batch_norm
 from .ops import (
@@ -79,16 +80,36 @@ def binary_cross_entropy(input: Tensor, target: Tensor, reduction: str = "mean")
     return _reduced(_cross_entropy(input, target), reduction)
 
 
+def _bce_with_logits_fused(xp, asked, g, y, x, t):
+    gradients = (
+        lambda: backend.kernels(xp).cross_entropy_gradient(xp, g, x, t),
+        lambda: -g * x,
+    )
+    return [gradients[i]() for i in asked]
+
+
+@op(
+    lambda g, y, x, t: g * ((1.0 - t) * sigmoid(x) - t * sigmoid(-x)),
+    lambda g, y, x, t: -g * x,
+    elementwise=True,
+    fused=_bce_with_logits_fused,
+)
+def _bce_with_logits(xp, x, t):
+    """t softplus(-x) + (1 - t) softplus(x)"""
+    return backend.kernels(xp).cross_entropy(xp, x, t)
+
+
 def binary_cross_entropy_with_logits(
-    input: Tensor, target: Tensor, reduction: str = "mean"
+    input: Tensor, target: Tensor | float, reduction: str = "mean"
 ) -> Tensor:
     """The same for logits x, where p = sigmoid(x): t softplus(-x) + (1 - t) softplus(x).
 
     It follows from -log sigmoid(x) = log(1 + e^-x) = softplus(-x), and is finite for every x, with
-    the gradient sigmoid(x) - t.
+    the gradient sigmoid(x) - t, written so as to keep its digits on both tails. A number as target is one label for all.
     """
-    _check_shapes("binary_cross_entropy_with_logits", input, target)
-    return _reduced(target * softplus(-input) + (1.0 - target) * softplus(input), reduction)
+    if not isinstance(target, (int, float)):
+        _check_shapes("binary_cross_entropy_with_logits", input, target)
+    return _reduced(_bce_with_logits(input, target), reduction)
 
 
 def _check_shapes(name: str, input: Tensor, target: Any) -> None:

@@ -95,7 +95,7 @@ def _batch_norm_fused(xp, asked, g, y, x, w, b, *, eps, slope, mean, inv_std):
 )
 def _batch_norm(xp, x, w, b, *, eps, slope, mean, inv_std):
     """leaky_relu(w * xhat + b, slope), xhat = (x - mean) * inv_std of the batch; slope 1: none."""
-    return kernels(xp).scale_shift(xp, x, mean, inv_std * _row(w, x), _row(b, x), slope)
+    return kernels(xp).scale_shift(xp, x, mean, inv_std, _row(w, x), _row(b, x), slope)
 
 
 @op(
@@ -112,7 +112,7 @@ def _batch_norm(xp, x, w, b, *, eps, slope, mean, inv_std):
 )
 def _scale_shift(xp, x, center, scale, shift, *, slope):
     """leaky_relu((x - center) * scale + shift, slope), with three values per channel."""
-    return kernels(xp).scale_shift(xp, x, center, scale, shift, slope)
+    return kernels(xp).scale_shift(xp, x, center, scale, 1.0, shift, slope)
 
 
 def batch_norm(
@@ -171,9 +171,9 @@ def batch_norm_activated(
             f"batch_norm: one value per channel in {input.shape} has no variance to train on"
         )
     xp = array_module(input.data)
-    mean, var = kernels(xp).moments(xp, input.data)
+    running = None
     if training and running_mean is not None and running_var is not None:
-        for running, batch in ((running_mean, mean), (running_var, var * (count / (count - 1)))):
-            running.data *= 1 - momentum
-            running.data += momentum * batch.reshape(-1)
-    return _batch_norm(input, w, b, eps=eps, slope=slope, mean=mean, inv_std=(var + eps) ** -0.5)
+        running = (running_mean.data, running_var.data)
+        running_mean.data, running_var.data = running  # counts as a change in place
+    mean, inv_std = kernels(xp).batch_statistics(xp, input.data, eps, momentum, running)
+    return _batch_norm(input, w, b, eps=eps, slope=slope, mean=mean, inv_std=inv_std)

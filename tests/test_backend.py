@@ -121,10 +121,11 @@ def test_kernels_in_blocks_agree_with_the_reference(shape, slope, elements, chan
     w, b = rng.standard_normal((2, 1, c, *[1] * len(pixels))).astype("f")
     mean, var = reference.moments(np, x)
     inv_std = (var + 0.1) ** -0.5
-    y = reference.scale_shift(np, x, mean, inv_std * w, b, slope)
+    y = reference.scale_shift(np, x, mean, inv_std, w, b, slope)
     calls = {
         "moments": (x,),
-        "scale_shift": (x, mean, inv_std * w, b, slope),
+        "batch_statistics": (x, 0.1, 0.1, None),
+        "scale_shift": (x, mean, inv_std, w, b, slope),
         "batch_norm_gradients": (g, y, x, mean, inv_std, w, slope),
         "leaky_relu": (x, slope),
         "leaky_relu_gradient": (g, y, slope),

@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 
 from . import filtering, memory, planes, reference
-from .reference import Window
+from .reference import Window, cross_entropy, cross_entropy_gradient, pixels  # noqa: F401, as they are
 from .threads import empty, scratch, share
 
 BLOCK = 1 << 21  # bytes of columns in a block of work: they stay in the second-level cache
@@ -262,10 +262,17 @@ def _along(v: np.ndarray | float, rows: np.ndarray) -> np.ndarray | float:
     return out
 
 
-def scale_shift(xp, x, center, scale, shift, slope):
+def batch_statistics(xp, x, eps, momentum, running):
+    """See reference.batch_statistics."""
+    mean, var = moments(xp, x)
+    reference.move_running(running, mean, var, x.size // max(1, x.shape[1]), momentum)
+    return mean, (var + eps) ** -0.5
+
+
+def scale_shift(xp, x, center, scale, w, b, slope):
     """See reference.scale_shift."""
     rows, (y, out) = _rows(x), _empty_like(x)
-    center, scale, shift = (_along(v, rows) for v in (center, scale, shift))
+    center, scale, shift = (_along(v, rows) for v in (center, scale * w, b))
     cuts = _cuts(rows)
 
     def work(i: int) -> None:

@@ -150,11 +150,30 @@ def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
     return mean, _sum(xp.square(x - mean)) / _count(x)
 
 
+def batch_statistics(
+    xp: ModuleType, x: Array, eps: float, momentum: float, running: tuple[Array, Array] | None
+) -> tuple[Array, Array]:
+    """Mean and 1 / sqrt(variance + eps) per channel; see `move_running` for what happens to `running`."""
+    mean, var = moments(xp, x)
+    move_running(running, mean, var, _count(x), momentum)
+    return mean, (var + eps) ** -0.5
+
+
+def move_running(
+    running: tuple[Array, Array] | None, mean: Array, var: Array, count: int, momentum: float
+) -> None:
+    """Move running mean and variance (C,) towards a batch's in place; the variance is the unbiased one."""
+    if running is not None:
+        for r, batch in zip(running, (mean, var * (count / (count - 1))), strict=True):
+            r *= 1 - momentum
+            r += momentum * batch.reshape(-1)
+
+
 def scale_shift(
-    xp: ModuleType, x: Array, center: Array, scale: Array, shift: Array, slope: float
+    xp: ModuleType, x: Array, center: Array, scale: Array, w: Array, b: Array, slope: float
 ) -> Array:
-    """(x - center) * scale + shift per channel, and a leaky ReLU (slope 1: none)."""
-    return leaky_relu(xp, (x - center) * scale + shift, slope)
+    """(x - center) * (scale * w) + b per channel, and a leaky ReLU (slope 1: none)."""
+    return leaky_relu(xp, (x - center) * (scale * w) + b, slope)
 
 
 def batch_norm_gradients(
@@ -192,6 +211,26 @@ def leaky_relu_gradient(xp: ModuleType, g: Array, y: Array, slope: float) -> Arr
     """g where y > 0, else slope * g. (For slope >= 0, y > 0 just where x > 0.)"""
     positive = (y > 0).astype(y.dtype)
     return g * (positive + (1 - positive) * slope)
+
+
+def cross_entropy(xp: ModuleType, x: Array, t: Array | float) -> Array:
+    """t softplus(-x) + (1 - t) softplus(x), of logits x and labels t, finite for every x."""
+    return xp.maximum(x, 0) - x * t + xp.log1p(xp.exp(-xp.abs(x)))
+
+
+def cross_entropy_gradient(xp: ModuleType, g: Array, x: Array, t: Array | float) -> Array:
+    """Its derivative by x, g * ((1 - t) sigmoid(x) - t sigmoid(-x)), exact on both tails.
+
+    (It is g * (sigmoid(x) - t); but sigmoid(x) - 1 has no digits left where D is certain.)
+    """
+    small = xp.exp(-xp.abs(x))
+    near, far = 1 / (1 + small), small / (1 + small)  # sigmoid(|x|) and sigmoid(-|x|)
+    return g * ((1 - t) * xp.where(x >= 0, near, far) - t * xp.where(x >= 0, far, near))
+
+
+def pixels(xp: ModuleType, batch: Array) -> Array:
+    """Pixels 0..255 to values in [-1, 1]: uint8 to float32, in the same order in memory."""
+    return batch.astype(xp.float32) * xp.float32(1 / 127.5) - xp.float32(1)
 
 
 def adam(

@@ -105,7 +105,8 @@ def binary_cross_entropy_with_logits(
     """The same for logits x, where p = sigmoid(x): t softplus(-x) + (1 - t) softplus(x).
 
     It follows from -log sigmoid(x) = log(1 + e^-x) = softplus(-x), and is finite for every x, with
-    the gradient sigmoid(x) - t, written so as to keep its digits on both tails. A number as target is one label for all.
+    the gradient sigmoid(x) - t, written so as to keep its digits on both tails. A number as target is
+    one label for all.
     """
     if not isinstance(target, (int, float)):
         _check_shapes("binary_cross_entropy_with_logits", input, target)

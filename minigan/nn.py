@@ -142,12 +142,13 @@ class Module:
             p.grad = None
 
     def to(self, target: Any) -> Module:
-        """Move all parameters and buffers to a device, or all floating ones to a dtype."""
+        """Move all floating parameters and buffers to a device or dtype.
+
+        A counter of batches stays an integer, and on the host, where adding 1 launches no kernel.
+        """
         for _, t in self._named(Tensor):
-            # A counter of batches stays an integer under .double(), as in PyTorch.
-            moved = F.to(t.detach(), target).data
-            if t.dtype.kind == "f" or moved.dtype == t.dtype:
-                t.data, t.grad = moved, None
+            if t.dtype.kind == "f":
+                t.data, t.grad = F.to(t.detach(), target).data, None
         return self
 
     def double(self) -> Module:

@@ -265,7 +265,11 @@ def _bce_with_logits(draw, rng):
     fn = lambda x, t: F.binary_cross_entropy_with_logits(x, t, "none")
     if draw(st.booleans()):  # one label for all
         label = draw(st.sampled_from([0, 0.9, 1.0]))
-        return lambda x: fn(x, label), [x], ref.elementwise(lambda x: ref.bce(ref.sigmoid(x), label))
+        return (
+            lambda x: fn(x, label),
+            [x],
+            ref.elementwise(lambda x: ref.bce(ref.sigmoid(x), label)),
+        )
     return fn, [x, t], formula
 
 

@@ -268,7 +268,7 @@ def test_what_alters_the_training_cannot_change_and_each_difference_is_listed():
 
 # the images of a --dataroot are compared, not its name
 FREE = {"dataroot", "workers", "epochs", "steps", "device", "ngpu", "out", "name"}
-FREE |= {"threads", "checkpoint_every", "keep", "sample_every"}
+FREE |= {"threads", "tf32", "log_every", "checkpoint_every", "keep", "sample_every"}
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Config)])

@@ -12,7 +12,7 @@ from strategies import sizes, windows
 
 import minigan.functional as F
 from minigan import gradcheck, gradgradcheck, tensor
-from minigan.backend import cpu, filtering, kernels, reference
+from minigan.backend import cpu, filtering, gpu, kernels, reference
 from minigan.backend.reference import Window
 
 # filtering is given neither the module nor the list of what is asked for
@@ -195,6 +195,6 @@ def test_operands_that_do_not_fit_are_named(call, message):
         call()
 
 
-def test_numpy_arrays_get_the_fast_kernels():
+def test_each_kind_of_array_gets_its_kernels():
     assert kernels(np) is cpu
-    assert kernels(SimpleNamespace()) is reference
+    assert kernels(SimpleNamespace()) is gpu

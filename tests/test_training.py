@@ -603,3 +603,11 @@ def test_a_training_ends_after_its_epochs_or_its_steps_whichever_is_first():
         "step-00000005.png",
         "step-00000010.png",
     ]
+
+
+def test_figures_are_reported_as_often_as_asked_and_reporting_changes_nothing(tmp_path):
+    seldom = tiny.train(tmp_path / "seldom", "--steps", 7, "--log-every", 3)
+    always = tiny.train(tmp_path / "always", "--steps", 7)
+    rows = tiny.figures(always)
+    assert tiny.figures(seldom) == [rows[2], rows[5], rows[6]]  # and the last one
+    assert tiny.newest(seldom) == tiny.newest(always)

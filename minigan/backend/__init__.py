@@ -3,12 +3,16 @@
 NumPy arrays live on the device "cpu", CuPy arrays on "cuda:0", "cuda:1", ... Everything above asks
 here which module an array belongs to and how to move it; CuPy is imported when a GPU is first
 asked for, so `import minigan` needs no GPU. The heavy kernels are written in `reference.py` for both
-modules, in plain array code: the page to learn from, and the measure for the fast ones. `cpu.py` has
-the same names for NumPy, in blocks and on all cores, with `filtering.py` for the DCGAN's convolutions.
+modules, in plain array code: the page to learn from, and the measure for the fast ones. The same names
+are in `cpu.py` for NumPy, in blocks and on all cores, with `filtering.py` for the DCGAN's convolutions,
+and in `gpu.py` for CuPy, with the CUDA sources beside it.
 """
 
 from __future__ import annotations
 
+import functools
+import os
+import re
 import sys
 from types import ModuleType
 from typing import Any
@@ -29,9 +33,9 @@ def array_module(array: Array) -> ModuleType:
 
 def kernels(xp: ModuleType) -> ModuleType:
     """The heavy kernels for the arrays of a module, all under the names of `reference.py`."""
-    from . import cpu, reference
+    from . import cpu, gpu
 
-    return cpu if xp is np else reference
+    return cpu if xp is np else gpu
 
 
 def device_of(array: Array) -> str:
@@ -40,7 +44,7 @@ def device_of(array: Array) -> str:
 
 
 def resolve_device(name: str) -> str:
-    """The full name of a device: "cpu" or "cuda:N"; "auto" takes a GPU when one answers.
+    """The full name of a device: "cpu" or "cuda:N"; "auto" takes a GPU when one really answers.
 
     Raises DeviceError when there is no such device, saying what is missing.
     """
@@ -48,30 +52,78 @@ def resolve_device(name: str) -> str:
     if name == "cpu":
         return "cpu"
     if name == "auto":
-        return "cpu" if _gpu_trouble(0) else "cuda:0"
+        return "cpu" if gpu_trouble(0) else "cuda:0"
     if kind != "cuda" or (index and not index.isdecimal()) or name.endswith(":"):
         raise DeviceError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:N")
     number = int(index or 0)
-    if trouble := _gpu_trouble(number):
+    if trouble := gpu_trouble(number):
         raise DeviceError(f"device {name!r} cannot be used: {trouble}")
     return f"cuda:{number}"
 
 
-def _gpu_trouble(number: int) -> str | None:
-    """Why GPU `number` cannot be used, or None when it can.
+def use_device(name: str, tf32: bool) -> str:
+    """Choose the device of this process, once and before anything is computed; its full name.
 
-    A stray folder named cupy makes the import succeed, so only a device count is believed.
+    New CuPy arrays are made on it. tf32 lets products of float32 on the GPU round their factors to 10
+    bits, eight times as fast on cards that have it; CuPy asks for this at its first product only.
+    """
+    device = resolve_device(name)
+    if device != "cpu":
+        import cupy
+
+        os.environ["CUPY_TF32"] = str(int(tf32))
+        cupy.cuda.Device(_number(device)).use()
+    return device
+
+
+def _number(device: str) -> int:
+    return int(device.partition(":")[2])
+
+
+OLDEST_CUPY = 14  # the first whose releases this was written for and executed with
+
+# What CuPy says, and what the user can do about it. The first that fits counts.
+REMEDIES = {
+    "InsufficientDriver": "no NVIDIA driver answers, or it is too old for CUDA 12: install a newer one",
+    "NoDevice": "the NVIDIA driver finds no GPU; nvidia-smi should list one",
+    "Memory": "its memory is full: end what else runs on it",
+    "lib|nvrtc|cublas|CUDA path|headers": (
+        "CUDA's libraries are missing or do not fit: pip install 'cupy-cuda12x[ctk]'"
+    ),
+}
+
+
+@functools.cache
+def gpu_trouble(number: int) -> str | None:
+    """Why GPU `number` cannot be used, in a sentence with the remedy; None when it can.
+
+    A stray folder named cupy makes the import succeed, and a GPU may be listed without the libraries
+    that make it work: so a device is believed when it has done a sum and a product. The product is of
+    float64, for with the first one of float32 CuPy settles on TF32 or not.
     """
     try:
         import cupy
-
+    except ImportError as error:
+        found = "" if isinstance(error, ModuleNotFoundError) else f" properly ({error})"
+        return f"CuPy is not installed{found}; pip install -e '.[gpu]', or use --device cpu"
+    try:
+        version = cupy.__version__
+        if int(version.partition(".")[0]) < OLDEST_CUPY:
+            return (
+                f"CuPy {version} is too old; pip install -U 'cupy-cuda12x[ctk]>={OLDEST_CUPY}', "
+                "or use --device cpu"
+            )
         count = int(cupy.cuda.runtime.getDeviceCount())
-    except ImportError:
-        return "CuPy is not installed; pip install -e '.[gpu]', or use --device cpu"
+        if number >= count:
+            return f"this machine has {count} GPU(s), numbered from 0"
+        with cupy.cuda.Device(number):
+            ones = cupy.ones((2, 2), np.float64)
+            if (ones @ ones + ones).tolist() != [[3.0, 3.0], [3.0, 3.0]]:
+                return "it computes 1 + 1 wrongly; use --device cpu"
     except Exception as error:  # CuPy's own errors exist only where CuPy does
-        return f"CuPy finds no working GPU ({error}); install a driver, or use --device cpu"
-    if number >= count:
-        return f"this machine has {count} GPU(s), numbered from 0"
+        said = f"{type(error).__name__}: {error}"
+        remedy = next((r for words, r in REMEDIES.items() if re.search(words, said)), None)
+        return f"{remedy or 'CuPy finds no working GPU'}; or use --device cpu ({said})"
     return None
 
 
@@ -83,13 +135,17 @@ def copy_like(array: Array, values: np.ndarray) -> Array:
 
 
 def move(array: Array, device: str) -> Array:
-    """The array on the given device, itself if it is there already."""
+    """The array on the given device and in the same order in memory; itself if it is there already."""
     device = resolve_device(device)
     if device_of(array) == device:
         return array
+    # Contiguous memory travels; the view that the array was of it is taken on the other side.
+    order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+    there = [order.index(axis) for axis in range(array.ndim)]
+    array = array_module(array).asarray(array.transpose(order), order="C")
     if device == "cpu":
-        return array.get()
+        return array.get().transpose(there)
     import cupy
 
-    with cupy.cuda.Device(int(device.partition(":")[2])):
-        return cupy.asarray(array)
+    with cupy.cuda.Device(_number(device)):
+        return cupy.asarray(array).transpose(there)

@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 
 from . import filtering, memory, planes, reference
-from .reference import Window, cross_entropy, cross_entropy_gradient, pixels  # noqa: F401, as they are
+from .reference import Window, cross_entropy, cross_entropy_gradient, scale_pixels  # noqa: F401
 from .threads import empty, scratch, share
 
 BLOCK = 1 << 21  # bytes of columns in a block of work: they stay in the second-level cache

@@ -153,7 +153,7 @@ def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
 def batch_statistics(
     xp: ModuleType, x: Array, eps: float, momentum: float, running: tuple[Array, Array] | None
 ) -> tuple[Array, Array]:
-    """Mean and 1 / sqrt(variance + eps) per channel; see `move_running` for what happens to `running`."""
+    """Mean and 1 / sqrt(variance + eps) per channel; `running` is moved, see below."""
     mean, var = moments(xp, x)
     move_running(running, mean, var, _count(x), momentum)
     return mean, (var + eps) ** -0.5
@@ -162,7 +162,7 @@ def batch_statistics(
 def move_running(
     running: tuple[Array, Array] | None, mean: Array, var: Array, count: int, momentum: float
 ) -> None:
-    """Move running mean and variance (C,) towards a batch's in place; the variance is the unbiased one."""
+    """Move running mean and (unbiased) variance, (C,) both, towards those of a batch, in place."""
     if running is not None:
         for r, batch in zip(running, (mean, var * (count / (count - 1))), strict=True):
             r *= 1 - momentum
@@ -228,7 +228,7 @@ def cross_entropy_gradient(xp: ModuleType, g: Array, x: Array, t: Array | float)
     return g * ((1 - t) * xp.where(x >= 0, near, far) - t * xp.where(x >= 0, far, near))
 
 
-def pixels(xp: ModuleType, batch: Array) -> Array:
+def scale_pixels(xp: ModuleType, batch: Array) -> Array:
     """Pixels 0..255 to values in [-1, 1]: uint8 to float32, in the same order in memory."""
     return batch.astype(xp.float32) * xp.float32(1 / 127.5) - xp.float32(1)
 

@@ -67,8 +67,14 @@ class Config:
     device: str = _option("auto", "auto, cpu, cuda or cuda:N", trains=False)
     ngpu: int | None = _option(None, "0 for the CPU, 1 for the GPU", type=int, trains=False)
     threads: int | None = _option(None, THREADS, type=int, trains=False)
+    tf32: bool = _option(
+        True, "on a GPU, products of 10-bit factors, as PyTorch's convolutions", trains=False
+    )
     out: str = _option("runs", "folder that holds the runs", trains=False, flags=["--outf"])
     name: str | None = _option(None, "name of the run's folder, after its number", trains=False)
+    log_every: int | None = _option(
+        None, "steps between lines of metrics (default: 1, on a GPU 10)", type=int, trains=False
+    )
     checkpoint_every: int = _option(500, "steps between checkpoints", trains=False)
     keep: int = _option(3, "checkpoints kept", trains=False)
     sample_every: int | None = _option(
@@ -78,7 +84,7 @@ class Config:
     def __post_init__(self) -> None:
         for name in ("nz", "ngf", "ndf", "epochs", "checkpoint_every", "keep"):
             _at_least(self, name, 1)
-        for name in ("steps", "max_images", "sample_every", "threads"):
+        for name in ("steps", "max_images", "sample_every", "log_every", "threads"):
             _at_least(self, name, 1)
         for name in ("workers", "seed"):
             _at_least(self, name, 0)

@@ -19,12 +19,15 @@ def play_round(
     noise: Callable[[], Tensor],
     generator_loss: Callable[[Tensor], Tensor],
     fresh_noise: bool = True,
+    report: bool = True,
 ) -> dict[str, float]:
     """Update D on a batch of reals x and as many fakes, then G through the updated D.
 
     fresh_noise  new noise for G's half, as in the papers; else the same fakes, as in the tutorial
-    Returns both losses, and the means of D(x) and of D(G(z)) before and after D's update (with fresh
-    noise, "after" is of other fakes). Any modules will do, if D has `logits`.
+    report       return the figures; a GPU has to be waited for, so without it the result is empty
+
+    The figures: both losses, and the means of D(x) and of D(G(z)) before and after D's update (with
+    fresh noise, "after" is of other fakes). Any modules will do, if D has `logits`.
     """
     # D ascends log D(x) + log(1 - D(G(z))). Its fakes are detached: nothing of this half reaches G.
     fakes = G(noise())
@@ -32,11 +35,13 @@ def play_round(
     loss_D = discriminator_loss(real_logits, fake_logits)
     opt_D.step(grad(loss_D, opt_D.params))
 
-    scores = {
-        "loss_d": loss_D.item(),
-        "d_x": real_logits.sigmoid().mean().item(),
-        "d_gz_before": fake_logits.sigmoid().mean().item(),
-    }
+    scores = {}
+    if report:
+        scores = {
+            "loss_d": loss_D.item(),
+            "d_x": real_logits.sigmoid().mean().item(),
+            "d_gz_before": fake_logits.sigmoid().mean().item(),
+        }
     del loss_D, real_logits, fake_logits  # and with them the graph of this half
 
     # G descends through the new D. Only G's gradients are asked for, so D's weights cost nothing.
@@ -46,5 +51,7 @@ def play_round(
     loss_G = generator_loss(judged_logits)
     opt_G.step(grad(loss_G, opt_G.params))
 
-    d_gz_after = judged_logits.sigmoid().mean().item()
-    return {**scores, "loss_g": loss_G.item(), "d_gz_after": d_gz_after}
+    if report:
+        d_gz_after = judged_logits.sigmoid().mean().item()
+        scores.update(loss_g=loss_G.item(), d_gz_after=d_gz_after)
+    return scores

@@ -40,7 +40,8 @@ from .run import Run
 INTERRUPTED = 130  # the exit code of a program ended by Ctrl-C
 SHOWN = 64  # images of a grid
 PLAIN_LINE_SECONDS = 10.0  # between the lines that stand in for the bar where there is no terminal
-GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601, as Pillow has it
+GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as Pillow has it
+GPU_LOG_EVERY = 10  # steps: each report waits for the GPU
 
 
 class Diverged(Exception):
@@ -64,10 +65,13 @@ def draw_noise(rng: np.random.Generator, count: int, nz: int, kind: str, device:
 
 def to_tensor(batch: np.ndarray, nc: int, device: str) -> Tensor:
     """Pixels 0..255 to values in [-1, 1]: uint8 (N, 3, H, W) -> float32 (N, nc, H, W)."""
-    x = batch.astype(np.float32) * np.float32(1 / 127.5) - 1
+    batch = backend.move(batch, device)  # as bytes: a quarter of the way
+    xp = backend.array_module(batch)
+    x = backend.kernels(xp).scale_pixels(xp, batch)
     if nc == 1:
-        x = np.tensordot(x, GREY, (1, 0))[:, None]  # (N, 3, H, W) -> (N, 1, H, W)
-    return Tensor(backend.move(x, device))
+        red, green, blue = (weight * x[:, i : i + 1] for i, weight in enumerate(GREY))
+        x = red + green + blue  # (N, 1, H, W)
+    return Tensor(x)
 
 
 def sample(G: Generator, z: Tensor) -> np.ndarray:
@@ -125,7 +129,7 @@ class Trainer:
 
     def __init__(self, config: Config, images: cache.Images, run: Run, say: Callable[[str], None]):
         self.config, self.images, self.run, self.say = config, images, run, say
-        self.device = backend.resolve_device(config.device_name)
+        self.device = backend.use_device(config.device_name, config.tf32)
         use_threads(config.threads)
         init, self.noise, order, flips, looks = (
             random_stream(config.seed, name)
@@ -147,6 +151,8 @@ class Trainer:
         per_epoch = self.loader.batches_per_epoch
         self.total = min(config.epochs * per_epoch, config.steps or math.inf)
         self.sample_every = config.sample_every or per_epoch
+        self.log_every = config.log_every or (1 if self.device == "cpu" else GPU_LOG_EVERY)
+        self.unreported, self.seconds = 0, 0.0  # steps since the last report, and their time
 
     # -- checkpoints --
 
@@ -227,8 +233,9 @@ class Trainer:
     # -- the loop --
 
     def play(self) -> dict[str, float]:
-        """One step: a batch, a round of the game, its figures."""
+        """One step: a batch, a round of the game. The figures, or {} if it is no step to report."""
         config, started = self.config, time.perf_counter()
+        report = (self.step + 1) % self.log_every == 0 or self.step + 1 == self.total
         x = to_tensor(self.loader.next_batch(), config.nc, self.device)
 
         def noise() -> Tensor:
@@ -243,12 +250,18 @@ class Trainer:
             noise,
             GENERATOR_LOSSES[config.loss],
             config.fresh_noise,
+            report,
         )
         self.step += 1
+        self.unreported += 1
+        self.seconds += time.perf_counter() - started
+        if not report:
+            return {}
         for network in ("d", "g"):
             if not math.isfinite(loss := scores[f"loss_{network}"]):
                 self._stop_diverged(network.upper(), f"the loss of {network.upper()} is {loss}")
-        rate = config.batch_size / (time.perf_counter() - started)
+        rate = config.batch_size * self.unreported / self.seconds
+        self.unreported, self.seconds = 0, 0.0
         return {
             "step": self.step,
             "epoch": self.loader.epoch,
@@ -275,9 +288,9 @@ class Trainer:
             with _interrupt_flag() as interrupted, Progress(self) as progress, quiet:
                 warnings.simplefilter("ignore", RuntimeWarning)  # overflow: play and save see to it
                 while self.step < self.total and not interrupted:
-                    line = self.play()
-                    metrics.write(line)
-                    progress.show(line)
+                    if line := self.play():
+                        metrics.write(line)
+                        progress.show(line)
                     if self.step % self.sample_every == 0 or self.step == self.total:
                         self.draw_samples()
                     if self.step % self.config.checkpoint_every == 0:
@@ -346,7 +359,7 @@ class Progress:
         )
         if self.terminal:
             self.bar.set_postfix_str(text, refresh=False)
-            self.bar.update()
+            self.bar.update(m["step"] - self.bar.n)
             return
         now, last = time.monotonic(), m["step"] == self.trainer.total
         if now - self.last_line < PLAIN_LINE_SECONDS and not last:

@@ -1,7 +1,7 @@
 """The run folder: `<out>/NNNNN-<name>/` and the files written while a training goes on.
 
 config.json    every resolved option, versions, the identity of the data
-metrics.jsonl  one object a step, and nothing else
+metrics.jsonl  one object a reported step, and nothing else
 events.jsonl   start, resume, skipped files, interrupt, done, diverged
 samples/       grids at fixed noise, reals, real beside fake
 checkpoints/   see checkpoint.py

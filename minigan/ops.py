@@ -149,7 +149,9 @@ def _where(xp, a, b, *, mask):
 
 def where(condition: Any, input: Any, other: Any) -> Tensor:
     """input where the condition holds, else other; all three broadcast."""
-    return _where(input, other, mask=raw(condition).astype(bool))
+    mask = np.asarray(condition) if isinstance(condition, (bool, np.generic)) else raw(condition)
+    device = next((x.device for x in (input, other) if isinstance(x, Tensor)), "cpu")
+    return _where(input, other, mask=backend.move(mask, device).astype(bool))
 
 
 def slopes(y: Tensor, slope: float) -> Tensor:

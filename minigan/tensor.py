@@ -243,7 +243,7 @@ def op(
             inputs = tuple(_operand(x, name) for x in inputs)
             arrays = _arrays(inputs, name, elementwise)
             xp = backend.array_module(next(a for a in arrays if not _is_number(a)))
-            y = xp.asarray(forward(xp, *arrays, **params))
+            y = _unscalar(forward(xp, *arrays, **params))
             if elementwise and y.dtype == np.float64 and not _any_float64(arrays):
                 y = y.astype(DEFAULT_DTYPE)  # of integers NumPy makes float64
             result = Tensor(y)
@@ -315,7 +315,7 @@ def _promoted(arrays: list, own: list) -> np.dtype:
             return max(floats, key=lambda d: d.itemsize)
     if any(isinstance(a, float) for a in arrays):
         return DEFAULT_DTYPE
-    return np.result_type(*own)
+    return np.result_type(*(a.dtype for a in own))
 
 
 # -- the walk -----------------------------------------------------------------------------------

@@ -96,10 +96,20 @@ def _fold(xp: ModuleType, col: Array, n: int, c: int, window: Window) -> Array:
     return x.swapaxes(0, 1)
 
 
+def _conv(xp: ModuleType, col: Array, w: Array, n: int, window: Window) -> Array:
+    """(O, kh*kw*C) @ (kh*kw*C, N*OH*OW). A transposed factor costs no copy."""
+    return _images(xp.matmul(kernel_rows(w).T, col), (n, len(w), *window.grid))
+
+
+def _conv_weight(xp: ModuleType, col: Array, y: Array, window: Window) -> Array:
+    """(kh*kw*C, N*OH*OW) @ (N*OH*OW, O)"""
+    w = xp.matmul(col, _rows(xp, y).T)  # (kh*kw*C, O)
+    return w.reshape(*window.kernel, -1, y.shape[1]).transpose(3, 2, 0, 1)  # (O, C, kh, kw)
+
+
 def conv(xp: ModuleType, x: Array, w: Array, window: Window, memo: dict | None = None) -> Array:
-    """See reference.conv: (O, kh*kw*C) @ (kh*kw*C, N*OH*OW). A transposed factor costs no copy."""
-    y = xp.matmul(kernel_rows(w).T, _columns(xp, x, window))  # (O, N*OH*OW)
-    return _images(y, (len(x), len(w), *window.grid))
+    """See reference.conv."""
+    return _conv(xp, _columns(xp, x, window), w, len(x), window)
 
 
 def conv_image(
@@ -110,9 +120,8 @@ def conv_image(
 
 
 def conv_weight(xp: ModuleType, x: Array, y: Array, window: Window) -> Array:
-    """See reference.conv_weight: (kh*kw*C, N*OH*OW) @ (N*OH*OW, O)."""
-    w = xp.matmul(_columns(xp, x, window), _rows(xp, y).T)  # (kh*kw*C, O)
-    return w.reshape(*window.kernel, x.shape[1], y.shape[1]).transpose(3, 2, 0, 1)  # (O, C, kh, kw)
+    """See reference.conv_weight."""
+    return _conv_weight(xp, _columns(xp, x, window), y, window)
 
 
 def conv_gradients(xp, asked, x, w, y, window, memo=None):
@@ -122,8 +131,12 @@ def conv_gradients(xp, asked, x, w, y, window, memo=None):
 
 
 def conv_image_gradients(xp, asked, w, y, x, window, memo=None):
-    """See reference.conv_image_gradients."""
-    passes = (lambda: conv_weight(xp, x, y, window), lambda: conv(xp, x, w, window))
+    """See reference.conv_image_gradients: both are products with the same columns."""
+    col = _columns(xp, x, window)
+    passes = (
+        lambda: _conv_weight(xp, col, y, window),
+        lambda: _conv(xp, col, w, len(x), window),
+    )
     return [passes[i]() for i in asked]
 
 
@@ -181,6 +194,9 @@ def batch_norm_gradients(xp, g, y, x, mean, inv_std, w, slope):
 
 
 # -- elementwise: CuPy generates loop and indices around a formula, for arrays in any order -----------
+#
+# Left to itself it gives a result in the order (N, C, H, W), and the next convolution would copy it:
+# so the result's memory is given, in the order of the input.
 
 
 @functools.cache
@@ -214,12 +230,14 @@ FORMULAS = {
 
 def leaky_relu(xp: ModuleType, x: Array, slope: float) -> Array:
     """See reference.leaky_relu."""
-    return _formula(xp, "leaky_relu")(x, slope)
+    if x.dtype.kind != "f":
+        return reference.leaky_relu(xp, x, slope)  # the slope is no integer
+    return _formula(xp, "leaky_relu")(x, slope, xp.empty_like(x))
 
 
 def leaky_relu_gradient(xp: ModuleType, g: Array, y: Array, slope: float) -> Array:
     """See reference.leaky_relu_gradient."""
-    return _formula(xp, "leaky_relu_gradient")(g, y, slope)
+    return _formula(xp, "leaky_relu_gradient")(g, y, slope, xp.empty_like(y))
 
 
 def cross_entropy(xp: ModuleType, x: Array, t: Array | float) -> Array:

@@ -1,0 +1,19 @@
+"""Tests of the CuPy path on a device: a real GPU (`pytest -m gpu`), or the emulator in its place.
+
+`tests/test_emulated.py` runs this folder on machines without a GPU, in a child process, as
+`python -m emulator -m pytest tests/gpu`.
+"""
+
+import pytest
+
+from minigan.backend import gpu_trouble
+
+trouble = gpu_trouble(0)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "/gpu/" in item.path.as_posix():
+            item.add_marker(pytest.mark.gpu)
+            if trouble:
+                item.add_marker(pytest.mark.skip(reason=f"no GPU: {trouble}"))

@@ -1,0 +1,112 @@
+"""The real CuPy and every CUDA kernel, executed without a GPU: tests/gpu, run on the emulator.
+
+A child process each, for the emulator is put in CuPy's place before CuPy is imported, and a kernel
+that reads out of bounds ends its process. The planted errors at the end say what these tests are
+worth: each must turn them red.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import emulator
+import pytest
+
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "minigan"
+
+reason = emulator.unavailable()
+pytestmark = pytest.mark.skipif(reason is not None, reason=str(reason))
+
+
+def on_emulator(*arguments, package=PACKAGE, timeout=900):
+    """`python -m emulator` with these arguments, in a child that imports this minigan."""
+    paths = [package.parent, TESTS, TESTS / "fixtures"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, paths))
+    command = [sys.executable, "-m", "emulator", *map(str, arguments)]
+    return subprocess.run(
+        command,
+        env=environment,
+        cwd=package.parent,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def pytest_of(*arguments):
+    return ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *arguments]
+
+
+@pytest.mark.parametrize("how", ["--guard", "--reverse"])
+def test_all_agrees_with_numpy(how):
+    """Once with fresh memory full of NaN and pages without access around each array, once with the
+    threads and blocks in reverse order."""
+    done = on_emulator(how, *pytest_of(TESTS / "gpu"))
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    assert " passed" in done.stdout
+
+
+CONVOLUTION, NORM, ADAM = "test_convolution", "test_normalisation", "test_adam"
+PLANTED = {
+    "im2col: threads beyond the last window": (
+        "conv.cu", "if (m >= windows) return;", "", CONVOLUTION),
+    "im2col: the padding's sign": ("conv.cu", "* v.sh - v.ph", "* v.sh + v.ph", CONVOLUTION),
+    "im2col: one column too many": ("conv.cu", "column < v.w;", "column <= v.w;", CONVOLUTION),
+    "im2col: an index of 32 bits": (
+        "conv.cu", "((Index)(i * v.kw + j) * channels + c) * windows + m] =\n",
+        "(int)(((i * v.kw + j) * channels + c) * windows) + m] =\n", "beyond"),
+    "col2im: threads beyond the last pixel": (
+        "conv.cu", "if (m >= pixels) return;", "", CONVOLUTION),
+    "col2im: windows beyond the grid": ("conv.cu", "if (p >= v.oh) continue;", "", CONVOLUTION),
+    "col2im: adds to what was there": ("conv.cu", "+ m] = sum;", "+ m] += sum;", CONVOLUTION),
+    "statistics: epsilon left out": ("norm.cu", "squares / count + eps", "squares / count", NORM),
+    "statistics: the biased running variance": (
+        "norm.cu", "squares / (count - 1)", "squares / count", NORM),
+    "sums: a barrier left out": (
+        "norm.cu", "half /= 2) {\n        __syncthreads();", "half /= 2) {", NORM),
+    "scale_shift: the tail": (
+        "norm.cu", "return;\n    for (int c = blockIdx.y; c < channels; c += gridDim.y) {\n"
+        "        const Index at = c * count + i;\n        y[at]",
+        ";\n    for (int c = blockIdx.y; c < channels; c += gridDim.y) {\n"
+        "        const Index at = c * count + i;\n        y[at]", NORM),
+    "gradient sums: without the activation": (
+        "norm.cu", "const Real gi = y[at] > 0 ? g[at] : slope * g[at];\n        weighted",
+        "const Real gi = g[at];\n        weighted", NORM),
+    "gradient image: a term left out": ("norm.cu", " - xhat * (dw[c] / count)", "", NORM),
+    "adam: epsilon left out": ("adam.cu", " / a.root + eps", " / a.root", ADAM),
+    "adam: numbers moved twice": ("adam.cu", "i += stride", "i += blockDim.x", ADAM),
+    "a scalar of the wrong type": (
+        "gpu.py", "real(eps), real(momentum)", "float(eps), float(momentum)", NORM),
+    "the last block left out": ("gpu.py", "-(-count // THREADS)", "count // THREADS", "several_blocks"),
+    "a block of another size": ("gpu.py", "SUMMING = 512", "SUMMING = 256", NORM),
+    "an order in memory believed": (
+        "gpu.py", "xp.ascontiguousarray(xp.moveaxis(x, 1, 0))", "xp.moveaxis(x, 1, 0)",
+        CONVOLUTION),
+    "leaky_relu: NaN of infinity": (
+        "gpu.py", "x < 0 && slope == 0 ? T(0) : slope * x", "slope * x", "leaky"),
+    "leaky_relu_gradient: at 0": ("gpu.py", "x = y > 0 ?", "x = y >= 0 ?", "leaky"),
+    "cross_entropy: the sign": ("gpu.py", "- x * t", "+ x * t", "bce"),
+    "cross_entropy_gradient: near for far": (
+        "gpu.py", "t * (x >= 0 ? far : near)", "t * (x >= 0 ? near : far)", "bce"),
+    "scale_pixels: the scale": ("gpu.py", "1 / 127.5f", "1 / 128.f", "bytes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(PLANTED))
+def test_a_planted_error_is_caught(name, tmp_path):
+    file, old, new, tests = PLANTED[name]
+    package = shutil.copytree(PACKAGE, tmp_path / "minigan", ignore=shutil.ignore_patterns("__py*"))
+    path = package / "backend" / file
+    source = path.read_text()
+    assert source.count(old) == 1, f"{name}: {old!r} stands {source.count(old)} times in {file}"
+    path.write_text(source.replace(old, new))
+    arguments = pytest_of(TESTS / "gpu" / "test_gpu_kernels.py", "-k", tests)
+    done = on_emulator("--guard", *arguments, package=package)
+    found = done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode != 0, found
+    # red, or ended by the guard; not an error of the way it was started
+    assert " failed" in done.stdout or done.returncode < 0 or done.returncode == 139, found

@@ -1,0 +1,339 @@
+"""`python -m minigan doctor`: does minigan compute rightly on this machine, and how fast?
+
+Wrong gradients do not crash, they train badly; and those who wrote minigan had no GPU to see them on.
+So every device proves itself where it is: its gradients against central differences, then all that
+it computes, in float32 and float64, against the CPU in float64, then training steps. What it prints is
+written to be pasted into a report, and ends with a verdict. Nothing is written to disk.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import shlex
+import subprocess
+import sys
+import textwrap
+import time
+import traceback
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import backend
+from ..gradcheck import gradcheck, gradgradcheck
+from ..losses import non_saturating
+from ..models.dcgan import Discriminator, Generator
+from ..optim import Adam
+from ..tensor import Tensor
+from ..training.game import play_round
+from ..training.loop import draw_noise, random_stream, to_tensor
+from . import surface
+from .machine import count_gpus, describe, has_tf32, last_lines
+
+TYPES = (np.float32, np.float64)
+STEP = 1e-6  # of the differences: at this one no value of the cases crosses a kink
+# Relative to the largest number of an array. Sums of thousands of terms in another order differ by
+# some tens of roundings, 1e-7 or 1e-16 each; TF32 left on by mistake would show as 1e-4 and more.
+BOUNDS = {np.float32: 3e-5, np.float64: 1e-12}
+# Of a training step: all of that through two networks, there and back, and two updates.
+STEP_BOUNDS = {np.float32: 1e-4, np.float64: 1e-9}
+TF32_BOUND = 1e-2  # of a product whose factors are rounded to 10 bits, 5e-4 each
+REPORTED = 20  # troubles in the text of a bug report, at the most
+BEGIN = "-------- 8< -------- minigan doctor -------- 8< --------"
+END = "-------- >8 -------- minigan doctor -------- >8 --------"
+THANKS = "minigan was written without a GPU: please send all of this, see docs/gpu.md."
+ASK = "Please open an issue in the project you got minigan from, with the text between the lines:"
+
+
+class Size(NamedTuple):
+    """A training: its batch, and the options of the networks."""
+
+    batch: int
+    nz: int = 100
+    width: int = 64
+    image_size: int = 64
+
+
+TRAININGS = {"tiny DCGAN": Size(8, 8, 4, 16), "documented DCGAN": Size(4)}
+TIMED = {
+    "cpu": Size(32),
+    "cuda": Size(128),
+}  # a CPU takes four times as long for four times as many
+TURNS, TURN_SECONDS = 5, 0.5  # of at least one step
+LIMIT = 60  # seconds, after which no further turn is begun
+
+
+class Game:
+    """A training of a given size on random pixels: the same weights, data and noise everywhere."""
+
+    def __init__(self, device: str, dtype: Any, size: Size):
+        self.device, self.dtype, self.size = device, dtype, size
+        init, data, self.noise = (random_stream(0, name) for name in ("init", "data", "noise"))
+        side = size.image_size
+        self.pixels = data.integers(0, 256, (size.batch, 3, side, side), np.uint8)
+        self.G = Generator(size.nz, size.width, 3, side, init).to(dtype).to(device)
+        self.D = Discriminator(size.width, 3, side, init).to(dtype).to(device)
+        adam = partial(Adam, lr=2e-4, betas=(0.5, 0.999))
+        self.optimizers = adam(self.G.parameters()), adam(self.D.parameters())
+
+    def play(self, report: bool = True) -> dict[str, float]:
+        """One step as in a training, the batch's way to the device included."""
+        # In float64 the host scales the pixels: the kernels for it round to float32, each its own way.
+        x = to_tensor(self.pixels, 3, self.device if self.dtype == np.float32 else "cpu")
+        x = x.to(self.dtype).to(self.device)
+
+        def noise() -> Tensor:
+            z = draw_noise(self.noise, self.size.batch, self.size.nz, "normal", self.device)
+            return z.to(self.dtype)
+
+        return play_round(self.G, self.D, *self.optimizers, x, noise, non_saturating, report=report)
+
+
+def trained(label: str, device: str, dtype: Any) -> list[np.ndarray]:
+    """The figures of two steps, and the networks after them.
+
+    Adam divides each gradient by its own size. Where that is nothing but rounding, so is the move: in
+    float32 only the first step's figures are comparable. In float64 the eps in the divisor sees to it.
+    """
+    game = Game(device, dtype, TRAININGS[label])
+    figures = [np.array(list(game.play().values())) for _ in range(2)]
+    return figures + [t.numpy() for m in (game.G, game.D) for t in m.state_dict().values()]
+
+
+def timed(device: str) -> Size:
+    return TIMED[device.partition(":")[0]]
+
+
+def step_times(device: str) -> list[float]:
+    """Seconds for a step of the documented DCGAN, float32: the mean of each turn.
+
+    A turn's last step reads its figures, and thereby waits for all that the GPU was given. The first
+    turn, of one step, compiles and allocates; the second, too, says how many steps make a turn.
+    """
+    game, seconds, steps = Game(device, np.float32, timed(device)), [], 1
+    begun = time.perf_counter()
+    for turn in range(2 + TURNS):
+        started = time.perf_counter()
+        for i in range(steps):
+            scores = game.play(report=i == steps - 1)
+        ended = time.perf_counter()
+        seconds.append((ended - started) / steps)
+        if turn == 1:
+            steps = max(1, int(TURN_SECONDS / seconds[-1]))
+        if turn and ended - begun > LIMIT:
+            break
+    if not all(map(math.isfinite, scores.values())):
+        raise ArithmeticError(f"the figures of the last step are {scores}")
+    return seconds[2:] or seconds[1:]
+
+
+def report_tf32(device: str) -> int:
+    """What the process does that computes with TF32: CuPy settles on it once in a process."""
+    backend.use_device(device, tf32=True)
+    name, case = "large matmul", surface.large_cases()["large matmul"]
+    exact = surface.derivatives(name, case, "cpu", np.float64)
+    off = deviation(surface.derivatives(name, case, device, np.float32), exact)
+    print(json.dumps({"off": off, "seconds": step_times(device)}))
+    return 0
+
+
+def ask_for_tf32(device: str) -> dict[str, Any]:
+    """That process's report. It is started as this one was: of two --device, the last one counts."""
+    import cupy
+
+    cupy.get_default_memory_pool().free_all_blocks()  # it needs the memory that this one keeps
+    command = [sys.executable, *sys.orig_argv[1:], "--device", device, "--report-tf32"]
+    child = subprocess.run(command, capture_output=True, text=True)
+    if child.returncode:
+        raise RuntimeError(f"its process ended with {child.returncode}: {child.stderr.strip()}")
+    return json.loads(child.stdout.splitlines()[-1])
+
+
+# -- the examination ------------------------------------------------------------------------------
+
+
+class OutOfBound(ArithmeticError):
+    """Two results that should be one differ by more than rounding."""
+
+
+def place(error: BaseException) -> str:
+    """Where it was raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno}, in {frame.name}"
+
+
+def deviation(found: list[np.ndarray], exact: list[np.ndarray]) -> float:
+    """The largest difference, relative to the largest number of its array; NaN if there is one."""
+    worst = [0.0]
+    for f, e in zip(found, exact, strict=True):
+        if f.shape != e.shape:
+            raise OutOfBound(f"the shape is {f.shape}, not {e.shape}")
+        worst.append(np.abs(f - e).max(initial=0) / (np.abs(e).max(initial=0) or 1))
+    return float(np.max(worst))  # NumPy's maximum, which keeps a NaN
+
+
+def hold(bound: float, off: float) -> float:
+    """The deviation; OutOfBound if it is too large, or NaN."""
+    if not off <= bound:
+        raise OutOfBound(f"off by {off:.2g} of the largest number, {bound:g} allowed")
+    return off
+
+
+def same_bits(found: list[np.ndarray], before: list[np.ndarray]) -> bool:
+    """True if all arrays have the same bits; OutOfBound if not."""
+    differing = sum(a.tobytes() != b.tobytes() for a, b in zip(found, before, strict=True))
+    if differing:
+        raise OutOfBound(f"{differing} of {len(found)} arrays have other bits than the first time")
+    return True
+
+
+class Examination:
+    """The checks: how many there were, which failed; and the one place that prints."""
+
+    def __init__(self) -> None:
+        self.count, self.failed, self.speeds = 0, 0, []
+        self.troubles: dict[str, list[str]] = {}  # what was wrong, and the checks in which it was
+        every = surface.computations()
+        self.exact = cache(lambda name: every[name]("cpu", np.float64))
+        self.exact_training = cache(lambda label: trained(label, "cpu", np.float64))
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
+    def check(self, name: str, work: Callable[..., Any], *arguments: Any) -> Any:
+        """The result of the work, or None if it raised an error: then the check has failed."""
+        self.count += 1
+        try:
+            return work(*arguments)
+        except Exception as error:  # whatever it is, the next check goes on
+            trouble = f"{last_lines(error)} ({place(error)})"
+            self.failed += 1
+            self.troubles.setdefault(trouble, []).append(name)
+            self.say(f"FAILED {name}: {trouble}")
+            return None
+
+    def find_devices(self) -> list[str]:
+        """The CPU and every GPU that works; one that is listed and does not is a failed check."""
+        names = [f"cuda:{n}" for n in range(count_gpus())]
+        return ["cpu", *filter(None, (self.check(n, backend.resolve_device, n) for n in names))]
+
+    def examine(self, device: str) -> None:
+        """All checks of a device."""
+        if self.check(device, lambda: backend.use_device(device, tf32=False)) is None:
+            return
+        types = [t for t in TYPES if (device, t) != ("cpu", np.float64)]  # what is compared with it
+        self.say(f"\n== {device}: gradients against central differences, in float64, to 1e-6")
+        self.gradients(device, "first", gradcheck)  # by the fused kernels
+        self.gradients(device, "second", gradgradcheck)  # by the rules
+        self.say(f"\n== {device}: results and gradients against the CPU's in float64")
+        for dtype in types:
+            self.comparisons(device, dtype)
+        self.say(
+            f"\n== {device}: training, Loss_D, D(x), D(G(z)), Loss_G, D(G(z)) of the first step"
+        )
+        for label, dtype in itertools.product(TRAININGS, TYPES):
+            self.training(label, device, dtype)
+        self.say(f"\n== {device}: time of a step of the documented DCGAN in float32")
+        self.times(device)
+
+    def gradients(self, device: str, order: str, checker: Callable[..., bool]) -> None:
+        """Every case by gradcheck or gradgradcheck."""
+        work = lambda name, case: checker(case.fn, surface.leaves(name, case, device), STEP)
+        right = [
+            self.check(f"{order} derivatives of {name} on {device}", work, name, case)
+            for name, case in surface.cases().items()
+        ]
+        self.say(f"{order} derivatives: {sum(map(bool, right))} of {len(right)} are right")
+
+    def comparisons(self, device: str, dtype: Any) -> None:
+        """Every computation, with large arrays too."""
+
+        def compare(name: str, work: Callable) -> float:
+            return hold(BOUNDS[dtype], deviation(work(device, dtype), self.exact(name)))
+
+        off = {
+            name: self.check(f"{name} on {device} in {dtype.__name__}", compare, name, work)
+            for name, work in surface.computations().items()
+        }
+        good = {name: value for name, value in off.items() if value is not None}
+        worst = max(good, key=good.get, default="none")
+        self.say(
+            f"{dtype.__name__}: {len(good)} of {len(off)} within {BOUNDS[dtype]:g}; "
+            f"the largest deviation of these is {good.get(worst, 0):.1e}, {worst}"
+        )
+
+    def training(self, label: str, device: str, dtype: Any) -> None:
+        """Some steps: the same figures as on the CPU in float64, and the same bits every time."""
+        name = f"{label} on {device} in {dtype.__name__}"
+        if (found := self.check(name, trained, label, device, dtype)) is None:
+            return
+        known = slice(1 if dtype == np.float32 else None)  # see `trained`
+        bound = STEP_BOUNDS[dtype]
+        compare = lambda: hold(bound, deviation(found[known], self.exact_training(label)[known]))
+        off = self.check(f"{name}, compared", compare)
+        again = lambda: same_bits(trained(label, device, dtype), found)
+        same = self.check(f"{name}, repeated", again)
+        figures = " ".join(f"{figure:.6f}" for figure in found[0])
+        self.say(
+            f"{label}, {dtype.__name__}: {figures}"
+            + ("" if off is None else f"; off by {off:.0e}, {bound:g} allowed")
+            + ("; the same bits again" if same else "")
+        )
+
+    def times(self, device: str) -> None:
+        """A step's time, on a GPU that has TF32 with and without it."""
+        tf32 = device != "cpu" and self.check(f"properties of {device}", has_tf32, device)
+        way = f"{device} without TF32" if tf32 else device
+        self.speed(way, device, self.check(f"a step's time on {way}", step_times, device))
+        if tf32 and (report := self.check(f"{device} with TF32", ask_for_tf32, device)):
+            off = report["off"]
+            self.check(f"a product on {device} with TF32", hold, TF32_BOUND, off)
+            self.speed(f"{device} with TF32", device, report["seconds"])
+            self.say(f"with TF32 a product is off by {off:.1e}, {TF32_BOUND:g} allowed")
+
+    def speed(self, way: str, device: str, seconds: list[float] | None) -> None:
+        """Seconds a step as images a second."""
+        if seconds:
+            batch = timed(device).batch
+            rates = [batch / s for s in seconds]
+            self.speeds.append(f"{way}: {median(rates):.1f} images/s at batch {batch}")
+            spread = f"{min(rates):.1f} to {max(rates):.1f}"
+            self.say(f"{self.speeds[-1]} ({spread}), {1e3 * median(seconds):.1f} ms a step")
+
+    def verdict(self, tried: str, about: str) -> int:
+        """The last lines, with the text of a bug report if there is need of one; the exit code."""
+        self.say("\n== verdict")
+        if not self.failed:
+            self.say("\n".join([f"healthy: {self.count} checks passed on {tried}", *self.speeds]))
+            if any("cuda" in speed for speed in self.speeds):
+                self.say(THANKS)
+            return 0
+        verdict = f"NOT healthy: {self.failed} of {self.count} checks failed on {tried}"
+        failures = []
+        for trouble, (first, *more) in list(self.troubles.items())[:REPORTED]:
+            failures.append(first + (f", and {len(more)} more checks" if more else ""))
+            failures.append(textwrap.indent(trouble, "  "))
+        command = shlex.join(["python", *sys.orig_argv[1:]])
+        report = [BEGIN, f"$ {command}", about, "", *failures, "", *self.speeds, verdict, END]
+        self.say(f"{verdict}\n{ASK}\n\n" + "\n".join(report))
+        return 1
+
+
+def run(device: str | None) -> int:
+    """Examine one device, or all there are; the exit code is 0 if all is well."""
+    patient, about = Examination(), describe()
+    listing = "\n".join(f"{name + ':':9}{text}" for name, text in about.items())
+    patient.say(f"== versions and devices\n{listing}")
+    devices = [backend.resolve_device(device)] if device else patient.find_devices()
+    tried = ", ".join(f"{name} ({about[name]})" if name in about else name for name in devices)
+    if not device and not count_gpus():
+        tried += f"; there is no GPU to try: {backend.gpu_trouble(0)}"
+    for name in devices:
+        patient.examine(name)
+    return patient.verdict(tried, listing)

@@ -46,6 +46,12 @@ def main(argv: list[str] | None = None) -> int:
     except (ConfigError, RunError, checkpoint.CheckpointError, DeviceError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except MemoryError as error:  # CuPy's, of a GPU, is one too
+        print(
+            f"error: no memory left: {error}; end what else runs, or use --device cpu",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -3,6 +3,7 @@
     python examples/train_celeba.py                                        # drawn faces, minutes
     python examples/train_celeba.py --dataroot img_align_celeba.zip        # CelebA
     python examples/train_celeba.py --resume auto                          # go on
+    python examples/train_celeba.py --ngpu 2                               # on two GPUs
 
 The run is left in runs/NNNNN-<name>/: samples, curves, a film, metrics and checkpoints.
 """
@@ -16,8 +17,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from minigan.backend import DeviceError, resolve_device
+from minigan.backend import DeviceError
 from minigan.data.cache import DataError
+from minigan.training import parallel
 from minigan.training.checkpoint import CheckpointError
 from minigan.training.config import (
     FACES,
@@ -61,20 +63,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="show the options and stop")
     given = vars(parser.parse_args(argv))
     resume, dry_run = given.pop("resume"), given.pop("dry_run")
+    group = parallel.Group()  # of this process alone, until it is known to have others
     try:
-        return train(given, resume, dry_run)
+        group = parallel.join()
+        return train(given, resume, dry_run, group)
     except USER_ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return group.fail(f"error: {error}")
+    except MemoryError as error:  # CuPy's, of a GPU, is one too
+        return group.fail(f"error: no memory left: {error}; lower --batch-size, --ngf or --ndf")
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return group.fail("interrupted", INTERRUPTED)
 
 
-def train(given: dict, resume: str | None, dry_run: bool) -> int:
-    run = Run.find(resume, Path(given.get("out", Config.out))) if resume else None
-    config = resumed(run.config["options"], given) if run else choose(given)
-    resolve_device(config.device_name)  # this and the next fail before any data is read
+def train(given: dict, resume: str | None, dry_run: bool, group: parallel.Group) -> int:
+    run, config = group.from_leader(lambda: find_or_choose(given, resume))
+    if not dry_run:
+        parallel.arrange(group, config, given.get("ngpu"))
+    if run is None and config.dataroot is None:
+        explain(given, config)
+    group.device(config.device_name)  # this and the next fail before any data is read
     use_threads(config.threads)
     if dry_run:
         print(json.dumps(asdict(config), indent=2))
@@ -82,28 +89,34 @@ def train(given: dict, resume: str | None, dry_run: bool) -> int:
     if resume and run is None:
         say(f"Nothing to resume in {config.out}: starting a new run.")
 
-    images = open_images(config)
+    images = group.leader_first(lambda: open_images(config))
     if images.skipped:
         say(f"{len(images.skipped)} files could not be used; skipped.txt in the run names them.")
     if run is None:
         name = config.name or ("celeba" if config.dataroot else "faces") + str(config.image_size)
-        run = Run.create(Path(config.out), name, frozen(config, images))
-        trainer = Trainer(config, images, run, say)
-        run.event("start", images=len(images.pixels))
+        out = Path(config.out)
+        run = group.from_leader(lambda: Run.create(out, name, frozen(config, images)))
+        trainer = Trainer(config, images, run, say, group)
+        if group.leader:
+            run.event("start", images=len(images.pixels))
     else:
-        check_same_images(run.config, images)
-        trainer = Trainer(config, images, run, say)
+        group.from_leader(lambda: check_same_images(run.config, images))
+        trainer = Trainer(config, images, run, say, group)
         trainer.load_newest()
         if trainer.step >= trainer.total:
             reached = f"{run.folder} is at step {trainer.step} of {trainer.total}"
             print(f"{reached}: raise --epochs or --steps to go on.")
             return 0
-        write_config(run.folder, {**run.config, "options": asdict(config)})
-    if images.skipped:
+        if group.leader:
+            write_config(run.folder, {**run.config, "options": asdict(config)})
+    if images.skipped and group.leader:
         run.write_skipped(images.skipped)
         run.event("skipped files", count=len(images.skipped), listing="skipped.txt")
+    if group.size > 1 and group.leader:
+        run.event("data parallel", processes=group.size)
 
-    say(f"{run.folder}: step {trainer.step} of {trainer.total} on {trainer.device}")
+    times = f"{group.size} x " if group.size > 1 else ""
+    say(f"{run.folder}: step {trainer.step} of {trainer.total} on {times}{trainer.device}")
     code = trainer.train()
     print(f"{'Interrupted' if code else 'Done'}: look at {run.folder / 'samples'}")
     print(f"  generate more:     python examples/generate.py --run {run.folder}")
@@ -112,18 +125,25 @@ def train(given: dict, resume: str | None, dry_run: bool) -> int:
     return code
 
 
+def find_or_choose(given: dict, resume: str | None) -> tuple[Run | None, Config]:
+    """The run to go on with, if there is one, and the options."""
+    run = Run.find(resume, Path(given.get("out", Config.out))) if resume else None
+    return run, resumed(run.config["options"], given) if run else choose(given)
+
+
 def choose(given: dict) -> Config:
     """The options of a new run: those given, and what suits the data for the rest."""
     if "dataroot" not in given:
         place = next((p for p in USUAL_PLACES if Path(p).exists()), None)
-        if place is None:
-            config = Config(**{**FACES, **given})
-            print(NO_DATA, file=sys.stderr)  # what --dry-run prints is for programs
-            if sets := differences([k for k in FACES if k not in given], config):
-                print(f"  For a few minutes on a CPU it sets {sets}.", file=sys.stderr)
-            return config
-        given = {**given, "dataroot": place}
+        given = {**FACES, **given} if place is None else {**given, "dataroot": place}
     return Config(**given)
+
+
+def explain(given: dict, config: Config) -> None:
+    """Say what is trained on without data; on stderr, as what --dry-run prints is for programs."""
+    print(NO_DATA, file=sys.stderr)
+    if sets := differences([k for k in FACES if k not in given], config):
+        print(f"  For a few minutes on a CPU it sets {sets}.", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,12 @@ class Config:
     seed: int = _option(999, "seed of all random streams", flags=["--manualSeed"])
 
     device: str = _option("auto", "auto, cpu, cuda or cuda:N", trains=False)
-    ngpu: int | None = _option(None, "0 for the CPU, 1 for the GPU", type=int, trains=False)
+    ngpu: int | None = _option(
+        None,
+        "0 for the CPU, 1 for the GPU; N: data parallel on N GPUs, with --device cpu on CPUs",
+        type=int,
+        trains=False,
+    )
     threads: int | None = _option(None, THREADS, type=int, trains=False)
     tf32: bool = _option(
         True, "on a GPU, products of 10-bit factors, as PyTorch's convolutions", trains=False
@@ -86,7 +91,7 @@ class Config:
             _at_least(self, name, 1)
         for name in ("steps", "max_images", "sample_every", "log_every", "threads"):
             _at_least(self, name, 1)
-        for name in ("workers", "seed"):
+        for name in ("workers", "seed", "ngpu"):
             _at_least(self, name, 0)
         _at_least(self, "batch_size", 2, "batch norm needs a variance")
         if self.image_size not in IMAGE_SIZES:
@@ -99,14 +104,27 @@ class Config:
             raise ConfigError(f"--beta1 {self.beta1}: must be at least 0 and below 1")
         if self.name is not None and (not self.name or Path(self.name).name != self.name):
             raise ConfigError(f"--name {self.name!r}: must be a plain folder name")
-        if self.ngpu is not None and not 0 <= self.ngpu <= 1:
-            raise ConfigError(f"--ngpu {self.ngpu}: 0 is the CPU, 1 the GPU; more is not there yet")
         if self.ngpu == 0 and self.device.startswith("cuda"):
             raise ConfigError(
                 f"--ngpu 0 is the CPU, --device {self.device} is not: give one of them"
             )
         if self.ngpu == 1 and self.device == "cpu":
             raise ConfigError("--ngpu 1 is the GPU, --device cpu is not: give one of them")
+        self.check_processes(self.ngpu or 1)
+
+    def check_processes(self, count: int) -> None:
+        """Raise ConfigError unless so many processes can train this together."""
+        if count == 1:
+            return
+        if self.batch_size % count:
+            raise ConfigError(
+                f"--batch-size {self.batch_size}: must be divisible by {count}, the processes it is for"
+            )
+        _at_least(self, "batch_size", 2 * count, "batch norm needs a variance in every process")
+        if self.device.startswith("cuda:"):
+            raise ConfigError(
+                f"--device {self.device} is one GPU, {count} processes take one each: use --device cuda"
+            )
 
     @property
     def device_name(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import os
 import platform
 import signal
 import sys
@@ -35,7 +36,8 @@ from ..tensor import Tensor, no_grad
 from . import checkpoint, pictures
 from .config import Config, use_threads
 from .game import play_round
-from .run import Run
+from .parallel import DistributedOptimizer, Group
+from .run import Metrics, Run
 
 INTERRUPTED = 130  # the exit code of a program ended by Ctrl-C
 SHOWN = 64  # images of a grid
@@ -125,11 +127,22 @@ def frozen(config: Config, images: cache.Images) -> dict[str, Any]:
 
 
 class Trainer:
-    """A run in memory: networks, optimisers, data, random streams, and how far it has come."""
+    """A run in memory: networks, optimisers, data, random streams, and how far it has come.
 
-    def __init__(self, config: Config, images: cache.Images, run: Run, say: Callable[[str], None]):
+    In a group of processes each has one, in the same state; the leader's looks on and writes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        images: cache.Images,
+        run: Run,
+        say: Callable[[str], None],
+        group: Group | None = None,
+    ):
         self.config, self.images, self.run, self.say = config, images, run, say
-        self.device = backend.use_device(config.device_name, config.tf32)
+        self.group = group or Group()
+        self.device = self.group.use_device(config.device_name, config.tf32)
         use_threads(config.threads)
         init, self.noise, order, flips, looks = (
             random_stream(config.seed, name)
@@ -159,15 +172,18 @@ class Trainer:
     def save(self) -> Path:
         """Write a checkpoint of this moment, and drop the oldest beyond `keep`."""
         for name, network in self.networks.items():
-            if not all(np.isfinite(value.numpy()).all() for value in network.state_dict().values()):
+            values = network.state_dict().values()
+            if self.group.any(not all(np.isfinite(value.numpy()).all() for value in values)):
                 self._stop_diverged(name, f"{name} holds values that are not finite")
+        path = checkpoint.path_of(self.run.checkpoints, self.step)
+        if not self.group.leader:
+            return path
         state = {
             "step": self.step,
             "loader": self.loader.state_dict(),
             "noise": self.noise.bit_generator.state,
             "options": asdict(self.config),
         }
-        path = checkpoint.path_of(self.run.checkpoints, self.step)
         checkpoint.write(path, self.networks, self.optimizers, state)
         for old in self._older_checkpoints()[self.config.keep - 1 :]:
             old.unlink()
@@ -180,6 +196,15 @@ class Trainer:
 
     def load_newest(self) -> None:
         """Go back to the newest checkpoint that can be read; those that cannot are named."""
+        arrays, state, found = self.group.from_leader(self._read_newest)
+        checkpoint.restore(arrays, state, self.networks, self.optimizers)
+        self.loader.load_state_dict(state["loader"])
+        self.noise.bit_generator.state = state["noise"]
+        self.step = state["step"]
+        if self.group.leader:
+            self.run.event("resume", step=self.step, **found)
+
+    def _read_newest(self) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
         troubles = []
         for path in checkpoint.newest_first(self.run.checkpoints):
             try:
@@ -188,12 +213,7 @@ class Trainer:
                 troubles.append(str(error))
                 self.say(f"skipped: {error}")
                 continue
-            checkpoint.restore(arrays, state, self.networks, self.optimizers)
-            self.loader.load_state_dict(state["loader"])
-            self.noise.bit_generator.state = state["noise"]
-            self.step = state["step"]
-            self.run.event("resume", step=self.step, checkpoint=path.name, skipped=troubles)
-            return
+            return arrays, state, {"checkpoint": path.name, "skipped": troubles}
         raise checkpoint.CheckpointError(
             f"{self.run.folder} has no checkpoint to resume from"
             + "".join(f"; {t}" for t in troubles)
@@ -203,10 +223,13 @@ class Trainer:
 
     def draw_reals(self) -> None:
         """reals.png: the first images of the data."""
-        self._picture("reals.png", pictures.grid(self._reals()))
+        if self.group.leader:
+            self._picture("reals.png", pictures.grid(self._reals()))
 
     def draw_samples(self) -> None:
         """The grid at fixed noise of this step, and the same beside reals."""
+        if not self.group.leader:
+            return
         fakes = pictures.grid(sample(self.G, self.fixed_z))
         self._picture(f"step-{self.step:08d}.png", fakes)
         reals = pictures.grid(self._reals())
@@ -225,27 +248,35 @@ class Trainer:
 
     def draw_figures(self) -> None:
         """losses.png, scores.png and progress.gif, from what the run folder holds."""
-        if metrics := self.run.metrics():
-            pictures.save_curves(self.run.folder, metrics)
-        if frames := sorted(self.run.samples.glob("step-*.png")):
-            pictures.save_film(self.run.folder / "progress.gif", frames)
+        if self.group.leader:
+            if metrics := self.run.metrics():
+                pictures.save_curves(self.run.folder, metrics)
+            if frames := sorted(self.run.samples.glob("step-*.png")):
+                pictures.save_film(self.run.folder / "progress.gif", frames)
+        self.group.wait()
 
     # -- the loop --
 
     def play(self) -> dict[str, float]:
-        """One step: a batch, a round of the game. The figures, or {} if it is no step to report."""
+        """One step: a batch, a round of the game. The figures, or {} if it is no step to report.
+
+        Whatever is random is drawn for the whole batch, of which each process takes its share: so the
+        streams, and with them a checkpoint, are the same for any number of processes.
+        """
         config, started = self.config, time.perf_counter()
         report = (self.step + 1) % self.log_every == 0 or self.step + 1 == self.total
-        x = to_tensor(self.loader.next_batch(), config.nc, self.device)
+        share = self.group.share
+        x = to_tensor(share(self.loader.next_batch()), config.nc, self.device)
 
         def noise() -> Tensor:
-            return draw_noise(self.noise, config.batch_size, config.nz, config.noise, self.device)
+            z = draw_noise(self.noise, config.batch_size, config.nz, config.noise, self.device)
+            return share(z)
 
         scores = play_round(
             self.G,
             self.D,
-            self.opt_G,
-            self.opt_D,
+            DistributedOptimizer(self.opt_G, self.group),
+            DistributedOptimizer(self.opt_D, self.group),
             x,
             noise,
             GENERATOR_LOSSES[config.loss],
@@ -257,6 +288,7 @@ class Trainer:
         self.seconds += time.perf_counter() - started
         if not report:
             return {}
+        scores = self.group.mean(scores)
         for network in ("d", "g"):
             if not math.isfinite(loss := scores[f"loss_{network}"]):
                 self._stop_diverged(network.upper(), f"the loss of {network.upper()} is {loss}")
@@ -271,7 +303,8 @@ class Trainer:
 
     def _stop_diverged(self, network: str, trouble: str) -> None:
         good = next(iter(self._older_checkpoints()), "none")
-        self.run.event("diverged", step=self.step, network=network, trouble=trouble)
+        if self.group.leader:
+            self.run.event("diverged", step=self.step, network=network, trouble=trouble)
         raise Diverged(
             f"step {self.step}: {trouble}; the last good checkpoint is {good}; "
             f"start a new run with a lower --lr (this one had {self.config.lr})"
@@ -283,11 +316,13 @@ class Trainer:
         if self.step == 0:
             self.draw_samples()
         quiet = warnings.catch_warnings()
-        metrics, saved = self.run.open_metrics(self.step), self.step if self.step else None
+        metrics = self.run.open_metrics(self.step) if self.group.leader else Metrics(os.devnull)
+        saved = self.step if self.step else None
         try:
             with _interrupt_flag() as interrupted, Progress(self) as progress, quiet:
                 warnings.simplefilter("ignore", RuntimeWarning)  # overflow: play and save see to it
-                while self.step < self.total and not interrupted:
+                # Of Ctrl-C one process may hear a step before another.
+                while self.step < self.total and not self.group.any(interrupted):
                     if line := self.play():
                         metrics.write(line)
                         progress.show(line)
@@ -304,8 +339,10 @@ class Trainer:
         finally:
             metrics.close()
         self.draw_figures()
-        self.run.event("interrupt" if interrupted else "done", step=self.step)
-        return INTERRUPTED if interrupted else 0
+        stopped = self.group.any(interrupted)
+        if self.group.leader:
+            self.run.event("interrupt" if stopped else "done", step=self.step)
+        return INTERRUPTED if stopped else 0
 
 
 @contextmanager

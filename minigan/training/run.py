@@ -129,7 +129,7 @@ class Run:
 class Metrics:
     """metrics.jsonl while it grows: each step's line is handed to the system at once."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path | str):
         self._file = open(path, "a")  # noqa: SIM115, closed by close()
 
     def write(self, metrics: dict[str, float]) -> None:

@@ -1,0 +1,840 @@
+"""Data parallel training: N processes are one training, and when one of them ends, all do.
+
+What needs no MPI is tested with threads that talk as MPI's processes do, the rest with mpiexec and two
+processes (`ranks.py` is what they run). NCCL is replaced by a stand-in: it has not been executed.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import celeba_factory as factory
+import numpy as np
+import pytest
+import ranks
+import tiny
+
+from minigan import backend
+from minigan.backend import threads
+from minigan.optim import SGD
+from minigan.tensor import Tensor
+from minigan.training import checkpoint, loop, parallel, pictures
+from minigan.training.config import Config, ConfigError
+from minigan.training.parallel import DistributedOptimizer, Group
+from minigan.training.run import Run
+
+MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
+MPI = pytest.mark.skipif(
+    MPIEXEC is None or importlib.util.find_spec("mpi4py") is None,
+    reason="needs mpi4py and mpiexec: pip install -e '.[parallel]'",
+)
+HANGS = 60  # seconds: a safety net, far beyond what any of these takes
+
+rng = np.random.default_rng
+
+
+@pytest.fixture(autouse=True)
+def somewhere_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+    for name in parallel.COUNTS:
+        monkeypatch.delenv(name, raising=False)
+
+
+# -- threads that talk as MPI's processes do ---------------------------------------------------------
+
+
+class Ended(BaseException):
+    """MPI's Abort, which a process does not survive."""
+
+
+class World:
+    """What the communicators of `size` threads have in common."""
+
+    def __init__(self, size):
+        self.size, self.barrier = size, threading.Barrier(size, timeout=HANGS)
+        self.slots, self.arrived, self.aborted = [None] * size, {}, []
+        self.lock, self.duplicate = threading.Lock(), None
+
+
+class Communicator:
+    """As much of an mpi4py communicator as a Group uses; sums are taken in the order of the ranks."""
+
+    def __init__(self, world, rank):
+        self.world, self.rank, self.barriers, self.messages = world, rank, 0, []
+
+    def Get_rank(self):
+        return self.rank
+
+    def Get_size(self):
+        return self.world.size
+
+    def Dup(self):
+        with self.world.lock:
+            self.world.duplicate = self.world.duplicate or World(self.world.size)
+        return Communicator(self.world.duplicate, self.rank)
+
+    def gather(self, value):
+        self.world.slots[self.rank] = value
+        self.world.barrier.wait()
+        values = list(self.world.slots)
+        self.world.barrier.wait()
+        return values
+
+    def Allreduce(self, mine, total):
+        assert mine.flags.c_contiguous
+        assert total.flags.c_contiguous
+        self.messages.append(mine.size)
+        total[...] = sum(self.gather(mine.copy()))
+
+    def allreduce(self, value):
+        return sum(self.gather(value))
+
+    def bcast(self, value, root):
+        return self.gather(value)[root]
+
+    def Ibarrier(self):
+        self.barriers += 1
+        here = self.world.arrived.setdefault(self.barriers, set())
+        here.add(self.rank)
+        return SimpleNamespace(Test=lambda: len(here) == self.world.size)
+
+    def Abort(self, code):
+        self.world.aborted.append((self.rank, code))
+        self.world.barrier.abort()
+        raise Ended
+
+
+def together(size, work):
+    """What work(group) gives each of `size` threads; and the communicators."""
+    world = World(size)
+    groups = [Group(Communicator(world, rank), gpu=rank) for rank in range(size)]
+    results = [None] * size
+
+    def run(rank):
+        try:
+            results[rank] = work(groups[rank])
+        except BaseException as error:
+            results[rank] = error
+            world.barrier.abort()
+
+    running = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(size)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join(HANGS)
+    errors = [r for r in results if isinstance(r, Exception)]
+    for error in sorted(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
+        raise error
+    return results, [group.comm for group in groups]
+
+
+# -- the group ---------------------------------------------------------------------------------------
+
+
+def test_alone_everything_is_given_back_and_nothing_is_waited_for():
+    group, gradients, figures = Group(), [Tensor(np.ones(2))], {"a": 1.0}
+    assert (group.rank, group.size, group.leader) == (0, 1, True)
+    assert group.average(gradients) is gradients
+    assert group.mean(figures) is figures
+    assert (group.any([]), group.any([2])) == (False, True)
+    batch = np.arange(6)
+    assert group.share(batch).tolist() == batch.tolist()
+    assert group.from_leader(lambda: 5) == group.leader_first(lambda: 5) == 5
+    group.wait()
+    assert group.device("cpu") == group.use_device("cpu", True) == "cpu"
+
+
+@pytest.mark.parametrize("make", [np.asarray, Tensor])
+def test_the_shares_are_the_batch_cut_in_pieces(make):
+    batch = rng(0).standard_normal((6, 2))
+    for size in (1, 2, 3, 6):
+        shares, _ = together(size, lambda group: np.asarray(group.share(make(batch))))
+        assert {len(s) for s in shares} == {6 // size}
+        np.testing.assert_array_equal(np.concatenate(shares), batch)
+
+
+def gradients_of(rank):
+    """Of several shapes; one lies in memory as a convolution's weights do, one is a number."""
+    draw = rng(rank)
+    kernel = draw.standard_normal((4, 4, 3, 2)).astype("f").transpose(3, 2, 0, 1)
+    return [
+        Tensor(a)
+        for a in (
+            kernel,
+            draw.standard_normal((5,)).astype("f"),
+            draw.standard_normal((2, 3)).astype("f").T,
+            np.float32(draw.standard_normal()) * np.ones((), "f"),
+        )
+    ]
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_gradients_are_averaged_in_one_message_alike_on_all_ranks(size):
+    results, comms = together(size, lambda group: group.average(gradients_of(group.rank)))
+    each = [gradients_of(rank) for rank in range(size)]
+    for i, mine in enumerate(results[0]):
+        expected = sum(gradients[i].numpy().astype("d") for gradients in each) / size
+        assert (mine.shape, mine.dtype) == (expected.shape, np.float32)
+        np.testing.assert_allclose(mine.numpy(), expected, 1e-6, 1e-7)
+        assert {r[i].numpy().tobytes() for r in results} == {mine.numpy().tobytes()}
+    assert [comm.messages for comm in comms] == [[4 * 4 * 3 * 2 + 5 + 6 + 1]] * size
+
+
+def test_the_optimiser_steps_by_the_mean_and_keeps_its_own_state():
+    def step(group):
+        p = Tensor(np.zeros(2))
+        opt = SGD([p], lr=1.0, momentum=0.5)
+        shared = DistributedOptimizer(opt, group)
+        assert shared.params is opt.params
+        shared.step([Tensor(np.array([1.0, 10.0]) * (group.rank + 1))])
+        return p.numpy().tolist(), opt.state[0]["momentum_buffer"].tolist()
+
+    results, _ = together(2, step)
+    assert results == [([-1.5, -15.0], [1.5, 15.0])] * 2
+
+
+def test_figures_are_averaged_and_one_flag_is_enough():
+    def work(group):
+        flags = group.any([]), group.any([2] if group.rank == 1 else [])
+        return group.mean({"a": 1.0 + group.rank, "b": -3.0}), flags
+
+    results, _ = together(2, work)
+    assert results == [({"a": 1.5, "b": -3.0}, (False, True))] * 2
+
+
+def test_one_figure_that_is_not_finite_is_so_on_all_ranks():
+    figures = lambda group: group.mean({"a": np.nan if group.rank else 1.0})["a"]
+    assert np.isnan(together(2, figures)[0]).all()
+
+
+def test_the_leader_is_asked_alone_and_answers_all():
+    asked = []
+    answers, _ = together(3, lambda g: g.from_leader(lambda: asked.append(g.rank) or "yes"))
+    assert (answers, asked) == (["yes"] * 3, [0])
+
+
+def test_what_goes_wrong_for_the_leader_goes_wrong_for_all():
+    def ask(group):
+        def unlucky():
+            raise ConfigError(f"rank {group.rank} has no luck")
+
+        with pytest.raises(ConfigError, match="rank 0 has no luck"):
+            group.from_leader(unlucky)
+        return group.from_leader(lambda: "and on it goes")
+
+    assert together(2, ask)[0] == ["and on it goes"] * 2
+
+
+def test_the_leader_calls_first():
+    order = []
+    results, _ = together(3, lambda g: g.leader_first(lambda: order.append(g.rank) or g.rank))
+    assert results == [0, 1, 2]
+    assert order[0] == 0
+    assert sorted(order) == [0, 1, 2]
+
+
+# -- the end -----------------------------------------------------------------------------------------
+
+
+def test_after_a_failure_of_all_each_ends_by_itself(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "__stderr__", sys.stderr)
+    # their stderr leads nowhere but for the leader (see `join`); here they share one
+    codes, comms = together(2, lambda group: group.fail("error: wrong", 3))
+    assert codes == [3, 3]
+    assert comms[0].world.aborted == []
+    assert capsys.readouterr().err == "error: wrong\n" * 2
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_failure_of_one_ends_all(rank, capsys, monkeypatch):
+    monkeypatch.setattr(parallel, "PATIENCE", 0.05)
+    monkeypatch.setattr(sys, "__stderr__", sys.stderr)
+
+    def work(group):
+        return group.fail("error: wrong", 3) if group.rank == rank else group.any(False)
+
+    with pytest.raises(threading.BrokenBarrierError):  # the other, which MPI would end
+        together(2, work)
+    assert capsys.readouterr().err == f"rank {rank} of 2: error: wrong\n"
+
+
+def test_alone_a_failure_is_told_as_ever(capsys):
+    assert Group().fail("error: wrong") == 1
+    assert capsys.readouterr() == ("", "error: wrong\n")
+
+
+# -- a training --------------------------------------------------------------------------------------
+
+# 20 drawn faces of 16 x 16 pixels, six to a step: two and three processes share them
+OPTIONS = {"image_size": 16, "ngf": 4, "ndf": 4, "nz": 8, "batch_size": 6, "max_images": 20}
+OPTIONS |= {"workers": 1, "device": "cpu", "flip": True, "lr": 1e-3}
+
+
+def trainer_of(group, **options):
+    config = Config(**{**OPTIONS, **options})
+    images = group.leader_first(lambda: loop.open_images(config, progress=False))
+    run = group.from_leader(lambda: Run.create(Path("out"), "x", {}))
+    return loop.Trainer(config, images, run, print, group)
+
+
+def played(group, steps, **options):
+    """The weights, Adam's moments, the streams and the figures of some steps in a group."""
+    trainer = trainer_of(group, **options)
+    figures = [trainer.play() for _ in range(steps)]
+    arrays = {
+        f"{name}.{key}": value.numpy()
+        for name, network in trainer.networks.items()
+        for key, value in network.state_dict().items()
+    }
+    for name, optimizer in trainer.optimizers.items():
+        for i, state in enumerate(optimizer.state):
+            arrays |= {f"{name}.{i}.{key}": np.asarray(value) for key, value in state.items()}
+    streams = trainer.loader.state_dict(), trainer.noise.bit_generator.state
+    for line in figures:
+        del line["images_per_second"]
+    return arrays, streams, figures
+
+
+# The mean of the shares' means is the batch's mean, but for the order of the sums. In float64 that is
+# 1e-16 of the gradient, which Adam's quotient of moments, near zero, may enlarge a thousandfold.
+ROUNDING = {"rtol": 1e-9, "atol": 1e-12}
+
+
+def same(arrays, others):
+    assert arrays.keys() == others.keys()
+    for key, array in arrays.items():
+        np.testing.assert_allclose(array, others[key], err_msg=key, **ROUNDING)
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Networks without batch norm, in float64."""
+    for name in ("Generator", "Discriminator", "to_tensor", "draw_noise"):
+        monkeypatch.setattr(loop, name, getattr(loop, name))  # put back afterwards
+    ranks.plain()
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_several_ranks_equal_one_when_there_is_no_batch_norm(plain, reuse):
+    options = {"fresh_noise": not reuse}
+    arrays, streams, figures = played(Group(), 5, **options)
+    assert arrays["opt_G.0.step"] == 5
+    for size in (2, 3):
+        results, _ = together(size, lambda group: played(group, 5, **options))
+        for others, other_streams, other_figures in results:
+            same(arrays, others)
+            assert other_streams == streams
+            for line, other in zip(figures, other_figures, strict=True):
+                assert other == pytest.approx(line, rel=1e-9)
+        bytes_of = [{k: a.tobytes() for k, a in others.items()} for others, *_ in results]
+        assert all(b == bytes_of[0] for b in bytes_of)
+
+
+def test_batch_norm_is_local_and_everything_else_is_shared():
+    (first, second), _ = together(2, lambda group: played(group, 3))
+    assert first[1:] == second[1:]
+    differing = {key for key in first[0] if first[0][key].tobytes() != second[0][key].tobytes()}
+    assert differing == {key for key in first[0] if "running" in key}
+
+
+def test_figures_are_reported_at_the_same_steps_and_others_cost_no_message():
+    def work(group):
+        trainer = trainer_of(group, log_every=2, steps=3)
+        return [bool(trainer.play()) for _ in range(3)], group.comm.messages
+
+    results, _ = together(2, work)
+    assert results[0] == results[1]
+    reported, messages = results[0]
+    assert reported == [False, True, True]
+    assert [m == 5 for m in messages] == [False] * 4 + [True] + [False] * 2 + [True]
+
+
+DEAF = {"catch_warnings": nullcontext, "simplefilter": lambda *arguments: None}
+
+
+def in_a_group(monkeypatch, size, main):
+    """main() in `size` threads; what a thread cannot have for itself, signals and such, is left out."""
+    local = threading.local()
+    monkeypatch.setattr(parallel, "join", lambda: local.group)
+    monkeypatch.setattr(parallel, "started", lambda: size)
+    monkeypatch.setattr(loop, "_interrupt_flag", lambda: nullcontext([]))
+    monkeypatch.setattr(loop, "warnings", SimpleNamespace(**DEAF))
+
+    def work(group):
+        local.group = group
+        return main()
+
+    return together(size, work)
+
+
+def test_a_group_leaves_the_run_of_one_and_goes_on_with_it(monkeypatch):
+    """The whole program, in two threads, over a run that one process has begun."""
+    straight = tiny.train("straight", "--steps", 8, "--flip", "--checkpoint-every", 3)
+    tiny.train("out", "--steps", 4, "--flip", "--checkpoint-every", 3)
+    flags = ["--out", "out", "--resume", "auto", "--steps", "8", "--ngpu", "2", "--device", "cpu"]
+    with monkeypatch.context() as patch:
+        codes, _ = in_a_group(patch, 2, lambda: tiny.train_celeba.main(flags))
+    assert codes == [0, 0]
+    assert sorted(os.listdir("out")) == [tiny.FIRST, "cache"]
+    run = Run(Path("out") / tiny.FIRST)
+    assert tiny.saved(run) == [4, 6, 8]
+    assert [row["step"] for row in tiny.figures(run)] == list(range(1, 9))
+    assert [e["event"] for e in tiny.events(run)] == [
+        "start",
+        "done",
+        "resume",
+        "data parallel",
+        "done",
+    ]
+    assert tiny.events(run)[3]["processes"] == run.config["options"]["ngpu"] == 2
+    assert tiny.newest(run)[1] == tiny.newest(straight)[1]  # the step and all random streams
+    assert tiny.grids(run).keys() == tiny.grids(straight).keys() | {"step-00000004.png"}
+    # and one process goes on with what they have left
+    tiny.train("out", "--resume", "auto", "--steps", 9, "--ngpu", 0)
+    assert tiny.saved(run) == [6, 8, 9]
+
+
+def test_weights_that_are_not_finite_stop_all_and_the_leader_tells(monkeypatch, capsys):
+    """A step's losses are older than its weights: only the checkpoint looks at these.
+
+    The others wait while the leader draws, however long: they are not impatient for it to fail too.
+    """
+    save = loop.Trainer.save
+    monkeypatch.setattr(parallel, "PATIENCE", 0.5)
+    monkeypatch.setattr(pictures, "save_film", lambda *arguments: time.sleep(1))
+
+    def spoilt(trainer):
+        if trainer.group.rank == 1:
+            next(iter(trainer.G.parameters())).data[0] = np.nan
+        return save(trainer)
+
+    monkeypatch.setattr(loop.Trainer, "save", spoilt)
+    flags = [*tiny.TINY, "--out", "out", "--steps", "3", "--dataroot", "data"]
+    factory.make(Path("data"), 8)
+    codes, comms = in_a_group(monkeypatch, 2, lambda: tiny.train_celeba.main(flags))
+    assert codes == [1, 1]
+    assert comms[0].world.aborted == []
+    run = Run(Path("out/00000-celeba16"))
+    assert (tiny.saved(run), tiny.events(run)[-1]["event"]) == ([], "diverged")
+    assert [e["event"] for e in tiny.events(run)].count("diverged") == 1
+    assert "error: step 3: G holds values that are not finite; " in capsys.readouterr().err
+
+
+# -- GPUs, as far as a stand-in goes ------------------------------------------------------------------
+
+
+def test_on_gpus_each_rank_takes_its_own_and_nccl_sums(monkeypatch):
+    """Shows which calls are made, with arrays of the host; not that NCCL does what they say."""
+    used, opened = [], []
+    monkeypatch.setattr(backend, "resolve_device", lambda name: {"cuda": "cuda:0"}.get(name, name))
+    monkeypatch.setattr(
+        backend, "use_device", lambda *arguments: used.append(arguments) or arguments[0]
+    )
+
+    def init_process_group(n_devices, rank, *, backend, use_mpi):
+        def all_reduce(in_array, out_array, op="sum", stream=None):
+            out_array[...] = 2 * in_array  # the other rank has the same
+
+        opened.append((n_devices, rank, backend, use_mpi))
+        return SimpleNamespace(all_reduce=all_reduce)
+
+    stand_in = SimpleNamespace(init_process_group=init_process_group)
+    monkeypatch.setitem(sys.modules, "cupyx", SimpleNamespace(distributed=stand_in))
+    monkeypatch.setitem(sys.modules, "cupyx.distributed", stand_in)
+
+    def work(group):
+        device = group.use_device("cuda", False)
+        (mean,) = group.average([Tensor(np.array([3.0]))])
+        return device, mean.item(), group.comm.messages
+
+    results, _ = together(2, work)
+    assert results == [("cuda:0", 3.0, []), ("cuda:1", 3.0, [])]
+    assert sorted(used) == [("cuda:0", False), ("cuda:1", False)]
+    assert sorted(opened) == [(2, 0, "nccl", True), (2, 1, "nccl", True)]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("NCCL is not available"), ImportError("no cupyx")])
+def test_nccl_that_is_not_there_is_one_sentence(monkeypatch, error):
+    def init_process_group(*arguments, **options):
+        raise error
+
+    stand_in = SimpleNamespace(init_process_group=init_process_group)
+    monkeypatch.setitem(sys.modules, "cupyx", SimpleNamespace(distributed=stand_in))
+    monkeypatch.setitem(sys.modules, "cupyx.distributed", stand_in)
+    with pytest.raises(backend.DeviceError) as caught:
+        parallel._nccl(2, 0)
+    assert str(caught.value) == (
+        f"NCCL cannot be used; pip install nvidia-nccl-cu12, or use --ngpu 1 ({error})"
+    )
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="needs CuPy's sources")
+def test_the_stand_in_has_the_signatures_of_the_installed_cupyx():
+    source = Path(importlib.util.find_spec("cupyx").origin).parent / "distributed"
+    assert (
+        "n_devices, rank, *, backend='nccl', host=None, port=None,\n        use_mpi=False"
+        in (source / "_init.py").read_text()
+    )
+    assert (
+        "def all_reduce(self, in_array, out_array, op='sum', stream=None):"
+        in (source / "_nccl_comm.py").read_text()
+    )
+
+
+# -- how the processes come to be ----------------------------------------------------------------------
+
+
+def test_mpiexec_is_known_by_its_environment(monkeypatch):
+    assert parallel.started() is None
+    for name in parallel.COUNTS:
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "3")
+            assert parallel.started() == 3
+
+
+class FakeMPI:
+    """mpi4py's module MPI, of `size` processes on one machine."""
+
+    COMM_TYPE_SHARED = 1
+
+    def __init__(self, size, rank):
+        self.COMM_WORLD = Communicator(World(size), rank)
+        self.COMM_WORLD.Split_type = lambda kind: self.COMM_WORLD
+
+
+@pytest.fixture
+def deaf(monkeypatch):
+    """What `join` changes of the process is put back."""
+    for name in ("stdout", "stderr", "excepthook"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    monkeypatch.setattr(threads, "_threads", 8)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_joins_the_others_and_only_the_leader_is_heard(monkeypatch, capsys, deaf, rank):
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.delenv("MINIGAN_NUM_THREADS", raising=False)
+    monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=FakeMPI(2, rank)))
+    group = parallel.join()
+    print("said")
+    print("warned", file=sys.stderr)
+    if rank:
+        sys.stdout.close()  # the file to nowhere
+    assert (group.rank, group.size, group.gpu) == (rank, 2, rank)
+    assert threads.get_num_threads() == 4  # its share of eight
+    told = []
+    monkeypatch.setattr(group, "fail", told.append)
+    sys.excepthook(ValueError, ValueError("a mistake"), None)
+    assert told == ["ValueError: a mistake\n"]
+    assert tuple(capsys.readouterr()) == (("said\n", "warned\n") if rank == 0 else ("", ""))
+
+
+def test_threads_that_the_environment_sets_are_not_shared_out(monkeypatch, deaf):
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setenv("MINIGAN_NUM_THREADS", "8")
+    monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=FakeMPI(2, 0)))
+    parallel.join()
+    assert threads.get_num_threads() == 8
+
+
+def test_a_single_process_imports_no_mpi4py():
+    program = (
+        f"import sys; sys.path.insert(0, {str(tiny.EXAMPLES)!r}); import train_celeba;"
+        "code = train_celeba.main(sys.argv[1:]); assert 'mpi4py' not in sys.modules; sys.exit(code)"
+    )
+    command = [sys.executable, "-c", program, *tiny.TINY, "--out", "out", "--steps", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def error_of(flags, capsys):
+    assert tiny.train_celeba.main([*tiny.TINY, "--dataroot", "nowhere", *flags.split()]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert os.listdir() == []
+    return err
+
+
+def test_mpiexec_without_mpi4py_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    assert error_of("", capsys).startswith(
+        "error: mpiexec has started 2 processes, but mpi4py cannot be used; "
+        "pip install -e '.[parallel]' ("
+    )
+
+
+def test_an_mpiexec_of_another_mpi_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=FakeMPI(1, 0)))
+    assert error_of("", capsys) == (
+        "error: mpiexec has started 2 processes, but mpi4py sees 1: they belong to different MPIs; "
+        f"pip install -e '.[parallel]', and use the mpiexec beside {sys.executable}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("started", "flags", "message"),
+    [
+        (
+            2,
+            "--ngpu 4 --batch-size 8",
+            "--ngpu 4, but mpiexec has started 2: leave one of them out",
+        ),
+        (2, "--ngpu 0", "--ngpu 0, but mpiexec has started 2: leave one of them out"),
+        (1, "--ngpu 2", "--ngpu 2, but mpiexec has started 1: leave one of them out"),
+        (3, "", "--batch-size 4: must be divisible by 3, the processes it is for"),
+        (
+            4,
+            "",
+            "--batch-size 4: must be at least 8, as batch norm needs a variance in every process",
+        ),
+    ],
+)
+def test_processes_that_do_not_fit_the_options_are_told(
+    monkeypatch, capsys, started, flags, message
+):
+    group = Group()
+    group.size = started  # what they ask of each other is not reached
+    monkeypatch.setattr(group, "from_leader", lambda ask: ask())
+    monkeypatch.setattr(group, "_all_have_failed", lambda: True, raising=False)
+    monkeypatch.setattr(parallel, "join", lambda: group)
+    monkeypatch.setattr(parallel, "started", lambda: started)
+    assert error_of(flags, capsys) == f"error: {message}\n"
+
+
+def test_resumed_under_mpiexec_its_number_of_processes_counts(monkeypatch):
+    """The run's own number is what it was begun with; only one given now must fit."""
+    monkeypatch.setattr(parallel, "started", lambda: 3)
+    group = Group()
+    group.size = 3
+    config = Config(batch_size=12, device="cpu", ngpu=2)
+    parallel.arrange(group, config, None)
+    with pytest.raises(ConfigError):
+        parallel.arrange(group, config, 2)
+
+
+class Replaced(BaseException):
+    """os.execv does not return."""
+
+
+@pytest.fixture
+def replaced(monkeypatch):
+    calls = []
+
+    def execv(path, command):
+        calls.append((path, command))
+        raise Replaced
+
+    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setattr(parallel.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: f"{path or '/path'}/{name}")
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-X", "utf8", "x.py", "--ngpu", "2"])
+    monkeypatch.setenv("MINIGAN_NGPU", "x")  # put back afterwards
+    monkeypatch.delenv("MINIGAN_NGPU")
+    return calls
+
+
+def test_ngpu_starts_the_same_command_again_under_mpiexec(replaced, monkeypatch):
+    flags = [*tiny.TINY, "--dataroot", "nowhere", "--ngpu", "2"]
+    with pytest.raises(Replaced):
+        tiny.train_celeba.main(flags)
+    beside = str(Path(sys.executable).parent / "mpiexec")
+    rest = ["-X", "utf8", "x.py", "--ngpu", "2"]
+    assert replaced == [(beside, [beside, "-n", "2", sys.executable, *rest])]
+    assert parallel.started() == 2  # so that they do not start themselves again
+    assert os.listdir() == []
+
+
+def test_an_mpiexec_on_the_path_will_do(replaced, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: None if path else f"/path/{name}")
+    with pytest.raises(Replaced):
+        parallel.restart(3)
+    assert replaced[0][1][:3] == ["/path/mpiexec", "-n", "3"]
+
+
+def test_a_dry_run_starts_nothing(replaced, capsys):
+    flags = [*tiny.TINY, "--dataroot", "x", "--ngpu", "2", "--dry-run"]
+    assert tiny.train_celeba.main(flags) == 0
+    assert json.loads(capsys.readouterr().out)["ngpu"] == 2
+    assert replaced == []
+
+
+@pytest.mark.parametrize("missing", ["mpi4py", "mpiexec"])
+def test_what_ngpu_needs_and_is_not_there_is_told(replaced, monkeypatch, capsys, missing):
+    if missing == "mpi4py":
+        monkeypatch.setattr(parallel.importlib.util, "find_spec", lambda name: None)
+    else:
+        monkeypatch.setattr(shutil, "which", lambda name, path=None: None)
+    assert error_of("--ngpu 2", capsys) == (
+        f"error: --ngpu 2 needs {missing}, which is not installed; pip install -e '.[parallel]'\n"
+    )
+    assert replaced == []
+
+
+# -- with mpiexec: two processes -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def sigint():
+    """Where pytest runs in the background SIGINT is ignored, by it and by all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+RANKS = tiny.ROOT / "tests" / "ranks.py"
+TRAIN = tiny.EXAMPLES / "train_celeba.py"
+PIPES = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+
+
+def mpiexec(script, *flags):
+    """A training in two processes that goes through pipes."""
+    command = [MPIEXEC, "-n", "2", sys.executable, str(script), *map(str, flags)]
+    return subprocess.Popen(command, text=True, **PIPES)
+
+
+def ended(child, code):
+    """What it has said, once it has ended with this code; None: with any but 0."""
+    with child:
+        try:
+            out, err = child.communicate(timeout=HANGS)
+        except subprocess.TimeoutExpired:
+            child.terminate()  # which ends its processes too
+            raise
+    assert child.returncode == code or (code is None and child.returncode), err
+    return out, err
+
+
+@MPI
+def test_mpiexec_leaves_one_run_that_one_process_goes_on_with():
+    out, err = ended(mpiexec(TRAIN, *tiny.TINY, "--out", "out", "--steps", 6), 0)
+    assert err.count("No --dataroot") == out.count("Done: look at") == 1
+    assert f"out/{tiny.FIRST}: step 0 of 6 on 2 x cpu\n" in out
+    assert sorted(os.listdir("out")) == [tiny.FIRST, "cache"]
+    run = Run(Path("out") / tiny.FIRST)
+    assert sorted(os.listdir(run.folder)) == [
+        "checkpoints",
+        "config.json",
+        "events.jsonl",
+        "losses.png",
+        "metrics.jsonl",
+        "progress.gif",
+        "samples",
+        "scores.png",
+    ]
+    assert tiny.saved(run) == [6]
+    assert [row["step"] for row in tiny.figures(run)] == list(range(1, 7))
+    assert [e["event"] for e in tiny.events(run)] == ["start", "data parallel", "done"]
+    straight = tiny.train("straight", "--steps", 6)
+    assert tiny.newest(run)[1] == tiny.newest(straight)[1]  # the step and all random streams
+    tiny.train("out", "--resume", "auto", "--steps", 8)
+    assert [row["step"] for row in tiny.figures(run)] == list(range(1, 9))
+
+
+@MPI
+def test_ngpu_starts_mpiexec_by_itself_and_goes_on_with_the_run_of_one():
+    run = tiny.train("out", "--steps", 3)
+    flags = ["--resume", "auto", "--out", "out", "--steps", "5", "--ngpu", "2"]
+    command = [sys.executable, "-X", "utf8", str(TRAIN), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == f"{run.folder}: step 3 of 5 on 2 x cpu"
+    assert tiny.saved(run) == [3, 5]
+    assert [row["step"] for row in tiny.figures(run)] == list(range(1, 6))
+    assert len(os.listdir("out/cache")) == 3
+    assert tiny.newest(run)[1] == tiny.newest(tiny.train("straight", "--steps", 5))[1]
+
+
+@MPI
+def test_two_processes_equal_one_when_there_is_no_batch_norm():
+    flags = ["plain", *tiny.TINY, "--steps", "5", "--flip"]
+    ended(mpiexec(RANKS, *flags, "--out", "two"), 0)
+    command = [sys.executable, str(RANKS), *flags, "--out", "one"]
+    subprocess.run(command, check=True, capture_output=True, timeout=HANGS)
+    one, two = (Run(Path(out) / tiny.FIRST) for out in ("one", "two"))
+    (arrays, _), (others, _) = (
+        checkpoint.read(checkpoint.newest_first(run.checkpoints)[0]) for run in (one, two)
+    )
+    assert arrays["G.main.0.weight"].dtype == np.float64
+    same(arrays, others)
+    assert tiny.newest(one)[1] == tiny.newest(two)[1]
+    for line, other in zip(tiny.figures(one), tiny.figures(two), strict=True):
+        assert other == pytest.approx(line, rel=1e-9)
+
+
+@MPI
+def test_after_a_training_the_ranks_have_the_same_bytes_but_for_batch_norms_statistics():
+    ended(mpiexec(RANKS, "weights", *tiny.TINY, "--out", "out", "--steps", 5), 0)
+    assert Path("weights-0").read_text() == Path("weights-1").read_text()
+    assert Path("statistics-0").read_text() != Path("statistics-1").read_text()
+
+
+@MPI
+@pytest.mark.parametrize(
+    ("plan", "code", "message"),
+    [
+        ("fault:0:3", 1, "rank 0 of 2: Traceback (most recent call last):"),
+        ("fault:1:3", 1, "rank 1 of 2: Traceback (most recent call last):"),
+        ("kill:1:3", None, ""),
+        ("full", 1, "rank 0 of 2: error: [Errno 28] No space left on device"),
+        ("nan:1:3", 1, "error: step 3: the loss of D is nan; the last good checkpoint is none; "),
+    ],
+)
+def test_a_rank_that_cannot_go_on_ends_the_training(plan, code, message):
+    child = mpiexec(RANKS, plan, *tiny.TINY, "--out", "out", "--steps", 2000)
+    out, err = ended(child, code)
+    assert err.count(message) == 1 if message else "Killed" in out + err or "signal 9" in out + err
+    assert err.count("Traceback") == plan.startswith("fault")
+    assert tiny.saved(Run(Path("out") / tiny.FIRST)) == []
+
+
+@MPI
+@pytest.mark.parametrize("to", ["mpiexec", "one rank"])
+def test_ctrl_c_finishes_the_step_on_all_ranks_and_saves_it(sigint, to):
+    plan = "nothing" if to == "mpiexec" else "interrupt:1:3"
+    child = mpiexec(RANKS, plan, *tiny.TINY, "--out", "out", "--epochs", 4000)
+    if to == "mpiexec":
+        while not child.stdout.readline().startswith("step 1/"):
+            assert child.poll() is None
+        child.send_signal(signal.SIGINT)
+    out, err = ended(child, 130)
+    assert "Interrupted: look at" in out
+    assert "Traceback" not in err
+    run = Run(Path("out") / tiny.FIRST)
+    (step,) = tiny.saved(run)
+    assert to == "mpiexec" or step == 3
+    assert [row["step"] for row in tiny.figures(run)] == list(range(1, step + 1))
+    assert tiny.events(run)[-1]["event"] == "interrupt"
+
+
+@MPI
+def test_ctrl_c_while_the_leader_decodes_and_the_others_wait_is_one_line(sigint):
+    root = factory.make(Path("data"), 8)
+    child = mpiexec(RANKS, "decoding", *tiny.TINY, "--dataroot", root, "--out", "out")
+    assert child.stdout.readline() == "decoding\n"
+    child.send_signal(signal.SIGINT)
+    _, err = ended(child, 130)
+    # what MPICH says itself: of the signal, and of the barrier at which others waited in vain
+    theirs = ("[mpiexec", "MPICH: ")
+    said = [line for line in err.splitlines() if not line.startswith(theirs)]
+    assert said == ["interrupted"]
+
+
+@MPI
+@pytest.mark.parametrize("data", ["nowhere", "empty"])
+def test_what_all_ranks_or_only_the_leader_find_wrong_is_one_sentence(data):
+    Path("empty").mkdir()
+    _, err = ended(mpiexec(TRAIN, *tiny.TINY, "--out", "out", "--dataroot", data), 1)
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1

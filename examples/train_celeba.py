@@ -15,9 +15,10 @@ import functools
 import json
 import sys
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
-from minigan.backend import DeviceError
+from minigan.backend import DeviceError, gpu_trouble
 from minigan.data.cache import DataError
 from minigan.training import parallel
 from minigan.training.checkpoint import CheckpointError
@@ -81,13 +82,15 @@ def train(given: dict, resume: str | None, dry_run: bool, group: parallel.Group)
         parallel.arrange(group, config, given.get("ngpu"))
     if run is None and config.dataroot is None:
         explain(given, config)
-    group.device(config.device_name)  # this and the next fail before any data is read
+    device = group.device(config.device_name)  # this and the next fail before any data is read
     use_threads(config.threads)
     if dry_run:
         print(json.dumps(asdict(config), indent=2))
         return 0
     if resume and run is None:
         say(f"Nothing to resume in {config.out}: starting a new run.")
+    if device == "cpu" and config.device_name == "auto" and find_spec("cupy"):
+        say(f"Training on the CPU, though CuPy is installed: {gpu_trouble(0)}.")
 
     images = group.leader_first(lambda: open_images(config))
     if images.skipped:

@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import celeba_factory as factory
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 import tiny
 from PIL import Image
 
+from minigan import backend
 from minigan.backend import threads
 from minigan.data import celeba
 from minigan.training import checkpoint, pictures
@@ -43,6 +46,19 @@ def size(path):
     with Image.open(path) as image:
         image.load()
         return image.size
+
+
+def test_whoever_has_installed_cupy_is_told_why_no_gpu_is_used(monkeypatch, capsys, without_curves):
+    cupy = ModuleType("cupy")
+    cupy.__version__, cupy.__spec__ = "13.6.0", ModuleSpec("cupy", None)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    backend.gpu_trouble.cache_clear()
+    tiny.train("runs", "--steps", 1, "--device", "auto")
+    told = capsys.readouterr().out
+    assert "Training on the CPU, though CuPy is installed: CuPy 13.6.0 is too old; pip" in told
+    tiny.train("runs", "--steps", 1, "--device", "cpu")
+    assert "though CuPy" not in capsys.readouterr().out
+    backend.gpu_trouble.cache_clear()
 
 
 # -- what a run leaves -----------------------------------------------------------------------------

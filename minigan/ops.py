@@ -286,10 +286,23 @@ def _count(x: Tensor, dim: Dims) -> int:
     return math.prod(x.shape[d] for d in _all_dims(dim, x.ndim))
 
 
+@op(
+    lambda g, y, x, *, dims, keepdim: expand(
+        reshape(g / _count(x, dims), _kept(x.shape, dims)), x.shape
+    )
+)
+def _mean(xp, x, *, dims, keepdim):
+    """One kernel on a GPU, where a sum and a quotient are two"""
+    return x.mean(axis=dims, keepdims=keepdim)
+
+
 @numpy_names
 def mean(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The mean over the dimensions `dim`, by default over all."""
-    return sum(input, dim, keepdim) / (_count(input, dim) or math.nan)
+    count = _count(input, dim)
+    if count == 0 or input.dtype.kind != "f":  # integers are added up exactly
+        return sum(input, dim, keepdim) / (count or math.nan)
+    return _mean(input, dims=_all_dims(dim, input.ndim), keepdim=keepdim)
 
 
 @numpy_names

@@ -65,6 +65,31 @@ def test_all_agrees_with_numpy(how, files):
     assert " skipped" not in done.stdout
 
 
+SEE_TF32 = """
+import sys
+import tiny
+from emulator import blas
+asked, multiply = set(), blas.gemmEx
+def noting(*arguments):
+    if arguments[8] == 0:  # factors of float32
+        asked.add(arguments[17])  # cublasComputeType_t
+    return multiply(*arguments)
+blas.gemmEx = noting
+assert tiny.train_celeba.main([*tiny.TINY, "--steps", "1", "--device", "cuda", *sys.argv[1:]]) == 0
+print("asked for", asked)
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "asked"), [(["--tf32"], 77), (["--no-tf32"], 68), ([], 77)], ids=str
+)
+def test_every_product_of_a_training_may_use_tf32_or_none(flags, asked, tmp_path):
+    """CUBLAS_COMPUTE_32F_FAST_TF32 is 77, CUBLAS_COMPUTE_32F is 68; the GPU's trial comes before."""
+    (tmp_path / "see.py").write_text(SEE_TF32)
+    done = on_emulator(tmp_path / "see.py", *flags, "--out", tmp_path / "runs")
+    assert f"asked for {{{asked}}}" in done.stdout, done.stdout + done.stderr
+
+
 CONVOLUTION, NORM, ADAM = "test_convolution", "test_normalisation", "test_adam"
 PLANTED = {
     "im2col: threads beyond the last window": (

@@ -150,6 +150,11 @@ def test_a_whole_run_has_the_cpu_s_losses_and_goes_on_there_and_back():
     assert np.abs(pixels[0] - pixels[1]).max() <= 1  # a rounding at the half of a grey level
 
 
+def test_a_gpu_reports_every_tenth_step_and_the_last():
+    run = tiny.train("runs", "--steps", 12, "--device", "cuda")
+    assert [row["step"] for row in tiny.figures(run)] == [10, 12]
+
+
 def test_pictures_of_a_checkpoint_are_drawn_on_either_device():
     run = tiny.train("runs", "--steps", 2)
     for device in ("cpu", "cuda"):

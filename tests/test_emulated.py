@@ -41,9 +41,9 @@ def pytest_of(*arguments):
     return ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *arguments]
 
 
-KERNELS, ENGINE, TRAINING, EMULATOR = (
+KERNELS, ENGINE, TRAINING, DOCTOR, EMULATOR = (
     TESTS / "gpu" / f"test_{name}.py"
-    for name in ("gpu_kernels", "gpu_engine", "gpu_training", "emulator")
+    for name in ("gpu_kernels", "gpu_engine", "gpu_training", "gpu_doctor", "emulator")
 )
 
 
@@ -51,10 +51,10 @@ KERNELS, ENGINE, TRAINING, EMULATOR = (
     ("how", "files"),
     [
         # fresh memory full of NaN, and pages without access around each array
-        ("--guard", (KERNELS, ENGINE)),
+        ("--guard", (KERNELS, ENGINE, DOCTOR)),
         ("--guard", (TRAINING, EMULATOR)),
         # threads and blocks in reverse order
-        ("--reverse", (KERNELS, ENGINE, TRAINING)),
+        ("--reverse", (KERNELS, ENGINE, TRAINING, DOCTOR)),
     ],
     ids=["guarded kernels and layers", "guarded trainings and emulator", "reversed"],
 )

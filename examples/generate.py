@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minigan.backend import DeviceError, resolve_device
+from minigan.backend import DeviceError, use_device
 from minigan.models.dcgan import Generator
 from minigan.tensor import Tensor
 from minigan.training import checkpoint, pictures
@@ -61,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
 def generate(options: argparse.Namespace) -> None:
     path = find_checkpoint(options.run)
     arrays, state = checkpoint.read(path)
-    run, device = state["options"], resolve_device(options.device)
+    run = state["options"]
+    device = use_device(options.device, tf32=False)  # pictures to the last digit: there is no hurry
     G = Generator(run["nz"], run["ngf"], run["nc"], run["image_size"])
     checkpoint.restore(arrays, state, {"G": G}, {})
     G.to(device)

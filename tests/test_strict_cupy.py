@@ -581,6 +581,9 @@ def test_a_whole_run_goes_on_from_its_checkpoint_there(cupy, tmp_path, monkeypat
         here = tiny.train(tmp_path / "here", "--steps", 6)
         run = tiny.train(tmp_path / "there", "--steps", 3, "--device", "cuda:1")
         tiny.train(tmp_path / "there", "--resume", "auto", "--steps", 6, "--device", "cuda:1")
+    with cupy.cuda.Device(0):  # in a process of its own
+        drawn = ["--run", str(run.folder), "--n", "3", "--device", "cuda:1"]
+        assert tiny.generate.main(drawn) == 0
     expected, found = ({row["step"]: row for row in tiny.figures(r)} for r in (here, run))
     assert max(found) == 6
     for step, row in found.items():

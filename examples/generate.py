@@ -59,8 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def generate(options: argparse.Namespace) -> None:
-    path = find_checkpoint(options.run)
-    arrays, state = checkpoint.read(path)
+    path, arrays, state = read_newest(options.run)
     run = state["options"]
     device = use_device(options.device, tf32=False)  # pictures to the last digit: there is no hurry
     G = Generator(run["nz"], run["ngf"], run["nc"], run["image_size"])
@@ -86,15 +85,21 @@ def generate(options: argparse.Namespace) -> None:
     print(f"{path.name}: {options.n} images and {WALK_ROWS} interpolations in {out}")
 
 
-def find_checkpoint(where: str) -> Path:
-    """The checkpoint itself, or the newest of a run folder."""
+def read_newest(where: str) -> tuple[Path, dict[str, np.ndarray], dict]:
+    """The checkpoint itself, or the newest of a run folder that can be read, and what it holds."""
     if Path(where).is_file():
-        return Path(where)
+        return Path(where), *checkpoint.read(Path(where))
     run = Run.find(where, Path("runs"))
-    found = checkpoint.newest_first(run.checkpoints) if run else []
-    if not found:
-        raise checkpoint.CheckpointError(f"{where}: there is no checkpoint to generate from")
-    return found[0]
+    troubles = []
+    for path in checkpoint.newest_first(run.checkpoints) if run else []:
+        try:
+            return path, *checkpoint.read(path)
+        except checkpoint.CheckpointError as error:
+            print(f"skipped: {error}", file=sys.stderr)
+            troubles.append(str(error))
+    raise checkpoint.CheckpointError(
+        "; ".join((f"{where}: there is no checkpoint to generate from", *troubles))
+    )
 
 
 def interpolate(a: np.ndarray, b: np.ndarray, steps: int) -> np.ndarray:

@@ -14,12 +14,13 @@ import argparse
 import functools
 import json
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
 from minigan.backend import DeviceError, gpu_trouble
-from minigan.data.cache import DataError
+from minigan.data.cache import DataError, Images
 from minigan.training import parallel
 from minigan.training.checkpoint import CheckpointError
 from minigan.training.config import (
@@ -95,16 +96,24 @@ def train(given: dict, resume: str | None, dry_run: bool, group: parallel.Group)
     images = group.leader_first(lambda: open_images(config))
     if images.skipped:
         say(f"{len(images.skipped)} files could not be used; skipped.txt in the run names them.")
-    if run is None:
+    new = run is None
+    if new:
         name = config.name or ("celeba" if config.dataroot else "faces") + str(config.image_size)
         out = Path(config.out)
         run = group.from_leader(lambda: Run.create(out, name, frozen(config, images)))
-        trainer = Trainer(config, images, run, say, group)
+    with ExitStack() as held:
+        group.from_leader(lambda: held.enter_context(run.in_use()))
+        return play(run, new, config, images, group)
+
+
+def play(run: Run, new: bool, config: Config, images: Images, group: parallel.Group) -> int:
+    """Train in this run, which no other process writes to meanwhile."""
+    trainer = Trainer(config, images, run, say, group)
+    if new:
         if group.leader:
             run.event("start", images=len(images.pixels))
     else:
         group.from_leader(lambda: check_same_images(run.config, images))
-        trainer = Trainer(config, images, run, say, group)
         trainer.load_newest()
         if trainer.step >= trainer.total:
             reached = f"{run.folder} is at step {trainer.step} of {trainer.total}"
@@ -131,7 +140,7 @@ def train(given: dict, resume: str | None, dry_run: bool, group: parallel.Group)
 def find_or_choose(given: dict, resume: str | None) -> tuple[Run | None, Config]:
     """The run to go on with, if there is one, and the options."""
     run = Run.find(resume, Path(given.get("out", Config.out))) if resume else None
-    return run, resumed(run.config["options"], given) if run else choose(given)
+    return run, resumed(run.config.get("options"), given) if run else choose(given)
 
 
 def choose(given: dict) -> Config:

@@ -8,6 +8,8 @@ from dataclasses import asdict, fields
 
 import pytest
 import tiny
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minigan.backend import threads
 from minigan.training.config import (
@@ -305,3 +307,55 @@ def test_options_given_on_resuming_have_the_same_limits():
 
 def test_options_as_the_user_would_type_them():
     assert differences(["ngf", "batch_size"], Config()) == "--ngf 64 --batch-size 128"
+
+
+# -- a config.json that has been edited, or is of another version -------------------------------------
+
+
+def test_an_option_that_was_not_there_yet_has_its_default():
+    saved = asdict(Config(lr=0.1))
+    del saved["tf32"], saved["flip"]
+    assert resumed(saved, {"steps": 3}) == Config(lr=0.1, steps=3)
+    with pytest.raises(ConfigError, match="--flip False -> True"):
+        resumed(saved, {"flip": True})
+
+
+@pytest.mark.parametrize("name", ["loss", "noise"])
+def test_a_choice_is_one_of_those_there_are(name):
+    with pytest.raises(ConfigError, match=f"--{name} other: choose one of "):
+        resumed({**asdict(Config()), name: "other"}, {})
+
+
+def test_an_unknown_option_is_named():
+    with pytest.raises(ConfigError, match=r"does not know: \['ema', 'zeta'\]"):
+        resumed({**asdict(Config()), "zeta": 1, "ema": 0.9}, {})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from([f.name for f in fields(Config)]), JSON)
+def test_whatever_stands_there_is_an_option_or_one_sentence(name, value):
+    config, said = None, ""
+    try:
+        config = resumed({**asdict(Config()), name: value}, {})
+    except ConfigError as error:
+        said = str(error)
+    if config is None:
+        assert name in said or name.replace("_", "-") in said
+        assert "\n" not in said
+    else:
+        assert getattr(config, name) == value
+
+
+@given(JSON)
+def test_whatever_stands_in_the_place_of_the_options_is_one_sentence(saved):
+    if saved == {}:
+        assert resumed(saved, {}) == Config()
+    else:
+        with pytest.raises(ConfigError, match=r"config\.json"):
+            resumed(saved, {})

@@ -84,6 +84,7 @@ def run(base):
 
 def test_a_run_leaves_these_files_and_no_others(run, base):
     assert files(run.folder) == [
+        ".lock",
         "checkpoints/step-00000006.safetensors",
         "checkpoints/step-00000007.safetensors",
         "config.json",
@@ -100,7 +101,7 @@ def test_a_run_leaves_these_files_and_no_others(run, base):
         "scores.png",
         "skipped.txt",
     ]
-    assert sorted(os.listdir(base / "runs")) == ["00000-celeba16", "cache"]
+    assert sorted(os.listdir(base / "runs")) == [".lock", "00000-celeba16", "cache"]
     assert len(os.listdir(base / "runs" / "cache")) == 3
 
 
@@ -383,7 +384,7 @@ def test_ctrl_c_after_the_first_line_saves_and_exits_130(sigint, without_curves)
     step = tiny.saved(run)[-1]
     assert [row["step"] for row in tiny.figures(run)] == list(range(1, step + 1))
     assert {"losses.png", "scores.png", "progress.gif"} <= set(files(run.folder))
-    assert not [name for name in files("out") if "partial" in name or "/." in name]
+    assert not [name for name in files("out") if "partial" in name]
     tiny.train("out", "--resume", "auto", "--steps", step + 2)
     assert [row["step"] for row in tiny.figures(run)] == list(range(1, step + 3))
 
@@ -476,6 +477,20 @@ def test_a_checkpoint_alone_suffices(run):
     shutil.copy(newest, "alone.bin")
     assert generated("alone.bin", "a", "--n", 2) == generated(run.folder, "b", "--n", 2)
     assert generated(older, "c", "--n", 2) != generated(run.folder, "b", "--n", 2)
+
+
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(run, base, tmp_path, capsys):
+    copy = shutil.copytree(run.folder, tmp_path / "00000-copy")
+    older, newest = sorted((copy / "checkpoints").iterdir())
+    expected = generated(older, "a", "--n", 2)
+    newest.write_bytes(newest.read_bytes()[:-1])
+    capsys.readouterr()
+    assert generated(copy, "b", "--n", 2) == expected
+    assert capsys.readouterr().err.startswith(f"skipped: {newest}")
+    older.write_bytes(b"")
+    assert generated(copy, "c", "--n", 2, code=1) == {}
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.count("cannot be read as a checkpoint") == 2  # each of them, and why
 
 
 def test_generated_images_are_those_of_the_generator_in_evaluation_mode(run):

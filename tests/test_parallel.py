@@ -385,7 +385,7 @@ def test_a_group_leaves_the_run_of_one_and_goes_on_with_it(monkeypatch):
     with monkeypatch.context() as patch:
         codes, _ = in_a_group(patch, 2, lambda: tiny.train_celeba.main(flags))
     assert codes == [0, 0]
-    assert sorted(os.listdir("out")) == [tiny.FIRST, "cache"]
+    assert sorted(os.listdir("out")) == [".lock", tiny.FIRST, "cache"]
     run = Run(Path("out") / tiny.FIRST)
     assert tiny.saved(run) == [4, 6, 8]
     assert [row["step"] for row in tiny.figures(run)] == list(range(1, 9))
@@ -721,7 +721,7 @@ def test_mpiexec_leaves_one_run_that_one_process_goes_on_with():
     out, err = ended(mpiexec(TRAIN, *tiny.TINY, "--out", "out", "--steps", 6), 0)
     assert err.count("No --dataroot") == out.count("Done: look at") == 1
     assert f"out/{tiny.FIRST}: step 0 of 6 on 2 x cpu\n" in out
-    assert sorted(os.listdir("out")) == [tiny.FIRST, "cache"]
+    assert sorted(os.listdir("out")) == [".lock", tiny.FIRST, "cache"]
     run = Run(Path("out") / tiny.FIRST)
     assert sorted(os.listdir(run.folder)) == [
         "checkpoints",

@@ -4,6 +4,7 @@ import json
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -39,23 +40,25 @@ def test_runs_beyond_five_digits_are_still_in_order(tmp_path):
     assert Run.create(tmp_path, "x", {}).folder.name == "100001-x"
 
 
-def test_runs_that_start_at_once_get_different_folders(tmp_path, monkeypatch):
-    """All eight read the same highest number before any of them makes a folder."""
-    everyone, first_look = threading.Barrier(8), threading.local()
-    look = module.numbered_runs
+def test_runs_that_start_at_once_get_different_numbers(tmp_path, monkeypatch):
+    """Without the lock the first two would read the same highest number before either makes a folder.
+
+    With it they cannot meet: the barrier breaks, and all go on.
+    """
+    look, two = module.numbered_runs, threading.Barrier(2)
 
     def look_together(out):
         found = look(out)
-        if not hasattr(first_look, "done"):
-            first_look.done = True
-            everyone.wait(timeout=30)
+        with suppress(threading.BrokenBarrierError):
+            two.wait(timeout=0.3)
         return found
 
     monkeypatch.setattr(module, "numbered_runs", look_together)
-    with ThreadPoolExecutor(8) as pool:
-        runs = list(pool.map(lambda i: Run.create(tmp_path, "x", {"i": i}), range(8)))
-    assert names(tmp_path) == [f"{i:05d}-x" for i in range(8)]
-    assert sorted(run.config["i"] for run in runs) == list(range(8))
+    with ThreadPoolExecutor(16) as pool:
+        runs = list(pool.map(lambda i: Run.create(tmp_path, f"x{i % 3}", {"i": i}), range(16)))
+    monkeypatch.setattr(module, "numbered_runs", look)
+    assert [name[:5] for name in names(tmp_path)] == [f"{i:05d}" for i in range(16)]
+    assert sorted(run.config["i"] for run in runs) == list(range(16))
 
 
 def test_auto_is_the_newest_run_with_a_checkpoint(tmp_path):
@@ -101,6 +104,37 @@ def test_a_file_is_written_wholly_or_not_at_all(tmp_path, monkeypatch, call):
     assert (tmp_path / "a").read_bytes() == b"old"
     write_atomically(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_a_run_in_use_is_refused_and_free_again_afterwards(tmp_path):
+    run = Run.create(tmp_path, "x", {})
+    with (
+        run.in_use(),
+        pytest.raises(RunError, match="00000-x is in use by another process; wait for its end"),
+        Run(run.folder).in_use(),
+    ):
+        pass
+    with Run(run.folder).in_use():
+        pass
+
+
+def test_what_a_killed_process_was_writing_is_tidied_up(tmp_path):
+    run = Run.create(tmp_path, "x", {})
+    left = [run.folder / ".a.png.7.partial", run.checkpoints / ".step-1.safetensors.7.partial"]
+    kept = run.samples / "step-1.partial.png"
+    for path in (*left, kept):
+        path.touch()
+    with run.in_use():
+        assert not any(path.exists() for path in left)
+    assert kept.exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '"x"', "null", "[" * 100_000])
+def test_a_configuration_that_is_no_table_is_named(tmp_path, text):
+    run = Run.create(tmp_path, "x", {})
+    (run.folder / "config.json").write_text(text)
+    with pytest.raises(RunError, match=r"config\.json .*; restore it, or start a new run"):
+        _ = run.config
 
 
 # -- metrics, events, skipped files -------------------------------------------------------------------

@@ -365,15 +365,15 @@ def sigint():
     signal.signal(signal.SIGINT, before)
 
 
-def press_ctrl_c(monkeypatch, at_step, times=1):
-    """Send SIGINT while that step is being played."""
+def press_ctrl_c(monkeypatch, at_step, times=1, number=signal.SIGINT):
+    """Send SIGINT, or another signal, while that step is being played."""
     play_round = loop.play_round
     steps = iter(range(1, 1000))
 
     def played(*arguments):
         if next(steps) == at_step:
             for _ in range(times):
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
         return play_round(*arguments)
 
     monkeypatch.setattr(loop, "play_round", played)
@@ -389,6 +389,16 @@ def test_ctrl_c_finishes_the_step_and_saves_it(straight, monkeypatch, capsys, si
     assert (run.folder / "progress.gif").is_file()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert f"--resume {run.folder}" in capsys.readouterr().out
+    tiny.train("out", "--resume", run.folder)
+    assert (tiny.newest(run), tiny.figures(run)) == straight[:2]
+
+
+def test_sigterm_saves_as_well_and_says_so_by_its_exit_code(straight, monkeypatch, sigint):
+    with monkeypatch.context() as patch:
+        press_ctrl_c(patch, at_step=3, number=signal.SIGTERM)
+        run = tiny.train("out", "--steps", 12, *OPTIONS, code=128 + signal.SIGTERM)
+    assert tiny.saved(run) == [2, 3]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     tiny.train("out", "--resume", run.folder)
     assert (tiny.newest(run), tiny.figures(run)) == straight[:2]
 

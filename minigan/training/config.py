@@ -96,6 +96,12 @@ class Config:
         _at_least(self, "batch_size", 2, "batch norm needs a variance")
         if self.image_size not in IMAGE_SIZES:
             raise ConfigError(f"--image-size {self.image_size}: choose one of {IMAGE_SIZES}")
+        for field in dataclasses.fields(self):
+            choices = field.metadata["argument"].get("choices")
+            if choices and getattr(self, field.name) not in choices:
+                raise ConfigError(
+                    f"{_flag(field.name)} {getattr(self, field.name)}: choose one of {choices}"
+                )
         if self.nc not in (1, 3):
             raise ConfigError(f"--nc {self.nc}: choose 3 (colour) or 1 (grey)")
         if not (math.isfinite(self.lr) and self.lr > 0):
@@ -181,17 +187,35 @@ def use_threads(count: int | None) -> None:
         raise ConfigError(str(error)) from None
 
 
-def resumed(saved: dict[str, Any], given: dict[str, Any]) -> Config:
+def resumed(saved: Any, given: dict[str, Any]) -> Config:
     """The options of a run that goes on: the saved ones, and of those given what may change.
 
+    saved  what config.json has as "options"; an option that is missing was not there yet: its default
     Raises ConfigError, listing each difference, if a given option would change the training.
     """
-    trains = {f.name for f in dataclasses.fields(Config) if f.metadata["trains"]}
-    changed = [k for k in given if k in trains and given[k] != saved[k]]
+    fields = {f.name: f for f in dataclasses.fields(Config)}
+    if not isinstance(saved, dict):
+        raise ConfigError('config.json has no table "options"; restore it, or start a new run')
+    if unknown := sorted(set(saved) - set(fields)):
+        raise ConfigError(f"config.json has options that this version does not know: {unknown}")
+    for name, value in saved.items():
+        if not _fits(value, fields[name]):
+            raise ConfigError(f"config.json has {name} = {value!r}, which is not of its kind")
+    before = {name: saved.get(name, field.default) for name, field in fields.items()}
+    changed = [k for k in given if fields[k].metadata["trains"] and given[k] != before[k]]
     if changed:
-        listed = ", ".join(f"{_flag(k)} {saved[k]} -> {given[k]}" for k in changed)
+        listed = ", ".join(f"{_flag(k)} {before[k]} -> {given[k]}" for k in changed)
         raise ConfigError(f"the run to resume was started with other options: {listed}")
-    return Config(**{**saved, **given})
+    return Config(**{**before, **given})
+
+
+def _fits(value: Any, field: dataclasses.Field) -> bool:
+    """Whether a value of config.json is of an option's kind, as the annotation names it."""
+    kinds = {"int": int, "float": (int, float), "str": str, "bool": bool, "None": type(None)}
+    return any(
+        isinstance(value, kinds[kind]) and (kind == "bool" or not isinstance(value, bool))
+        for kind in field.type.split(" | ")
+    )
 
 
 def differences(options: Sequence[str], config: Config) -> str:

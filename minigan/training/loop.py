@@ -39,7 +39,7 @@ from .game import play_round
 from .parallel import DistributedOptimizer, Group
 from .run import Metrics, Run
 
-INTERRUPTED = 130  # the exit code of a program ended by Ctrl-C
+INTERRUPTED = 130  # the exit code of a program ended by Ctrl-C: 128 + SIGINT
 SHOWN = 64  # images of a grid
 PLAIN_LINE_SECONDS = 10.0  # between the lines that stand in for the bar where there is no terminal
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as Pillow has it
@@ -106,10 +106,12 @@ def fingerprint(images: cache.Images) -> str:
 
 def check_same_images(saved: dict[str, Any], images: cache.Images) -> None:
     """Raise DataError unless these are the images that config.json, `saved`, was written for."""
-    if fingerprint(images) != saved["data"]["fingerprint"]:
+    data = saved.get("data")
+    before = data if isinstance(data, dict) else {}
+    if fingerprint(images) != before.get("fingerprint"):
         raise cache.DataError(
-            f"these {len(images.pixels)} images are not the {saved['data']['count']} that the run "
-            "was started with; give their --dataroot, or start a new run"
+            f"these {len(images.pixels)} images are not the {before.get('count', 'images')} that the "
+            "run was started with; give their --dataroot, or start a new run"
         )
 
 
@@ -311,7 +313,7 @@ class Trainer:
         )
 
     def train(self) -> int:
-        """Play until the last step or Ctrl-C, leave checkpoint and figures; returns the exit code."""
+        """Play until the last step, Ctrl-C or SIGTERM, leave checkpoint and figures; the exit code."""
         self.draw_reals()
         if self.step == 0:
             self.draw_samples()
@@ -342,26 +344,30 @@ class Trainer:
         stopped = self.group.any(interrupted)
         if self.group.leader:
             self.run.event("interrupt" if stopped else "done", step=self.step)
+        if interrupted:
+            return 128 + interrupted[0]
         return INTERRUPTED if stopped else 0
 
 
 @contextmanager
 def _interrupt_flag() -> Iterator[list[int]]:
-    """A list that Ctrl-C puts something into, so that the step under way is finished first.
+    """A list that gets the number of a SIGINT (Ctrl-C) or SIGTERM.
 
-    A second Ctrl-C ends the program at once.
+    So the step under way is finished first. A second signal ends the program at once.
     """
     flag: list[int] = []
 
     def note(number: int, frame: Any) -> None:
         flag.append(number)
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
-    before = signal.signal(signal.SIGINT, note)
+    before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield flag
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 class Progress:

@@ -14,9 +14,12 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from ..locks import hold
 
 
 class RunError(Exception):
@@ -65,15 +68,11 @@ class Run:
 
     @classmethod
     def create(cls, out: Path, name: str, config: dict[str, Any]) -> Run:
-        """The next number in `out`. `mkdir` decides between two that start at once."""
-        while True:
+        """The next number in `out`; of those that start at once, one after another."""
+        with hold(out / ".lock"):
             number = max(map(_number, numbered_runs(out)), default=-1) + 1
             folder = out / f"{number:05d}-{name}"
-            try:
-                folder.mkdir(parents=True)
-                break
-            except FileExistsError:
-                continue
+            folder.mkdir()
         (folder / "samples").mkdir()
         (folder / "checkpoints").mkdir()
         write_config(folder, config)
@@ -92,14 +91,35 @@ class Run:
                 return cls(folder)
         return None
 
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep other processes from writing to this run; first, tidy up after one that was killed.
+
+        Raises RunError if another process has it in use.
+        """
+        lock = hold(self.folder / ".lock", wait=False)
+        if lock is None:
+            raise RunError(
+                f"{self.folder} is in use by another process; wait for its end, or start a new run"
+            )
+        with lock:
+            for partial in self.folder.rglob(".*.partial"):
+                partial.unlink(missing_ok=True)
+            yield
+
     @property
     def config(self) -> dict[str, Any]:
         """What config.json holds."""
         path = self.folder / "config.json"
         try:
-            return json.loads(path.read_text())
-        except ValueError as error:
-            raise RunError(f"{path} is not JSON: {error}") from error
+            found = json.loads(path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise RunError(
+                f"{path} is not JSON: {error}; restore it, or start a new run"
+            ) from error
+        if not isinstance(found, dict):
+            raise RunError(f"{path} holds no table of options; restore it, or start a new run")
+        return found
 
     def event(self, kind: str, **details: Any) -> None:
         """Add a line to events.jsonl."""

@@ -724,6 +724,7 @@ def test_mpiexec_leaves_one_run_that_one_process_goes_on_with():
     assert sorted(os.listdir("out")) == [".lock", tiny.FIRST, "cache"]
     run = Run(Path("out") / tiny.FIRST)
     assert sorted(os.listdir(run.folder)) == [
+        ".lock",
         "checkpoints",
         "config.json",
         "events.jsonl",

@@ -18,6 +18,7 @@ import math
 import multiprocessing
 import os
 import signal
+import stat
 import struct
 import sys
 import threading
@@ -41,6 +42,7 @@ else:
 FORMAT = 1  # part of the key: raise it when the layout of the files changes
 CHUNK = 512  # pictures decoded and written at a time
 HEADER = 128  # bytes before the pixels in the .npy file
+DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError)  # what strange JSON leads to
 
 Chunk = tuple[int, np.ndarray | None, list[tuple[int, str]]]
 
@@ -51,6 +53,12 @@ class DataError(Exception):
 
 class Unreadable(Exception):
     """One picture cannot be used; the message is the reason. The build skips it."""
+
+
+def plain(text: object) -> str:
+    """What a file says of itself as one line to print: no line breaks, no codes for terminals."""
+    text = str(text) or type(text).__name__
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class Source(Protocol):
@@ -109,18 +117,32 @@ def _open(base: Path, identity: dict) -> Images | None:
     """The finished cache, or None if it is missing, damaged or foreign. Reads no pixels."""
     path = base.with_suffix(".npy")
     try:
-        meta = json.loads(base.with_suffix(".json").read_text())
-        shape = (len(meta["names"]), *meta["shape"])
+        meta = _read_json(base.with_suffix(".json"))
+        names, skipped = meta["names"], [(name, reason) for name, reason in meta["skipped"]]
+        texts = isinstance(names, list) and [*names, *(text for pair in skipped for text in pair)]
+        if not names or not texts or not all(isinstance(t, str) and t.isprintable() for t in texts):
+            return None
+        if not _is_shape(meta["shape"], identity) or meta["identity"] != identity:
+            return None
+        if not path.is_file():  # as with the JSON
+            return None
+        shape = (len(names), *meta["shape"])
         with open(path, "rb") as file:
             fits = file.read(HEADER) == _npy_header(shape)
-        fits = fits and path.stat().st_size == HEADER + math.prod(shape)
-        if not fits or meta["identity"] != identity:
+        if not fits or path.stat().st_size != HEADER + math.prod(shape):
             return None
         pixels = np.memmap(path, np.uint8, "r", HEADER, shape)
-        skipped = [(name, reason) for name, reason in meta["skipped"]]
-        return Images(pixels, meta["names"], skipped, {**identity, "key": base.name})
-    except (OSError, ValueError, KeyError, TypeError):
+        return Images(pixels, names, skipped, {**identity, "key": base.name})
+    except DAMAGE:
         return None
+
+
+def _is_shape(shape: object, identity: dict) -> bool:
+    """Of a picture, (S, S, 3), with the S that the source names, if it names one."""
+    if not isinstance(shape, list) or len(shape) != 3 or {type(n) for n in shape} != {int}:
+        return False
+    side = identity.get("image_size", shape[0])
+    return side > 0 and shape == [side, side, 3]
 
 
 def _npy_header(shape: tuple[int, ...]) -> bytes:
@@ -133,7 +155,7 @@ def _decode_all(source: Source, identity: dict, base: Path, workers: int, progre
     partial, journal = base.with_suffix(".partial"), base.with_suffix(".partial.json")
     total = len(source)
     with _writing(base, "the whole cache"):
-        state = _resume(partial, journal)
+        state = _resume(partial, journal, identity, total)
     bar = tqdm(total=total, unit="img", desc="decoding", disable=None if progress else True)
     with bar:
         bar.update(state["done"])
@@ -153,12 +175,12 @@ def _decode_all(source: Source, identity: dict, base: Path, workers: int, progre
 def _finish(source: Source, identity: dict, base: Path, state: dict) -> None:
     partial, journal = base.with_suffix(".partial"), base.with_suffix(".partial.json")
     total, shape, reasons = len(source), state["shape"], dict(state["skipped"])
-    names = [source.name(i) for i in range(total) if i not in reasons]
-    skipped = [(source.name(i), reason) for i, reason in reasons.items()]
+    names = [plain(source.name(i)) for i in range(total) if i not in reasons]
+    skipped = [(plain(source.name(i)), plain(reason)[:200]) for i, reason in reasons.items()]
     if not names:
         partial.unlink()
         journal.unlink(missing_ok=True)
-        first = ", ".join(f"{name}: {reason}" for name, reason in skipped[:3])
+        first = ", ".join(f"{name[-80:]}: {reason}" for name, reason in skipped[:3])
         raise DataError(
             f"none of the {total:,} pictures for {base}.npy can be used ({first}); "
             "give a folder or zip with whole pictures"
@@ -171,19 +193,40 @@ def _finish(source: Source, identity: dict, base: Path, state: dict) -> None:
         journal.unlink()
 
 
-def _resume(partial: Path, journal: Path) -> dict:
+def _resume(partial: Path, journal: Path, identity: dict, total: int) -> dict:
     """How far the partial file got: its journal if the two fit together, else a new start."""
+    _drop_link(partial)
     try:
-        state = json.loads(journal.read_text())
-        size = HEADER + (state["done"] - len(state["skipped"])) * math.prod(state["shape"])
-        if partial.stat().st_size >= size:
+        state = _read_json(journal)
+        done, shape = state["done"], state["shape"]
+        skipped = [(i, reason) for i, reason in state["skipped"]]
+        indices = [i for i, _ in skipped]
+        kept = done - len(skipped)
+        good = {type(n) for n in (done, *indices)} == {int} and 0 <= done <= total
+        good = good and indices == sorted({i for i in indices if 0 <= i < done})
+        good = good and (_is_shape(shape, identity) if kept else shape == [])
+        size = HEADER + kept * math.prod(shape)
+        if good and partial.stat().st_size >= size:
             os.truncate(partial, size)  # drops a chunk that was cut short
-            return {**state, "skipped": [(i, reason) for i, reason in state["skipped"]]}
-    except (OSError, ValueError, KeyError, TypeError):
+            return {"done": done, "shape": shape, "skipped": skipped}
+    except DAMAGE:
         pass
     journal.unlink(missing_ok=True)
     partial.write_bytes(bytes(HEADER))
     return {"done": 0, "shape": [], "skipped": []}
+
+
+def _read_json(path: Path) -> dict:
+    if not path.is_file():  # a device or a pipe may never end
+        raise FileNotFoundError(path)
+    return json.loads(path.read_text())
+
+
+def _drop_link(path: Path) -> None:
+    """Remove it unless it is a file of this folder alone: writing would change another one."""
+    status = os.lstat(path) if os.path.lexists(path) else None
+    if status and (not stat.S_ISREG(status.st_mode) or status.st_nlink > 1):
+        path.unlink()
 
 
 def _write(path: Path, offset: int, data: bytes | np.ndarray) -> None:
@@ -199,6 +242,7 @@ def _write_json(path: Path, value: dict) -> None:
     """Replace the file in one step. Unlike the pixels it may be lost in a power cut: it is checked
     when it is read, and pixels without their JSON are decoded anew."""
     new = path.with_name(path.name + ".new")
+    _drop_link(new)
     new.write_text(json.dumps(value))
     os.replace(new, path)
 
@@ -218,6 +262,8 @@ def _lock(path: Path) -> IO[bytes]:
     """Wait until this process alone has the file open under lock; closing it unlocks."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+            path.unlink()  # a link would make a file elsewhere; a hard link is still the same lock
         file = open(path, "ab")  # noqa: SIM115 - the caller closes it
         if sys.platform == "win32":
             msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # gives up after ten seconds

@@ -9,18 +9,20 @@ is scaled to S by Pillow's bilinear filter, which averages over all source pixel
 import hashlib
 import io
 import os
+import re
 import stat
 import warnings
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from minigan.data.cache import DataError, Source, Unreadable
+from minigan.data.cache import DataError, Source, Unreadable, plain
 
 FOLDER = "img_align_celeba"
 ZIP = "img_align_celeba.zip"
@@ -28,7 +30,11 @@ ZIP_BYTES = 1_443_490_838  # of the zip as published: 202,599 JPEGs of 178x218
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MAX_PIXELS = 64_000_000  # of a picture, and
-MAX_BYTES = 64 * 2**20  # of its file: anything larger is taken for a decompression bomb
+MAX_BYTES = 64 * 2**20  # of its file: anything larger is taken for a decompression bomb, as is
+MAX_PIXELS_PER_BYTE = 250  # more than that (a JPEG of one colour has 60 to 160), unless it has
+FEW_PIXELS = 2_000_000  # no more than these, which need little memory whatever the file
+MAX_ASPECT = 16  # long side to short: enlarged to a short side of S, a thin strip grows huge
+MAX_SCANS = 100  # of a progressive JPEG, each a pass over all pixels for some bytes; 10 are usual
 RECIPE = {"decode": 1, "resize": "bilinear", "crop": "centre"}  # raise "decode" if bytes change
 REMEDY = f"give the path of {ZIP} or of a folder that holds it or the pictures"
 
@@ -66,7 +72,7 @@ def decode(data: bytes, size: int) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on metadata, and on sizes that are checked here
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:  # reads the header only
-                _check_pixels(*image.size)
+                _check(*image.size, size, data)
                 return _resize_and_crop(_to_rgb(image), size)
     except (Unreadable, MemoryError):
         raise
@@ -75,12 +81,25 @@ def decode(data: bytes, size: int) -> np.ndarray:
     except UnidentifiedImageError:
         raise Unreadable("not a JPEG, PNG, WebP or BMP picture") from None
     except Exception as error:  # decoders raise nearly anything when the data is damaged
-        raise Unreadable(f"broken picture: {error}") from error
+        raise Unreadable(f"broken picture: {plain(error)}") from error
 
 
-def _check_pixels(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
+def _check(width: int, height: int, size: int, data: bytes) -> None:
+    """That decoding takes memory and time in proportion to the file and the size wanted."""
+    pixels, short, long = width * height, min(width, height), max(width, height)
+    if max(pixels, size * (long * size // short)) > MAX_PIXELS:
         raise Unreadable(f"more than {MAX_PIXELS:,} pixels")
+    if long > MAX_ASPECT * short:
+        raise Unreadable(f"{width} x {height} pixels are a strip, not a picture")
+    if pixels > max(FEW_PIXELS, MAX_PIXELS_PER_BYTE * len(data)):
+        raise Unreadable(f"{pixels:,} pixels in {len(data):,} bytes")
+    if data.startswith(b"\xff\xd8") and _scans(data) > MAX_SCANS:
+        raise Unreadable(f"more than {MAX_SCANS} scans")
+
+
+def _scans(jpeg: bytes) -> int:
+    """How often the marker "start of scan" is in it, with one of its four possible lengths."""
+    return sum(1 for _ in re.finditer(rb"\xff\xda\x00[\x08\x0a\x0c\x0e]", jpeg))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -97,7 +116,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _resize_and_crop(image: Image.Image, size: int) -> np.ndarray:
     width, height = (side * size // min(image.size) for side in image.size)
-    _check_pixels(width, height)  # a thin strip grows huge
     left, top = round((width - size) / 2), round((height - size) / 2)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.array(image.crop((left, top, left + size, top + size)))
@@ -154,25 +172,36 @@ class ZipPictures(_Pictures):
             raise _broken_zip(self.path) from error
 
     @cached_property
-    def members(self) -> list[tuple[str, zipfile.ZipInfo]]:
+    def members(self) -> list[tuple[str, tuple[zipfile.ZipInfo, int]]]:
+        """Each with the place where the next one starts."""
+        starts = sorted({info.header_offset for info in self.archive.infolist()})
+        ends = dict(pairwise([*starts, self.stamp["bytes"]]))
         entries = {}
-        for info in self.archive.infolist():
-            entries.setdefault(info.filename, info)  # of two with one name the first counts
+        for info in self.archive.infolist():  # of two with one name the first counts
+            entries.setdefault(info.filename, (info, ends[info.header_offset]))
         pictures = _pictures(entries)
         if not pictures:
             raise DataError(f"{self.path} holds no pictures ({_types(entries)}); {REMEDY}")
         chosen = _celeba(pictures) or {path: path for path in pictures}
         return [(name, entries[path]) for name, path in chosen.items()][: self.max_images]
 
-    def read(self, info: zipfile.ZipInfo) -> bytes:
+    def read(self, place: tuple[zipfile.ZipInfo, int]) -> bytes:
+        info, end = place
         if info.file_size > MAX_BYTES:
             raise Unreadable(f"more than {MAX_BYTES:,} bytes")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise Unreadable(  # zipfile cannot stop the others, which shrink a million times
+                f"packed by method {info.compress_type} of zip; only 0 (stored) and 8 (deflated) do"
+            )
+        if not 0 <= info.header_offset <= end - info.compress_size:  # else a bomb could share data
+            raise Unreadable("overlaps the next file or lies outside of the zip")
         try:
-            return self.archive.read(info)
+            with self.archive.open(info) as file:
+                return file.read(info.file_size)  # without a number, a bomb's size is ignored
         except OSError as error:
             raise _cannot_read(self.path, error) from error
         except Exception as error:  # damaged or encrypted: zipfile, zlib, struct have their own
-            raise Unreadable(f"cannot be unpacked: {error}") from error
+            raise Unreadable(f"cannot be unpacked: {plain(error)}") from error
 
 
 def _open_folder(path: Path, image_size: int, max_images: int | None) -> Source:
@@ -267,7 +296,7 @@ def _ignored(part: str) -> bool:
 
 def _types(paths: Iterable[str]) -> str:
     suffixes = sorted({Path(path).suffix.lower() or "no suffix" for path in paths})
-    return "only " + ", ".join(suffixes[:8]) if suffixes else "it is empty"
+    return plain("only " + ", ".join(suffixes[:8]))[:200] if suffixes else "it is empty"
 
 
 def _cannot_read(path: str | Path, error: OSError) -> DataError:

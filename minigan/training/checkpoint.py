@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
+from ..data.cache import plain
 from ..nn import Module
 from ..optim import Optimizer
 from .run import write_atomically
 
 FORMAT = "minigan checkpoint 1"
+REMEDY = "use another checkpoint"
 
 
 class CheckpointError(Exception):
@@ -66,20 +68,41 @@ def write(
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and the state of a checkpoint, checked for their form."""
+    """The arrays and the state of a checkpoint, checked for their form. Raises CheckpointError."""
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is not a file")  # a pipe would be waited for
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                found = metadata.get("format", "none")
-                raise CheckpointError(f"{path}: its format is {found!r}, this reads {FORMAT!r}")
+                found = metadata.get("format", "none")[:80]
+                raise CheckpointError(
+                    f"{path}: its format is {found!r}, this reads {FORMAT!r}; {REMEDY}"
+                )
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, no dict
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # SafetensorError, but NumPy's too: of types and shapes it lacks
+        reason = plain(error)[:200]
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint: {reason}; {REMEDY}"
+        ) from error
     text = metadata.get("state", "")
     if metadata.get("sha256") != _digest(arrays, text):
-        raise CheckpointError(f"{path} is damaged: its contents do not fit its checksum")
-    return arrays, json.loads(text)
+        raise CheckpointError(f"{path} is damaged: its contents do not fit its checksum; {REMEDY}")
+    return arrays, _state(path, text)
+
+
+def _state(path: Path, text: str) -> dict[str, Any]:
+    """The JSON text as an object with counters, which a checksum alone does not make it."""
+    try:
+        state = json.loads(text)
+    except (ValueError, RecursionError):
+        state = None
+    counters = state.get("optimizer_steps", {}) if isinstance(state, dict) else None
+    if not isinstance(counters, dict) or not all(isinstance(c, dict) for c in counters.values()):
+        raise CheckpointError(f"{path}: its state is not that of a training run; {REMEDY}")
+    return state
 
 
 def _digest(arrays: Mapping[str, np.ndarray], text: str) -> str:

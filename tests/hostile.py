@@ -205,7 +205,7 @@ ZIPS = {
         lambda: with_bad(b"", both={"method": 8, "size": 9}), skipped="empty"
     ),
     "data beyond the end": Case(
-        lambda: with_bad(local={"extra_length": 60_000}), skipped="cannot be unpacked: EOFError"
+        lambda: with_bad(local={"extra_length": 60_000}), skipped="cannot be unpacked: "
     ),
     "overlapping": Case(overlapping, names=301, skipped="overlaps"),
     "offset beyond": Case(lambda: with_bad(central={"offset": 2**31}), skipped="overlaps"),

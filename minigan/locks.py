@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from pathlib import Path
 from typing import IO
@@ -19,6 +21,8 @@ def hold(path: Path, wait: bool = True) -> IO[bytes] | None:
     (On Windows waiting ends after ten seconds.) Raises OSError where it cannot be made or locked.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        path.unlink()  # a link would make a file elsewhere; a hard link is still the same lock
     file = open(path, "ab")  # noqa: SIM115, the caller closes it
     try:
         if sys.platform == "win32":

@@ -34,10 +34,7 @@ from typing import IO, Protocol
 import numpy as np
 from tqdm import tqdm
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from ..locks import hold
 
 FORMAT = 1  # part of the key: raise it when the layout of the files changes
 CHUNK = 512  # pictures decoded and written at a time
@@ -259,22 +256,14 @@ def _writing(base: Path, need: str) -> Iterator[None]:
 
 
 def _lock(path: Path) -> IO[bytes]:
-    """Wait until this process alone has the file open under lock; closing it unlocks."""
+    """Wait until this process alone holds the lock; closing the file unlocks."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
-            path.unlink()  # a link would make a file elsewhere; a hard link is still the same lock
-        file = open(path, "ab")  # noqa: SIM115 - the caller closes it
-        if sys.platform == "win32":
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # gives up after ten seconds
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        return hold(path)
     except OSError as error:
         raise DataError(
             f"{path} cannot be created or locked ({error.strerror}); wait if another process "
             "builds this cache, else choose a cache folder that can be written"
         ) from error
-    return file
 
 
 def _decode(source: Source, start: int, stop: int) -> Chunk:

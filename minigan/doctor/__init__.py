@@ -61,10 +61,7 @@ class Size(NamedTuple):
 
 
 TRAININGS = {"tiny DCGAN": Size(8, 8, 4, 16), "documented DCGAN": Size(4)}
-TIMED = {
-    "cpu": Size(32),
-    "cuda": Size(128),
-}  # a CPU takes four times as long for four times as many
+TIMED = {"cpu": Size(32), "cuda": Size(128)}  # a CPU takes four times as long for 128
 TURNS, TURN_SECONDS = 5, 0.5  # of at least one step
 LIMIT = 60  # seconds, after which no further turn is begun
 

@@ -384,8 +384,9 @@ entries = st.fixed_dictionaries(
         "more": anything,
     },
 )
+texts = st.lists(st.sampled_from([checkpoint.FORMAT, "0" * 64, "{}"]) | st.text(max_size=9))
 metadata = st.dictionaries(
-    st.sampled_from(["format", "state", "sha256", "more"]), st.text(max_size=9) | anything
+    st.sampled_from([checkpoint.KEY, "more"]), texts.map("\n".join) | anything
 )
 
 

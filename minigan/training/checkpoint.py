@@ -1,9 +1,11 @@
 """Checkpoints: everything a run needs to go on, in one safetensors file.
 
-The file holds arrays only, under names such as `G.main.0.weight` and `opt_D.3.exp_avg`, and one JSON
-text in its metadata: the step, the optimisers' counters, the random streams, the position in the
-data and the options. Nothing is pickled, so nothing in it can be executed. A digest of it all is kept
-beside, as safetensors itself does not notice a flipped bit.
+The file holds arrays only, under names such as `G.main.0.weight` and `opt_D.3.exp_avg`, and in its
+metadata one text of three lines: the format, a digest, and the state as JSON, which is the step, the
+optimisers' counters, the random streams, the position in the data and the options. Nothing is
+pickled, so nothing in it can be executed. The digest is of all that is read, for safetensors itself
+does not notice a flipped bit. One text, not one for each: safetensors writes several in any order,
+and the same training shall leave the same bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from ..nn import Module
 from ..optim import Optimizer
 from .run import write_atomically
 
-FORMAT = "minigan checkpoint 1"
+FORMAT = "minigan checkpoint 2"
+KEY = "minigan"  # of the text in the metadata
 REMEDY = "use another checkpoint"
 
 
@@ -63,8 +66,12 @@ def write(
                     arrays[f"{name}.{i}.{key}"] = value.numpy()
     arrays = {key: np.asarray(value, order="C") for key, value in arrays.items()}
     text = json.dumps({**state, "optimizer_steps": counters})
-    metadata = {"format": FORMAT, "state": text, "sha256": _digest(arrays, text)}
-    write_atomically(path, save(arrays, metadata=metadata))
+    write_atomically(path, pack(arrays, text))
+
+
+def pack(arrays: Mapping[str, np.ndarray], text: str) -> bytes:
+    """The file of these arrays and this state."""
+    return save(dict(arrays), {KEY: "\n".join((FORMAT, _digest(arrays, text), text))})
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -73,11 +80,10 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         if path.exists() and not path.is_file():
             raise OSError("it is not a file")  # a pipe would be waited for
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                found = metadata.get("format", "none")[:80]
+            found, digest, text = _three_lines((file.metadata() or {}).get(KEY, "none"))
+            if found != FORMAT:
                 raise CheckpointError(
-                    f"{path}: its format is {found!r}, this reads {FORMAT!r}; {REMEDY}"
+                    f"{path}: its format is {found[:80]!r}, this reads {FORMAT!r}; {REMEDY}"
                 )
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, no dict
     except CheckpointError:
@@ -87,10 +93,16 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint: {reason}; {REMEDY}"
         ) from error
-    text = metadata.get("state", "")
-    if metadata.get("sha256") != _digest(arrays, text):
+    if digest != _digest(arrays, text):
         raise CheckpointError(f"{path} is damaged: its contents do not fit its checksum; {REMEDY}")
     return arrays, _state(path, text)
+
+
+def _three_lines(text: str) -> tuple[str, str, str]:
+    """Format, digest and state, which may have further lines; what is missing is empty."""
+    first, _, rest = text.partition("\n")
+    second, _, third = rest.partition("\n")
+    return first, second, third
 
 
 def _state(path: Path, text: str) -> dict[str, Any]:

@@ -8,20 +8,25 @@ They are left in the run's folder generated/, or in --out.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from minigan.backend import DeviceError, use_device
+from minigan.data.cache import plain
+from minigan.files import trouble
 from minigan.models.dcgan import Generator
 from minigan.tensor import Tensor
 from minigan.training import checkpoint, pictures
-from minigan.training.config import THREADS, ConfigError, use_threads
+from minigan.training.config import THREADS, Config, ConfigError, parse, use_threads
 from minigan.training.loop import INTERRUPTED, draw_noise, random_stream, sample
 from minigan.training.run import Run, RunError
 
 BATCH = 64  # images drawn at a time, to bound the memory
+MOST = 100_000  # images in all, which are held until the grid is drawn
 WALK_ROWS, WALK_STEPS = 8, 10
 
 
@@ -35,16 +40,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder to write to (default: RUN/generated)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, help=THREADS)
-    options = parser.parse_args(argv)
-    if options.n < 1 or options.seed < 0:
-        parser.error(f"--n {options.n} must be at least 1, --seed {options.seed} at least 0")
-    if options.threads is not None and options.threads < 1:
-        parser.error(f"--threads {options.threads} must be at least 1")
+    options = parse(parser, argv)
+    if not 1 <= options.n <= MOST:
+        parser.error(f"--n {options.n}: must be from 1 to {MOST}")
+    try:
+        Config(seed=options.seed, threads=options.threads)
+    except ConfigError as error:
+        parser.error(str(error))
     try:
         use_threads(options.threads)
         generate(options)
-    except (ConfigError, RunError, checkpoint.CheckpointError, DeviceError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ConfigError, RunError, checkpoint.CheckpointError, DeviceError) as error:
+        print(f"error: {plain(error)}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        said = plain(trouble(error))
+        print(f"error: {said}, then start again, or with another --out", file=sys.stderr)
         return 1
     except MemoryError as error:  # CuPy's, of a GPU, is one too
         print(
@@ -59,11 +70,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def generate(options: argparse.Namespace) -> None:
-    path, arrays, state = read_newest(options.run)
-    run = state["options"]
+    path, G, run = load_newest(options.run)
     device = use_device(options.device, tf32=False)  # pictures to the last digit: there is no hurry
-    G = Generator(run["nz"], run["ngf"], run["nc"], run["image_size"])
-    checkpoint.restore(arrays, state, {"G": G}, {})
     G.to(device)
 
     def draw(z: Tensor) -> np.ndarray:
@@ -82,24 +90,36 @@ def generate(options: argparse.Namespace) -> None:
     walk = interpolate(ends[:WALK_ROWS], ends[WALK_ROWS:], WALK_STEPS)
     walk = pictures.grid(draw(Tensor(walk).to(device)), columns=WALK_STEPS)
     pictures.save_png(out / "interpolation.png", walk)
-    print(f"{path.name}: {options.n} images and {WALK_ROWS} interpolations in {out}")
+    print(plain(f"{path.name}: {options.n} images and {WALK_ROWS} interpolations in {out}"))
 
 
-def read_newest(where: str) -> tuple[Path, dict[str, np.ndarray], dict]:
-    """The checkpoint itself, or the newest of a run folder that can be read, and what it holds."""
+def load_newest(where: str) -> tuple[Path, Generator, dict[str, Any]]:
+    """The checkpoint itself, or the newest of a run folder that can be used; its G and options."""
     if Path(where).is_file():
-        return Path(where), *checkpoint.read(Path(where))
+        return Path(where), *load(Path(where))
     run = Run.find(where, Path("runs"))
-    troubles = []
-    for path in checkpoint.newest_first(run.checkpoints) if run else []:
-        try:
-            return path, *checkpoint.read(path)
-        except checkpoint.CheckpointError as error:
-            print(f"skipped: {error}", file=sys.stderr)
-            troubles.append(str(error))
-    raise checkpoint.CheckpointError(
-        "; ".join((f"{where}: there is no checkpoint to generate from", *troubles))
-    )
+    if run is None:
+        raise checkpoint.CheckpointError(f"{where}: there is no checkpoint to generate from")
+    skip = functools.partial(print, file=sys.stderr)
+    path, (G, options), _ = checkpoint.newest(run.checkpoints, "generate", load, skip)
+    return path, G, options
+
+
+def load(path: Path) -> tuple[Generator, dict[str, Any]]:
+    """The generator of a checkpoint, and the options of the training."""
+    arrays, state = checkpoint.read(path)
+    run = state["options"]
+    width = run["ngf"] * run["image_size"] // 8
+    first = [arrays[f"G.main.{i}.weight"].shape for i in (0, 3) if f"G.main.{i}.weight" in arrays]
+    if first != [(run["nz"], width, 4, 4), (width, width // 2, 4, 4)]:
+        # The other layers are smaller: so the memory for G is in proportion to the file.
+        raise checkpoint.CheckpointError(
+            f"{path}: its generator is not of the size that its options name; {checkpoint.REMEDY}"
+        )
+    G = Generator(run["nz"], run["ngf"], run["nc"], run["image_size"])
+    checkpoint.check(path, arrays, state, {"G": G}, {})
+    checkpoint.restore(arrays, state, {"G": G}, {})
+    return G, run
 
 
 def interpolate(a: np.ndarray, b: np.ndarray, steps: int) -> np.ndarray:

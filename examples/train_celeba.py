@@ -11,7 +11,6 @@ The run is left in runs/NNNNN-<name>/: samples, curves, a film, metrics and chec
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import sys
 from contextlib import ExitStack
@@ -20,7 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from minigan.backend import DeviceError, gpu_trouble
-from minigan.data.cache import DataError, Images
+from minigan.data.cache import DataError, Images, plain
+from minigan.files import trouble
 from minigan.training import parallel
 from minigan.training.checkpoint import CheckpointError
 from minigan.training.config import (
@@ -29,6 +29,7 @@ from minigan.training.config import (
     ConfigError,
     add_options,
     differences,
+    parse,
     resumed,
     use_threads,
 )
@@ -45,12 +46,9 @@ from minigan.training.run import Run, RunError, write_config
 # Where CelebA is looked for when --dataroot does not say.
 USUAL_PLACES = ("data/img_align_celeba.zip", "data/img_align_celeba", "data/celeba")
 
-say = functools.partial(print, flush=True)  # at once, through a pipe as well
 
 # What can go wrong without a mistake in the program: one sentence, no traceback.
-USER_ERRORS = (
-    ConfigError, DataError, DeviceError, RunError, CheckpointError, Diverged, OSError
-)  # fmt: skip
+USER_ERRORS = (ConfigError, DataError, DeviceError, RunError, CheckpointError, Diverged)
 
 NO_DATA = """\
 No --dataroot and no data/img_align_celeba.zip: training on faces that the program draws itself.
@@ -63,18 +61,27 @@ def main(argv: list[str] | None = None) -> int:
     add_options(parser)
     parser.add_argument("--resume", metavar="RUN", help="a run folder to go on with, or auto")
     parser.add_argument("--dry-run", action="store_true", help="show the options and stop")
-    given = vars(parser.parse_args(argv))
+    given = vars(parse(parser, argv))
     resume, dry_run = given.pop("resume"), given.pop("dry_run")
     group = parallel.Group()  # of this process alone, until it is known to have others
     try:
         group = parallel.join()
         return train(given, resume, dry_run, group)
     except USER_ERRORS as error:
-        return group.fail(f"error: {error}")
+        return group.fail(f"error: {plain(error)}")
+    except OSError as error:  # before there is a run, which has its own words
+        return group.fail(
+            f"error: {plain(trouble(error))}, then start again, or with another --out"
+        )
     except MemoryError as error:  # CuPy's, of a GPU, is one too
         return group.fail(f"error: no memory left: {error}; lower --batch-size, --ngf or --ndf")
     except KeyboardInterrupt:
         return group.fail("interrupted", INTERRUPTED)
+
+
+def say(text: str) -> None:
+    """A line for the user: at once, through a pipe as well, and whatever stands in a path."""
+    print(plain(text), flush=True)
 
 
 def train(given: dict, resume: str | None, dry_run: bool, group: parallel.Group) -> int:
@@ -88,7 +95,7 @@ def train(given: dict, resume: str | None, dry_run: bool, group: parallel.Group)
     if dry_run:
         print(json.dumps(asdict(config), indent=2))
         return 0
-    if resume and run is None:
+    if resume is not None and run is None:
         say(f"Nothing to resume in {config.out}: starting a new run.")
     if device == "cpu" and config.device_name == "auto" and find_spec("cupy"):
         say(f"Training on the CPU, though CuPy is installed: {gpu_trouble(0)}.")
@@ -96,6 +103,8 @@ def train(given: dict, resume: str | None, dry_run: bool, group: parallel.Group)
     images = group.leader_first(lambda: open_images(config))
     if images.skipped:
         say(f"{len(images.skipped)} files could not be used; skipped.txt in the run names them.")
+    if unlisted := images.identity.get("unlisted"):
+        say(f"{unlisted} files are not in the list of attributes that --only needs: left out.")
     new = run is None
     if new:
         name = config.name or ("celeba" if config.dataroot else "faces") + str(config.image_size)
@@ -118,7 +127,7 @@ def play(run: Run, new: bool, config: Config, images: Images, group: parallel.Gr
         if trainer.step >= trainer.total:
             trainer.draw_figures()  # one that was killed after its last step has not come to it
             reached = f"{run.folder} is at step {trainer.step} of {trainer.total}"
-            print(f"{reached}: raise --epochs or --steps to go on.")
+            say(f"{reached}: raise --epochs or --steps to go on.")
             return 0
         if group.leader:
             write_config(run.folder, {**run.config, "options": asdict(config)})
@@ -131,16 +140,17 @@ def play(run: Run, new: bool, config: Config, images: Images, group: parallel.Gr
     times = f"{group.size} x " if group.size > 1 else ""
     say(f"{run.folder}: step {trainer.step} of {trainer.total} on {times}{trainer.device}")
     code = trainer.train()
-    print(f"{'Interrupted' if code else 'Done'}: look at {run.folder / 'samples'}")
-    print(f"  generate more:     python examples/generate.py --run {run.folder}")
+    say(f"{'Interrupted' if code else 'Done'}: look at {run.folder / 'samples'}")
+    say(f"  generate more:     python examples/generate.py --run {run.folder}")
     longer = f"--steps {2 * config.steps}" if config.steps else f"--epochs {2 * config.epochs}"
-    print(f"  train for longer:  python examples/train_celeba.py --resume {run.folder} {longer}")
+    say(f"  train for longer:  python examples/train_celeba.py --resume {run.folder} {longer}")
     return code
 
 
 def find_or_choose(given: dict, resume: str | None) -> tuple[Run | None, Config]:
     """The run to go on with, if there is one, and the options."""
-    run = Run.find(resume, Path(given.get("out", Config.out))) if resume else None
+    out = Path(given.get("out", Config.out))
+    run = None if resume is None else Run.find(resume, out)
     return run, resumed(run.config.get("options"), given) if run else choose(given)
 
 

@@ -18,6 +18,12 @@ from PIL import Image
 from minigan.data.cache import Unreadable
 
 SIZE = (178, 218)
+# In CelebA's order
+ATTRIBUTES = """5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose
+Black_Hair Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair
+Heavy_Makeup High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin
+Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings
+Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young""".split()  # noqa: SIM905, a list takes a page
 
 
 def picture(index: int, size: tuple[int, int] = SIZE) -> Image.Image:
@@ -47,6 +53,22 @@ def make(folder: Path, count: int = 64, as_zip: bool = False, nested: bool = Fal
         return folder if nested else path
     write_files(folder / ("celeba/img_align_celeba" if nested else ""), pictures)
     return folder
+
+
+def attributes(index: int) -> list[int]:
+    """Of picture `index`: 40 times 1 or -1. Male alternates, Smiling has each third."""
+    values = np.random.default_rng(index).choice([-1, 1], len(ATTRIBUTES)).tolist()
+    values[ATTRIBUTES.index("Male")] = 1 if index % 2 else -1
+    values[ATTRIBUTES.index("Smiling")] = -1 if index % 3 else 1
+    return values
+
+
+def attribute_list(count: int, newline: str = "\r\n") -> bytes:
+    """list_attr_celeba.txt of the first so many pictures, blanks and all as in CelebA's."""
+    rows = ["".join(f"{value:3d}" for value in attributes(i)) for i in range(1, count + 1)]
+    pictures = [f"{i:06d}.jpg{row} " for i, row in enumerate(rows, 1)]
+    lines = [str(count), " ".join(ATTRIBUTES) + " ", *pictures, ""]
+    return newline.join(lines).encode()
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> Path:

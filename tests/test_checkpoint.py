@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 
+import hostile
 import numpy as np
 import pytest
 import tiny
@@ -50,7 +51,7 @@ def contents(network, opt):
 
 def write(path, seed=0, **state):
     network, opt = pair(seed)
-    checkpoint.write(path, {"net": network}, {"opt": opt}, state)
+    checkpoint.write(path, {"net": network}, {"opt": opt}, {**hostile.STATE, **state})
     return contents(network, opt)
 
 
@@ -58,21 +59,21 @@ def write(path, seed=0, **state):
 
 
 def test_what_was_written_comes_back_into_another_network_and_optimiser(tmp_path):
-    state = {"step": 7, "deep": {"list": [1, 2.5, None], "big": 2**100}}
-    expected = write(tmp_path / "c", **state)
+    more = {"deep": {"list": [1, 2.5, None], "big": 2**100}}
+    expected = write(tmp_path / "c", **more)
     network, opt = pair(seed=1)
     assert contents(network, opt) != expected
     arrays, read = checkpoint.read(tmp_path / "c")
     checkpoint.restore(arrays, read, {"net": network}, {"opt": opt})
     assert contents(network, opt) == expected
-    del read["optimizer_steps"]
-    assert read == state
+    counters = {str(i): 2 for i in range(len(opt.params))}
+    assert read == {**hostile.STATE, **more, "optimizer_steps": {"opt": counters}}
 
 
 def test_an_optimiser_that_has_not_stepped_yet_can_be_saved(tmp_path):
     network, _ = pair(0)
     opt = Adam(network.parameters())
-    checkpoint.write(tmp_path / "c", {"net": network}, {"opt": opt}, {})
+    checkpoint.write(tmp_path / "c", {"net": network}, {"opt": opt}, hostile.STATE)
     other, stepped = pair(1)
     checkpoint.restore(*checkpoint.read(tmp_path / "c"), {"net": other}, {"opt": stepped})
     assert contents(other, stepped) == contents(network, opt)
@@ -99,7 +100,7 @@ def test_the_file_is_safetensors_under_the_documented_names():
     kind, digest, text = metadata.pop("minigan").split("\n")
     assert (kind, len(digest), metadata) == ("minigan checkpoint 2", 64, {})
     state = json.loads(text)
-    assert set(state) == {"step", "loader", "noise", "options", "optimizer_steps"}
+    assert set(state) == {"step", "loader", "noise", "rollbacks", "options", "optimizer_steps"}
     assert state["step"] == 2
     assert state["options"]["ngf"] == 4
 
@@ -146,14 +147,14 @@ def test_the_bytes_are_on_the_disk_before_the_file_has_its_name(tmp_path, monkey
             os, name, lambda *a, name=name, real=real: calls.append(name) or real(*a)
         )
     write(tmp_path / "c")
-    assert calls == ["fsync", "replace"]
+    assert calls == ["fsync", "replace", "fsync"]  # the last is of the name
 
 
 # -- damage -------------------------------------------------------------------------------------------
 
 
 def test_any_flipped_bit_is_noticed(tmp_path):
-    write(tmp_path / "c", step=1)
+    write(tmp_path / "c")
     data = (tmp_path / "c").read_bytes()
     bits = rng(0).integers(0, 8, len(data))
     with open(tmp_path / "c", "r+b", buffering=0) as file:
@@ -177,7 +178,7 @@ def test_any_flipped_bit_is_noticed(tmp_path):
 )
 def test_another_name_shape_or_type_of_the_same_bytes_is_noticed(tmp_path, name, change):
     x = np.arange(6, dtype="f").reshape(2, 3)
-    (tmp_path / "c").write_bytes(checkpoint.pack({"x": x}, "{}"))
+    (tmp_path / "c").write_bytes(checkpoint.pack({"x": x}, json.dumps(hostile.STATE)))
     np.testing.assert_array_equal(checkpoint.read(tmp_path / "c")[0]["x"], x)
     with safe_open(tmp_path / "c", "numpy") as file:
         metadata = file.metadata()
@@ -187,17 +188,25 @@ def test_another_name_shape_or_type_of_the_same_bytes_is_noticed(tmp_path, name,
 
 
 def test_a_file_cut_anywhere_is_noticed(tmp_path):
-    write(tmp_path / "c", step=1)
+    write(tmp_path / "c")
     for length in range((tmp_path / "c").stat().st_size - 1, -1, -7):
         os.truncate(tmp_path / "c", length)
         with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
             checkpoint.read(tmp_path / "c")
 
 
-@pytest.mark.parametrize("metadata", [None, {}, {"minigan": "minigan checkpoint 3\nof tomorrow"}])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        {},
+        {"minigan": "minigan checkpoint 3\nof tomorrow"},
+        {"format": "minigan checkpoint 1", "sha256": "0" * 64, "state": "{}"},
+    ],
+)
 def test_another_format_is_refused(tmp_path, metadata):
     (tmp_path / "c").write_bytes(save({"x": np.zeros(3, "f")}, metadata))
-    found = "minigan checkpoint 3" if metadata else "none"
+    found = next(iter((metadata or {"": "none"}).values())).partition("\n")[0]
     with pytest.raises(CheckpointError, match=f"'{found}', this reads 'minigan checkpoint 2'"):
         checkpoint.read(tmp_path / "c")
 
@@ -266,9 +275,10 @@ def test_a_damaged_checkpoint_never_crowds_out_a_good_one(monkeypatch):
     save, readable = loop.Trainer.save, []
 
     def save_and_look(trainer):
-        path = save(trainer)
-        readable.append(checkpoint.read(path)[1]["step"])
-        return path
+        assert save(trainer)
+        newest = checkpoint.path_of(trainer.run.checkpoints, trainer.step)
+        readable.append(checkpoint.read(newest)[1]["step"])
+        return True
 
     monkeypatch.setattr(loop.Trainer, "save", save_and_look)
     tiny.train("out", "--steps", 8, "--keep", 1, "--resume", "auto")
@@ -297,5 +307,5 @@ def test_a_run_folder_can_be_moved_and_resumed(capsys):
     tiny.train("out", "--steps", 2)  # something else that auto would find
     assert tiny.train_celeba.main(["--resume", "elsewhere", "--steps", "3"]) == 0
     moved = loop.Run(tiny.Path("elsewhere"))
-    assert tiny.saved(moved) == [2, 3]
+    assert tiny.saved(moved) == [3]
     assert [row["step"] for row in tiny.figures(moved)] == [1, 2, 3]

@@ -52,7 +52,7 @@ def test_the_defaults_are_those_of_the_tutorial():
 
 def test_every_option_has_a_flag_that_sets_it():
     other = {int: 16, float: 0.25, str: "x", type(None): "3"}
-    choices = {"noise": "uniform", "loss": "minimax", "image_size": "32"}
+    choices = {"noise": "uniform", "loss": "minimax", "on_divergence": "stop", "image_size": "32"}
     for field in fields(Config):
         if isinstance(field.default, bool):
             continue
@@ -111,10 +111,11 @@ BAD = [
     ("--ndf 0", "--ndf 0: must be at least 1"),
     ("--workers -1", "--workers -1: must be at least 0"),
     ("--seed -1", "--seed -1: must be at least 0"),
-    ("--lr nan", "--lr nan: must be a number above 0"),
-    ("--lr inf", "--lr inf: must be a number above 0"),
-    ("--lr 0", "--lr 0.0: must be a number above 0"),
-    ("--lr -1", "--lr -1.0: must be a number above 0"),
+    ("--lr nan", "--lr nan: must be a finite number above 0"),
+    ("--lr inf", "--lr inf: must be a finite number above 0"),
+    ("--lr 0", "--lr 0.0: must be a finite number above 0"),
+    ("--lr -1", "--lr -1.0: must be a finite number above 0"),
+    ("--lr 1e400", "--lr inf: must be a finite number above 0"),
     ("--beta1 1.5", "--beta1 1.5: must be at least 0 and below 1"),
     ("--beta1 1", "--beta1 1.0: must be at least 0 and below 1"),
     ("--beta1 -0.1", "--beta1 -0.1: must be at least 0 and below 1"),
@@ -123,6 +124,26 @@ BAD = [
     ("--name /x", "--name '/x': must be a plain folder name"),
     ("--name .", "--name '.': must be a plain folder name"),
     ("--name=", "--name '': must be a plain folder name"),
+    ("--name=a\x01b", "--name 'a\\x01b': must be a plain folder name"),
+    (f"--name {'x' * 201}", f"--name '{'x' * 59}...: must be a plain folder name"),
+    ("--out=", "--out '': must be a path"),
+    ("--out=a\0b", "--out 'a\\x00b': must be a path"),
+    ("--only=Smiling --dataroot=", "--dataroot '': must be a path"),
+    ("--nz 10001", "--nz 10001: must be at most 10000"),
+    ("--ngf 1025", "--ngf 1025: must be at most 1024"),
+    (f"--ndf {2**40}", "--ndf 1099511627776: must be at most 1024"),
+    ("--workers 4097", "--workers 4097: must be at most 4096"),
+    ("--threads 1025", "--threads 1025: must be at most 1024"),
+    ("--ngpu 1025 --batch-size 2050", "--ngpu 1025: must be at most 1024"),
+    (f"--seed {2**64}", "--seed 18446744073709551616: must be at most 18446744073709551615"),
+    ("--max-images 10000001", "--max-images 10000001: must be at most 10000000"),
+    ("--batch-size 1000000001", "--batch-size 1000000001: must be at most 1000000000"),
+    ("--epochs 1000000001", "--epochs 1000000001: must be at most 1000000000"),
+    (f"--steps {'1' * 400}", f"--steps {'1' * 60}...: must be at most 99999999"),
+    (
+        f"--image-size {'1' * 400}",
+        f"--image-size {'1' * 60}...: choose one of (16, 32, 64, 128, 256)",
+    ),
     ("--ngpu -1", "--ngpu -1: must be at least 0"),
     ("--ngpu 3", "--batch-size 128: must be divisible by 3, the processes it is for"),
     (

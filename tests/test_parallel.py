@@ -6,6 +6,7 @@ processes (`ranks.py` is what they run). NCCL is replaced by a stand-in: it has 
 
 import importlib.util
 import json
+import math
 import os
 import shutil
 import signal
@@ -25,11 +26,10 @@ import tiny
 
 from minigan import backend
 from minigan.backend import threads
-from minigan.optim import SGD
 from minigan.tensor import Tensor
 from minigan.training import checkpoint, loop, parallel, pictures
 from minigan.training.config import Config, ConfigError
-from minigan.training.parallel import DistributedOptimizer, Group
+from minigan.training.parallel import Group
 from minigan.training.run import Run
 
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
@@ -190,19 +190,6 @@ def test_gradients_are_averaged_in_one_message_alike_on_all_ranks(size):
     assert [comm.messages for comm in comms] == [[4 * 4 * 3 * 2 + 5 + 6 + 1]] * size
 
 
-def test_the_optimiser_steps_by_the_mean_and_keeps_its_own_state():
-    def step(group):
-        p = Tensor(np.zeros(2))
-        opt = SGD([p], lr=1.0, momentum=0.5)
-        shared = DistributedOptimizer(opt, group)
-        assert shared.params is opt.params
-        shared.step([Tensor(np.array([1.0, 10.0]) * (group.rank + 1))])
-        return p.numpy().tolist(), opt.state[0]["momentum_buffer"].tolist()
-
-    results, _ = together(2, step)
-    assert results == [([-1.5, -15.0], [1.5, 15.0])] * 2
-
-
 def test_figures_are_averaged_and_one_flag_is_enough():
     def work(group):
         flags = group.any([]), group.any([2] if group.rank == 1 else [])
@@ -356,7 +343,7 @@ def test_figures_are_reported_at_the_same_steps_and_others_cost_no_message():
     assert results[0] == results[1]
     reported, messages = results[0]
     assert reported == [False, True, True]
-    assert [m == 5 for m in messages] == [False] * 4 + [True] + [False] * 2 + [True]
+    assert [m == 7 for m in messages] == [False] * 4 + [True] + [False] * 2 + [True]
 
 
 DEAF = {"catch_warnings": nullcontext, "simplefilter": lambda *arguments: None}
@@ -387,7 +374,7 @@ def test_a_group_leaves_the_run_of_one_and_goes_on_with_it(monkeypatch):
     assert codes == [0, 0]
     assert sorted(os.listdir("out")) == [".lock", tiny.FIRST, "cache"]
     run = Run(Path("out") / tiny.FIRST)
-    assert tiny.saved(run) == [4, 6, 8]
+    assert tiny.saved(run) == [3, 6, 8]
     assert [row["step"] for row in tiny.figures(run)] == list(range(1, 9))
     assert [e["event"] for e in tiny.events(run)] == [
         "start",
@@ -401,7 +388,7 @@ def test_a_group_leaves_the_run_of_one_and_goes_on_with_it(monkeypatch):
     assert tiny.grids(run).keys() == tiny.grids(straight).keys() | {"step-00000004.png"}
     # and one process goes on with what they have left
     tiny.train("out", "--resume", "auto", "--steps", 9, "--ngpu", 0)
-    assert tiny.saved(run) == [6, 8, 9]
+    assert tiny.saved(run) == [3, 6, 9]
 
 
 def test_weights_that_are_not_finite_stop_all_and_the_leader_tells(monkeypatch, capsys):
@@ -743,6 +730,33 @@ def test_mpiexec_leaves_one_run_that_one_process_goes_on_with():
     assert [row["step"] for row in tiny.figures(run)] == list(range(1, 9))
 
 
+@pytest.mark.parametrize("spoilt", ["loss_d", "grad_g", "weight"])
+def test_what_goes_wrong_on_one_rank_is_met_by_all(monkeypatch, spoilt):
+    """All roll back together, and stop together when that has been tried often enough."""
+    play_round, local = loop.play_round, threading.local()
+
+    def spoiled(G, *others, **more):
+        scores = play_round(G, *others, **more)
+        local.played = getattr(local, "played", 0) + 1
+        group = others[-1].__self__
+        if group.rank == 1 and local.played >= 4 and scores:
+            if spoilt == "weight":
+                next(iter(G.parameters())).data[0] = np.nan
+            else:
+                scores[spoilt] = math.nan
+        return scores
+
+    monkeypatch.setattr(loop, "play_round", spoiled)
+    flags = [*tiny.TINY, "--steps", "8", "--checkpoint-every", "2", "--out", "out"]
+    flags += ["--on-divergence", "rollback", "--ngpu", "2", "--device", "cpu"]
+    codes, _ = in_a_group(monkeypatch, 2, lambda: tiny.train_celeba.main(flags))
+    assert codes == [1, 1]
+    run = Run(Path("out") / tiny.FIRST)
+    did = [e["does"] for e in tiny.events(run) if e["event"] == "diverged"]
+    assert did == ["rollback"] * 3 + ["stop"]
+    assert tiny.saved(run) == [2]
+
+
 @MPI
 def test_ngpu_starts_mpiexec_by_itself_and_goes_on_with_the_run_of_one():
     run = tiny.train("out", "--steps", 3)
@@ -751,7 +765,7 @@ def test_ngpu_starts_mpiexec_by_itself_and_goes_on_with_the_run_of_one():
     done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == f"{run.folder}: step 3 of 5 on 2 x cpu"
-    assert tiny.saved(run) == [3, 5]
+    assert tiny.saved(run) == [5]
     assert [row["step"] for row in tiny.figures(run)] == list(range(1, 6))
     assert len(os.listdir("out/cache")) == 3
     assert tiny.newest(run)[1] == tiny.newest(tiny.train("straight", "--steps", 5))[1]

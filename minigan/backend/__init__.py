@@ -48,14 +48,13 @@ def resolve_device(name: str) -> str:
 
     Raises DeviceError when there is no such device, saying what is missing.
     """
-    kind, _, index = name.partition(":")
     if name == "cpu":
         return "cpu"
     if name == "auto":
         return "cpu" if gpu_trouble(0) else "cuda:0"
-    if kind != "cuda" or (index and not index.isdecimal()) or name.endswith(":"):
+    if not re.fullmatch("cuda(:[0-9]{1,4})?", name):
         raise DeviceError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:N")
-    number = int(index or 0)
+    number = _number(name) if ":" in name else 0
     if trouble := gpu_trouble(number):
         raise DeviceError(f"device {name!r} cannot be used: {trouble}")
     return f"cuda:{number}"

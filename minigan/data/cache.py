@@ -34,12 +34,12 @@ from typing import IO, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from ..locks import hold
+from ..files import hold, naming, sync, trouble
 
 FORMAT = 1  # part of the key: raise it when the layout of the files changes
 CHUNK = 512  # pictures decoded and written at a time
 HEADER = 128  # bytes before the pixels in the .npy file
-DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError)  # what strange JSON leads to
+DAMAGE = (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError)  # as by strange JSON
 
 Chunk = tuple[int, np.ndarray | None, list[tuple[int, str]]]
 
@@ -92,19 +92,14 @@ def build(source: Source, folder: Path, workers: int = 1, progress: bool = True)
     identity = json.loads(json.dumps(source.identity()))  # as it will be read back: no tuples
     text = json.dumps([FORMAT, identity], sort_keys=True)
     base = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
-    images = _open(base, identity)
-    if images is None:
-        with _lock(base.with_suffix(".lock")):
-            images = _open(base, identity)  # built by another process while this one waited?
-            if images is None:
-                try:
+    with _told(base):
+        images = _open(base, identity)
+        if images is None:
+            with _lock(base.with_suffix(".lock")):
+                images = _open(base, identity)  # built by another process while this one waited?
+                if images is None:
                     _decode_all(source, identity, base, workers, progress)
-                except BrokenProcessPool as error:
-                    raise DataError(
-                        f"a worker process died while {base}.npy was built (killed, out of memory "
-                        'or a script without `if __name__ == "__main__":`); run again with workers=1'
-                    ) from error
-                images = _open(base, identity)
+                    images = _open(base, identity)
     if images is None:
         raise DataError(f"{base}.npy was changed while it was built; run again to build it anew")
     return images
@@ -124,11 +119,12 @@ def _open(base: Path, identity: dict) -> Images | None:
         if not path.is_file():  # as with the JSON
             return None
         shape = (len(names), *meta["shape"])
-        with open(path, "rb") as file:
-            fits = file.read(HEADER) == _npy_header(shape)
-        if not fits or path.stat().st_size != HEADER + math.prod(shape):
-            return None
-        pixels = np.memmap(path, np.uint8, "r", HEADER, shape)
+        with naming(path):
+            with open(path, "rb") as file:
+                fits = file.read(HEADER) == _npy_header(shape)
+            if not fits or path.stat().st_size != HEADER + math.prod(shape):
+                return None
+            pixels = np.memmap(path, np.uint8, "r", HEADER, shape)
         return Images(pixels, names, skipped, {**identity, "key": base.name})
     except DAMAGE:
         return None
@@ -151,8 +147,7 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
 def _decode_all(source: Source, identity: dict, base: Path, workers: int, progress: bool) -> None:
     partial, journal = base.with_suffix(".partial"), base.with_suffix(".partial.json")
     total = len(source)
-    with _writing(base, "the whole cache"):
-        state = _resume(partial, journal, identity, total)
+    state = _resume(partial, journal, identity, total)
     bar = tqdm(total=total, unit="img", desc="decoding", disable=None if progress else True)
     with bar:
         bar.update(state["done"])
@@ -162,7 +157,7 @@ def _decode_all(source: Source, identity: dict, base: Path, workers: int, progre
             size = math.prod(shape)
             bar.update(stop - state["done"])
             state = {"done": stop, "shape": shape, "skipped": state["skipped"] + skipped}
-            with _writing(base, f"{HEADER + total * size:,} bytes"):
+            with _told(base, f" ({HEADER + total * size:,} bytes)"):
                 if pixels is not None:
                     _write(partial, HEADER + kept * size, pixels)
                 _write_json(journal, state)  # after the pixels, never ahead of them
@@ -183,11 +178,10 @@ def _finish(source: Source, identity: dict, base: Path, state: dict) -> None:
             "give a folder or zip with whole pictures"
         )
     meta = {"identity": identity, "shape": shape, "names": names, "skipped": skipped}
-    with _writing(base, f"{HEADER + len(names) * math.prod(shape):,} bytes"):
-        _write(partial, 0, _npy_header((len(names), *shape)))
-        _write_json(base.with_suffix(".json"), meta)
-        os.replace(partial, base.with_suffix(".npy"))  # the last step that makes it a cache
-        journal.unlink()
+    _write(partial, 0, _npy_header((len(names), *shape)))
+    _write_json(base.with_suffix(".json"), meta)
+    os.replace(partial, base.with_suffix(".npy"))  # the last step that makes it a cache
+    journal.unlink()
 
 
 def _resume(partial: Path, journal: Path, identity: dict, total: int) -> dict:
@@ -209,14 +203,16 @@ def _resume(partial: Path, journal: Path, identity: dict, total: int) -> dict:
     except DAMAGE:
         pass
     journal.unlink(missing_ok=True)
-    partial.write_bytes(bytes(HEADER))
+    with naming(partial):
+        partial.write_bytes(bytes(HEADER))
     return {"done": 0, "shape": [], "skipped": []}
 
 
 def _read_json(path: Path) -> dict:
     if not path.is_file():  # a device or a pipe may never end
         raise FileNotFoundError(path)
-    return json.loads(path.read_text())
+    with naming(path):
+        return json.loads(path.read_text())
 
 
 def _drop_link(path: Path) -> None:
@@ -228,11 +224,10 @@ def _drop_link(path: Path) -> None:
 
 def _write(path: Path, offset: int, data: bytes | np.ndarray) -> None:
     """Overwrite from `offset`; the data is on the disk, not just under way, at return."""
-    with open(path, "r+b") as file:
+    with naming(path), open(path, "r+b") as file:
         file.seek(offset)
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        sync(file)
 
 
 def _write_json(path: Path, value: dict) -> None:
@@ -240,18 +235,25 @@ def _write_json(path: Path, value: dict) -> None:
     when it is read, and pixels without their JSON are decoded anew."""
     new = path.with_name(path.name + ".new")
     _drop_link(new)
-    new.write_text(json.dumps(value))
-    os.replace(new, path)
+    with naming(path):
+        new.write_text(json.dumps(value))
+        os.replace(new, path)
 
 
 @contextmanager
-def _writing(base: Path, need: str) -> Iterator[None]:
+def _told(base: Path, size: str = "") -> Iterator[None]:
+    """What happens inside becomes a DataError: to files, in particular to one of this `size`."""
     try:
         yield
     except OSError as error:
         raise DataError(
-            f"{base}.partial cannot be written ({error.strerror}); make room for {need} "
-            "or choose another cache folder, and the build goes on where it stopped"
+            f"{trouble(error, base)}, or choose another folder for the cache{size}, "
+            "and a build goes on where it stopped"
+        ) from error
+    except BrokenProcessPool as error:
+        raise DataError(
+            f"a worker process died while {base}.npy was built (killed, out of memory "
+            'or a script without `if __name__ == "__main__":`); run again with workers=1'
         ) from error
 
 
@@ -261,8 +263,8 @@ def _lock(path: Path) -> IO[bytes]:
         return hold(path)
     except OSError as error:
         raise DataError(
-            f"{path} cannot be created or locked ({error.strerror}); wait if another process "
-            "builds this cache, else choose a cache folder that can be written"
+            f"{path} cannot be created or locked: {trouble(error)}, "
+            "or choose another folder for the cache, or wait if another process builds it"
         ) from error
 
 

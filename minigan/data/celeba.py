@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from minigan.data.attributes import find_attributes, read_attributes
 from minigan.data.cache import DataError, Source, Unreadable, plain
 
 FOLDER = "img_align_celeba"
@@ -39,8 +41,12 @@ RECIPE = {"decode": 1, "resize": "bilinear", "crop": "centre"}  # raise "decode"
 REMEDY = f"give the path of {ZIP} or of a folder that holds it or the pictures"
 
 
-def open_source(root: str | Path, image_size: int = 64, max_images: int | None = None) -> Source:
+def open_source(
+    root: str | Path, image_size: int = 64, max_images: int | None = None, only: str | None = None
+) -> Source:
     """The first `max_images` pictures, by name, of a zip (never extracted) or below a folder.
+
+    only  attributes that they must have, as "Male,no-Eyeglasses"; the list of them lies beside
 
     In a folder, the first of these that is there: a folder `img_align_celeba` with pictures (the
     folder itself or one below it), a file `img_align_celeba.zip`, all pictures below the folder.
@@ -52,9 +58,9 @@ def open_source(root: str | Path, image_size: int = 64, max_images: int | None =
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            return _open_folder(path, image_size, max_images)
+            return _open_folder(path, image_size, max_images, only)
         if stat.S_ISREG(mode):
-            return _open_zip(path, image_size, max_images)
+            return _open_zip(path, image_size, max_images, only)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path} does not exist; {REMEDY}") from None
     except OSError as error:
@@ -129,6 +135,7 @@ class _Pictures:
     stamp: dict  # with the path it tells which files these are
     image_size: int
     max_images: int | None
+    kept: frozenset[str] | None  # by --only, the file names; None: all are
 
     def __len__(self) -> int:
         return len(self.members)
@@ -160,7 +167,8 @@ class FolderPictures(_Pictures):
 class ZipPictures(_Pictures):
     def __reduce__(self):
         """A process that gets a copy opens the zip for itself, at its first picture."""
-        return ZipPictures, (self.path, self.stamp, self.image_size, self.max_images)
+        fields = (self.path, self.stamp, self.image_size, self.max_images, self.kept)
+        return ZipPictures, fields
 
     @cached_property
     def archive(self) -> zipfile.ZipFile:
@@ -173,6 +181,10 @@ class ZipPictures(_Pictures):
 
     @cached_property
     def members(self) -> list[tuple[str, tuple[zipfile.ZipInfo, int]]]:
+        return _first(self.pictures, self.kept, self.max_images)
+
+    @cached_property
+    def pictures(self) -> dict[str, tuple[zipfile.ZipInfo, int]]:
         """Each with the place where the next one starts."""
         starts = sorted({info.header_offset for info in self.archive.infolist()})
         ends = dict(pairwise([*starts, self.stamp["bytes"]]))
@@ -183,7 +195,7 @@ class ZipPictures(_Pictures):
         if not pictures:
             raise DataError(f"{self.path} holds no pictures ({_types(entries)}); {REMEDY}")
         chosen = _celeba(pictures) or {path: path for path in pictures}
-        return [(name, entries[path]) for name, path in chosen.items()][: self.max_images]
+        return {name: entries[path] for name, path in chosen.items()}
 
     def read(self, place: tuple[zipfile.ZipInfo, int]) -> bytes:
         info, end = place
@@ -204,7 +216,7 @@ class ZipPictures(_Pictures):
             raise Unreadable(f"cannot be unpacked: {plain(error)}") from error
 
 
-def _open_folder(path: Path, image_size: int, max_images: int | None) -> Source:
+def _open_folder(path: Path, image_size: int, max_images: int | None, only: str | None) -> Source:
     files = _walk(path)
     if not files:
         raise DataError(f"{path} is an empty folder; {REMEDY}")
@@ -212,19 +224,21 @@ def _open_folder(path: Path, image_size: int, max_images: int | None) -> Source:
     chosen = _celeba(pictures, path.name)
     zips = [inner for inner in files if inner.rpartition("/")[2] == ZIP]
     if zips and not chosen:
-        return _open_zip(path / min(zips, key=_depth), image_size, max_images)
+        return _open_zip(path / min(zips, key=_depth), image_size, max_images, only)
     if not pictures:
         raise DataError(f"{path} holds no pictures ({_types(files)}); {REMEDY}")
+    beside = (path / next(iter(chosen.values()))).parent if chosen else path
     chosen = chosen or {inner: inner for inner in pictures}
-    members = list(chosen.items())[:max_images]
+    kept, stamp = _keep(only, beside, chosen)
+    members = _first(chosen, kept, max_images)
     digest = hashlib.sha256()
     for _, inner in members:
         digest.update(os.fsencode(f"{inner}\0{files[inner]}\n"))
-    stamp = {"count": len(members), "digest": digest.hexdigest()}
-    return FolderPictures(path, stamp, image_size, max_images, members)
+    stamp |= {"count": len(members), "digest": digest.hexdigest()}
+    return FolderPictures(path, stamp, image_size, max_images, kept, members)
 
 
-def _open_zip(path: Path, image_size: int, max_images: int | None) -> Source:
+def _open_zip(path: Path, image_size: int, max_images: int | None, only: str | None) -> Source:
     with open(path, "rb") as file:
         head = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
         status = os.fstat(file.fileno())
@@ -236,10 +250,46 @@ def _open_zip(path: Path, image_size: int, max_images: int | None) -> Source:
     if not head.startswith(b"PK") and path.suffix.lower() != ".zip":
         raise DataError(f"{path} is neither a zip nor a folder; {REMEDY}")
     stamp = {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-    source = ZipPictures(path, stamp, image_size, max_images)
-    if status.st_size != ZIP_BYTES:
+    source = ZipPictures(path, stamp, image_size, max_images, None)
+    if only is not None:
+        source.kept, which = _keep(only, path.parent, source.pictures)
+        stamp |= which
+    elif status.st_size != ZIP_BYTES:
         len(source)  # lists it, to fail early; CelebA's own takes a second, so only when needed
     return source
+
+
+def _keep(
+    only: str | None, folder: Path, pictures: Iterable[str]
+) -> tuple[frozenset[str] | None, dict]:
+    """The file names that --only keeps, by the list that lies by `folder`, and what it changes."""
+    if only is None:
+        return None, {}
+    attributes = read_attributes(find_attributes(folder))
+    having = attributes.having(only)
+    files = [_file(name) for name in pictures]
+    kept = [file for file in files if file in having]
+    unlisted = sum(file not in attributes.row for file in files)
+    if not kept:
+        raise DataError(
+            f"--only {only}: none of the {len(files):,} pictures fits, and {unlisted:,} are not in "
+            f"{attributes.path}; choose other attributes"
+        )
+    digest = hashlib.sha256("\n".join(kept).encode("utf-8", "surrogateescape")).hexdigest()
+    return frozenset(kept), {"only": digest, "unlisted": unlisted}
+
+
+def _first(
+    pictures: dict[str, Any], kept: frozenset[str] | None, max_images: int | None
+) -> list[tuple[str, Any]]:
+    """Of those that are kept: name, and where to find it."""
+    members = [pair for pair in pictures.items() if kept is None or _file(pair[0]) in kept]
+    return members[:max_images]
+
+
+def _file(name: str) -> str:
+    """The list of attributes knows pictures by this, wherever they lie."""
+    return name.rpartition("/")[2]
 
 
 def _walk(root: Path) -> dict[str, tuple[int, int]]:

@@ -12,22 +12,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
 from ..data.cache import plain
+from ..files import write_atomically
 from ..nn import Module
 from ..optim import Optimizer
-from .run import write_atomically
+from .config import Config, ConfigError
+
+T = TypeVar("T")
 
 FORMAT = "minigan checkpoint 2"
 KEY = "minigan"  # of the text in the metadata
 REMEDY = "use another checkpoint"
+DIGITS = 8  # of a step: a hundred million are out of reach
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what Adam keeps beside the counter, of its parameter's form
 
 
 class CheckpointError(Exception):
@@ -36,12 +42,28 @@ class CheckpointError(Exception):
 
 def path_of(folder: Path, step: int) -> Path:
     """Where the checkpoint of a step is; the zeros make names sort like numbers."""
-    return folder / f"step-{step:08d}.safetensors"
+    return folder / f"step-{step:0{DIGITS}d}.safetensors"
 
 
 def newest_first(folder: Path) -> list[Path]:
     """The checkpoints in a folder."""
     return sorted(folder.glob("step-*.safetensors"), reverse=True)
+
+
+def newest(
+    folder: Path, purpose: str, use: Callable[[Path], T], say: Callable[[str], None]
+) -> tuple[Path, T, list[str]]:
+    """The newest checkpoint that `use` takes, what it makes of it, and the troubles with newer ones."""
+    troubles: list[str] = []
+    for path in newest_first(folder):
+        try:
+            return path, use(path), troubles
+        except CheckpointError as error:
+            troubles.append(str(error))
+            say(f"skipped: {error}")
+    raise CheckpointError(
+        "; ".join((f"{folder.parent} has no checkpoint to {purpose} from", *troubles))
+    )
 
 
 def write(
@@ -80,7 +102,9 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         if path.exists() and not path.is_file():
             raise OSError("it is not a file")  # a pipe would be waited for
         with safe_open(path, framework="numpy") as file:
-            found, digest, text = _three_lines((file.metadata() or {}).get(KEY, "none"))
+            words = file.metadata() or {}
+            first = words.get("format", "none")  # where the first format said what it was
+            found, digest, text = _three_lines(words.get(KEY, first))
             if found != FORMAT:
                 raise CheckpointError(
                     f"{path}: its format is {found[:80]!r}, this reads {FORMAT!r}; {REMEDY}"
@@ -106,15 +130,84 @@ def _three_lines(text: str) -> tuple[str, str, str]:
 
 
 def _state(path: Path, text: str) -> dict[str, Any]:
-    """The JSON text as an object with counters, which a checksum alone does not make it."""
+    """The JSON text as the state of a training run, which a checksum alone does not make it."""
     try:
         state = json.loads(text)
     except (ValueError, RecursionError):
         state = None
-    counters = state.get("optimizer_steps", {}) if isinstance(state, dict) else None
-    if not isinstance(counters, dict) or not all(isinstance(c, dict) for c in counters.values()):
-        raise CheckpointError(f"{path}: its state is not that of a training run; {REMEDY}")
+    wrong = _misfit(state, STATE) if isinstance(state, dict) else "it"
+    if not wrong:
+        loader = state["loader"]
+        per_epoch = loader["images"] // max(1, loader["batch_size"])
+        if not 1 <= loader["batch_size"] <= loader["images"]:
+            wrong = "loader.batch_size"
+        elif loader["position"] > per_epoch:
+            wrong = "loader.position"
+        elif state["step"] != loader["epoch"] * per_epoch + loader["position"]:  # a batch a step
+            wrong = "step"
+        try:
+            Config(**{name: state["options"][name] for name in STATE["options"]})
+        except ConfigError as error:
+            wrong = f"one of its options ({error})"
+    if wrong:
+        raise CheckpointError(
+            f"{path}: its state is not that of a training run, {wrong} is wrong; {REMEDY}"
+        )
     return state
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 10**DIGITS
+
+
+def _is_stream(value: Any) -> bool:
+    """Whether it is the state of a random stream: NumPy takes it, and gives the same back."""
+    stream = np.random.PCG64(0)
+    try:
+        stream.state = value
+    except Exception:  # of whatever the wrong type of a part leads to
+        return False
+    return stream.state == value
+
+
+def _are_counters(value: Any) -> bool:
+    """{optimiser: {number of a parameter: its steps}}"""
+    return isinstance(value, dict) and all(
+        isinstance(steps, dict)
+        and all(re.fullmatch("0|[1-9][0-9]{0,8}", i) for i in steps)
+        and all(map(_is_count, steps.values()))
+        for steps in value.values()
+    )
+
+
+# The form of a state: of each part a function that knows it, or parts again. The options are G's.
+STATE: dict[str, Any] = {
+    "step": _is_count,
+    "loader": {
+        **dict.fromkeys(("images", "batch_size", "epoch", "position"), _is_count),
+        "rng": _is_stream,
+        "flip_rng": lambda value: value is None or _is_stream(value),
+    },
+    "noise": _is_stream,
+    "rollbacks": _is_count,
+    "options": {
+        **dict.fromkeys(("image_size", "nc", "nz", "ngf"), _is_count),
+        "noise": lambda value: isinstance(value, str),
+    },
+    "optimizer_steps": _are_counters,
+}
+
+
+def _misfit(value: dict[str, Any], form: dict[str, Any]) -> str:
+    """The name, like "loader.rng", of the first part that is missing or has not its form; or ""."""
+    for key, part in form.items():
+        inside = value.get(key)
+        if isinstance(part, dict) and isinstance(inside, dict):
+            if name := _misfit(inside, part):
+                return f"{key}.{name}"
+        elif isinstance(part, dict) or key not in value or not part(inside):
+            return key
+    return ""
 
 
 def _digest(arrays: Mapping[str, np.ndarray], text: str) -> str:
@@ -126,13 +219,50 @@ def _digest(arrays: Mapping[str, np.ndarray], text: str) -> str:
     return digest.hexdigest()
 
 
+def check(
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    state: Mapping[str, Any],
+    networks: Mapping[str, Module],
+    optimizers: Mapping[str, Optimizer],
+) -> None:
+    """Raise CheckpointError unless what `read` gave fits networks and optimisers in every array."""
+    wanted = {
+        f"{name}.{key}": value
+        for name, network in networks.items()
+        for key, value in network.state_dict().items()
+    }
+    for name, optimizer in optimizers.items():
+        for i in state["optimizer_steps"].get(name, {}):
+            if int(i) >= len(optimizer.params):
+                raise CheckpointError(
+                    f"{path} does not fit: it counts the steps of parameter {i} of {name}, "
+                    f"which has {len(optimizer.params)}; {REMEDY}"
+                )
+            wanted |= {f"{name}.{i}.{key}": optimizer.params[int(i)] for key in MOMENTS}
+    own = {*networks, *optimizers}
+    found = {key: array for key, array in arrays.items() if key.partition(".")[0] in own}
+    for key in sorted({*wanted, *found}):
+        has, needs = _form(found.get(key)), _form(wanted.get(key))
+        if has != needs:
+            raise CheckpointError(
+                f"{path} does not fit: its {plain(key)[:80]} is {has}, not {needs}; {REMEDY}"
+            )
+        if key in found and not np.isfinite(found[key]).all():  # such are never saved
+            raise CheckpointError(f"{path}: {key} holds values that are not finite; {REMEDY}")
+
+
+def _form(array: Any) -> str:
+    return "nothing" if array is None else f"{array.dtype} {tuple(array.shape)}"
+
+
 def restore(
     arrays: Mapping[str, np.ndarray],
     state: Mapping[str, Any],
     networks: Mapping[str, Module],
     optimizers: Mapping[str, Optimizer],
 ) -> None:
-    """Put what `read` gave into networks and optimisers of the same form."""
+    """Put what `read` gave into networks and optimisers that it fits: see `check`."""
     for name, network in networks.items():
         network.load_state_dict(_below(name, arrays))
     for name, optimizer in optimizers.items():

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +26,22 @@ class ConfigError(Exception):
     """An option, or a combination of options, that cannot be; the message is for the user."""
 
 
-def _option(default: Any, help: str, *, trains: bool = True, **argument: Any) -> Any:
-    """A field: `trains` says that it changes the result, so that a resumed run must keep it."""
+def _option(
+    default: Any,
+    help: str,
+    *,
+    trains: bool = True,
+    least: int = 1,
+    most: int = 10**9,
+    **argument: Any,
+) -> Any:
+    """A field: `trains` says that it changes the result, so that a resumed run must keep it.
+
+    A whole number is from `least` to `most`: beyond, it is a slip of the finger, or worse.
+    """
+    limits = {"least": least, "most": most}
     return dataclasses.field(
-        default=default, metadata={"help": help, "trains": trains, "argument": argument}
+        default=default, metadata={"help": help, "trains": trains, **limits, "argument": argument}
     )
 
 
@@ -43,26 +55,37 @@ class Config:
         trains=False,  # what is in it does, and is compared itself
     )
     image_size: int = _option(64, f"pixels a side: one of {IMAGE_SIZES}", flags=["--imageSize"])
-    max_images: int | None = _option(None, "use only the first so many images", type=int)
+    max_images: int | None = _option(
+        None, "use only the first so many images", type=int, most=10**7
+    )
+    only: str | None = _option(
+        None, "use only images with these attributes of CelebA, as Male,no-Eyeglasses"
+    )
     flip: bool = _option(False, "mirror each image with probability 1/2")
-    workers: int = _option(os.cpu_count() or 1, "processes that decode images", trains=False)
+    workers: int = _option(
+        os.cpu_count() or 1, "processes that decode images", trains=False, least=0, most=4096
+    )
 
     nc: int = _option(3, "channels of an image: 3 for colour, 1 for grey")
-    nz: int = _option(100, "length of the noise vector z")
-    ngf: int = _option(64, "channels of G's last hidden layer")
-    ndf: int = _option(64, "channels of D's first layer")
+    nz: int = _option(100, "length of the noise vector z", most=10_000)
+    ngf: int = _option(64, "channels of G's last hidden layer", most=1024)
+    ndf: int = _option(64, "channels of D's first layer", most=1024)
     noise: str = _option("normal", "distribution of z", choices=["normal", "uniform"])
 
     batch_size: int = _option(128, "images a step", flags=["--batchSize"])
     epochs: int = _option(20, "passes over the data", trains=False, flags=["--niter"])
-    steps: int | None = _option(None, "stop after so many steps in all", type=int, trains=False)
+    steps: int | None = _option(
+        None, "stop after so many steps in all", type=int, trains=False, most=10**8 - 1
+    )
     lr: float = _option(2e-4, "learning rate of both Adams")
     beta1: float = _option(0.5, "Adam's first beta (the second is 0.999)")
     loss: str = _option("non-saturating", "G's objective", choices=list(GENERATOR_LOSSES))
     fresh_noise: bool = _option(
         True, "new noise for G's half of a step, or the fakes that D has seen", off="--reuse-fakes"
     )
-    seed: int = _option(999, "seed of all random streams", flags=["--manualSeed"])
+    seed: int = _option(
+        999, "seed of all random streams", least=0, most=2**64 - 1, flags=["--manualSeed"]
+    )
 
     device: str = _option("auto", "auto, cpu, cuda or cuda:N", trains=False)
     ngpu: int | None = _option(
@@ -70,8 +93,10 @@ class Config:
         "0 for the CPU, 1 for the GPU; N: data parallel on N GPUs, with --device cpu on CPUs",
         type=int,
         trains=False,
+        least=0,
+        most=1024,
     )
-    threads: int | None = _option(None, THREADS, type=int, trains=False)
+    threads: int | None = _option(None, THREADS, type=int, trains=False, most=1024)
     tf32: bool = _option(
         True, "on a GPU, products of 10-bit factors, as PyTorch's convolutions", trains=False
     )
@@ -80,6 +105,13 @@ class Config:
     log_every: int | None = _option(
         None, "steps between lines of metrics (default: 1, on a GPU 10)", type=int, trains=False
     )
+    on_divergence: str = _option(
+        "warn",
+        "what to do when the watch finds trouble: warn once (and stop if values are not finite), stop, "
+        "roll back to a checkpoint from before, with other noise, or ignore it",
+        trains=False,
+        choices=["warn", "stop", "rollback", "ignore"],
+    )
     checkpoint_every: int = _option(500, "steps between checkpoints", trains=False)
     keep: int = _option(3, "checkpoints kept", trains=False)
     sample_every: int | None = _option(
@@ -87,32 +119,39 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        for name in ("nz", "ngf", "ndf", "epochs", "checkpoint_every", "keep"):
-            _at_least(self, name, 1)
-        for name in ("steps", "max_images", "sample_every", "log_every", "threads"):
-            _at_least(self, name, 1)
-        for name in ("workers", "seed", "ngpu"):
-            _at_least(self, name, 0)
-        _at_least(self, "batch_size", 2, "batch norm needs a variance")
         if self.image_size not in IMAGE_SIZES:
-            raise ConfigError(f"--image-size {self.image_size}: choose one of {IMAGE_SIZES}")
-        for field in dataclasses.fields(self):
-            choices = field.metadata["argument"].get("choices")
-            if choices and getattr(self, field.name) not in choices:
-                raise ConfigError(
-                    f"{_flag(field.name)} {getattr(self, field.name)}: choose one of {choices}"
-                )
+            raise ConfigError(
+                f"--image-size {_short(self.image_size)}: choose one of {IMAGE_SIZES}"
+            )
         if self.nc not in (1, 3):
-            raise ConfigError(f"--nc {self.nc}: choose 3 (colour) or 1 (grey)")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ConfigError(f"--lr {self.lr}: must be a number above 0")
+            raise ConfigError(f"--nc {_short(self.nc)}: choose 3 (colour) or 1 (grey)")
+        _at_least(self, "batch_size", 2, "batch norm needs a variance")
+        for field in dataclasses.fields(self):
+            value, choices = getattr(self, field.name), field.metadata["argument"].get("choices")
+            if choices and value not in choices:
+                raise ConfigError(f"{_flag(field.name)} {_short(value)}: choose one of {choices}")
+            if type(value) is int:  # and no bool, which is an int too
+                _at_least(self, field.name, field.metadata["least"])
+                if value > field.metadata["most"]:
+                    raise ConfigError(
+                        f"{_flag(field.name)} {_short(value)}: must be at most {field.metadata['most']}"
+                    )
+        if not 0 < self.lr <= sys.float_info.max:  # JSON has larger ones
+            raise ConfigError(f"--lr {_short(self.lr)}: must be a finite number above 0")
         if not 0 <= self.beta1 < 1:
-            raise ConfigError(f"--beta1 {self.beta1}: must be at least 0 and below 1")
-        if self.name is not None and (not self.name or Path(self.name).name != self.name):
-            raise ConfigError(f"--name {self.name!r}: must be a plain folder name")
+            raise ConfigError(f"--beta1 {_short(self.beta1)}: must be at least 0 and below 1")
+        for name in ("dataroot", "out"):
+            if not _is_path(getattr(self, name)):
+                raise ConfigError(f"--{name} {_short(repr(getattr(self, name)))}: must be a path")
+        if self.name is not None and not _is_name(self.name):
+            raise ConfigError(f"--name {_short(repr(self.name))}: must be a plain folder name")
+        if self.only is not None and self.dataroot is None:
+            raise ConfigError(
+                f"--only {_short(self.only)}: drawn faces have no list; give --dataroot"
+            )
         if self.ngpu == 0 and self.device.startswith("cuda"):
             raise ConfigError(
-                f"--ngpu 0 is the CPU, --device {self.device} is not: give one of them"
+                f"--ngpu 0 is the CPU, --device {_short(self.device)} is not: give one of them"
             )
         if self.ngpu == 1 and self.device == "cpu":
             raise ConfigError("--ngpu 1 is the GPU, --device cpu is not: give one of them")
@@ -149,11 +188,30 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def _short(value: Any) -> str:
+    """As text for a sentence, whatever it is."""
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:60]}..."
+
+
+def _is_path(value: str | None) -> bool:
+    """Whether the system can be asked for it; None is asked for nothing."""
+    try:
+        return value is None or (value != "" and b"\0" not in os.fsencode(value))
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_name(text: str) -> bool:
+    """Whether it is of one folder, with room for a number before it: systems allow 255 bytes."""
+    return text == Path(text).name and text.isprintable() and 0 < len(text.encode()) <= 200
+
+
 def _at_least(config: Config, name: str, low: int, reason: str = "") -> None:
     value = getattr(config, name)
-    if value is not None and value < low:
+    if value < low:
         raise ConfigError(
-            f"{_flag(name)} {value}: must be at least {low}{', as ' + reason if reason else ''}"
+            f"{_flag(name)} {_short(value)}: must be at least {low}{', as ' + reason if reason else ''}"
         )
 
 
@@ -176,6 +234,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(*flags, **{"type": kind, **argument})
 
 
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """What the user gives. Some Pythons make a list of the value in `--name=--`: it is refused."""
+    options = parser.parse_args(argv)
+    for name, value in vars(options).items():
+        if isinstance(value, list):
+            parser.error(f"argument {_flag(name)}: '--' is no value")
+    return options
+
+
 def use_threads(count: int | None) -> None:
     """Let the kernels use so many threads; None leaves it to MINIGAN_NUM_THREADS or the cores.
 
@@ -185,6 +252,12 @@ def use_threads(count: int | None) -> None:
         set_num_threads(get_num_threads() if count is None else count)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def that_train(config: Config) -> dict[str, Any]:
+    """The options that change the result. A checkpoint has no others: so any machine makes the same."""
+    fields = (f for f in dataclasses.fields(Config) if f.metadata["trains"])
+    return {field.name: getattr(config, field.name) for field in fields}
 
 
 def resumed(saved: Any, given: dict[str, Any]) -> Config:
@@ -197,14 +270,20 @@ def resumed(saved: Any, given: dict[str, Any]) -> Config:
     if not isinstance(saved, dict):
         raise ConfigError('config.json has no table "options"; restore it, or start a new run')
     if unknown := sorted(set(saved) - set(fields)):
-        raise ConfigError(f"config.json has options that this version does not know: {unknown}")
+        raise ConfigError(
+            f"config.json has options that this version does not know: {_short(unknown)}; "
+            "restore it, or start a new run"
+        )
     for name, value in saved.items():
         if not _fits(value, fields[name]):
-            raise ConfigError(f"config.json has {name} = {value!r}, which is not of its kind")
+            raise ConfigError(
+                f"config.json has {name} = {_short(repr(value))}, which is not of its kind; "
+                "restore it, or start a new run"
+            )
     before = {name: saved.get(name, field.default) for name, field in fields.items()}
     changed = [k for k in given if fields[k].metadata["trains"] and given[k] != before[k]]
     if changed:
-        listed = ", ".join(f"{_flag(k)} {before[k]} -> {given[k]}" for k in changed)
+        listed = ", ".join(f"{_flag(k)} {_short(before[k])} -> {_short(given[k])}" for k in changed)
         raise ConfigError(f"the run to resume was started with other options: {listed}")
     return Config(**{**before, **given})
 

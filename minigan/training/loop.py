@@ -34,20 +34,22 @@ from ..models.dcgan import Discriminator, Generator
 from ..optim import Adam
 from ..tensor import Tensor, no_grad
 from . import checkpoint, pictures
-from .config import Config, use_threads
+from .config import FACES, Config, that_train, use_threads
 from .game import play_round
-from .parallel import DistributedOptimizer, Group
+from .parallel import Group
 from .run import Metrics, Run
+from .watch import LOWER_RATE, NOT_FINITE, SPOILED, Trouble, Watch
 
 INTERRUPTED = 130  # the exit code of a program ended by Ctrl-C: 128 + SIGINT
 SHOWN = 64  # images of a grid
 PLAIN_LINE_SECONDS = 10.0  # between the lines that stand in for the bar where there is no terminal
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as Pillow has it
 GPU_LOG_EVERY = 10  # steps: each report waits for the GPU
+ROLLBACKS = 3  # in the life of a run
 
 
 class Diverged(Exception):
-    """A loss or a weight is no longer finite; the message says where, and what can be resumed."""
+    """The training has gone wrong; the message says how, and what to try."""
 
 
 def random_stream(seed: int, name: str) -> np.random.Generator:
@@ -88,9 +90,12 @@ def sample(G: Generator, z: Tensor) -> np.ndarray:
 def open_images(config: Config, progress: bool = True) -> cache.Images:
     """The images of a run, decoded into `<out>/cache` unless they are there already."""
     if config.dataroot is None:
-        source: Any = Faces(config.max_images, config.seed, config.image_size)
+        count = config.max_images or FACES["max_images"]
+        source: Any = Faces(count, config.seed, config.image_size)
     else:
-        source = celeba.open_source(config.dataroot, config.image_size, config.max_images)
+        source = celeba.open_source(
+            config.dataroot, config.image_size, config.max_images, config.only
+        )
     images = cache.build(source, Path(config.out) / "cache", config.workers, progress)
     Loader(images.pixels, config.batch_size, random_stream(0, "check"))  # fails before a run exists
     return images
@@ -108,9 +113,10 @@ def check_same_images(saved: dict[str, Any], images: cache.Images) -> None:
     """Raise DataError unless these are the images that config.json, `saved`, was written for."""
     data = saved.get("data")
     before = data if isinstance(data, dict) else {}
+    count = str(before.get("count", "images"))[:20]
     if fingerprint(images) != before.get("fingerprint"):
         raise cache.DataError(
-            f"these {len(images.pixels)} images are not the {before.get('count', 'images')} that the "
+            f"these {len(images.pixels)} images are not the {count} that the "
             "run was started with; give their --dataroot, or start a new run"
         )
 
@@ -162,64 +168,77 @@ class Trainer:
         )
         self.fixed_z = draw_noise(looks, SHOWN, config.nz, config.noise, self.device)
         self.step = 0
+        self.rollbacks = 0
 
         per_epoch = self.loader.batches_per_epoch
         self.total = min(config.epochs * per_epoch, config.steps or math.inf)
         self.sample_every = config.sample_every or per_epoch
         self.log_every = config.log_every or (1 if self.device == "cpu" else GPU_LOG_EVERY)
         self.unreported, self.seconds = 0, 0.0  # steps since the last report, and their time
+        self.metrics: Metrics | None = None
 
     # -- checkpoints --
 
-    def save(self) -> Path:
-        """Write a checkpoint of this moment, and drop the oldest beyond `keep`."""
-        for name, network in self.networks.items():
-            values = network.state_dict().values()
-            if self.group.any(not all(np.isfinite(value.numpy()).all() for value in values)):
-                self._stop_diverged(name, f"{name} holds values that are not finite")
+    def save(self) -> bool:
+        """Write a checkpoint of this moment, and drop the oldest beyond `keep`.
+
+        Values that are not finite are never saved: Diverged, or False if the training went back.
+        """
+        if trouble := self._spoiled():
+            return not self._meet(trouble)
         path = checkpoint.path_of(self.run.checkpoints, self.step)
         if not self.group.leader:
-            return path
+            return True
         state = {
             "step": self.step,
             "loader": self.loader.state_dict(),
             "noise": self.noise.bit_generator.state,
-            "options": asdict(self.config),
+            "rollbacks": self.rollbacks,
+            "options": that_train(self.config),
         }
+        self.metrics.sync()  # before, or a power cut might leave a checkpoint without its lines
         checkpoint.write(path, self.networks, self.optimizers, state)
-        for old in self._older_checkpoints()[self.config.keep - 1 :]:
-            old.unlink()
-        return path
+        self._drop_old()
+        return True
 
-    def _older_checkpoints(self) -> list[Path]:
-        """Those before this step. Newer ones were unreadable, or the run would not be here."""
-        now = checkpoint.path_of(self.run.checkpoints, self.step)
-        return [path for path in checkpoint.newest_first(self.run.checkpoints) if path < now]
+    def _drop_old(self) -> None:
+        """Of the checkpoints before this step leave `keep` - 1: those off the rhythm go first.
 
-    def load_newest(self) -> None:
+        A stop leaves such a one. At the end they all go, and what stays is what a run without stops
+        leaves. (Newer ones than this step's are unreadable, or the run would not be here.)
+        """
+        every, folder = self.config.checkpoint_every, self.run.checkpoints
+        planned = {checkpoint.path_of(folder, step) for step in range(0, self.step, every)}
+        now = checkpoint.path_of(folder, self.step)
+        older = [path for path in checkpoint.newest_first(folder) if path < now]
+        stay = [path for path in older if path in planned]
+        if self.step != self.total:
+            stay += [path for path in older if path not in planned]
+        for path in set(older).difference(stay[: self.config.keep - 1]):
+            path.unlink()
+
+    def load_newest(self, reason: str = "resume") -> None:
         """Go back to the newest checkpoint that can be read; those that cannot are named."""
         arrays, state, found = self.group.from_leader(self._read_newest)
         checkpoint.restore(arrays, state, self.networks, self.optimizers)
         self.loader.load_state_dict(state["loader"])
         self.noise.bit_generator.state = state["noise"]
         self.step = state["step"]
+        self.rollbacks = max(self.rollbacks, state["rollbacks"])
         if self.group.leader:
-            self.run.event("resume", step=self.step, **found)
+            self.run.event(reason, step=self.step, **found)
+            self._drop_old()  # which a kill may have come before
 
     def _read_newest(self) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
-        troubles = []
-        for path in checkpoint.newest_first(self.run.checkpoints):
-            try:
-                arrays, state = checkpoint.read(path)
-            except checkpoint.CheckpointError as error:
-                troubles.append(str(error))
-                self.say(f"skipped: {error}")
-                continue
-            return arrays, state, {"checkpoint": path.name, "skipped": troubles}
-        raise checkpoint.CheckpointError(
-            f"{self.run.folder} has no checkpoint to resume from"
-            + "".join(f"; {t}" for t in troubles)
+        def use(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+            arrays, state = checkpoint.read(path)
+            checkpoint.check(path, arrays, state, self.networks, self.optimizers)
+            return arrays, state
+
+        path, (arrays, state), troubles = checkpoint.newest(
+            self.run.checkpoints, "resume", use, self.say
         )
+        return arrays, state, {"checkpoint": path.name, "skipped": troubles}
 
     # -- pictures --
 
@@ -277,13 +296,14 @@ class Trainer:
         scores = play_round(
             self.G,
             self.D,
-            DistributedOptimizer(self.opt_G, self.group),
-            DistributedOptimizer(self.opt_D, self.group),
+            self.opt_G,
+            self.opt_D,
             x,
             noise,
             GENERATOR_LOSSES[config.loss],
             config.fresh_noise,
             report,
+            self.group.average,
         )
         self.step += 1
         self.unreported += 1
@@ -291,9 +311,6 @@ class Trainer:
         if not report:
             return {}
         scores = self.group.mean(scores)
-        for network in ("d", "g"):
-            if not math.isfinite(loss := scores[f"loss_{network}"]):
-                self._stop_diverged(network.upper(), f"the loss of {network.upper()} is {loss}")
         rate = config.batch_size * self.unreported / self.seconds
         self.unreported, self.seconds = 0, 0.0
         return {
@@ -303,14 +320,71 @@ class Trainer:
             "images_per_second": round(rate, 1),
         }
 
-    def _stop_diverged(self, network: str, trouble: str) -> None:
-        good = next(iter(self._older_checkpoints()), "none")
-        if self.group.leader:
-            self.run.event("diverged", step=self.step, network=network, trouble=trouble)
-        raise Diverged(
-            f"step {self.step}: {trouble}; the last good checkpoint is {good}; "
-            f"start a new run with a lower --lr (this one had {self.config.lr})"
+    # -- troubles --
+
+    def _spoiled(self) -> Trouble | None:
+        """Weights and moments that are not finite; the figures of a step are older than these."""
+        for name, network in self.networks.items():
+            moments = self.optimizers[f"opt_{name}"].state_dict()["state"].values()
+            values = [*network.state_dict().values(), *(v for m in moments for v in m.values())]
+            arrays = (value.numpy() for value in values if isinstance(value, Tensor))
+            if self.group.any(not all(np.isfinite(array).all() for array in arrays)):
+                text = f"{name} holds values that are not finite"
+                return Trouble(SPOILED, self.step, text, LOWER_RATE)
+        return None
+
+    def _meet(self, trouble: Trouble) -> bool:
+        """Do what --on-divergence says: True if the training went back to a checkpoint."""
+        does, text = self.config.on_divergence, f"step {self.step}: {trouble.text}"
+        good = self.group.from_leader(
+            lambda: [
+                path
+                for path in checkpoint.newest_first(self.run.checkpoints)
+                if path < checkpoint.path_of(self.run.checkpoints, trouble.since)
+            ]
         )
+        if does == "rollback" and (self.rollbacks == ROLLBACKS or not good):
+            text += f", after {self.rollbacks} of {ROLLBACKS} rollbacks"
+            does = "stop"
+        if (trouble.name, does) in ((NOT_FINITE, "warn"), (SPOILED, "warn"), (SPOILED, "ignore")):
+            does = "stop"
+        if self.group.leader:
+            self.run.event("diverged", step=self.step, does=does, **asdict(trouble))
+        if does == "stop":
+            last = good[0] if good else "none"
+            raise Diverged(f"{text}; the last good checkpoint is {last}; {trouble.remedy}")
+        if does == "warn":
+            self.say(f"warning: {text}; {trouble.remedy}")
+        if does == "rollback":
+            self.say(f"{text}; going back to {good[0].name}, with other noise")
+            self._roll_back(good)
+        return does == "rollback"
+
+    def _roll_back(self, good: list[Path]) -> None:
+        """Go on from the newest of these checkpoints, and drop the others, which are of no use.
+
+        The number of rollbacks names the new stream of noise. It is saved with the next checkpoint; a
+        run that is killed before comes to the same trouble again, and to the same rollback.
+        """
+        if self.group.leader:
+            for path in checkpoint.newest_first(self.run.checkpoints):
+                if path not in good:
+                    path.unlink()
+        again = self.rollbacks + 1
+        self.load_newest("rollback")
+        self.rollbacks = again
+        self.noise = random_stream(self.config.seed, f"noise {again}")
+        self._open_metrics()
+
+    def _open_metrics(self) -> None:
+        """metrics.jsonl up to this step, and the watch as it was."""
+        if self.metrics:
+            self.metrics.close()
+        size, lines = sum(p.data.size for p in self.G.parameters()), self.run.metrics
+        lines = [line for line in self.group.from_leader(lines) if line["step"] <= self.step]
+        self.watch = Watch(size, lines)
+        leader = self.group.leader
+        self.metrics = self.run.open_metrics(self.step) if leader else Metrics(os.devnull)
 
     def train(self) -> int:
         """Play until the last step, Ctrl-C or SIGTERM, leave checkpoint and figures; the exit code."""
@@ -318,7 +392,7 @@ class Trainer:
         if self.step == 0:
             self.draw_samples()
         quiet = warnings.catch_warnings()
-        metrics = self.run.open_metrics(self.step) if self.group.leader else Metrics(os.devnull)
+        self._open_metrics()
         saved = self.step if self.step else None
         try:
             with _interrupt_flag() as interrupted, Progress(self) as progress, quiet:
@@ -326,12 +400,14 @@ class Trainer:
                 # Of Ctrl-C one process may hear a step before another.
                 while self.step < self.total and not self.group.any(interrupted):
                     if line := self.play():
-                        metrics.write(line)
+                        self.metrics.write(line)
                         progress.show(line)
-                    if self.step % self.sample_every == 0 or self.step == self.total:
+                        if (trouble := self.watch.look(line)) and self._meet(trouble):
+                            continue
+                    last = self.step == self.total
+                    if self.step % self.sample_every == 0 or last:
                         self.draw_samples()
-                    if self.step % self.config.checkpoint_every == 0:
-                        self.save()
+                    if (self.step % self.config.checkpoint_every == 0 or last) and self.save():
                         saved = self.step
             if saved != self.step:
                 self.save()
@@ -339,7 +415,7 @@ class Trainer:
             self.draw_figures()
             raise
         finally:
-            metrics.close()
+            self.metrics.close()
         self.draw_figures()
         stopped = self.group.any(interrupted)
         if self.group.leader:
@@ -408,6 +484,6 @@ class Progress:
         if now - self.last_line < PLAIN_LINE_SECONDS and not last:
             return
         self.last_line = now
-        each = (now - self.started) / (m["step"] - self.first)
+        each = (now - self.started) / max(1, m["step"] - self.first)  # it may have gone back
         left = tqdm.format_interval(each * (self.trainer.total - m["step"]))
         self.trainer.say(f"step {m['step']}/{self.trainer.total}  {text}  {left} left")

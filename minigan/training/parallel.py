@@ -27,7 +27,6 @@ import numpy as np
 from .. import backend
 from ..backend import Array
 from ..backend.threads import get_num_threads, set_num_threads
-from ..optim import Optimizer
 from ..tensor import Tensor
 from .config import Config, ConfigError
 
@@ -160,18 +159,6 @@ class Group:
         while not (all_here := arrived.Test()) and time.monotonic() < deadline:
             time.sleep(PAUSE)
         return all_here
-
-
-class DistributedOptimizer:
-    """As much of an optimiser as a round of the game needs, for the mean of all gradients."""
-
-    def __init__(self, optimizer: Optimizer, group: Group):
-        self.params = optimizer.params
-        self._optimizer, self._group = optimizer, group
-
-    def step(self, grads: Sequence[Tensor]) -> None:
-        """One update, the same on all processes."""
-        self._optimizer.step(self._group.average(grads))
 
 
 def _nccl(size: int, rank: int) -> Callable[[Array, Array], None]:

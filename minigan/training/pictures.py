@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .run import write_atomically
+from ..files import naming, write_atomically
 
 GAP = 2  # pixels between the images of a grid
 FRAMES = 60  # of progress.gif at the most
@@ -55,7 +55,7 @@ def save_film(path: Path, frames: Sequence[Path]) -> None:
     chosen = sorted({round(i) for i in np.linspace(0, len(frames) - 1, min(FRAMES, len(frames)))})
     images = []
     for i in chosen:
-        with Image.open(frames[i]) as image:
+        with naming(frames[i]), open(frames[i], "rb") as file, Image.open(file) as image:
             images.append(image.convert("RGB").quantize(128))
     buffer = io.BytesIO()
     durations = [FRAME_MS] * (len(images) - 1) + [LAST_FRAME_MS]
@@ -82,7 +82,7 @@ def save_curves(folder: Path, metrics: Sequence[dict[str, float]]) -> None:
         figure = Figure(figsize=(8, 4), layout="constrained")
         axes = figure.subplots()
         for key, label in lines.items():
-            values = np.array([m[key] for m in metrics])
+            values = np.array([m[key] for m in metrics], float)  # None: nan, a gap
             (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
             smooth = np.convolve(values, np.ones(width) / width, "valid")
             axes.plot(steps[width - 1 :], smooth, color=line.get_color(), label=label)

@@ -11,32 +11,20 @@ losses.png, scores.png, progress.gif, skipped.txt
 from __future__ import annotations
 
 import json
-import os
+import math
 import re
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..locks import hold
+from ..files import hold, naming, sync, sync_names, trouble, write_atomically
 
 
 class RunError(Exception):
     """A run folder that is missing or cannot be used; the message is for the user."""
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: under another name, flushed to the disk, then renamed."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def numbered_runs(out: Path) -> list[Path]:
@@ -68,14 +56,19 @@ class Run:
 
     @classmethod
     def create(cls, out: Path, name: str, config: dict[str, Any]) -> Run:
-        """The next number in `out`; of those that start at once, one after another."""
+        """The next number in `out`; of those that start at once, one after another.
+
+        The folder gets its name when all is in it: so there are no half-made runs.
+        """
         with hold(out / ".lock"):
             number = max(map(_number, numbered_runs(out)), default=-1) + 1
-            folder = out / f"{number:05d}-{name}"
-            folder.mkdir()
-        (folder / "samples").mkdir()
-        (folder / "checkpoints").mkdir()
-        write_config(folder, config)
+            folder, partial = out / f"{number:05d}-{name}", out / ".new.partial"
+            shutil.rmtree(partial, ignore_errors=True)  # of one that was killed here
+            for part in (partial, partial / "samples", partial / "checkpoints"):
+                part.mkdir()
+            write_config(partial, config)
+            partial.rename(folder)
+            sync_names(out)
         return cls(folder)
 
     @classmethod
@@ -95,24 +88,33 @@ class Run:
     def in_use(self) -> Iterator[None]:
         """Keep other processes from writing to this run; first, tidy up after one that was killed.
 
-        Raises RunError if another process has it in use.
+        Raises RunError if another process has it in use, and for each OSError inside.
         """
-        lock = hold(self.folder / ".lock", wait=False)
-        if lock is None:
+        try:
+            lock = hold(self.folder / ".lock", wait=False)
+            if lock is None:
+                raise RunError(
+                    f"{self.folder} is in use by another process; "
+                    "wait for its end, or start a new run"
+                )
+            with lock:
+                for folder in (self.folder, self.samples, self.checkpoints):
+                    for partial in folder.glob(".*.partial"):
+                        partial.unlink(missing_ok=True)
+                yield
+        except OSError as error:
             raise RunError(
-                f"{self.folder} is in use by another process; wait for its end, or start a new run"
-            )
-        with lock:
-            for partial in self.folder.rglob(".*.partial"):
-                partial.unlink(missing_ok=True)
-            yield
+                f"{trouble(error, self.folder)}, then go on with --resume {self.folder} "
+                "(or anew, if it has no checkpoint yet)"
+            ) from error
 
     @property
     def config(self) -> dict[str, Any]:
         """What config.json holds."""
         path = self.folder / "config.json"
         try:
-            found = json.loads(path.read_bytes())
+            with naming(path):
+                found = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
             raise RunError(
                 f"{path} is not JSON: {error}; restore it, or start a new run"
@@ -122,22 +124,33 @@ class Run:
         return found
 
     def event(self, kind: str, **details: Any) -> None:
-        """Add a line to events.jsonl."""
+        """Add a line to events.jsonl, in the place of a last one that was cut short."""
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": kind, **details}
-        with open(self.folder / "events.jsonl", "a") as file:
-            file.write(json.dumps(line) + "\n")
+        path = self.folder / "events.jsonl"
+        with naming(path), open(path, "ab+") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(_line(line))
 
     def metrics(self) -> list[dict[str, float]]:
-        """The lines of metrics.jsonl; a last line cut short by a crash is left out."""
-        path = self.folder / "metrics.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        """The lines of metrics.jsonl, up to the first that a crash or a power cut has spoiled."""
+        path, found = self.folder / "metrics.jsonl", []
+        with naming(path):
+            content = path.read_bytes() if path.is_file() else b""
+        for line in content.splitlines(keepends=True):
+            try:
+                entry = json.loads(line) if line.endswith(b"\n") else None
+            except (ValueError, RecursionError):
+                break
+            if not isinstance(entry, dict) or type(entry.get("step")) is not int:
+                break
+            found.append(entry)
+        return found
 
     def open_metrics(self, steps: int) -> Metrics:
         """metrics.jsonl, cut back to the first `steps` steps and open for those that follow."""
         kept = [m for m in self.metrics() if m["step"] <= steps]
-        content = "".join(json.dumps(m) + "\n" for m in kept)
-        write_atomically(self.folder / "metrics.jsonl", content.encode())
+        write_atomically(self.folder / "metrics.jsonl", b"".join(map(_line, kept)))
         return Metrics(self.folder / "metrics.jsonl")
 
     def write_skipped(self, skipped: Iterable[tuple[str, str]]) -> None:
@@ -150,11 +163,24 @@ class Metrics:
     """metrics.jsonl while it grows: each step's line is handed to the system at once."""
 
     def __init__(self, path: Path | str):
-        self._file = open(path, "a")  # noqa: SIM115, closed by close()
+        self._path, self._file = Path(path), open(path, "ab")  # noqa: SIM115, closed by close()
 
     def write(self, metrics: dict[str, float]) -> None:
-        self._file.write(json.dumps(metrics) + "\n")
-        self._file.flush()
+        """Add a line. What is not finite becomes null, as JSON has no other word for it."""
+        line = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
+        with naming(self._path):
+            self._file.write(_line(line))
+            self._file.flush()
+
+    def sync(self) -> None:
+        """See to it that a power cut leaves the lines up to here."""
+        with naming(self._path):
+            sync(self._file)
 
     def close(self) -> None:
-        self._file.close()
+        with naming(self._path):
+            self._file.close()
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    return json.dumps(entry).encode() + b"\n"

@@ -1,0 +1,112 @@
+"""Files: written wholly or not at all, locked between processes, and what goes wrong in words."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+ROOM, WRITABLE = "make room there", "make it writable"
+REMEDIES = {
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: ROOM,
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close other programs",
+    errno.EROFS: WRITABLE,
+    errno.EACCES: WRITABLE,
+    errno.EPERM: WRITABLE,
+    errno.EEXIST: "move it away",
+    errno.ENOTDIR: "move away the file that stands for a folder",
+    errno.EPIPE: "let run what reads the output",
+}
+
+
+def trouble(error: OSError, where: Path | str = "a file or pipe") -> str:
+    """Path, reason and remedy. `where` stands for the path if the error, say of a read, has none."""
+    remedy = REMEDIES.get(error.errno, "see that the folder is there and its disk is sound")
+    return f"{error.filename or where}: {error.strerror or error}; {remedy}"
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError inside names this path: that of a write or a flush names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing: under another name, flushed to the disk, then renamed."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with naming(path):
+            with open(partial, "wb") as file:
+                file.write(content)
+                sync(file)
+            os.replace(partial, path)
+    finally:
+        with suppress(OSError):  # no more than tidying: the first error is the one to tell
+            partial.unlink()
+    sync_names(path.parent)
+
+
+def sync(file: IO[bytes]) -> None:
+    """Have what was written on the disk, not just under way."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_names(folder: Path) -> None:
+    """Have the names in a folder on the disk: after a power cut a rename may be undone otherwise."""
+    if sys.platform == "win32":
+        return
+    with suppress(OSError):  # not every file system can, and the files themselves are whole
+        names = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(names)
+        finally:
+            os.close(names)
+
+
+def hold(path: Path, wait: bool = True) -> IO[bytes] | None:
+    """The file, open, and locked until it is closed; None if another holds it and `wait` is off.
+
+    The system keeps the lock, so it ends with the process that holds it. The file is made if need be,
+    and stays: to remove a lock is to race with whoever waits for it. (On Windows waiting ends after
+    ten seconds.) Raises OSError where it cannot be made or locked.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        path.unlink()  # a link would make a file elsewhere; a hard link is still the same lock
+    file = open(path, "ab")  # noqa: SIM115, the caller closes it
+    try:
+        with naming(path):
+            if sys.platform == "win32":
+                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    except PermissionError:  # what Windows raises for a lock that another holds
+        file.close()
+        if wait:
+            raise
+        return None
+    except BaseException:
+        file.close()
+        raise
+    return file

@@ -1,0 +1,396 @@
+"""A training that goes wrong is noticed in time, and what happens then is what --on-divergence says."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minigan.training import loop, pictures, watch
+from minigan.training.config import Config
+from minigan.training.watch import BETA2, EPS, SHARE, WINDOW, Watch
+
+# Trainings that go wrong by themselves, found by trying: with the minimax loss G's gradient vanishes
+# as D gets certain (equation 1 of the paper, and why its section 3 has another); at an absurd rate it
+# does so within some steps, for which a shorter window is enough.
+SATURATES = ["--epochs", 9999, "--loss", "minimax", "--ndf", 32]
+FREEZES = ["--epochs", 9999, "--loss", "minimax", "--lr", 1]
+SHORT = 20
+
+
+@pytest.fixture(autouse=True)
+def somewhere_else(tmp_path, monkeypatch):
+    """Work in an empty folder, and leave out the curves, which take longer than the training."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+
+
+@pytest.fixture
+def short_window(monkeypatch):
+    monkeypatch.setattr(watch, "WINDOW", SHORT)
+
+
+def diverged(run) -> list[dict]:
+    return [e for e in tiny.events(run) if e["event"] == "diverged"]
+
+
+# -- the watch ---------------------------------------------------------------------------------------
+
+
+def line(step, loss_d=1.0, grad_g=1.0, **others):
+    return {
+        "step": step,
+        "loss_d": loss_d,
+        "loss_g": 1.0,
+        "grad_d": 1.0,
+        "grad_g": grad_g,
+        **others,
+    }
+
+
+def noticed(lines, size=100):
+    """(step, name, since) of each trouble."""
+    seen = Watch(size)
+    looks = [(each["step"], seen.look(each)) for each in lines]
+    return [(step, trouble.name, trouble.since) for step, trouble in looks if trouble]
+
+
+def test_a_healthy_training_is_left_alone():
+    values = np.random.default_rng(0).lognormal(0, 1, (3000, 2))
+    assert noticed(line(i + 1, 0.05 * a, b) for i, (a, b) in enumerate(values.tolist())) == []
+
+
+@pytest.mark.parametrize("start", [1, 150, 201, 202, 500, 1234])
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("saturated discriminator", {"loss_d": 0.009}), ("frozen generator", {"grad_g": 1e-5})],
+)
+def test_what_lasts_is_noticed_after_as_many_steps_as_stated(name, wrong, start):
+    lines = [line(i, **(wrong if i >= start else {})) for i in range(1, 2000)]
+    lines[0] = line(1)  # a frozen G stands still in comparison with what Adam remembers
+    needed = math.ceil(SHARE * WINDOW)
+    ((step, found, since),) = noticed(lines)
+    assert (step, found) == (max(2 * WINDOW, start - 1 + needed), name)
+    assert since == step - WINDOW + 1
+    assert step - start < 2 * WINDOW if start <= WINDOW else step - start < WINDOW
+
+
+def test_a_few_good_steps_now_and_then_do_not_hide_it_and_more_do():
+    allowed = round((1 - SHARE) * WINDOW)
+    for good, names in ((allowed, ["saturated discriminator"]), (allowed + 1, [])):
+        lines = [line(i, 1.0 if i % WINDOW < good else 0.001) for i in range(1, 1000)]
+        assert [name for _, name, _ in noticed(lines)] == names
+
+
+def test_each_trouble_is_noticed_once_and_one_does_not_hide_another():
+    lines = [line(i, 0.001, 1.0 if i < 600 else 0.0) for i in range(1, 1500)]
+    lines += [line(1500, loss_g=math.nan), line(1501, loss_g=math.inf)]
+    assert [(step, name) for step, name, _ in noticed(lines)] == [
+        (400, "saturated discriminator"),
+        (779, "frozen generator"),
+        (1500, "not finite"),
+    ]
+
+
+@pytest.mark.parametrize("key", ["loss_d", "loss_g", "grad_d", "grad_g"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
+def test_what_is_not_finite_is_noticed_at_once(key, value):
+    seen = Watch(1)
+    assert seen.look(line(1)) is None
+    trouble = seen.look(line(2, **{key: value}))
+    assert (trouble.name, trouble.since) == ("not finite", 2)
+    what = "loss" if key.startswith("loss") else "norm of the gradient"
+    assert trouble.text == f"the {what} of {key[-1].upper()} is {value}"
+
+
+def test_a_generator_without_any_gradient_is_frozen_and_a_small_one_that_lasts_is_not():
+    """Adam divides by the gradients that it remembers; only below eps does a small one stay small."""
+    size = 10_000
+    floor = EPS * math.sqrt(size)
+    for gradient, count in ((0.0, 1), (floor / 200, 1), (floor, 0), (1e-3, 0), (1e6, 0)):
+        lines = [line(i, 1.0, gradient) for i in range(1, 500)]
+        assert [name for _, name, _ in noticed(lines, size)] == ["frozen generator"] * count
+
+
+def test_the_step_of_adam_is_that_of_the_optimiser():
+    """All n weights with the same gradient g: then |g| sqrt(n) is the norm, and r the step / lr."""
+    from minigan import tensor
+    from minigan.optim import Adam
+
+    n, seen = 9, Watch(9)
+    p = tensor(np.zeros(n, np.float64), requires_grad=True)
+    adam = Adam([p], lr=1.0, betas=(0.0, BETA2), eps=EPS)
+    for step, g in enumerate([1.0, 0.1, 1e-3, 2.0, 1e-9, 0.0, 1e-6], 1):
+        before = p.numpy().copy()
+        adam.step([tensor(np.full(n, g))])
+        r = seen._step_of_adam(step, g * math.sqrt(n))
+        # p is about 2, of which the last digit is worth 4e-16
+        np.testing.assert_allclose(before - p.numpy(), r, 1e-9, 1e-15)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 0.02), st.floats(0, 1)), min_size=1, max_size=12),
+    st.integers(1, 10),
+    st.floats(0, 1),
+)
+def test_a_watch_that_is_shown_the_lines_there_are_knows_what_it_knew(levels, every, cut):
+    """Whether the run was interrupted or not; also where not every step is reported."""
+    lines = [
+        line(i, *level)
+        for i, level in zip(
+            range(every, 1200, every),
+            itertools.chain.from_iterable(
+                itertools.repeat(level, 100 // every) for level in levels
+            ),
+            strict=False,
+        )
+    ]
+    k = int(cut * len(lines))
+    whole, resumed = Watch(10), Watch(10, lines[:k])
+    before = [whole.look(each) for each in lines]
+    assert [resumed.look(each) for each in lines[k:]] == before[k:]
+
+
+# -- trainings that go wrong by themselves -----------------------------------------------------------
+
+
+def test_a_saturated_discriminator_is_warned_of_once_and_the_training_goes_on(capsys):
+    run = tiny.train("out", "--steps", 600, *SATURATES)
+    (event,) = diverged(run)
+    assert (event["name"], event["does"]) == ("saturated discriminator", "warn")
+    rows = tiny.figures(run)
+    assert len(rows) == 600
+    window = [row["loss_d"] < 0.01 for row in rows[event["step"] - WINDOW : event["step"]]]
+    assert sum(window) == SHARE * WINDOW  # as soon as it is so
+    (warning,) = [s for s in capsys.readouterr().out.splitlines() if s.startswith("warning: ")]
+    assert f"step {event['step']}: Loss_D has been below 0.01 for 200 steps" in warning
+    assert "try a narrower D (--ndf)" in warning
+    assert tiny.events(run)[-1]["event"] == "done"
+
+
+def test_a_frozen_generator_is_noticed(capsys):
+    run = tiny.train("out", "--steps", 2 * WINDOW + 1, *FREEZES)
+    assert [(e["name"], e["step"]) for e in diverged(run)] == [
+        ("saturated discriminator", 2 * WINDOW),  # as early as can be, and one at a time
+        ("frozen generator", 2 * WINDOW + 1),
+    ]
+    assert "G has moved by less than 0.01 lr a step" in capsys.readouterr().out
+
+
+def test_stop_stops_and_names_the_checkpoint_from_before(capsys, short_window):
+    flags = ["--steps", 60, *FREEZES, "--checkpoint-every", 5, "--keep", 9]
+    run = tiny.train("out", *flags, "--on-divergence", "stop", code=1)
+    (event,) = diverged(run)
+    assert event["step"] == 2 * SHORT
+    message = f"the last good checkpoint is {run.checkpoints / 'step-00000020.safetensors'}; try"
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: step {2 * SHORT}: Loss_D has been")
+    assert message in error
+    assert tiny.figures(run)[-1]["step"] == 2 * SHORT
+    assert max(tiny.saved(run)) == 2 * SHORT - 5
+    tiny.train("out", *flags, "--resume", "auto", "--on-divergence", "ignore")  # if you wish so
+    assert tiny.figures(run)[-1]["step"] == 60
+
+
+def test_ignore_says_nothing_and_trains_as_warn_does(capsys, short_window):
+    warned = tiny.train("warn", "--steps", 60, *FREEZES)
+    assert "warning: " in capsys.readouterr().out
+    run = tiny.train("ignore", "--steps", 60, *FREEZES, "--on-divergence", "ignore")
+    assert "warning: " not in capsys.readouterr().out
+    assert [e["does"] for e in diverged(run)] == ["ignore", "ignore"]
+    assert tiny.newest(run) == tiny.newest(warned)
+
+
+ROLLS = ["--steps", 90, *FREEZES, "--on-divergence", "rollback", "--checkpoint-every", 6]
+ROLLS += ["--keep", 5, "--sample-every", 10]
+
+
+@pytest.fixture
+def rolled(short_window, capsys):
+    """A run that does not get over its trouble, and what it said at its end."""
+    run = tiny.train("straight", *ROLLS, code=1)
+    return run, capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_rollback_goes_back_before_the_trouble_with_other_noise_and_not_for_ever(rolled):
+    run, error = rolled
+    troubles = diverged(run)
+    assert [e["does"] for e in troubles] == ["rollback"] * 3 + ["stop"]
+    assert [e["step"] for e in tiny.events(run) if e["event"] == "rollback"] == [18, 18, 18]
+    assert error.startswith("error: step 40: Loss_D has been below 0.01 for 20 steps")
+    assert ", after 3 of 3 rollbacks; the last good checkpoint is " in error
+    rows = tiny.figures(run)
+    assert [row["step"] for row in rows] == list(range(1, 41))
+    plain = tiny.train("plain", "--steps", 36, *FREEZES)
+    assert tiny.figures(plain)[:18] == rows[:18]
+    before, after = tiny.newest(plain)[1], tiny.newest(run)[1]
+    assert before["step"] == after["step"] == 36
+    assert before["loader"] == after["loader"]
+    assert before["noise"] != after["noise"]
+
+
+@pytest.mark.parametrize("lives", [[25, 30], [41, 70], [50, 3, 40]])
+def test_a_run_with_rollbacks_that_crashes_ends_as_one_that_does_not(monkeypatch, rolled, lives):
+    """The number of rollbacks is in the checkpoints, or found again by the same trouble."""
+    straight, _ = rolled
+    for steps in lives:
+        with monkeypatch.context() as patch:
+            crash_after(patch, steps)
+            with pytest.raises(ZeroDivisionError):
+                loop_main(["--out", "out", *ROLLS, "--resume", "auto"])
+    run = tiny.train("out", *ROLLS, "--resume", "auto", code=1)
+    assert tiny.saved(run) == tiny.saved(straight)
+    assert tiny.newest(run) == tiny.newest(straight)
+    assert tiny.figures(run) == tiny.figures(straight)
+    assert tiny.grids(run) == tiny.grids(straight)
+
+
+def crash_after(monkeypatch, steps):
+    play, count = loop.Trainer.play, itertools.count()
+    monkeypatch.setattr(
+        loop.Trainer, "play", lambda self: play(self) if next(count) < steps else 1 / 0
+    )
+
+
+def loop_main(flags):
+    return tiny.train_celeba.main([*tiny.TINY, *map(str, flags)])
+
+
+# -- figures and weights that are not finite ---------------------------------------------------------
+
+
+def spoil(monkeypatch, *steps, what=None, value=math.nan):
+    """At these steps, counted as they are played, put the value in the place of a figure, or of the
+    first weight (what="weight") or moment (what="moment") of G."""
+    play_round, played = loop.play_round, itertools.count(1)
+
+    def spoiled(G, D, opt_G, *others):
+        result = play_round(G, D, opt_G, *others)
+        if next(played) not in steps:
+            return result
+        if what == "weight":
+            next(iter(G.parameters())).data[0] = value
+        elif what == "moment":
+            opt_G.state_dict()["state"][0]["exp_avg_sq"].data[0] = value
+        else:
+            result[what] = value
+        return result
+
+    monkeypatch.setattr(loop, "play_round", spoiled)
+
+
+SIX = ["--steps", 6, "--checkpoint-every", 2]
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "text"),
+    [
+        ("loss_d", math.nan, "the loss of D is nan"),
+        ("loss_g", math.inf, "the loss of G is inf"),
+        ("grad_d", math.inf, "the norm of the gradient of D is inf"),
+        ("grad_g", math.nan, "the norm of the gradient of G is nan"),
+    ],
+)
+@pytest.mark.parametrize("policy", ["warn", "stop"])
+def test_a_figure_that_is_not_finite_stops_the_training(
+    monkeypatch, capsys, what, value, text, policy
+):
+    with monkeypatch.context() as patch:
+        spoil(patch, 4, what=what, value=value)
+        run = tiny.train("out", *SIX, "--on-divergence", policy, code=1)
+    good = run.checkpoints / "step-00000002.safetensors"
+    error = f"error: step 4: {text}; the last good checkpoint is {good}; try --resume with "
+    assert error in capsys.readouterr().err
+    assert tiny.saved(run) == [2]
+    rows = tiny.figures(run)  # read strictly: JSON has no nan
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert rows[-1][what] is None
+    (event,) = diverged(run)
+    assert event.items() >= {"step": 4, "name": "not finite", "text": text, "does": "stop"}.items()
+    assert (run.folder / "progress.gif").is_file()
+    assert "done" not in {e["event"] for e in tiny.events(run)}
+    tiny.train("out", "--resume", "auto")
+    assert [row["step"] for row in tiny.figures(run)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_ignoring_a_figure_that_is_not_finite_goes_on(monkeypatch):
+    straight = tiny.train("straight", *SIX)
+    spoil(monkeypatch, 4, what="loss_d")
+    run = tiny.train("out", *SIX, "--on-divergence", "ignore")
+    assert [e["does"] for e in diverged(run)] == ["ignore"]
+    assert tiny.newest(run) == tiny.newest(straight)
+
+
+@pytest.mark.parametrize("what", ["weight", "moment"])
+@pytest.mark.parametrize("policy", ["warn", "stop", "ignore"])
+@pytest.mark.parametrize("every", [3, 100])
+def test_what_is_not_finite_is_never_saved(monkeypatch, capsys, every, policy, what):
+    """Not by any policy. The figures of a step are older than the weights that it leaves."""
+    flags = ["--checkpoint-every", every, "--keep", 1, "--sample-every", 1]
+    tiny.train("out", "--steps", 2, *flags)
+    spoil(monkeypatch, 1, what=what)
+    again = ["--steps", 3, "--resume", "auto", "--on-divergence", policy]
+    run = tiny.train("out", *again, code=1)
+    assert tiny.saved(run) == [2]
+    message = "error: step 3: G holds values that are not finite; the last good checkpoint is "
+    assert message + str(run.checkpoints / "step-00000002") in capsys.readouterr().err
+    (event,) = diverged(run)
+    assert (event["name"], event["does"]) == ("spoiled weights", "stop")
+
+
+@pytest.mark.parametrize("what", ["loss_g", "weight", "moment"])
+@pytest.mark.parametrize("steps", [[4], [4, 6], [3, 5, 8], [6]])
+def test_a_rollback_gets_over_what_is_not_finite(monkeypatch, steps, what):
+    spoil(monkeypatch, *steps, what=what)
+    run = tiny.train("out", *SIX, "--on-divergence", "rollback")
+    assert [e["does"] for e in diverged(run)] == ["rollback"] * len(steps)
+    assert [row["step"] for row in tiny.figures(run)] == [1, 2, 3, 4, 5, 6]
+    assert tiny.saved(run) == [2, 4, 6]
+    assert tiny.newest(run)[1]["rollbacks"] == len(steps)
+    assert tiny.events(run)[-1]["event"] == "done"
+
+
+def test_with_no_checkpoint_from_before_a_rollback_stops(monkeypatch, capsys):
+    spoil(monkeypatch, 2, what="loss_g")
+    tiny.train("out", *SIX, "--on-divergence", "rollback", code=1)
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert ", after 0 of 3 rollbacks; the last good checkpoint is none; " in error
+
+
+def test_the_rollbacks_of_a_run_are_counted_over_its_lives(monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        spoil(patch, 4, 7, what="loss_g")
+        tiny.train("out", *SIX, "--on-divergence", "rollback")
+    spoil(monkeypatch, 2, 4, what="loss_g")
+    run = tiny.train("out", "--resume", "auto", "--steps", 12, code=1)
+    assert "step 8: the loss of G is nan, after 3 of 3 rollbacks; " in capsys.readouterr().err
+    assert [e["does"] for e in diverged(run)] == ["rollback"] * 3 + ["stop"]
+
+
+def test_an_absurd_learning_rate_is_told_in_one_sentence(capsys):
+    run = tiny.train("out", "--steps", 6, "--lr", "1e30", code=1)
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == (
+        "error: step 1: the loss of G is nan; the last good checkpoint is none; "
+        "try --resume with --on-divergence rollback, or a new run with a lower --lr"
+    )
+    assert tiny.saved(run) == []
+
+
+def test_the_figures_of_a_stopped_training_are_drawn_and_closed(monkeypatch):
+    opened = []
+    open_metrics = loop.Run.open_metrics
+    monkeypatch.setattr(
+        loop.Run, "open_metrics", lambda *a: opened.append(open_metrics(*a)) or opened[-1]
+    )
+    spoil(monkeypatch, 4, 9, what="loss_d")
+    tiny.train("out", *SIX, "--on-divergence", "rollback")
+    assert len(opened) == 2
+    assert all(metrics._file.closed for metrics in opened)
+
+
+def test_the_policy_is_an_option_with_four_choices():
+    assert Config().on_divergence == "warn"

@@ -1,25 +1,42 @@
 """A training in runs/ that is killed again and again: `python tests/killed.py STEPS KILLS SEED`.
 
 This process imports all that a training needs and forks one child for each life of it, which costs
-milliseconds instead of a second. Half of the children end themselves by SIGKILL just before one of
-their operations on files, drawn at random; the others are killed from here at a random moment. When
-the training has survived so many kills, it is let through to its end. Prints how often it was killed.
+milliseconds instead of a second. The children
+take turns:
+
+before   one ends itself by SIGKILL just before one of its operations on files, drawn at random
+within   one is ended by the system in the middle of a write: the file must not grow any further
+outside  one is killed from here at a random moment
+
+When the training has survived so many kills, it is let through to its end. Prints as JSON how often it
+was killed in each of these ways, and what that left half-written.
 """
 
+import json
 import os
 import random
+import resource
+import shutil
 import signal
 import sys
 import time
+from collections import Counter
+from pathlib import Path
 
 os.environ["MINIGAN_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # none survive a fork
 
 import matplotlib.figure  # noqa: F401, as much as can be imported before the lives begin
 import tiny
 
+from minigan.data import cache
+
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir")  # os.replace is audited as os.rename
 LONGEST = 0.25  # seconds until the kill from outside, at the most
 OUT = "runs"
+WAYS = ("before", "within", "outside")
+PLACES = ("cache", "checkpoints", "metrics.jsonl", "samples", "")  # "": anywhere
+FLAGS = {"--checkpoint-every": 5, "--sample-every": 10, "--epochs": 9999}
+cache.CHUNK = 3  # of 20 pictures: seven chunks
 
 
 def kill_before(operation: int) -> None:
@@ -35,43 +52,67 @@ def kill_before(operation: int) -> None:
     sys.addaudithook(look)
 
 
-def live(steps: int, operation: int | None) -> None:
+def kill_within(place: str, number: int, size: int) -> None:
+    """End this process in the n-th write to such a place, or a later one, after `size` bytes of it.
+
+    The system does it by SIGXFSZ, as if the file were as large as files may be.
+    """
+    left = [number]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python would ignore it
+
+    def look(event: str, arguments: tuple) -> None:
+        path = str(arguments[0]) if event == "open" else ""
+        if path.startswith(OUT) and place in path and set(arguments[1] or "") & set("wa+"):
+            left[0] -= 1
+            if left[0] < 0:
+                limit = size + (os.path.getsize(path) if os.path.exists(path) else 0)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+    sys.addaudithook(look)
+
+
+def live(steps: int) -> None:
     """One life, in a child: go on with the training, or begin it."""
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
-    if operation is not None:
-        kill_before(operation)
-    flags = [
-        "--steps",
-        steps,
-        "--checkpoint-every",
-        5,
-        "--sample-every",
-        10,
-        "--flip",
-        "--epochs",
-        9999,
-    ]
-    arguments = [*tiny.TINY, *flags, "--out", OUT, "--resume", "auto"]
+    flags = [word for pair in FLAGS.items() for word in pair]
+    arguments = [*tiny.TINY, *flags, "--flip", "--steps", steps, "--out", OUT, "--resume", "auto"]
     os._exit(tiny.train_celeba.main([str(a) for a in arguments]))
 
 
+def half_written(child: int) -> list[str]:
+    """What this child, which is dead, has left: the folder of a file, "cache", or "line"."""
+    left = [path.parent.name for path in Path(OUT).glob(f"*/*/.*.{child}.partial")]
+    left += ["cache"] * any(Path(OUT, "cache").glob("*.partial"))
+    texts = [path.read_bytes() for path in sorted(Path(OUT).glob("*/metrics.jsonl"))[-1:]]
+    return left + ["line"] * any(text and not text.endswith(b"\n") for text in texts)
+
+
 def main(steps: int, kills: int, seed: int) -> int:
-    rng, killed = random.Random(seed), 0
+    rng, found = random.Random(seed), Counter(killed=0)
     while True:
-        last, by_itself = killed >= kills, rng.random() < 0.5
-        operation = rng.randrange(40) if by_itself and not last else None
+        last = found["killed"] >= kills
+        turn, way = divmod(found["killed"], len(WAYS))
+        way, place = "none" if last else WAYS[way], PLACES[turn % len(PLACES)]
+        operation, number, size = rng.randrange(40), rng.randrange(2), int(2 ** rng.uniform(0, 15))
+        if place == "cache" and any(Path(OUT, "cache").glob("*.npy")) and not last:
+            shutil.rmtree(Path(OUT, "cache"))  # as one may whenever no run is using it
         child = os.fork()
         if child == 0:
-            live(steps, operation)
-        if not (by_itself or last):
+            if way == "before":
+                kill_before(operation)
+            elif way == "within":
+                kill_within(place, number, size)
+            live(steps)
+        if way == "outside":
             time.sleep(rng.uniform(0, LONGEST))
             os.kill(child, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if status == -signal.SIGKILL:
-            killed += 1
-        elif status != 0 or last:
-            print(f"killed {killed} times")
+        if status in (-signal.SIGKILL, -signal.SIGXFSZ):
+            found.update(["killed", way, *half_written(child)])
+        else:
+            print(json.dumps(found))
             return status
 
 

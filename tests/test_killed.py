@@ -1,5 +1,6 @@
 """Killed at any instant, a training goes on and ends with the same bytes as one that was left alone."""
 
+import json
 import os
 import subprocess
 import sys
@@ -16,26 +17,37 @@ posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 
 def contents(run):
-    """Every file's bytes, without what tells of the lives and of the clock."""
-    found = {str(p.relative_to(run.folder)): p for p in run.folder.rglob("*") if p.is_file()}
-    del found["events.jsonl"]
-    kept = {name: path.read_bytes() for name, path in found.items()}
+    """Every file's bytes and the cache's, without what tells of the lives and of the clock."""
+    out = run.folder.parent
+    places = (*run.folder.rglob("*"), *(out / "cache").iterdir())
+    found = {p.relative_to(out): p for p in places if p.is_file()}
+    kept = {"/".join(name.parts[1:]): path.read_bytes() for name, path in found.items()}
+    del kept["events.jsonl"]
     return kept | {"metrics.jsonl": tiny.figures(run)}
 
 
 def train(folder, steps, kills):
+    """The run, and how often what happened until its end."""
     folder.mkdir()
     command = [sys.executable, str(SCRIPT), str(steps), str(kills), "7"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"killed {kills} times" in done.stdout
-    return Run(numbered_runs(folder / "runs")[-1])
+    return Run(numbered_runs(folder / "runs")[-1]), json.loads(done.stdout.splitlines()[-1])
 
 
 @posix
 def test_killed_again_and_again_it_ends_with_the_same_bytes(tmp_path):
-    steps, kills = (2000, 250) if DEEP else (200, 25)
-    alone, killed = train(tmp_path / "a", steps, 0), train(tmp_path / "b", steps, kills)
+    steps, kills = (2000, 252) if DEEP else (200, 24)
+    (alone, none), (killed, count) = (
+        train(tmp_path / "a", steps, 0),
+        train(tmp_path / "b", steps, kills),
+    )
+    print(count)
+    assert none == {"killed": 0}
+    assert count["killed"] == kills
+    assert count["before"] == count["within"] == count["outside"] == kills // 3
+    for place in ("checkpoints", "cache"):  # each was half-written at least once
+        assert count[place] > 0
     expected, found = contents(alone), contents(killed)
     assert sorted(found) == sorted(expected)  # and no half-written file is left
     assert [name for name in found if found[name] != expected[name]] == []

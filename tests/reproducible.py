@@ -1,0 +1,123 @@
+"""Trainings in processes of their own, for test_reproducible.py: `python tests/reproducible.py WHAT`.
+
+start   16 processes begin a training in runs/ at the same moment, each up to its end
+resume  they all go on with the newest run of runs/ at the same moment
+steady  one training of 340 steps; what the process holds after 40 of them, and at the end, as JSON
+
+The 16 are forked from this process, which has imported all that they need. What the i-th says is left
+in i.txt; printed is the list of their exit codes.
+"""
+
+import gc
+import json
+import multiprocessing
+import os
+import sys
+import threading
+from contextlib import contextmanager
+
+os.environ["MINIGAN_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # none survive a fork
+
+import tiny
+
+from minigan.data import cache
+from minigan.data.faces import Faces
+from minigan.training import loop, pictures
+from minigan.training.run import Run, RunError
+
+COUNT = 16
+PATIENCE = 60  # seconds for all of them to come to the same point, or the test fails
+WARM, STEPS = 40, 300
+
+
+def train(*flags) -> int:
+    return tiny.train_celeba.main([*tiny.TINY, "--out", "runs", *map(str, flags)])
+
+
+# -- sixteen at once ----------------------------------------------------------------------------------
+
+
+def together(*flags) -> list[int]:
+    """Train in 16 processes, which wait for each other wherever only one may go on."""
+    everyone = multiprocessing.get_context("fork").Barrier(COUNT)
+    in_use, load = Run.in_use, Faces.load
+
+    def at_once(function):
+        def called(*arguments):
+            everyone.wait(PATIENCE)
+            return function(*arguments)
+
+        return called
+
+    @contextmanager
+    def in_use_at_once(run):
+        try:
+            everyone.wait(PATIENCE)
+            with in_use(run):
+                everyone.wait(PATIENCE)  # whoever has it keeps it until all others have tried
+                yield
+        except RunError:
+            everyone.wait(PATIENCE)
+            raise
+
+    def noted(faces, i):
+        with open("loads", "a") as file:
+            file.write(f"{i}\n")
+        return load(faces, i)
+
+    cache.build, Run.create = at_once(cache.build), at_once(Run.create)
+    Run.in_use, Faces.load = in_use_at_once, noted
+    pictures.save_curves = lambda folder, metrics: None  # half a second, sixteen times
+    children = []
+    for i in range(COUNT):
+        children.append(os.fork())
+        if children[-1] == 0:
+            said = os.open(f"{i}.txt", os.O_WRONLY | os.O_CREAT)
+            os.dup2(said, 1)
+            os.dup2(said, 2)
+            code = train(*flags)
+            sys.stdout.flush()
+            os._exit(code)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+# -- what a long training holds -----------------------------------------------------------------------
+
+
+def holdings() -> dict:
+    """Of this process: memory in MB, open files by number, threads, and objects that hold others."""
+    with open("/proc/self/statm") as file:
+        pages = int(file.read().split()[1])
+    return {
+        "memory": pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
+        "files": len(os.listdir("/proc/self/fd")),
+        "threads": threading.active_count(),
+        "objects": len(gc.get_objects()),
+    }
+
+
+def steady() -> list[dict]:
+    """The holdings after WARM steps and STEPS later, where logs, grids and checkpoints are written."""
+    gc.disable()  # so that a graph which only the collector would free adds up
+    play, found = loop.Trainer.play, []
+
+    def noted(trainer):
+        line = play(trainer)
+        if trainer.step in (WARM, WARM + STEPS):
+            found.append(holdings())
+        return line
+
+    loop.Trainer.play = noted
+    sizes = ["--ngf", 16, "--ndf", 16, "--batch-size", 8, "--threads", 2]
+    often = ["--checkpoint-every", 20, "--sample-every", 20]
+    train(*sizes, *often, "--flip", "--epochs", 9999, "--steps", WARM + STEPS)
+    return found
+
+
+if __name__ == "__main__":
+    what = sys.argv[1]
+    if what == "steady":
+        found = steady()
+    else:
+        found = together("--steps", 6, *(["--resume", "auto"] if what == "resume" else []))
+    print(json.dumps(found))

@@ -1,0 +1,58 @@
+"""Trainings under real limits of the system: `python tests/limited.py`, in an empty folder.
+
+Each training in a folder of its own, named by limit and value: first under the limit, then without.
+Prints {folder: [exit code and stderr of the first, exit code of the second]}.
+"""
+
+import contextlib
+import io
+import json
+import os
+import resource
+from collections.abc import Iterator
+
+import tiny
+
+from minigan.training import loop
+
+RUN = ["--steps", "2", "--checkpoint-every", "1", "--threads", "1", "--resume", "auto"]
+# (limit, value, further words): of open files so many beside those that the process starts with,
+# which is too little for a lock, a cache, its memory map, a checkpoint, and for workers;
+LIMITS = [("NOFILE", count, ()) for count in (0, 1, 3, 5)] + [("NOFILE", 9, ("--workers", "2"))]
+# of bytes in a file, for a cache, for a checkpoint, and enough.
+LIMITS += [("FSIZE", size, ()) for size in (1_000, 20_000, 10**9)]
+
+
+def train(*words: str) -> tuple[int, str]:
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+        return tiny.train_celeba.main([*tiny.TINY, *RUN, *words]), err.getvalue()
+
+
+@contextlib.contextmanager
+def limited(name: str, value: int) -> Iterator[None]:
+    limit = getattr(resource, f"RLIMIT_{name}")
+    before = resource.getrlimit(limit)
+    if name == "NOFILE":
+        lowest = os.open(os.devnull, os.O_RDONLY)  # the number of the next file to be opened
+        os.close(lowest)
+        value += lowest
+    resource.setrlimit(limit, (value, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(limit, before)
+
+
+if __name__ == "__main__":
+    loop.SHOWN = 4  # so that no picture is larger than a checkpoint
+    tiny.train_celeba.explain = lambda given, config: None
+    found = {}
+    for name, value, words in LIMITS:
+        os.mkdir(f"{name}-{value}")
+        os.chdir(f"{name}-{value}")
+        with limited(name, value):
+            first = train(*words)
+        found[f"{name}-{value}"] = [*first, train()[0]]
+        os.chdir("..")
+    print(json.dumps(found))

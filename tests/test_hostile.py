@@ -20,7 +20,8 @@ import hostile
 import numpy as np
 import pytest
 import tiny
-from hypothesis import HealthCheck, given, settings
+from hostile import anything, fuzz, scalars, sentence
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minigan.data import cache, celeba
@@ -29,23 +30,6 @@ from minigan.training import checkpoint
 from minigan.training.checkpoint import CheckpointError
 
 SIZE = 8
-fuzz = settings(  # nine tests: 720 cases in `ci`, 117,000 in `deep`
-    max_examples=80
-    if settings.default.max_examples < 50
-    else settings.default.max_examples * 13 // 2,
-    deadline=10_000,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
-
-
-def sentence(error) -> str:
-    """The message, which must be one line with a remedy after a semicolon."""
-    text = str(error)
-    assert text.isprintable()
-    assert len(text) < 1000
-    assert "; " in text
-    assert not text.endswith(".")
-    return text
 
 
 def reason(error) -> str:
@@ -257,12 +241,6 @@ def finished() -> tuple[str, bytes, dict]:
         return key, npy.read_bytes(), json.loads(text.read_text())
 
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
-anything = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=6,
-)  # fmt: skip
 shapes = st.lists(st.sampled_from([0, 1, 3, 4, -4, 48, 2**40, 4.0, True]), max_size=4)
 cache_fields = st.fixed_dictionaries(
     {},

@@ -135,6 +135,18 @@ def test_options_of_the_training_chapter_exist():
     assert named <= known, f"no such options: {sorted(named - known)}"
 
 
+@every_page
+def test_tests_that_a_page_names_are_there(page):
+    files = (ROOT / "tests").rglob("test_*.py")
+    defined = set(
+        re.findall(r"^def (test_\w+)", "".join(f.read_text("utf-8") for f in files), re.M)
+    )
+    named = set(re.findall(r"`(test_\w+)`", prose(page)))
+    assert named <= defined, (
+        f"{page.name} names tests that are not there: {sorted(named - defined)}"
+    )
+
+
 def test_the_reading_plan_is_not_far_off():
     """Its rows `| minutes | [file](path) | lines | ...` may be wrong by a fifth, and add to an hour."""
     page = ROOT / "docs/README.md"

@@ -327,7 +327,10 @@ def test_options_that_would_alter_the_training_are_refused(capsys, without_curve
 @pytest.mark.parametrize("where", ["nowhere", "."])
 def test_a_run_that_is_not_there_cannot_be_resumed(capsys, where):
     assert tiny.train_celeba.main([*tiny.TINY, "--resume", where]) == 1
-    assert capsys.readouterr().err == f"error: {where} is no run folder: it has no config.json\n"
+    error = (
+        f"error: {where} is no run folder: it has no config.json; give the path of a run, or auto\n"
+    )
+    assert capsys.readouterr().err == error
     assert os.listdir() == []
 
 
@@ -351,14 +354,6 @@ def test_a_run_goes_on_with_moved_data_and_refuses_other_images(tmp_path, capsys
 
 
 # -- as processes ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def sigint():
-    """Where pytest runs in the background SIGINT is ignored, by it and by all that it starts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def start(script, *flags):

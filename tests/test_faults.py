@@ -47,6 +47,7 @@ WAYS = (  # to go on: with a run, before there is one, and before its images are
 MISSING = (  # has words of its own, whatever the reason
     "is no run folder: it has no config.json",
     "cannot be read as a checkpoint",
+    "has no checkpoint to ",
     ".npy was changed while it was built; run again",
     "File exists; move it away",  # by mkdir, but then there is no folder
 )

@@ -672,14 +672,6 @@ def test_what_ngpu_needs_and_is_not_there_is_told(replaced, monkeypatch, capsys,
 # -- with mpiexec: two processes -----------------------------------------------------------------------
 
 
-@pytest.fixture
-def sigint():
-    """Where pytest runs in the background SIGINT is ignored, by it and by all that it starts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 RANKS = tiny.ROOT / "tests" / "ranks.py"
 TRAIN = tiny.EXAMPLES / "train_celeba.py"
 PIPES = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
@@ -802,7 +794,11 @@ def test_after_a_training_the_ranks_have_the_same_bytes_but_for_batch_norms_stat
         ("fault:0:3", 1, "rank 0 of 2: Traceback (most recent call last):"),
         ("fault:1:3", 1, "rank 1 of 2: Traceback (most recent call last):"),
         ("kill:1:3", None, ""),
-        ("full", 1, "rank 0 of 2: error: [Errno 28] No space left on device"),
+        (
+            "full",
+            1,
+            "rank 0 of 2: error: out/00000-faces16: No space left on device; make room there",
+        ),
         ("nan:1:3", 1, "error: step 3: the loss of D is nan; the last good checkpoint is none; "),
     ],
 )

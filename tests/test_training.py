@@ -360,14 +360,6 @@ def test_a_crash_between_two_checkpoints_costs_only_the_steps_since_the_last(str
 # -- Ctrl-C, in the process itself (the signal to a process of its own is in test_examples) ---------
 
 
-@pytest.fixture
-def sigint():
-    """Where pytest runs in the background SIGINT is ignored, by it and by all that it starts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def press_ctrl_c(monkeypatch, at_step, times=1, number=signal.SIGINT):
     """Send SIGINT, or another signal, while that step is being played."""
     play_round = loop.play_round

@@ -148,7 +148,7 @@ def _state(path: Path, text: str) -> dict[str, Any]:
         try:
             Config(**{name: state["options"][name] for name in STATE["options"]})
         except ConfigError as error:
-            wrong = f"one of its options ({error})"
+            wrong = f"one of its options ({plain(error)})"
     if wrong:
         raise CheckpointError(
             f"{path}: its state is not that of a training run, {wrong} is wrong; {REMEDY}"

@@ -207,15 +207,20 @@ class Trainer:
         A stop leaves such a one. At the end they all go, and what stays is what a run without stops
         leaves. (Newer ones than this step's are unreadable, or the run would not be here.)
         """
-        every, folder = self.config.checkpoint_every, self.run.checkpoints
-        planned = {checkpoint.path_of(folder, step) for step in range(0, self.step, every)}
-        now = checkpoint.path_of(folder, self.step)
-        older = [path for path in checkpoint.newest_first(folder) if path < now]
-        stay = [path for path in older if path in planned]
+        older, planned = self._before(self.step)
+        stay = planned
         if self.step != self.total:
-            stay += [path for path in older if path not in planned]
+            stay = planned + [path for path in older if path not in planned]
         for path in set(older).difference(stay[: self.config.keep - 1]):
             path.unlink()
+
+    def _before(self, step: int) -> tuple[list[Path], list[Path]]:
+        """The checkpoints from before a step, newest first, and of them those on the rhythm."""
+        every, folder = self.config.checkpoint_every, self.run.checkpoints
+        rhythm = {checkpoint.path_of(folder, earlier) for earlier in range(0, step, every)}
+        end = checkpoint.path_of(folder, step)
+        older = [path for path in checkpoint.newest_first(folder) if path < end]
+        return older, [path for path in older if path in rhythm]
 
     def load_newest(self, reason: str = "resume") -> None:
         """Go back to the newest checkpoint that can be read; those that cannot are named."""
@@ -336,14 +341,8 @@ class Trainer:
     def _meet(self, trouble: Trouble) -> bool:
         """Do what --on-divergence says: True if the training went back to a checkpoint."""
         does, text = self.config.on_divergence, f"step {self.step}: {trouble.text}"
-        good = self.group.from_leader(
-            lambda: [
-                path
-                for path in checkpoint.newest_first(self.run.checkpoints)
-                if path < checkpoint.path_of(self.run.checkpoints, trouble.since)
-            ]
-        )
-        if does == "rollback" and (self.rollbacks == ROLLBACKS or not good):
+        good, planned = self.group.from_leader(lambda: self._before(trouble.since))
+        if does == "rollback" and (self.rollbacks == ROLLBACKS or not planned):
             text += f", after {self.rollbacks} of {ROLLBACKS} rollbacks"
             does = "stop"
         if (trouble.name, does) in ((NOT_FINITE, "warn"), (SPOILED, "warn"), (SPOILED, "ignore")):
@@ -356,15 +355,16 @@ class Trainer:
         if does == "warn":
             self.say(f"warning: {text}; {trouble.remedy}")
         if does == "rollback":
-            self.say(f"{text}; going back to {good[0].name}, with other noise")
-            self._roll_back(good)
+            self.say(f"{text}; going back to {planned[0].name}, with other noise")
+            self._roll_back(planned)
         return does == "rollback"
 
     def _roll_back(self, good: list[Path]) -> None:
-        """Go on from the newest of these checkpoints, and drop the others, which are of no use.
+        """Go on from the newest of these checkpoints, and drop all others.
 
-        The number of rollbacks names the new stream of noise. It is saved with the next checkpoint; a
-        run that is killed before comes to the same trouble again, and to the same rollback.
+        They are on the rhythm, as one that a stop has left is not there in a run without stops. The
+        number of rollbacks names the new stream of noise. It is saved with the next checkpoint; a run
+        that is killed before comes to the same trouble again, and to the same rollback.
         """
         if self.group.leader:
             for path in checkpoint.newest_first(self.run.checkpoints):

@@ -52,7 +52,9 @@ class Run:
         self.samples = folder / "samples"
         self.checkpoints = folder / "checkpoints"
         if not (folder / "config.json").is_file():
-            raise RunError(f"{folder} is no run folder: it has no config.json")
+            raise RunError(
+                f"{folder} is no run folder: it has no config.json; give the path of a run, or auto"
+            )
 
     @classmethod
     def create(cls, out: Path, name: str, config: dict[str, Any]) -> Run:

@@ -309,3 +309,12 @@ def test_a_run_folder_can_be_moved_and_resumed(capsys):
     moved = loop.Run(tiny.Path("elsewhere"))
     assert tiny.saved(moved) == [3]
     assert [row["step"] for row in tiny.figures(moved)] == [1, 2, 3]
+
+
+def test_files_of_other_names_are_left_alone():
+    run = tiny.train("out", "--steps", 2, "--checkpoint-every", 1, "--keep", 1)
+    for name in ("step-best.safetensors", "step-00000001.safetensors.bak", "step-1.safetensors"):
+        shutil.copy(checkpoint.path_of(run.checkpoints, 2), run.checkpoints / name)
+    tiny.train("out", "--steps", 4, "--resume", "auto")
+    assert tiny.saved(run) == [4]
+    assert len(list(run.checkpoints.iterdir())) == 4

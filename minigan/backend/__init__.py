@@ -53,7 +53,7 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cpu" if gpu_trouble(0) else "cuda:0"
     if not re.fullmatch("cuda(:[0-9]{1,4})?", name):
-        raise DeviceError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:N")
+        raise DeviceError(f"unknown device {name[:80]!r}: choose auto, cpu, cuda or cuda:N")
     number = _number(name) if ":" in name else 0
     if trouble := gpu_trouble(number):
         raise DeviceError(f"device {name!r} cannot be used: {trouble}")

@@ -39,6 +39,7 @@ from ..files import hold, naming, sync, trouble
 FORMAT = 1  # part of the key: raise it when the layout of the files changes
 CHUNK = 512  # pictures decoded and written at a time
 HEADER = 128  # bytes before the pixels in the .npy file
+MOST_PROCESSES = 61 if sys.platform == "win32" else 4096  # Windows waits for no more at once
 DAMAGE = (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError)  # as by strange JSON
 
 Chunk = tuple[int, np.ndarray | None, list[tuple[int, str]]]
@@ -283,6 +284,7 @@ def _chunks(source: Source, start: int, workers: int) -> Iterator[Chunk]:
     """Decode from picture `start` on; the chunks come in order, however many workers there are."""
     total = len(source)
     bounds = [(i, min(i + CHUNK, total)) for i in range(start, total, CHUNK)]
+    workers = min(workers, MOST_PROCESSES)
     if workers <= 1:
         yield from (_decode(source, *pair) for pair in bounds)
         return

@@ -45,9 +45,14 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"step-{step:0{DIGITS}d}.safetensors"
 
 
+def step_of(path: Path) -> int:
+    """The step that a checkpoint's name says."""
+    return int(path.stem.removeprefix("step-"))
+
+
 def newest_first(folder: Path) -> list[Path]:
-    """The checkpoints in a folder."""
-    return sorted(folder.glob("step-*.safetensors"), reverse=True)
+    """The checkpoints in a folder; files of other names are somebody else's."""
+    return sorted(folder.glob("step-" + 8 * "[0-9]" + ".safetensors"), reverse=True)
 
 
 def newest(

@@ -216,11 +216,9 @@ class Trainer:
 
     def _before(self, step: int) -> tuple[list[Path], list[Path]]:
         """The checkpoints from before a step, newest first, and of them those on the rhythm."""
-        every, folder = self.config.checkpoint_every, self.run.checkpoints
-        rhythm = {checkpoint.path_of(folder, earlier) for earlier in range(0, step, every)}
-        end = checkpoint.path_of(folder, step)
-        older = [path for path in checkpoint.newest_first(folder) if path < end]
-        return older, [path for path in older if path in rhythm]
+        every, found = self.config.checkpoint_every, checkpoint.newest_first(self.run.checkpoints)
+        older = [path for path in found if checkpoint.step_of(path) < step]
+        return older, [path for path in older if checkpoint.step_of(path) % every == 0]
 
     def load_newest(self, reason: str = "resume") -> None:
         """Go back to the newest checkpoint that can be read; those that cannot are named."""

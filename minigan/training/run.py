@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import hold, naming, sync, sync_names, trouble, write_atomically
+from .checkpoint import newest_first
 
 
 class RunError(Exception):
@@ -82,7 +83,7 @@ class Run:
         if where != "auto":
             return cls(Path(where))
         for folder in reversed(numbered_runs(out)):
-            if any((folder / "checkpoints").glob("step-*.safetensors")):
+            if newest_first(folder / "checkpoints"):
                 return cls(folder)
         return None
 

@@ -22,8 +22,9 @@ from minigan.models.dcgan import Generator
 from minigan.tensor import Tensor
 from minigan.training import checkpoint, pictures
 from minigan.training.config import THREADS, Config, ConfigError, parse, use_threads
-from minigan.training.loop import INTERRUPTED, draw_noise, random_stream, sample
+from minigan.training.loop import draw_noise, random_stream, sample
 from minigan.training.run import Run, RunError
+from minigan.training.terminal import INTERRUPTED
 
 BATCH = 64  # images drawn at a time, to bound the memory
 MOST = 100_000  # images in all, which are held until the grid is drawn

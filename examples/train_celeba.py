@@ -34,7 +34,6 @@ from minigan.training.config import (
     use_threads,
 )
 from minigan.training.loop import (
-    INTERRUPTED,
     Diverged,
     Trainer,
     check_same_images,
@@ -42,6 +41,7 @@ from minigan.training.loop import (
     open_images,
 )
 from minigan.training.run import Run, RunError, write_config
+from minigan.training.terminal import INTERRUPTED
 
 # Where CelebA is looked for when --dataroot does not say.
 USUAL_PLACES = ("data/img_align_celeba.zip", "data/img_align_celeba", "data/celeba")

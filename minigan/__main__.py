@@ -8,7 +8,7 @@ import sys
 from . import doctor
 from .backend import DeviceError
 from .training.config import THREADS, ConfigError, use_threads
-from .training.loop import INTERRUPTED
+from .training.terminal import INTERRUPTED
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -354,7 +354,7 @@ def in_a_group(monkeypatch, size, main):
     local = threading.local()
     monkeypatch.setattr(parallel, "join", lambda: local.group)
     monkeypatch.setattr(parallel, "started", lambda: size)
-    monkeypatch.setattr(loop, "_interrupt_flag", lambda: nullcontext([]))
+    monkeypatch.setattr(loop, "interrupt_flag", lambda: nullcontext([]))
     monkeypatch.setattr(loop, "warnings", SimpleNamespace(**DEAF))
 
     def work(group):

@@ -19,9 +19,10 @@ from minigan.losses import GENERATOR_LOSSES
 from minigan.models.dcgan import Discriminator, Generator
 from minigan.optim import Adam
 from minigan.tensor import grad
-from minigan.training import checkpoint, game, loop, pictures
+from minigan.training import checkpoint, game, loop, pictures, terminal
 from minigan.training.config import Config
-from minigan.training.loop import Progress, draw_noise, random_stream, sample, to_tensor
+from minigan.training.loop import draw_noise, random_stream, sample, to_tensor
+from minigan.training.terminal import Progress
 
 rng = np.random.default_rng
 
@@ -455,7 +456,7 @@ FIGURES = "Loss_D 1.234  Loss_G 0.500  D(x) 0.70  D(G(z)) 0.25/0.50  321 img/s"
 def test_without_a_terminal_there_is_a_plain_line_now_and_then(monkeypatch, first, total, lines):
     """Every ten seconds, for the first and for the last step; a step takes four seconds here."""
     clock = [100.0]
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     stub, said = trainer(first, total)
     with Progress(stub) as progress:
@@ -481,7 +482,7 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch):
 
 
 def test_the_lines_of_a_training_count_from_the_step_it_went_on_from(monkeypatch, capsys):
-    monkeypatch.setattr(loop, "PLAIN_LINE_SECONDS", 0)
+    monkeypatch.setattr(terminal, "PLAIN_LINE_SECONDS", 0)
     tiny.train("out", "--steps", 2)
     tiny.train("out", "--steps", 6, "--resume", "auto")
     lines = [s for s in capsys.readouterr().out.splitlines() if s.startswith("step ")]

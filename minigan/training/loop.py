@@ -11,19 +11,15 @@ import hashlib
 import math
 import os
 import platform
-import signal
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL
-from tqdm import tqdm
 
 from .. import __version__, backend
 from ..data import cache, celeba
@@ -38,11 +34,10 @@ from .config import FACES, Config, that_train, use_threads
 from .game import play_round
 from .parallel import Group
 from .run import Metrics, Run
+from .terminal import INTERRUPTED, Progress, interrupt_flag
 from .watch import LOWER_RATE, NOT_FINITE, SPOILED, Trouble, Watch
 
-INTERRUPTED = 130  # the exit code of a program ended by Ctrl-C: 128 + SIGINT
 SHOWN = 64  # images of a grid
-PLAIN_LINE_SECONDS = 10.0  # between the lines that stand in for the bar where there is no terminal
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as Pillow has it
 GPU_LOG_EVERY = 10  # steps: each report waits for the GPU
 ROLLBACKS = 3  # in the life of a run
@@ -393,7 +388,7 @@ class Trainer:
         self._open_metrics()
         saved = self.step if self.step else None
         try:
-            with _interrupt_flag() as interrupted, Progress(self) as progress, quiet:
+            with interrupt_flag() as interrupted, Progress(self) as progress, quiet:
                 warnings.simplefilter("ignore", RuntimeWarning)  # overflow: play and save see to it
                 # Of Ctrl-C one process may hear a step before another.
                 while self.step < self.total and not self.group.any(interrupted):
@@ -421,67 +416,3 @@ class Trainer:
         if interrupted:
             return 128 + interrupted[0]
         return INTERRUPTED if stopped else 0
-
-
-@contextmanager
-def _interrupt_flag() -> Iterator[list[int]]:
-    """A list that gets the number of a SIGINT (Ctrl-C) or SIGTERM.
-
-    So the step under way is finished first. A second signal ends the program at once.
-    """
-    flag: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        flag.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield flag
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-class Progress:
-    """What the user sees meanwhile: a bar on a terminal, else a line every few seconds."""
-
-    def __init__(self, trainer: Trainer):
-        self.trainer = trainer
-        self.terminal = sys.stderr.isatty()
-        self.started, self.first = time.monotonic(), trainer.step
-        self.last_line = -math.inf
-
-    def __enter__(self) -> Progress:
-        self.bar = tqdm(
-            total=self.trainer.total,
-            initial=self.first,
-            unit="step",
-            dynamic_ncols=True,
-            disable=not self.terminal,
-        )
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.close()
-
-    def show(self, m: dict[str, float]) -> None:
-        """The figures of a step."""
-        epochs = math.ceil(self.trainer.total / self.trainer.loader.batches_per_epoch)
-        text = (
-            f"epoch {m['epoch'] + 1}/{epochs}  Loss_D {m['loss_d']:.3f}  Loss_G {m['loss_g']:.3f}  "
-            f"D(x) {m['d_x']:.2f}  D(G(z)) {m['d_gz_before']:.2f}/{m['d_gz_after']:.2f}  "
-            f"{m['images_per_second']:.0f} img/s"
-        )
-        if self.terminal:
-            self.bar.set_postfix_str(text, refresh=False)
-            self.bar.update(m["step"] - self.bar.n)
-            return
-        now, last = time.monotonic(), m["step"] == self.trainer.total
-        if now - self.last_line < PLAIN_LINE_SECONDS and not last:
-            return
-        self.last_line = now
-        each = (now - self.started) / max(1, m["step"] - self.first)  # it may have gone back
-        left = tqdm.format_interval(each * (self.trainer.total - m["step"]))
-        self.trainer.say(f"step {m['step']}/{self.trainer.total}  {text}  {left} left")

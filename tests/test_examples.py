@@ -551,7 +551,7 @@ def test_what_cannot_be_generated_is_one_sentence(tmp_path, capsys, make, messag
 
 def test_a_gpu_that_is_not_there_is_one_sentence(run, capsys):
     assert generated(run.folder, "out", "--device", "cuda", code=1) == {}
-    assert capsys.readouterr().err.startswith("error: device 'cuda' cannot be used: CuPy is not ")
+    assert capsys.readouterr().err.startswith("error: device 'cuda' cannot be used: ")
 
 
 @pytest.mark.parametrize(

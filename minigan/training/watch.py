@@ -11,9 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-WINDOW = (
-    200  # steps that a trouble has to last; so many at the start of a run are wild, and left out
-)
+WINDOW = 200  # steps that a trouble has to last; as many at the start are wild, and left out
 SHARE = 0.9  # of the steps of a window: now and then one of a lost training is a good one
 CERTAIN = 0.01  # Loss_D of a saturated D: it gives the right answer with a probability of 0.995
 STILL = 0.01  # of lr: the steps of a frozen G
@@ -34,6 +32,20 @@ NOT_FINITE = "not finite"  # of a loss or a gradient
 SPOILED = "spoiled weights"  # what Watch cannot see: they are looked at before they are saved
 LOWER_RATE = "try --resume with --on-divergence rollback, or a new run with a lower --lr"
 
+# Of what lasts: its name, what was seen for so many steps, and what to try.
+LASTING = (
+    (
+        "saturated discriminator",
+        f"Loss_D has been below {CERTAIN} for {{}} steps: D is certain, G learns nothing",
+        "try a narrower D (--ndf), a lower --lr, another --seed, --flip, or more images",
+    ),
+    (
+        "frozen generator",
+        f"G has moved by less than {STILL} lr a step for {{}} steps: its gradient vanishes",
+        "try --loss non-saturating, a narrower D (--ndf), or another --seed",
+    ),
+)
+
 
 class Watch:
     """Looks at each line of figures, in their order; `generator_size` is how many weights G has.
@@ -50,7 +62,9 @@ class Watch:
     def __init__(self, generator_size: int, lines: Iterable[dict[str, float]] = ()):
         self._eps = EPS * math.sqrt(generator_size)
         self._last, self._v, self._weight = 0, 0.0, 0.0  # weight: the 1 - BETA2^t of the formula
-        self._window: deque[tuple[int, bool, bool]] = deque()  # step, D certain, G still
+        self._window: deque[tuple[int, bool, bool]] = (
+            deque()
+        )  # step, and the signs of what is in LASTING
         self._known: set[str] = set()
         for line in lines:
             self.look(line)
@@ -73,27 +87,15 @@ class Watch:
                     return
         step = line["step"]
         still = self._step_of_adam(step, line["grad_g"]) < STILL
-        if step > WINDOW:
-            self._window.append((step, line["loss_d"] < CERTAIN, still))
-        while self._window and self._window[0][0] <= step - WINDOW:
+        self._window.append((step, line["loss_d"] < CERTAIN, still))
+        while self._window[0][0] <= step - WINDOW:
             self._window.popleft()
         if step < 2 * WINDOW:
             return
-        steps, certain, still = zip(*self._window, strict=True)
-        if sum(certain) >= SHARE * len(steps):
-            yield Trouble(
-                "saturated discriminator",
-                steps[0],
-                f"Loss_D has been below {CERTAIN} for {WINDOW} steps: D is certain, G learns nothing",
-                "try a narrower D (--ndf), a lower --lr, another --seed, --flip, or more images",
-            )
-        if sum(still) >= SHARE * len(steps):
-            yield Trouble(
-                "frozen generator",
-                steps[0],
-                f"G has moved by less than {STILL} lr a step for {WINDOW} steps: its gradient vanishes",
-                "try --loss non-saturating, a narrower D (--ndf), or another --seed",
-            )
+        steps, *signs = zip(*self._window, strict=True)
+        for sign, (name, text, remedy) in zip(signs, LASTING, strict=True):
+            if sum(sign) >= SHARE * len(steps):
+                yield Trouble(name, steps[0], text.format(WINDOW), remedy)
 
     def _step_of_adam(self, step: int, gradient: float) -> float:
         """r of the formula."""

@@ -212,7 +212,7 @@ def test_ignore_says_nothing_and_trains_as_warn_does(capsys, short_window):
 
 
 ROLLS = ["--steps", 90, *FREEZES, "--on-divergence", "rollback", "--checkpoint-every", 6]
-ROLLS += ["--keep", 5, "--sample-every", 10]
+ROLLS += ["--keep", 9, "--sample-every", 10]
 
 
 @pytest.fixture
@@ -231,15 +231,21 @@ def test_a_rollback_goes_back_before_the_trouble_with_other_noise_and_not_for_ev
     assert ", after 3 of 3 rollbacks; the last good checkpoint is " in error
     rows = tiny.figures(run)
     assert [row["step"] for row in rows] == list(range(1, 41))
-    plain = tiny.train("plain", "--steps", 36, *FREEZES)
+    plain = tiny.train("plain", "--steps", 36, *FREEZES, "--checkpoint-every", 6, "--keep", 5)
     assert tiny.figures(plain)[:18] == rows[:18]
+    for step in (12, 18):  # from before the trouble
+        one, other = (checkpoint.path_of(each.checkpoints, step) for each in (plain, run))
+        assert one.read_bytes() == other.read_bytes()
     before, after = tiny.newest(plain)[1], tiny.newest(run)[1]
     assert before["step"] == after["step"] == 36
     assert before["loader"] == after["loader"]
-    assert before["noise"] != after["noise"]
+    third = loop.random_stream(Config.seed, "noise 3")
+    for _ in range(2 * (36 - 18)):
+        loop.draw_noise(third, 4, 8, "normal", "cpu")
+    assert after["noise"] == third.bit_generator.state != before["noise"]
 
 
-@pytest.mark.parametrize("lives", [[25, 30], [41, 60], [50, 3, 40]])
+@pytest.mark.parametrize("lives", [[25, 30], [41, 60], [50, 3, 40], [19, 30]])
 @pytest.mark.parametrize("stop", [False, True])
 def test_a_run_with_rollbacks_that_is_interrupted_ends_as_one_that_is_not(
     monkeypatch, rolled, sigint, lives, stop
@@ -256,10 +262,8 @@ def test_a_run_with_rollbacks_that_is_interrupted_ends_as_one_that_is_not(
         {path.name: path.read_bytes() for path in checkpoint.newest_first(each.checkpoints)}
         for each in (straight, run)
     )
-    # The last stop may have left one, in the place of the oldest: the run has not come to its end.
-    assert len(found) == len(expected) == 5
-    assert len(found.keys() & expected.keys()) >= 5 - stop
-    assert all(found[name] == expected[name] for name in found.keys() & expected.keys())
+    assert expected.items() <= found.items()
+    assert len(found) - len(expected) <= stop  # what the last stop left: the run is not at its end
     assert tiny.figures(run) == tiny.figures(straight)
     assert tiny.grids(run) == tiny.grids(straight)
 

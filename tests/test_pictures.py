@@ -138,3 +138,11 @@ def test_curves_show_each_value_and_its_running_mean(tmp_path, monkeypatch, coun
         with Image.open(tmp_path / name) as image:
             image.load()
             assert image.size == (960, 480)
+
+
+def test_a_figure_that_was_not_finite_is_a_gap_in_its_curve(tmp_path):
+    line = dict.fromkeys(("loss_d", "loss_g", "d_x", "d_gz_before", "d_gz_after"), 0.5)
+    metrics = [{**line, "step": i} for i in range(1, 9)]
+    metrics[3] = {**metrics[3], "loss_g": None}  # as metrics.jsonl has it
+    save_curves(tmp_path, metrics)
+    assert sorted(os.listdir(tmp_path)) == ["losses.png", "scores.png"]

@@ -473,12 +473,12 @@ def test_any_bytes_of_a_zip(tmp_path, which, edits):
 
 @once
 def kinds() -> list[bytes]:
-    flat = [hostile.flat("RGB", kind, 40, 50) for kind in ("PNG", "WEBP", "BMP")]
+    flat = [hostile.flat("RGB", kind, 40, 50) for kind in ("PNG", "WEBP", "BMP", "GIF")]
     return [hostile.picture(), hostile.progressive(), hostile.turned(), hostile.bad_exif(), *flat]
 
 
 @fuzz
-@given(st.integers(0, 6), mutations)
+@given(st.integers(0, 7), mutations)
 def test_any_bytes_of_a_picture(which, edits):
     try:
         assert celeba.decode(mutated(kinds()[which], edits), SIZE).shape == (SIZE, SIZE, 3)

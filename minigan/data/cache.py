@@ -332,7 +332,7 @@ def _make_folder(folder: Path) -> None:
         for path in (folder, *folder.parents):
             if os.path.lexists(path) and not path.is_dir():
                 raise DataError(
-                    f"{path} is not a folder; move it away, or choose another folder for the cache"
+                    f"{path} is not a folder; move it away, or choose another folder"
                 ) from error
         raise
 

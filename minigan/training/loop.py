@@ -115,8 +115,8 @@ def check_same_images(saved: dict[str, Any], images: cache.Images) -> None:
     count = str(before.get("count", "images"))[:20]
     if fingerprint(images) != before.get("fingerprint"):
         raise cache.DataError(
-            f"these {len(images.pixels)} images are not the {count} that the run was started with: "
-            "their digest is another; give their --dataroot, or start a new run"
+            f"these {len(images.pixels)} images are not the {count} that the "
+            "run was started with; give their --dataroot, or start a new run"
         )
 
 

@@ -100,14 +100,14 @@ def train(given: dict, resume: str | None, dry_run: bool, group: parallel.Group)
     if device == "cpu" and config.device_name == "auto" and find_spec("cupy"):
         say(f"Training on the CPU, though CuPy is installed: {gpu_trouble(0)}.")
 
-    images = group.leader_first(lambda: open_images(config))
+    images = group.leader_first(lambda: open_images(config, say=say))
     if images.skipped:
         say(f"{len(images.skipped)} files could not be used; skipped.txt in the run names them.")
     if unlisted := images.identity.get("unlisted"):
         say(f"{unlisted} files are not in the list of attributes that --only needs: left out.")
     new = run is None
     if new:
-        name = config.name or ("celeba" if config.dataroot else "faces") + str(config.image_size)
+        name = config.name or f"{images.identity['kind']}{config.image_size}"
         out = Path(config.out)
         run = group.from_leader(lambda: Run.create(out, name, frozen(config, images)))
     with ExitStack() as held:

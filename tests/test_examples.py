@@ -79,7 +79,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture
 def run(base):
-    return Run(base / "runs" / "00000-celeba16")
+    return Run(base / "runs" / "00000-pictures16")
 
 
 def test_a_run_leaves_these_files_and_no_others(run, base):
@@ -101,7 +101,7 @@ def test_a_run_leaves_these_files_and_no_others(run, base):
         "scores.png",
         "skipped.txt",
     ]
-    assert sorted(os.listdir(base / "runs")) == [".lock", "00000-celeba16", "cache"]
+    assert sorted(os.listdir(base / "runs")) == [".lock", "00000-pictures16", "cache"]
     assert len(os.listdir(base / "runs" / "cache")) == 3
 
 
@@ -161,7 +161,7 @@ def test_its_events_tell_its_story(run):
         {"event": "skipped files", "count": 1, "listing": "skipped.txt"},
         {"event": "done", "step": 7},
     ]
-    reason = "not a JPEG, PNG, WebP or BMP picture"
+    reason = "not a JPEG, PNG, WebP, BMP or GIF picture"
     assert (run.folder / "skipped.txt").read_text() == f"000003.jpg\t{reason}\n"
 
 
@@ -174,13 +174,14 @@ def test_celeba_trains_and_is_decoded_only_once(
 ):
     root = factory.make(tmp_path / "data", 9, as_zip="zip" in kind, nested="nested" in kind)
     run = tiny.train("runs", "--dataroot", root, "--steps", 3)
-    assert run.folder.name == "00000-celeba16"
+    name = "pictures16" if kind == "folder" else "celeba16"
+    assert run.folder.name == f"00000-{name}"
     assert len(tiny.figures(run)) == 3
     (cache,) = Path("runs/cache").glob("*.npy")
     before = cache.stat()
     monkeypatch.setattr(celeba, "decode", lambda *arguments: 1 / 0)
     again = tiny.train("runs", "--dataroot", root, "--steps", 3)
-    assert again.folder.name == "00001-celeba16"
+    assert again.folder.name == f"00001-{name}"
     after = cache.stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
     assert tiny.figures(again) == tiny.figures(run)

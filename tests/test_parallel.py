@@ -411,7 +411,7 @@ def test_weights_that_are_not_finite_stop_all_and_the_leader_tells(monkeypatch, 
     codes, comms = in_a_group(monkeypatch, 2, lambda: tiny.train_celeba.main(flags))
     assert codes == [1, 1]
     assert comms[0].world.aborted == []
-    run = Run(Path("out/00000-celeba16"))
+    run = Run(Path("out/00000-pictures16"))
     assert (tiny.saved(run), tiny.events(run)[-1]["event"]) == ([], "diverged")
     assert [e["event"] for e in tiny.events(run)].count("diverged") == 1
     assert "error: step 3: G holds values that are not finite; " in capsys.readouterr().err

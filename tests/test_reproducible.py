@@ -390,7 +390,7 @@ def run(stopped_run, tmp_path, monkeypatch):
     monkeypatch.setattr(threads, "_threads", None)  # what is set here is forgotten afterwards
     shutil.copytree(stopped_run[0], tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    return Run(Path("runs/00000-celeba16"))
+    return Run(Path("runs/00000-pictures16"))
 
 
 def resume(run: Run, *flags) -> int:

@@ -51,7 +51,8 @@ class Config:
 
     dataroot: str | None = _option(
         None,
-        "CelebA: img_align_celeba.zip, its folder or a folder above it (none: drawn faces)",
+        "img_align_celeba.zip, or any folder or zip of pictures: JPEG, PNG, WebP, BMP, GIF "
+        "(none: drawn faces)",
         trains=False,  # what is in it does, and is compared itself
     )
     image_size: int = _option(64, f"pixels a side: one of {IMAGE_SIZES}", flags=["--imageSize"])

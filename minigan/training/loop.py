@@ -82,8 +82,13 @@ def sample(G: Generator, z: Tensor) -> np.ndarray:
     return pictures.to_pixels(images)
 
 
-def open_images(config: Config, progress: bool = True) -> cache.Images:
-    """The images of a run, decoded into `<out>/cache` unless they are there already."""
+def open_images(
+    config: Config, progress: bool = True, say: Callable[[str], None] | None = None
+) -> cache.Images:
+    """The images of a run, decoded into `<out>/cache` unless they are there already.
+
+    `say` is told of files that were left out.
+    """
     if config.dataroot is None:
         count = config.max_images or FACES["max_images"]
         source: Any = Faces(count, config.seed, config.image_size)
@@ -91,17 +96,16 @@ def open_images(config: Config, progress: bool = True) -> cache.Images:
         source = celeba.open_source(
             config.dataroot, config.image_size, config.max_images, config.only
         )
+        if say and source.left_out:
+            say(source.left_out)
     images = cache.build(source, Path(config.out) / "cache", config.workers, progress)
     Loader(images.pixels, config.batch_size, random_stream(0, "check"))  # fails before a run exists
     return images
 
 
 def fingerprint(images: cache.Images) -> str:
-    """A digest of 64 of the images and of all names: the same data, wherever it lies."""
-    chosen = np.linspace(0, len(images.pixels) - 1, 64).astype(int)
-    digest = hashlib.sha256(images.pixels[chosen].tobytes())
-    digest.update("\n".join(images.names).encode())
-    return digest.hexdigest()[:16]
+    """A digest of all pixels and all names: the same data, wherever it lies."""
+    return hashlib.sha256("\n".join([images.digest, *images.names]).encode()).hexdigest()
 
 
 def check_same_images(saved: dict[str, Any], images: cache.Images) -> None:
@@ -271,7 +275,7 @@ class Trainer:
             if metrics := self.run.metrics():
                 pictures.save_curves(self.run.folder, metrics)
             if frames := sorted(self.run.samples.glob("step-*.png")):
-                pictures.save_film(self.run.folder / "progress.gif", frames)
+                pictures.save_film(self.run.folder / "progress.gif", frames, self.say)
         self.group.wait()
 
     # -- the loop --

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..files import naming, write_atomically
+from ..data.cache import Unreadable, contents
+from ..files import write_atomically
 
 GAP = 2  # pixels between the images of a grid
 FRAMES = 60  # of progress.gif at the most
 FRAME_MS, LAST_FRAME_MS = 150, 2000
+MOST_PIXELS = 5_000_000  # of a frame: the grid of 64 images of 256 x 256 has 4.3 million
+MOST_BYTES = 4 * MOST_PIXELS  # of its file, which is not compressed at the worst
 
 
 def to_pixels(images: np.ndarray) -> np.ndarray:
@@ -50,13 +54,42 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def save_film(path: Path, frames: Sequence[Path]) -> None:
-    """A GIF of grid pictures, thinned evenly to FRAMES; the last one stays longer."""
+def read_frame(path: Path) -> Image.Image:
+    """A grid that `save_png` wrote, as RGB. Raises Unreadable if the file is anything else."""
+    if path.is_symlink():  # no part of a run is one
+        raise Unreadable("a link")
+    file = io.BytesIO(contents(path, MOST_BYTES))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on sizes, which are checked here
+            with Image.open(file, formats=("PNG",)) as image:  # reads the header only
+                if image.width * image.height > MOST_PIXELS:
+                    raise Unreadable(f"more than {MOST_PIXELS:,} pixels")
+                return image.convert("RGB")
+    except (Unreadable, MemoryError):
+        raise
+    except Image.DecompressionBombError:  # Pillow's own limit lies higher
+        raise Unreadable(f"more than {MOST_PIXELS:,} pixels") from None
+    except Exception as error:  # decoders raise nearly anything when the data is damaged
+        raise Unreadable("not a PNG picture, or a damaged one") from error
+
+
+def save_film(path: Path, frames: Sequence[Path], say: Callable[[str], None] = print) -> None:
+    """A GIF of grid pictures, thinned evenly to FRAMES; the last one stays longer.
+
+    `say` is told of frames that cannot be used: the film does without them.
+    """
     chosen = sorted({round(i) for i in np.linspace(0, len(frames) - 1, min(FRAMES, len(frames)))})
-    images = []
+    images, faults = [], []
     for i in chosen:
-        with naming(frames[i]), open(frames[i], "rb") as file, Image.open(file) as image:
-            images.append(image.convert("RGB").quantize(128))
+        try:
+            images.append(read_frame(frames[i]).quantize(128))
+        except Unreadable as error:
+            faults.append(f"{frames[i]}: {error}")
+    if faults:
+        say(f"{path.name} lacks {len(faults)} of {len(chosen)} frames; {faults[0]}")
+    if not images:
+        return
     buffer = io.BytesIO()
     durations = [FRAME_MS] * (len(images) - 1) + [LAST_FRAME_MS]
     images[0].save(

@@ -404,7 +404,9 @@ def test_a_second_ctrl_c_ends_at_once(monkeypatch, capsys, sigint):
     run = tiny.train("out", "--steps", 12, "--checkpoint-every", 2, code=130)
     assert tiny.saved(run) == [2]
     assert [row["step"] for row in tiny.figures(run)] == [1, 2]
-    assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("interrupted; to go on from its checkpoint: ")
+    assert told.endswith(f"train_celeba.py --resume {run.folder}")
 
 
 # -- what the user sees meanwhile --------------------------------------------------------------------

@@ -32,8 +32,8 @@ from pathlib import Path
 from typing import IO, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
+from ..console import bar, plain
 from ..files import hold, naming, sync, trouble
 
 FORMAT = 1  # part of the key: raise it when the layout of the files changes
@@ -51,12 +51,6 @@ class DataError(Exception):
 
 class Unreadable(Exception):
     """One picture cannot be used; the message is the reason. The build skips it."""
-
-
-def plain(text: object) -> str:
-    """What a file says of itself as one line to print: no line breaks, no codes for terminals."""
-    text = str(text) or type(text).__name__
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class Source(Protocol):
@@ -149,14 +143,13 @@ def _decode_all(source: Source, identity: dict, base: Path, workers: int, progre
     partial, journal = base.with_suffix(".partial"), base.with_suffix(".partial.json")
     total = len(source)
     state = _resume(partial, journal, identity, total)
-    bar = tqdm(total=total, unit="img", desc="decoding", disable=None if progress else True)
-    with bar:
-        bar.update(state["done"])
+    with bar(progress, total=total, unit="img", desc="decoding") as shown:
+        shown.update(state["done"])
         for stop, pixels, skipped in _chunks(source, state["done"], workers):
             kept = state["done"] - len(state["skipped"])
             shape = state["shape"] if pixels is None else pixels.shape[1:]
             size = math.prod(shape)
-            bar.update(stop - state["done"])
+            shown.update(stop - state["done"])
             state = {"done": stop, "shape": shape, "skipped": state["skipped"] + skipped}
             with _told(base, f" ({HEADER + total * size:,} bytes)"):
                 if pixels is not None:

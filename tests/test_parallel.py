@@ -247,6 +247,7 @@ def test_after_a_failure_of_all_each_ends_by_itself(capsys, monkeypatch):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_failure_of_one_ends_all(rank, capsys, monkeypatch):
     monkeypatch.setattr(parallel, "PATIENCE", 0.05)
+    monkeypatch.setattr(parallel, "time", SimpleNamespace(sleep=time.sleep))  # no clock is needed
     monkeypatch.setattr(sys, "__stderr__", sys.stderr)
 
     def work(group):

@@ -453,3 +453,9 @@ def test_ctrl_c_ends_it(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "gradcheck", raising(KeyboardInterrupt))
     assert main(["doctor"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_clock_that_stands_still_is_named(monkeypatch):
+    monkeypatch.setattr(doctor, "time", SimpleNamespace(perf_counter=lambda: 1.0))
+    with pytest.raises(ArithmeticError, match="the clock has not moved during a step"):
+        doctor.step_times("cpu")

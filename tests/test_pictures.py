@@ -195,10 +195,16 @@ def test_drawing_curves_leaves_the_users_settings_as_they_are(tmp_path, monkeypa
     import matplotlib
 
     monkeypatch.setenv("MPLBACKEND", "nonsense")
-    with matplotlib.rc_context({"lines.linewidth": 9, "savefig.dpi": 10}):
-        before = dict(matplotlib.rcParams.copy())
-        save_curves(tmp_path, METRICS)
-        assert dict(matplotlib.rcParams.copy()) == before
+    settings = matplotlib.rcParams
+    backend = dict.__getitem__(settings, "backend")  # may be a mark that it is still to be chosen
+    try:
+        with matplotlib.rc_context({"lines.linewidth": 9, "savefig.dpi": 10}):
+            settings["backend"] = "svg"
+            before = dict(settings.copy())
+            save_curves(tmp_path, METRICS)
+            assert dict(settings.copy()) == before
+    finally:
+        dict.__setitem__(settings, "backend", backend)
     assert os.environ["MPLBACKEND"] == "nonsense"
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -55,7 +56,7 @@ def test_whoever_has_installed_cupy_is_told_why_no_gpu_is_used(monkeypatch, caps
     backend.gpu_trouble.cache_clear()
     tiny.train("runs", "--steps", 1, "--device", "auto")
     told = capsys.readouterr().out
-    assert "Training on the CPU, though CuPy is installed: CuPy 13.6.0 is too old; pip" in told
+    assert "Training on the CPU, though CuPy is installed: CuPy 13.6.0 is too old; " in told
     tiny.train("runs", "--steps", 1, "--device", "cpu")
     assert "though CuPy" not in capsys.readouterr().out
     backend.gpu_trouble.cache_clear()
@@ -213,14 +214,19 @@ def test_without_data_it_explains_itself_and_trains_on_faces(capsys, without_cur
     assert said[1].startswith("step 1/4  epoch 1/1  Loss_D ")
     assert said[-3:] == [
         f"Done: look at {run.folder}/samples",
-        f"  generate more:     python examples/generate.py --run {run.folder}",
-        f"  train for longer:  python examples/train_celeba.py --resume {run.folder} --steps 8",
+        f"  generate more:     {typed('generate.py')} --run {run.folder}",
+        f"  train for longer:  {typed('train_celeba.py')} --resume {run.folder} --steps 8",
     ]
     assert run.config["data"]["kind"] == "faces"
     # and what it advises works
     assert tiny.generate.main(said[-2].split()[-2:]) == 0
     assert tiny.train_celeba.main(said[-1].split()[-4:]) == 0
     assert [row["step"] for row in tiny.figures(run)] == list(range(1, 9))
+
+
+def typed(script):
+    """How this interpreter and a script are called from a folder that neither is below."""
+    return f"{shlex.quote(sys.executable)} {shlex.quote(str(tiny.EXAMPLES / script))}"
 
 
 def web_page(folder):

@@ -3,6 +3,8 @@
 import ast
 import os
 import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import celeba_factory as factory
@@ -13,6 +15,7 @@ from PIL import EpsImagePlugin, Image
 
 from minigan.training import pictures
 from minigan.training.pictures import GAP, beside, grid, save_curves, save_film, save_png, to_pixels
+from minigan.training.run import RunError
 
 
 def test_the_scale_is_a_constant():
@@ -246,6 +249,81 @@ def test_curves_show_each_value_and_its_running_mean(tmp_path, monkeypatch, coun
         with Image.open(tmp_path / name) as image:
             image.load()
             assert image.size == (960, 480)
+
+
+METRICS = [
+    {"step": i, **dict.fromkeys(("loss_d", "loss_g", "d_x", "d_gz_before", "d_gz_after"), i / 9)}
+    for i in range(1, 9)
+]
+SETTINGS = """
+    text.usetex: True
+    font.family: monospace
+    figure.dpi: 30
+    savefig.dpi: 10
+    savefig.bbox: tight
+    savefig.format: svg
+    savefig.transparent: True
+    savefig.facecolor: red
+    axes.grid: True
+    axes.prop_cycle: cycler('color', ['r', 'g'])
+    lines.linewidth: 9
+    path.simplify: False
+    xtick.labelsize: 30
+    axes.formatter.limits: 0, 0
+    backend: svg
+"""
+DRAW = """
+import sys, pathlib
+sys.path.insert(0, sys.argv[1])
+import test_pictures
+test_pictures.save_curves(pathlib.Path(sys.argv[2]), test_pictures.METRICS)
+"""
+
+
+def curves(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
+
+
+def test_curves_have_the_same_bytes_whatever_the_users_settings_of_matplotlib(tmp_path):
+    """With an unknown backend in the environment, and a matplotlibrc in the working folder."""
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "matplotlibrc").write_text(textwrap.dedent(SETTINGS))
+    words = [sys.executable, "-c", DRAW, str(Path(__file__).parent), "there"]
+    env = {**os.environ, "MPLBACKEND": "nonsense"}
+    subprocess.run(words, cwd=tmp_path, env=env, check=True)
+    save_curves(tmp_path / "here", METRICS)
+    assert set(curves(tmp_path / "here")) == {"losses.png", "scores.png"}
+    assert curves(tmp_path / "here") == curves(tmp_path / "there")
+
+
+def test_drawing_curves_leaves_the_users_settings_as_they_are(tmp_path, monkeypatch):
+    import matplotlib
+
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    settings = matplotlib.rcParams
+    backend = dict.__getitem__(settings, "backend")  # may be a mark that it is still to be chosen
+    try:
+        with matplotlib.rc_context({"lines.linewidth": 9, "savefig.dpi": 10}):
+            settings["backend"] = "svg"
+            before = dict(settings.copy())
+            save_curves(tmp_path, METRICS)
+            assert dict(settings.copy()) == before
+    finally:
+        dict.__setitem__(settings, "backend", backend)
+    assert os.environ["MPLBACKEND"] == "nonsense"
+
+
+def test_a_matplotlib_that_cannot_be_imported_is_one_sentence(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        RunError, match=r"cannot be used to draw the curves: 'utf-8' codec .*; reinst"
+    ):
+        save_curves(tmp_path, METRICS)
+    assert os.listdir(tmp_path) == ["matplotlibrc"]
 
 
 def test_a_figure_that_was_not_finite_is_a_gap_in_its_curve(tmp_path):

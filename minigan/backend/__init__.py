@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from ..console import pip
+
 Array = Any  # a numpy.ndarray or a cupy.ndarray
 
 
@@ -87,7 +89,7 @@ REMEDIES = {
     "NoDevice": "the NVIDIA driver finds no GPU; nvidia-smi should list one",
     "Memory": "its memory is full: end what else runs on it",
     "lib|nvrtc|cublas|CUDA path|headers": (
-        "CUDA's libraries are missing or do not fit: pip install 'cupy-cuda12x[ctk]'"
+        f"CUDA's libraries are missing or do not fit: {pip('cupy-cuda12x[ctk]')}"
     ),
 }
 
@@ -104,14 +106,12 @@ def gpu_trouble(number: int) -> str | None:
         import cupy
     except ImportError as error:
         found = "" if isinstance(error, ModuleNotFoundError) else f" properly ({error})"
-        return f"CuPy is not installed{found}; pip install -e '.[gpu]', or use --device cpu"
+        return f"CuPy is not installed{found}; {pip('-e', '.[gpu]')}, or use --device cpu"
     try:
         version = cupy.__version__
         if int(version.partition(".")[0]) < OLDEST_CUPY:
-            return (
-                f"CuPy {version} is too old; pip install -U 'cupy-cuda12x[ctk]>={OLDEST_CUPY}', "
-                "or use --device cpu"
-            )
+            newer = pip("-U", f"cupy-cuda12x[ctk]>={OLDEST_CUPY}")
+            return f"CuPy {version} is too old; {newer}, or use --device cpu"
         count = int(cupy.cuda.runtime.getDeviceCount())
         if number >= count:
             return f"this machine has {count} GPU(s), numbered from 0"

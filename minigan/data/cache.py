@@ -36,8 +36,8 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
+from ..console import bar, plain
 from ..files import hold, naming, sync, trouble
 
 FORMAT = 1  # part of the key: raise it when the layout of the files changes
@@ -71,12 +71,6 @@ def contents(path: str | Path, most: int) -> bytes:
     if len(data) > most:
         raise Unreadable(f"more than {most:,} bytes")
     return data
-
-
-def plain(text: object) -> str:
-    """What a file says of itself as one line to print: no line breaks, no codes for terminals."""
-    text = str(text) or type(text).__name__
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class Source(Protocol):
@@ -165,21 +159,14 @@ def _open(base: Path, identity: dict, progress: bool) -> Images | None:
 def _hash(file: IO[bytes], size: int, progress: bool) -> Any:
     """The SHA-256 object that has taken in the next `size` bytes of the file."""
     digest = hashlib.sha256()
-    with _bar(progress, size, "B", "checking the cache", unit_scale=True, delay=1) as bar:
+    with bar(
+        progress, total=size, unit="B", desc="checking the cache", unit_scale=True, delay=1
+    ) as shown:
         while size and (block := file.read(min(size, BLOCK))):
             digest.update(block)
             size -= len(block)
-            bar.update(len(block))
+            shown.update(len(block))
     return digest
-
-
-def _bar(progress: bool, total: int, unit: str, what: str, **options: Any) -> tqdm:
-    """A bar on a terminal; where stderr is no terminal, is None or is closed, nothing."""
-    try:
-        seen = progress and sys.stderr.isatty()
-    except (AttributeError, ValueError):
-        seen = False
-    return tqdm(total=total, unit=unit, desc=what, disable=not seen, **options)
 
 
 def _is_shape(shape: object, identity: dict) -> bool:
@@ -201,12 +188,14 @@ def _decode_all(source: Source, identity: dict, base: Path, workers: int, progre
     total = len(source)
     try:
         state, digest = _resume(partial, journal, identity, total, progress)
-        with _bar(progress, total, "img", "preparing the images", initial=state["done"]) as bar:
+        with bar(
+            progress, total=total, unit="img", desc="preparing the images", initial=state["done"]
+        ) as shown:
             for stop, pixels, skipped in _chunks(source, state["done"], workers):
                 kept = state["done"] - len(state["skipped"])
                 shape = state["shape"] if pixels is None else pixels.shape[1:]
                 size = math.prod(shape)
-                bar.update(stop - state["done"])
+                shown.update(stop - state["done"])
                 state = {"done": stop, "shape": shape, "skipped": state["skipped"] + skipped}
                 with _told(base, f" ({HEADER + total * size:,} bytes)"):
                     if pixels is not None:

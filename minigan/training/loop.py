@@ -22,6 +22,7 @@ import numpy as np
 import PIL
 
 from .. import __version__, backend
+from ..console import INTERRUPTED, lost_output, say
 from ..data import cache, celeba
 from ..data.faces import Faces
 from ..data.loader import Loader
@@ -34,7 +35,7 @@ from .config import FACES, Config, that_train, use_threads
 from .game import play_round
 from .parallel import Group
 from .run import Metrics, Run
-from .terminal import INTERRUPTED, Progress, interrupt_flag
+from .terminal import Progress, interrupt_flag
 from .watch import LOWER_RATE, NOT_FINITE, SPOILED, Trouble, Watch
 
 SHOWN = 64  # images of a grid
@@ -144,7 +145,7 @@ class Trainer:
         config: Config,
         images: cache.Images,
         run: Run,
-        say: Callable[[str], None],
+        say: Callable[[str], None] = say,
         group: Group | None = None,
     ):
         self.config, self.images, self.run, self.say = config, images, run, say
@@ -313,7 +314,8 @@ class Trainer:
         if not report:
             return {}
         scores = self.group.mean(scores)
-        rate = config.batch_size * self.unreported / self.seconds
+        # A clock may stand still, or be set back.
+        rate = config.batch_size * self.unreported / self.seconds if self.seconds > 0 else math.nan
         self.unreported, self.seconds = 0, 0.0
         return {
             "step": self.step,
@@ -384,39 +386,53 @@ class Trainer:
         self.metrics = self.run.open_metrics(self.step) if leader else Metrics(os.devnull)
 
     def train(self) -> int:
-        """Play until the last step, Ctrl-C or SIGTERM, leave checkpoint and figures; the exit code."""
+        """Play until the last step or a signal, leave checkpoint and figures; the exit code.
+
+        The signals are Ctrl-C, SIGTERM and SIGHUP; outside of the main thread none is listened to.
+        """
         self.draw_reals()
         if self.step == 0:
             self.draw_samples()
-        quiet = warnings.catch_warnings()
         self._open_metrics()
-        saved = self.step if self.step else None
         try:
-            with interrupt_flag() as interrupted, Progress(self) as progress, quiet:
-                warnings.simplefilter("ignore", RuntimeWarning)  # overflow: play and save see to it
-                # Of Ctrl-C one process may hear a step before another.
-                while self.step < self.total and not self.group.any(interrupted):
-                    if line := self.play():
-                        self.metrics.write(line)
-                        progress.show(line)
-                        if (trouble := self.watch.look(line)) and self._meet(trouble):
-                            continue
-                    last = self.step == self.total
-                    if self.step % self.sample_every == 0 or last:
-                        self.draw_samples()
-                    if (self.step % self.config.checkpoint_every == 0 or last) and self.save():
-                        saved = self.step
-            if saved != self.step:
-                self.save()
+            with interrupt_flag() as interrupted:
+                if self._play_until(interrupted) != self.step:
+                    self.save()
+                self.draw_figures()
         except Diverged:
             self.draw_figures()
             raise
         finally:
             self.metrics.close()
-        self.draw_figures()
         stopped = self.group.any(interrupted)
         if self.group.leader:
             self.run.event("interrupt" if stopped else "done", step=self.step)
         if interrupted:
             return 128 + interrupted[0]
         return INTERRUPTED if stopped else 0
+
+    def _play_until(self, interrupted: list[int]) -> int | None:
+        """Play until the last step, or until the list is not empty; the step that was saved last."""
+        saved = self.step if self.step else None
+        with Progress(self) as progress, warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # overflow: play and save see to it
+            # Of Ctrl-C one process may hear a step before another.
+            while self.step < self.total and not self.group.any(interrupted):
+                if line := self.play():
+                    self.metrics.write(line)
+                    progress.show(line)
+                    self.note_lost_output()
+                    if (trouble := self.watch.look(line)) and self._meet(trouble):
+                        continue
+                last = self.step == self.total
+                if self.step % self.sample_every == 0 or last:
+                    self.draw_samples()
+                if (self.step % self.config.checkpoint_every == 0 or last) and self.save():
+                    saved = self.step
+        return saved
+
+    def note_lost_output(self) -> None:
+        """Add to events.jsonl what could not be written to stdout or stderr: nobody has seen it."""
+        lost = lost_output()
+        if lost and self.group.leader:
+            self.run.event("output lost", reason="; ".join(lost))

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..data.cache import Unreadable, contents
 from ..files import write_atomically
+from .run import RunError
 
 GAP = 2  # pixels between the images of a grid
 FRAMES = 60  # of progress.gif at the most
@@ -107,21 +112,50 @@ def save_curves(folder: Path, metrics: Sequence[dict[str, float]]) -> None:
             {"d_x": "D(x)", "d_gz_before": "D(G(z)) before", "d_gz_after": "D(G(z)) after"},
         ),
     }
-    from matplotlib.figure import Figure  # half a second: not to be paid by whoever draws nothing
-
     steps = np.array([m["step"] for m in metrics])
     width = max(1, len(steps) // 50)
     for name, (title, lines) in curves.items():
-        figure = Figure(figsize=(8, 4), layout="constrained")
-        axes = figure.subplots()
-        for key, label in lines.items():
-            values = np.array([m[key] for m in metrics], float)  # None: nan, a gap
-            (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
-            smooth = np.convolve(values, np.ones(width) / width, "valid")
-            axes.plot(steps[width - 1 :], smooth, color=line.get_color(), label=label)
-        axes.set(xlabel="step", ylabel=title)
-        axes.grid(alpha=0.3)
-        axes.legend()
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120)
+        with _new_figure(figsize=(8, 4), layout="constrained") as figure:
+            axes = figure.subplots()
+            for key, label in lines.items():
+                values = np.array([m[key] for m in metrics], float)  # None: nan, a gap
+                (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
+                smooth = np.convolve(values, np.ones(width) / width, "valid")
+                axes.plot(steps[width - 1 :], smooth, color=line.get_color(), label=label)
+            axes.set(xlabel="step", ylabel=title)
+            axes.grid(alpha=0.3)
+            axes.legend()
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png", dpi=120)
         write_atomically(folder / name, buffer.getvalue())
+
+
+@contextmanager
+def _new_figure(**options: Any) -> Iterator[Any]:
+    """A figure of matplotlib, drawn by Agg and with its default settings, whatever the user's are."""
+    matplotlib = _import_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # The backend is pyplot's, which is not used here; once set, `rc_context` would not set it back.
+    defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
+    with matplotlib.rc_context(defaults):
+        figure = Figure(**options)
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def _import_matplotlib() -> ModuleType:
+    """Import it only here, because it takes half a second, and without MPLBACKEND: it may be wrong."""
+    chosen = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    except (ImportError, OSError, ValueError) as error:  # the latter two of the user's matplotlibrc
+        raise RunError(
+            f"matplotlib cannot be used to draw the curves: {error}; reinstall it or mend its "
+            "matplotlibrc, then draw them with --resume"
+        ) from error
+    finally:
+        if chosen is not None:
+            os.environ["MPLBACKEND"] = chosen
+    return matplotlib

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..console import quote
 from ..files import hold, naming, sync, sync_names, trouble, write_atomically
 from .checkpoint import newest_first
 
@@ -107,7 +108,7 @@ class Run:
                 yield
         except OSError as error:
             raise RunError(
-                f"{trouble(error, self.folder)}, then go on with --resume {self.folder} "
+                f"{trouble(error, self.folder)}, then go on with --resume {quote(self.folder)} "
                 "(or anew, if it has no checkpoint yet)"
             ) from error
 

@@ -59,7 +59,7 @@ def test_too_few_pictures_name_no_option_that_was_not_given(capsys):
 def test_an_out_that_is_a_file_is_named_and_nothing_else(capsys, out):
     Path("file").touch()
     assert tiny.train_celeba.main([*tiny.TINY, "--dataroot", str(cats(8)), "--out", out]) == 1
-    said = "error: file is not a folder; move it away, or choose another folder\n"
+    said = f"error: --out {out}: file is not a folder; give another path\n"
     assert capsys.readouterr() == ("", said)
 
 

@@ -13,14 +13,39 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from . import backend
-from .tensor import Tensor, op
+from .tensor import Tensor, misfit, op
 
 Dims = int | Sequence[int] | None
+
+
+def alike(name: str, **tensors: Tensor | None) -> None:
+    """Raise unless the tensors that are given lie on one device and have one dtype.
+
+    The operations check this too, but under their own names and not those of the caller's arguments.
+    """
+    arrays = {key: raw(t) for key, t in tensors.items() if t is not None}
+    if len({backend.device_of(a) for a in arrays.values()}) > 1:
+        places = ", ".join(f"{key} on {backend.device_of(a)}" for key, a in arrays.items())
+        raise RuntimeError(f"{name}: {places}; bring them together with .to(device)")
+    if len({a.dtype for a in arrays.values()}) > 1:
+        dtypes = ", ".join(f"{key} is {a.dtype}" for key, a in arrays.items())
+        raise TypeError(f"{name}: {dtypes}; make them one with .to(dtype)")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is an integer, Python's or NumPy's, and not a bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_real(value: Any) -> bool:
+    """Whether it is a finite number, Python's or NumPy's, and not a bool."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def constant(array: Any, like: Tensor) -> Tensor:
@@ -385,11 +410,16 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     """Dimensions of length 1 repeated, and new ones in front, as a view; -1 keeps a length."""
     sizes = _sizes(sizes)
     extra = len(sizes) - input.ndim
-    if extra < 0 or -1 in sizes[:extra]:
-        raise ValueError(f"expand: {sizes} does not fit the shape {input.shape}")
-    return _expand(
-        input, shape=tuple(input.shape[i - extra] if n == -1 else n for i, n in enumerate(sizes))
+    shape = tuple(
+        input.shape[i - extra] if n == -1 and i >= extra else n for i, n in enumerate(sizes)
     )
+    if (
+        extra < 0
+        or -1 in shape
+        or any(own not in (1, n) for own, n in zip(input.shape, shape[extra:], strict=True))
+    ):
+        raise ValueError(f"expand: {sizes} does not fit the shape {input.shape}")
+    return _expand(input, shape=shape)
 
 
 @numpy_names
@@ -499,7 +529,12 @@ def matmul(input: Any, other: Any) -> Tensor:
     right = unsqueeze(b, 1) if b.ndim == 1 else b  # (K,) -> (K, 1)
     if left.shape[-1] != right.shape[-2]:
         raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit together")
-    batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    try:
+        batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    except ValueError:
+        raise ValueError(
+            f"matmul: the batches of shapes {a.shape} and {b.shape} do not broadcast to one"
+        ) from None
     y = _matmul(expand(left, *batch, -1, -1), expand(right, *batch, -1, -1))
     if a.ndim == 1:
         y = squeeze(y, -2)
@@ -510,9 +545,15 @@ def matmul(input: Any, other: Any) -> Tensor:
 
 
 def _comparison(compare: Callable) -> Callable:
-    return lambda self, other: Tensor(
-        backend.array_module(self.data).asarray(compare(self.data, raw(other)))
-    )
+    def method(self: Tensor, other: Any) -> Tensor:
+        other = raw(other)
+        try:
+            found = compare(self.data, other)
+        except ValueError as error:
+            raise misfit(compare.__name__, [self.data, other], {}, error) from None
+        return Tensor(backend.array_module(self.data).asarray(found))
+
+    return method
 
 
 def _swapped(function: Callable) -> Callable:

@@ -19,8 +19,9 @@ reference counting, the moment its last output is dropped. (One exception, as in
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -194,9 +195,57 @@ def _recording(on: bool) -> Iterator[None]:
         _state.recording = before
 
 
-def no_grad() -> AbstractContextManager:
-    """Operations inside `with no_grad():`, or in a function under `@no_grad()`, are not recorded."""
-    return _recording(False)
+class no_grad:
+    """Operations inside `with no_grad():`, or in a function under `@no_grad()`, are not recorded.
+
+    A generator under `@no_grad()` runs unrecorded from each yield to the next, and whoever iterates
+    over it records as before.
+    """
+
+    _entered: list[AbstractContextManager]
+
+    def __new__(cls, function: Callable | None = None) -> Any:
+        self = super().__new__(cls)
+        self._entered = []
+        return self if function is None else self(function)  # `@no_grad` will do
+
+    def __enter__(self) -> None:
+        self._entered.append(_recording(False))
+        self._entered[-1].__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._entered.pop().__exit__(*error)
+
+    def __call__(self, function: Callable) -> Callable:
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"no_grad: {function.__name__} is asynchronous, and other tasks run while it waits; "
+                "put `with no_grad():` around its operations"
+            )
+        if inspect.isgeneratorfunction(function):
+            return functools.wraps(function)(lambda *a, **k: _unrecorded(function(*a, **k)))
+
+        @functools.wraps(function)
+        def unrecorded(*args: Any, **kwargs: Any) -> Any:
+            with no_grad():
+                return function(*args, **kwargs)
+
+        return unrecorded
+
+
+def _unrecorded(generator: Generator) -> Generator:
+    """The same generator, run without recording; what is sent or thrown into it is handed on."""
+    step, value = generator.send, None
+    while True:
+        try:
+            with no_grad():
+                result = step(value)
+        except StopIteration as end:
+            return end.value
+        try:
+            step, value = generator.send, (yield result)
+        except BaseException as error:  # GeneratorExit too: close() closes the inner one
+            step, value = generator.throw, error
 
 
 # -- operations ---------------------------------------------------------------------------------
@@ -243,7 +292,10 @@ def op(
             inputs = tuple(_operand(x, name) for x in inputs)
             arrays = _arrays(inputs, name, elementwise)
             xp = backend.array_module(next(a for a in arrays if not _is_number(a)))
-            y = _unscalar(forward(xp, *arrays, **params))
+            try:
+                y = _unscalar(forward(xp, *arrays, **params))
+            except ValueError as error:
+                raise misfit(name, arrays, params, error) from None
             if elementwise and y.dtype == np.float64 and not _any_float64(arrays):
                 y = y.astype(DEFAULT_DTYPE)  # of integers NumPy makes float64
             result = Tensor(y)
@@ -264,6 +316,18 @@ def op(
         return operation
 
     return decorate
+
+
+def misfit(
+    name: str, arrays: Sequence[Any], params: dict[str, Any], error: ValueError
+) -> ValueError:
+    """What an array module said of operands that do not fit, in words that name the operation."""
+    found = [a.shape for a in (*arrays, *params.values()) if hasattr(a, "shape")]
+    shapes = " and ".join(map(str, found))
+    if str(error).startswith("operands could not be broadcast"):  # NumPy's and CuPy's words
+        return ValueError(f"{name}: the shapes {shapes} do not broadcast to one shape")
+    sizes = [f"{k}={v}" for k, v in params.items() if isinstance(v, (int, tuple))]
+    return ValueError(f"{name} of {' with '.join([shapes, *sizes])}: {error}")
 
 
 def _any_float64(arrays: list) -> bool:

@@ -577,7 +577,7 @@ def as_function(module, forward=None):
 
     def fn(x, *parameters):
         for (m, name), p in zip(places, parameters, strict=True):
-            setattr(m, name, p)
+            vars(m)[name] = p  # a module refuses to be assigned a tensor for its parameter
         return (forward or module)(x)
 
     return fn, leaves

@@ -51,7 +51,8 @@ def network(make: Callable[..., nn.Module], x: tuple[int, ...]) -> Case:
         net = make(rng=random_stream(0, "network")).to(x.dtype).to(x.device)
         for (module, name), p in zip(parts(net), parameters, strict=True):
             fan = math.prod(p.shape[1:])
-            setattr(module, name, p / math.sqrt(fan))  # keeps the values of all layers near 1
+            # Past the check that only a Parameter replaces one; the root keeps all layers near 1.
+            vars(module)[name] = p / math.sqrt(fan)
         return net.main[:-1](x)
 
     return Case(fn, (x, *(getattr(module, name).shape for module, name in parts(make()))))

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from minigan.backend import DeviceError, gpu_trouble
+from minigan.backend.threads import blas_trouble
 from minigan.data.cache import DataError, Images, plain
 from minigan.files import trouble
 from minigan.training import parallel
@@ -99,6 +100,8 @@ def train(given: dict, resume: str | None, dry_run: bool, group: parallel.Group)
         say(f"Nothing to resume in {config.out}: starting a new run.")
     if device == "cpu" and config.device_name == "auto" and find_spec("cupy"):
         say(f"Training on the CPU, though CuPy is installed: {gpu_trouble(0)}.")
+    if trouble := blas_trouble():
+        say(f"{trouble}.")
 
     images = group.leader_first(lambda: open_images(config))
     if images.skipped:

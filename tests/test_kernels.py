@@ -109,7 +109,7 @@ WAYS = {  # window, images, channels of the image; whether it is filtered, at on
 
 @pytest.mark.parametrize("kernel", [*KERNELS, *BOTH])
 @pytest.mark.parametrize("way", WAYS)
-def test_the_bytes_do_not_depend_on_the_number_of_threads(way, kernel):
+def test_the_bytes_do_not_depend_on_the_number_of_threads(way, kernel, thread_counts):
     window, n, c, expected = WAYS[way]
     arguments = operands(window, n, c, 16, np.float32, 1)[kernel]
     results = []
@@ -118,7 +118,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(way, kernel):
         patch.object(filtering, "_filter_at_once", wraps=filtering._filter_at_once) as at_once,
         patch.object(planes, "_shifts", wraps=planes._shifts) as in_planes,
     ):
-        for count in (1, 2, 4):
+        for count in thread_counts(1, 2, 4):
             threads.set_num_threads(count)
             found = getattr(cpu, kernel)(np, *arguments, window)
             results.append([a.tobytes() for a in (found if kernel in BOTH else [found])])

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from minigan.backend import DeviceError, gpu_trouble
-from minigan.backend.threads import blas_trouble
+from minigan.backend.threads import tell_blas_trouble
 from minigan.data.cache import DataError, Images, plain
 from minigan.files import trouble
 from minigan.training import parallel
@@ -100,8 +100,6 @@ def train(given: dict, resume: str | None, dry_run: bool, group: parallel.Group)
         say(f"Nothing to resume in {config.out}: starting a new run.")
     if device == "cpu" and config.device_name == "auto" and find_spec("cupy"):
         say(f"Training on the CPU, though CuPy is installed: {gpu_trouble(0)}.")
-    if trouble := blas_trouble():
-        say(f"{trouble}.")
 
     images = group.leader_first(lambda: open_images(config))
     if images.skipped:
@@ -142,6 +140,8 @@ def play(run: Run, new: bool, config: Config, images: Images, group: parallel.Gr
 
     times = f"{group.size} x " if group.size > 1 else ""
     say(f"{run.folder}: step {trainer.step} of {trainer.total} on {times}{trainer.device}")
+    if trainer.device == "cpu":
+        tell_blas_trouble(say)
     code = trainer.train()
     say(f"{'Interrupted' if code else 'Done'}: look at {run.folder / 'samples'}")
     say(f"  generate more:     python examples/generate.py --run {run.folder}")

@@ -104,11 +104,12 @@ def assert_sound(before):
 
 @TIMER
 def test_what_a_handler_raises_is_raised_after_the_helpers_block_is_done():
+    """However often it raises: the main thread is in its block the first time, or waits already."""
     before, result = settings(), np.zeros(2)
-    begun, heard, left = threading.Event(), threading.Event(), threading.Event()
+    begun, heard, left = threading.Event(), [], threading.Event()
 
     def handler(*_):
-        heard.set()
+        heard.append(True)
         raise Alarm
 
     def work(i):
@@ -116,19 +117,21 @@ def test_what_a_handler_raises_is_raised_after_the_helpers_block_is_done():
             assert begun.wait(PATIENCE)
         else:
             begun.set()
-            while (
-                not heard.is_set()
-            ):  # the main thread may be in its block yet, or wait for this one
-                signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
-                heard.wait(0.01)
+            for n in range(1, 6):
+                while len(heard) < n:
+                    signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+                    left.wait(0.001)
             assert not left.wait(0.1)
         result[i] = 1
 
     with on_alarm(handler):
-        with pytest.raises(Alarm):
+        try:
             threads.share(work, 2)
+        except Alarm:
+            at_the_end = result.copy()
         left.set()
-    assert result.any()
+    assert at_the_end.any()
+    assert len(heard) >= 5
     assert_sound(before)
 
 
@@ -223,8 +226,8 @@ def test_a_call_survives_an_interruption_at_each_instruction():
 
 def test_a_call_that_could_not_end_is_ended_by_the_next_one():
     """As after one interruption more than a call is prepared for."""
-    go, done = threading.Event(), []
-    begun = threading.Event()
+    before, done, seen = settings(), [], []
+    begun, go, late = threading.Event(), threading.Event(), threading.Event()
 
     def work(i):
         if threading.current_thread() is threading.main_thread():
@@ -232,16 +235,20 @@ def test_a_call_that_could_not_end_is_ended_by_the_next_one():
         else:
             begun.set()
             assert go.wait(PATIENCE)
+            late.wait(0.1)  # no new call begins meanwhile
             done.append(i)
 
-    before = settings()
+    def next_work(i):
+        late.set()
+        seen.append(list(done))
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads._Call, "end", lambda call: None)
         threads.share(work, 2)
     assert threads._unfinished.busy
     go.set()
-    threads.share(lambda i: None, 1)
-    assert done
+    threads.share(next_work, 1)
+    assert len(seen[0]) == 1
     assert_sound(before)
 
 
@@ -290,7 +297,9 @@ def test_a_block_may_share_out_work_itself():
     def work(i):
         threads.share(lambda j: counts.update([(i, j)]), 3)
 
-    threads.share(work, 40)
+    caller = threading.Thread(target=threads.share, args=(work, 40), daemon=True)
+    caller.start()
+    caller.join(PATIENCE)
     assert counts == {(i, j): 1 for i in range(40) for j in range(3)}
 
 
@@ -348,6 +357,40 @@ def test_other_threads_wait_their_turn():
         caller.join(PATIENCE)
     assert not any(caller.is_alive() for caller in callers)
     assert set(most) == {1}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_process_forked_within_a_call_does_not_wait_for_helpers_that_it_does_not_have():
+    """It can make calls of its own. Should it go on with this one, blocks are missing: it is told."""
+    parent, begun, forked = os.getpid(), threading.Event(), threading.Event()
+    children = []
+
+    def work(i):
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+            assert forked.wait(PATIENCE)
+            return
+        assert begun.wait(PATIENCE)
+        children.append(os.fork())
+        if children[0]:
+            forked.set()
+        else:
+            signal.alarm(PATIENCE)
+            blocks = Blocks(5)
+            blocks.share()
+            assert (blocks.sums == blocks.numbers.sum()).all()
+
+    try:
+        threads.share(work, 2)
+    except RuntimeError as error:
+        if os.getpid() != parent and "without its helpers" in str(error):
+            os._exit(0)
+        raise
+    finally:
+        if os.getpid() != parent:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
 
 
 def test_without_room_for_threads_those_there_are_do_the_work(monkeypatch):
@@ -475,6 +518,8 @@ def test_a_training_says_so_in_one_line(seen, tmp_path, monkeypatch, capsys):
     told = [line for line in (out + err).splitlines() if "BLAS" in line]
     assert len(told) == 1
     assert told[0].startswith("NumPy's BLAS cannot be kept to one thread (threadpoolctl ")
+    tiny.train("runs", "--steps", 1)
+    assert "BLAS" not in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

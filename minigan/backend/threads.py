@@ -82,8 +82,7 @@ def share(work: Callable[[int], None], count: int) -> None:
     thread, by a block or by a signal handler, uses this thread alone; other threads wait their turn.
     """
     global _unfinished
-    if not _told and (trouble := blas_trouble()):
-        warnings.warn(trouble, RuntimeWarning, stacklevel=2)
+    tell_blas_trouble()
     if isinstance(threading.current_thread(), _Helper):  # within a block: BLAS is limited already
         for i in range(count):
             work(i)
@@ -199,9 +198,9 @@ def _hire(wanted: int) -> int:
 def _forget_helpers() -> None:
     global _turn, _waiting, _unfinished
     _helpers.clear()  # they did not come along into the forked process
-    if _unfinished and _unfinished.busy:  # a handler forked: if it returns here, blocks are missing
-        _unfinished.busy.clear()
+    while _unfinished and _unfinished.busy:  # a handler forked, and the blocks they had are missing
         _unfinished.errors.append(RuntimeError("forked within a kernel, without its helpers"))
+        _unfinished.busy.pop().release()
     _turn, _waiting, _unfinished = threading.RLock(), queue.SimpleQueue(), None
 
 
@@ -215,7 +214,7 @@ if hasattr(os, "register_at_fork"):
 PRODUCTS = [f"{start}cblas_sgemm{end}" for start in ("", "scipy_") for end in ("", "64_", "_64")]
 OWN = ("pthreads", "disabled")  # OpenBLAS's own threads, or none: OpenMP's limit is one caller's
 _lent: list[tuple[threadpoolctl.LibController, int]] = []  # the threads to give back to each BLAS
-_told = False  # what `blas_trouble` says
+_told = False  # the trouble with BLAS
 
 
 @functools.cache
@@ -228,9 +227,7 @@ def _limit_blas() -> None:
     for library in _blas():
         count = library.num_threads
         if count not in (None, 1):
-            _lent.append(
-                (library, count)
-            )  # before it changes, so that an interruption loses nothing
+            _lent.append((library, count))  # first, so that an interruption loses nothing
             library.set_num_threads(1)
 
 
@@ -242,10 +239,20 @@ def _restore_blas(lent: int) -> None:
         _lent.pop()
 
 
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=4)  # where `share` is called
+
+
+def tell_blas_trouble(say: Callable[[str], None] = _warn) -> None:
+    """Say once in a process why results may depend on the number of threads, where they may."""
+    if not _told and (trouble := blas_trouble()):
+        say(trouble)
+
+
 def blas_trouble() -> str | None:
     """Why results may depend on the number of threads, in a sentence; None where they do not.
 
-    Who has not asked is told by `share`, once, in a warning.
+    Whoever asks has been told.
     """
     global _told
     _told = True

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from minigan import console
 from minigan.backend import DeviceError, gpu_trouble
+from minigan.backend.threads import tell_blas_trouble
 from minigan.console import INTERRUPTED, STDERR, plain, say
 from minigan.data.cache import DataError, Images
 from minigan.files import trouble
@@ -155,6 +156,8 @@ def play(run: Run, new: bool, config: Config, images: Images, group: parallel.Gr
 
     times = f"{group.size} x " if group.size > 1 else ""
     say(f"{run.folder}: step {trainer.step} of {trainer.total} on {times}{trainer.device}")
+    if trainer.device == "cpu":
+        tell_blas_trouble(say)
     code = trainer.train()
     say(f"{'Interrupted' if code else 'Done'}: look at {run.folder / 'samples'}")
     say(f"  generate more:     {command('--run', run.folder, script='generate.py')}")

@@ -302,7 +302,7 @@ def test_a_machine_that_says_little_is_no_trouble(monkeypatch):
     monkeypatch.setattr(doctor.machine, "threadpool_info", list)
     about = doctor.machine.describe()
     assert about["memory"].startswith("no answer (AttributeError")
-    assert about["BLAS"] == "unknown"
+    assert about["BLAS"].startswith("unknown")
 
 
 # -- on the double of CuPy ----------------------------------------------------------------------

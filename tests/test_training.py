@@ -271,7 +271,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(flags):
 # fourth 4. So 12 images fill several blocks of the second, do the third at once, and leave the
 # fourth to columns; 40 fill blocks of the third and do the fourth at once. Ends are of few channels.
 @pytest.mark.parametrize("batch", [12, 40])
-def test_the_number_of_threads_changes_no_byte_of_a_training(batch, monkeypatch):
+def test_the_number_of_threads_changes_no_byte_of_a_training(batch, monkeypatch, thread_counts):
     def trained(count):
         threads.set_num_threads(count)
         G, D = Generator(8, 16, 3, 64, rng(0)), Discriminator(16, 3, 64, rng(1))
@@ -289,7 +289,7 @@ def test_the_number_of_threads_changes_no_byte_of_a_training(batch, monkeypatch)
         return {key: np.asarray(value).tobytes() for key, value in found.items()}
 
     monkeypatch.setattr(threads, "_threads", None)
-    one, *others = (trained(count) for count in (1, 2, 4))
+    one, *others = (trained(count) for count in thread_counts(1, 2, 4))
     assert len(one) == 24 + 21 + 3 * 24  # parameters, buffers, and Adam's step and two moments
     for other in others:
         assert [key for key in one if one[key] != other[key]] == []

@@ -33,6 +33,19 @@ def raw(x: Any) -> Any:
     return x.data if isinstance(x, Tensor) else x
 
 
+# -- selecting ----------------------------------------------------------------------------------
+
+
+@op(lambda g, y, x, *, mask: _keep(g, mask=mask))
+def _keep(xp, x, *, mask):
+    """x where the mask holds, else 0.
+
+    The rules of what cuts off (ReLU, clamp, where, ...) select with it. Where the forward pass cut
+    off, the upstream gradient may be infinite, as that of sqrt(relu(x)) is, and 0 * inf is NaN.
+    """
+    return backend.kernels(xp).keep(xp, x, mask)
+
+
 # -- arithmetic ---------------------------------------------------------------------------------
 
 
@@ -66,10 +79,13 @@ def neg(xp, x):
     return -x
 
 
-@op(
-    lambda g, y, x, *, exponent: g * (exponent * x ** (exponent - 1)) if exponent else g * 0.0,
-    elementwise=True,
-)
+def _pow_rule(g: Tensor, y: Tensor, x: Tensor, *, exponent: float) -> Tensor:
+    if exponent == 0:
+        return _keep(g, mask=backend.array_module(x.data).zeros(x.shape, bool))
+    return g * (exponent * x ** (exponent - 1))
+
+
+@op(_pow_rule, elementwise=True)
 def _pow(xp, x, *, exponent):
     return x**exponent
 
@@ -104,43 +120,51 @@ def sqrt(xp, x):
     return xp.sqrt(x)
 
 
-@op(lambda g, y, x: g * constant(backend.array_module(x.data).sign(x.data), g), elementwise=True)
+def _abs_rule(g: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    sign = backend.array_module(x.data).sign(x.data)
+    return _keep(g, mask=sign != 0) * constant(sign, g)
+
+
+@op(_abs_rule, elementwise=True)
 def abs(xp, x):
     """|x|; the gradient at 0 is 0"""
     return xp.abs(x)
 
 
-@op(
-    lambda g, y, x, *, low, high: g * constant((x.data >= low) & (x.data <= high), g),
-    elementwise=True,
-)
+def _clamp_rule(g: Tensor, y: Tensor, x: Tensor, *, low: Any, high: Any) -> Tensor:
+    above = True if low is None else x.data >= low
+    below = True if high is None else x.data <= high
+    return _keep(g, mask=above & below)
+
+
+@op(_clamp_rule, elementwise=True)
 def _clamp(xp, x, *, low, high):
     return xp.clip(x, low, high)
 
 
 def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     """input limited to [min, max]; the gradient is 1 inside and on the bounds, 0 outside."""
-    low, high = -math.inf if min is None else min, math.inf if max is None else max
+    if min is None and max is None:
+        raise ValueError("clamp: both bounds are None; give min, max or both")
+    low, high = (v.item() if isinstance(v, np.generic) else v for v in (min, max))
     return _clamp(input, low=low, high=high)
 
 
 def _share(g: Tensor, a: Any, b: Any) -> Tensor:
-    """1 where a > b, 1/2 where they are equal, else 0."""
+    """g where a > b, g / 2 where they are equal, else 0."""
     a, b = raw(a), raw(b)
-    return constant(((a > b) * 1.0 + (a >= b) * 1.0) / 2, g)
+    return _keep(g, mask=a >= b) * constant(((a > b) + 1.0) / 2, g)
 
 
-@op(
-    lambda g, y, a, b: g * _share(g, a, b), lambda g, y, a, b: g * _share(g, b, a), elementwise=True
-)
+@op(lambda g, y, a, b: _share(g, a, b), lambda g, y, a, b: _share(g, b, a), elementwise=True)
 def maximum(xp, a, b):
     """The larger of a and b; where they are equal, each gets half of the gradient."""
     return xp.maximum(a, b)
 
 
 @op(
-    lambda g, y, a, b, *, mask: g * constant(mask, g),
-    lambda g, y, a, b, *, mask: g * constant(~mask, g),
+    lambda g, y, a, b, *, mask: _keep(g, mask=mask),
+    lambda g, y, a, b, *, mask: _keep(g, mask=~mask),
     elementwise=True,
 )
 def _where(xp, a, b, *, mask):
@@ -154,17 +178,24 @@ def where(condition: Any, input: Any, other: Any) -> Tensor:
     return _where(input, other, mask=backend.move(mask, device).astype(bool))
 
 
-def slopes(y: Tensor, slope: float) -> Tensor:
-    """1 where y > 0, else the slope; sums of zeros and ones, as a masked loop is ten times slower."""
+def leaky_relu_gradient(g: Tensor, y: Tensor, slope: float) -> Tensor:
+    """g where y > 0, else slope * g."""
+    if slope == 0:
+        return _keep(g, mask=y.data > 0)
+    # Sums of zeros and ones, because a masked loop is ten times slower.
     positive = (y.data > 0).astype(y.dtype)
-    return Tensor(positive + (1 - positive) * slope)
+    return g * Tensor(positive + (1 - positive) * slope)
 
 
 def _leaky_relu_fused(xp, asked, g, y, x, *, slope):
     return [backend.kernels(xp).leaky_relu_gradient(xp, g, y, slope)]
 
 
-@op(lambda g, y, x, *, slope: g * slopes(y, slope), elementwise=True, fused=_leaky_relu_fused)
+@op(
+    lambda g, y, x, *, slope: leaky_relu_gradient(g, y, slope),
+    elementwise=True,
+    fused=_leaky_relu_fused,
+)
 def _leaky_relu(xp, x, *, slope):
     return backend.kernels(xp).leaky_relu(xp, x, slope)
 

@@ -107,6 +107,26 @@ WAYS = {  # window, images, channels of the image; whether it is filtered, at on
 }
 
 
+@pytest.mark.parametrize("kernels", [cpu, reference])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(), (5,), (4, 3), (3, 2, 5, 7), (2, 3, 300, 300)])
+def test_what_a_relu_cut_off_has_no_gradient(kernels, dtype, shape):
+    rng = np.random.default_rng(0)
+    x, plain = rng.standard_normal((2, *shape)).astype(dtype)
+    y = np.asarray(kernels.leaky_relu(np, x, 0.0))
+    plain = np.where(y > 0, plain, 0)
+    g = np.where(y > 0, plain, rng.choice([np.inf, -np.inf, np.nan, 1, -1], shape)).astype(dtype)
+    np.testing.assert_array_equal(kernels.keep(np, g, y > 0), plain)
+    np.testing.assert_array_equal(kernels.leaky_relu_gradient(np, g, y, 0.0), plain)
+    if len(shape) > 1 and dtype != np.float16:  # the norm computes in float32
+        one = np.ones((1, shape[1], *[1] * (len(shape) - 2)), dtype)
+        pair = [
+            kernels.batch_norm_gradients(np, v, y, x, one * 0, one, one, 0.0) for v in (g, plain)
+        ]
+        for found, expected in zip(*pair, strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("kernel", [*KERNELS, *BOTH])
 @pytest.mark.parametrize("way", WAYS)
 def test_the_bytes_do_not_depend_on_the_number_of_threads(way, kernel):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import CASES, graph, leaf
+from strategies import CASES, CUTS, STEEP, cut_off, graph, leaf
 
 import minigan.functional as F
 from minigan import gradcheck, gradgradcheck, tensor
+from minigan.normalize import batch_norm_activated
 from minigan.tensor import OPERATIONS, grad
 
 COMPOSED = {"var", "flatten", "transpose", "squeeze", "unsqueeze", "stack", "linear"}
@@ -256,6 +257,43 @@ def test_a_cast_gives_its_gradient_back_in_the_first_dtype():
 def test_on_a_kink_the_gradient_is_the_documented_one(fn, at_the_kink):
     x = tensor([0.0], requires_grad=True)
     assert grad(fn(x), x)[0].item() == pytest.approx(at_the_kink)
+
+
+@pytest.mark.filterwarnings("ignore:(divide by zero|invalid value):RuntimeWarning")
+@pytest.mark.parametrize("steep", STEEP)
+@pytest.mark.parametrize("cut", CUTS)
+def test_no_gradient_comes_through_where_the_forward_pass_cut_off(cut, steep):
+    found, expected = cut_off(cut, steep)
+    assert found == expected
+
+
+@pytest.mark.filterwarnings("ignore:(divide by zero|invalid value):RuntimeWarning")
+@pytest.mark.parametrize("upstream", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize(
+    "fn",
+    [
+        *CUTS.values(),
+        lambda x: F.clamp(x, 0, 1),
+        lambda x: F.clamp(x + 9, 0, 1),
+        lambda x: x**0,
+        lambda x: F.abs(x + 1),
+    ],
+)
+def test_whatever_comes_from_above_is_cut_off(fn, upstream):
+    x = tensor([[-1.0, -1.0]], requires_grad=True)
+    v = tensor([[upstream, 1.0]])
+    assert grad(fn(x), x, v, create_graph=True)[0].numpy().tolist() == [[0, 0]]
+    assert grad(fn(x), x, v)[0].numpy().tolist() == [[0, 0]]
+
+
+def test_the_square_root_of_a_normalised_relu_has_finite_derivatives():
+    arrays = [[-2.0], [-1.0], [3.0], [0.5]], [1.5], [0.1]
+    inputs = [tensor(a, requires_grad=True, dtype="float64") for a in arrays]
+    fn = lambda x, w, b: batch_norm_activated(x, None, None, w, b, True, 0.1, 1e-5, 0.0).sqrt()
+    gradients = lambda *inputs: grad(fn(*inputs).sum(), inputs, create_graph=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        assert gradcheck(fn, inputs)
+        assert gradcheck(gradients, inputs)
 
 
 @pytest.mark.parametrize("fn", [F.sigmoid, F.softplus, F.tanh])

@@ -218,6 +218,12 @@ def _mask(g: np.ndarray, y: np.ndarray, slope: float, out: np.ndarray) -> None:
         return
     # 0 and 1 from a comparison, then arithmetic: a masked loop is ten times slower.
     positive = np.greater(y, 0, out=scratch("positive", y.shape, np.bool_))
+    if slope == 0:  # a product of the bits, see `keep`
+        bits = np.dtype(f"i{g.itemsize}")
+        ones = scratch("slopes", y.shape, bits)
+        np.copyto(ones, positive)
+        np.multiply(g.view(bits), ones, out=out.view(bits))
+        return
     slopes = scratch("slopes", y.shape, y.dtype)
     np.copyto(slopes, positive)
     if 0 < slope < 1:
@@ -334,10 +340,19 @@ def leaky_relu(xp: ModuleType, x: np.ndarray, slope: float) -> np.ndarray:
     return y
 
 
+def keep(xp: ModuleType, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """See reference.keep. The bits are multiplied by 0 or 1: this selects, infinity and NaN too.
+
+    As integers they are as fast as numbers, and `where` is ten times slower.
+    """
+    bits = np.dtype(f"i{x.itemsize}")
+    return np.asarray(x.view(bits) * mask).view(x.dtype)
+
+
 def leaky_relu_gradient(xp: ModuleType, g: np.ndarray, y: np.ndarray, slope: float) -> np.ndarray:
     """See reference.leaky_relu_gradient."""
     if y.ndim < 2:
-        return reference.leaky_relu_gradient(xp, g, y, slope)
+        return keep(xp, g, y > 0) if slope == 0 else reference.leaky_relu_gradient(xp, g, y, slope)
     g_rows, y_rows, (dx, out) = _rows(g), _rows(y), _empty_like(y)
     cuts = _cuts(y_rows)
     share(lambda i: _mask(g_rows[cuts[i]], y_rows[cuts[i]], slope, out=out[cuts[i]]), len(cuts))

@@ -207,8 +207,15 @@ def leaky_relu(xp: ModuleType, x: Array, slope: float) -> Array:
     return xp.maximum(x, slope * x) if slope <= 1 else xp.minimum(x, slope * x)
 
 
+def keep(xp: ModuleType, x: Array, mask: Array) -> Array:
+    """x where the mask holds, else 0. (x * mask would be NaN where infinity is masked.)"""
+    return xp.where(mask, x, 0)
+
+
 def leaky_relu_gradient(xp: ModuleType, g: Array, y: Array, slope: float) -> Array:
     """g where y > 0, else slope * g. (For slope >= 0, y > 0 just where x > 0.)"""
+    if slope == 0:
+        return keep(xp, g, y > 0)
     positive = (y > 0).astype(y.dtype)
     return g * (positive + (1 - positive) * slope)
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import backend
-from .tensor import Tensor, op
+from .tensor import DEFAULT_DTYPE, Tensor, op
 
 Dims = int | Sequence[int] | None
 
@@ -31,6 +31,14 @@ def constant(array: Any, like: Tensor) -> Tensor:
 def raw(x: Any) -> Any:
     """The array of a Tensor; arrays and numbers as they are."""
     return x.data if isinstance(x, Tensor) else x
+
+
+def floats(x: Any) -> Any:
+    """Integers as float32, in which functions of them are computed, as in PyTorch; else x itself.
+
+    (NumPy computes exp of uint8 in float16, and its -|x| wraps around.)
+    """
+    return x.astype(DEFAULT_DTYPE) if getattr(x, "dtype", DEFAULT_DTYPE).kind != "f" else x
 
 
 # -- selecting ----------------------------------------------------------------------------------
@@ -96,6 +104,8 @@ def pow(input: Tensor, exponent: float) -> Tensor:
         exponent = exponent.item()
     if not isinstance(exponent, (int, float)):
         raise TypeError(f"pow: the exponent must be a number, not {type(exponent).__name__}")
+    if input.dtype.kind != "f" and isinstance(exponent, int) and exponent < 0:
+        raise ValueError(f"pow: {input.dtype} has no power {exponent}; use .to('float32') first")
     return _pow(input, exponent=exponent)
 
 
@@ -105,19 +115,19 @@ def pow(input: Tensor, exponent: float) -> Tensor:
 @op(lambda g, y, x: g * y, elementwise=True)
 def exp(xp, x):
     """e ** x"""
-    return xp.exp(x)
+    return xp.exp(floats(x))
 
 
 @op(lambda g, y, x: g / x, elementwise=True)
 def log(xp, x):
     """The natural logarithm."""
-    return xp.log(x)
+    return xp.log(floats(x))
 
 
 @op(lambda g, y, x: g / (2.0 * y), elementwise=True)
 def sqrt(xp, x):
     """The square root."""
-    return xp.sqrt(x)
+    return xp.sqrt(floats(x))
 
 
 def _abs_rule(g: Tensor, y: Tensor, x: Tensor) -> Tensor:
@@ -197,7 +207,7 @@ def _leaky_relu_fused(xp, asked, g, y, x, *, slope):
     fused=_leaky_relu_fused,
 )
 def _leaky_relu(xp, x, *, slope):
-    return backend.kernels(xp).leaky_relu(xp, x, slope)
+    return backend.kernels(xp).leaky_relu(xp, floats(x) if slope else x, slope)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
@@ -215,12 +225,13 @@ def relu(input: Tensor) -> Tensor:
 @op(lambda g, y, x: g * (1.0 - y * y), elementwise=True)
 def tanh(xp, x):
     """The hyperbolic tangent."""
-    return xp.tanh(x)
+    return xp.tanh(floats(x))
 
 
 @op(lambda g, y, x: g * y * sigmoid(-x), elementwise=True)
 def sigmoid(xp, x):
     """1 / (1 + e^-x), exact on both tails; the rule's 1 - y is written so as to keep its digits"""
+    x = floats(x)
     small = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1, small) / (1 + small)
 
@@ -228,6 +239,7 @@ def sigmoid(xp, x):
 @op(lambda g, y, x: g * sigmoid(x), elementwise=True)
 def softplus(xp, x):
     """log(1 + e^x), for any x: log(1 + e^-|x|) + max(x, 0)"""
+    x = floats(x)
     return xp.log1p(xp.exp(-xp.abs(x))) + xp.maximum(x, 0)
 
 
@@ -273,6 +285,8 @@ def numpy_names(function: Callable) -> Callable:
 
 
 def _one_dim(dim: int, ndim: int) -> int:
+    if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)):
+        raise TypeError(f"a dimension is a whole number, not {dim!r}")
     if not -ndim <= dim < ndim:
         raise IndexError(f"dimension {dim} is out of range for a tensor of {ndim} dimensions")
     return dim % ndim
@@ -280,7 +294,7 @@ def _one_dim(dim: int, ndim: int) -> int:
 
 def _all_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
     """`dim` as a sorted tuple of positions; None means all."""
-    dims = range(ndim) if dim is None else [dim] if isinstance(dim, (int, np.integer)) else dim
+    dims = range(ndim) if dim is None else dim if hasattr(dim, "__iter__") else [dim]
     found = sorted(_one_dim(d, ndim) for d in dims)
     if len(set(found)) != len(found):
         raise ValueError(f"dimensions {tuple(dims)} name one dimension twice")
@@ -303,7 +317,7 @@ def _kept(shape: tuple[int, ...], dims: tuple[int, ...]) -> tuple[int, ...]:
 
 @op(lambda g, y, x, *, dims, keepdim: expand(reshape(g, _kept(x.shape, dims)), x.shape))
 def _sum(xp, x, *, dims, keepdim):
-    return x.sum(axis=dims, keepdims=keepdim)
+    return backend.kernels(xp).total(xp, x, dims, keepdim)
 
 
 @numpy_names
@@ -324,7 +338,7 @@ def _count(x: Tensor, dim: Dims) -> int:
 )
 def _mean(xp, x, *, dims, keepdim):
     """One kernel on a GPU, where a sum and a quotient are two"""
-    return x.mean(axis=dims, keepdims=keepdim)
+    return backend.kernels(xp).average(xp, x, dims, keepdim)
 
 
 @numpy_names
@@ -346,8 +360,13 @@ def var(
     correction: int | None = None,
 ) -> Tensor:
     """sum((x - mean)^2) / (n - correction); the correction is 1 (unbiased) unless said otherwise."""
+    if isinstance(dim, bool):  # var(False), as in PyTorch
+        dim, unbiased = None, dim
     if correction is None:
         correction = 1 if unbiased else 0
+    if input.dtype == np.float16:  # the sum of squares would overflow
+        found = var(cast(input, np.float32), dim, keepdim=keepdim, correction=correction)
+        return cast(found, np.float16)
     square = (input - mean(input, dim, keepdim=True)) ** 2
     degrees = _count(input, dim) - correction
     return sum(square, dim, keepdim) / (degrees if degrees > 0 else math.nan)

@@ -140,7 +140,9 @@ def conv_image_gradients(xp, asked, w, y, x, window, memo=None):
     return [passes[i]() for i in asked]
 
 
-# -- per channel --------------------------------------------------------------------------------------
+# -- sums, and statistics per channel -----------------------------------------------------------------
+
+total, average = reference.total, reference.average
 
 
 def _per_channel(xp: ModuleType, v: Array | float, x: Array) -> Array:

@@ -144,6 +144,18 @@ def _count(x: Array) -> int:
     return x.size // max(1, x.shape[1])
 
 
+def total(xp: ModuleType, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+    """The sum over the axes; that of integers is int64, as in PyTorch."""
+    if x.dtype.kind != "f":
+        x = x.astype(xp.int64, copy=False)
+    return x.sum(axis=axes, keepdims=keepdims)
+
+
+def average(xp: ModuleType, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+    """The mean over the axes, of floats."""
+    return x.mean(axis=axes, keepdims=keepdims)
+
+
 def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
     """Mean and (biased) variance per channel."""
     mean = _sum(x) / _count(x)
@@ -240,6 +252,13 @@ def scale_pixels(xp: ModuleType, batch: Array) -> Array:
     return batch.astype(xp.float32) * xp.float32(1 / 127.5) - xp.float32(1)
 
 
+def refuse_half(moved: list[tuple[Array, Array, Array, Array, int]]) -> None:
+    """Adam divides by the root of small squares, which are 0 in float16, as its epsilon is."""
+    for p, *_ in moved:
+        if p.dtype.itemsize < 4:
+            raise TypeError(f"adam: {p.dtype} cannot hold squares of gradients; use .to('float32')")
+
+
 def adam(
     xp: ModuleType,
     moved: list[tuple[Array, Array, Array, Array, int]],
@@ -248,6 +267,7 @@ def adam(
     eps: float,
 ) -> None:
     """Algorithm 1 of Kingma & Ba 2015 for each (p, g, m, v, step), in place on p, m and v."""
+    refuse_half(moved)
     b1, b2 = betas
     for p, g, m, v, step in moved:
         m *= b1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import backend
+from . import backend, ops
 from .conv import conv2d, conv_transpose2d
 from .normalize import batch_norm
 from .ops import (
@@ -71,6 +71,7 @@ def _log(p: Tensor) -> Tensor:
     elementwise=True,
 )
 def _cross_entropy(xp, p, t):
+    p, t = ops.floats(p), ops.floats(t)
     # 1e-44 is float32's smallest number above 0, nearly; its logarithm is below -100.
     log_p, log_q = (xp.maximum(xp.log(xp.maximum(v, 1e-44)), -100) for v in (p, 1 - p))
     return -(t * log_p + (1 - t) * log_q)
@@ -105,7 +106,7 @@ def _bce_with_logits_fused(xp, asked, g, y, x, t):
 )
 def _bce_with_logits(xp, x, t):
     """t softplus(-x) + (1 - t) softplus(x)"""
-    return backend.kernels(xp).cross_entropy(xp, x, t)
+    return backend.kernels(xp).cross_entropy(xp, ops.floats(x), ops.floats(t))
 
 
 def binary_cross_entropy_with_logits(

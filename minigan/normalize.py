@@ -15,7 +15,7 @@ from typing import Any
 
 from . import ops
 from .backend import array_module, kernels
-from .ops import alike, is_real, reshape, slopes
+from .ops import alike, is_real, leaky_relu_gradient, reshape
 from .tensor import Tensor, op
 
 
@@ -74,12 +74,14 @@ def _axes(x: Any) -> tuple[int, ...]:
 
 def _batch_norm_rule_x(g, y, x, w, b, *, eps, slope, mean, inv_std) -> Tensor:
     stats = {"axes": _axes(x), "eps": eps, "mean": mean, "inv_std": inv_std}
-    return _normalize_rule(g * slopes(y, slope) * _row(w, x), _normalize(x, **stats), x, **stats)
+    return _normalize_rule(
+        leaky_relu_gradient(g, y, slope) * _row(w, x), _normalize(x, **stats), x, **stats
+    )
 
 
 def _batch_norm_rule_w(g, y, x, w, b, *, eps, slope, mean, inv_std) -> Tensor:
     xhat = _normalize(x, axes=_axes(x), eps=eps, mean=mean, inv_std=inv_std)
-    return ops.sum(g * slopes(y, slope) * xhat, _axes(x))
+    return ops.sum(leaky_relu_gradient(g, y, slope) * xhat, _axes(x))
 
 
 def _batch_norm_fused(xp, asked, g, y, x, w, b, *, eps, slope, mean, inv_std):
@@ -90,7 +92,7 @@ def _batch_norm_fused(xp, asked, g, y, x, w, b, *, eps, slope, mean, inv_std):
 @op(
     _batch_norm_rule_x,
     _batch_norm_rule_w,
-    lambda g, y, x, w, b, *, slope, **stats: ops.sum(g * slopes(y, slope), _axes(x)),
+    lambda g, y, x, w, b, *, slope, **stats: ops.sum(leaky_relu_gradient(g, y, slope), _axes(x)),
     fused=_batch_norm_fused,
 )
 def _batch_norm(xp, x, w, b, *, eps, slope, mean, inv_std):
@@ -99,15 +101,15 @@ def _batch_norm(xp, x, w, b, *, eps, slope, mean, inv_std):
 
 
 @op(
-    lambda g, y, x, center, scale, shift, *, slope: g * slopes(y, slope) * scale,
+    lambda g, y, x, center, scale, shift, *, slope: leaky_relu_gradient(g, y, slope) * scale,
     lambda g, y, x, center, scale, shift, *, slope: (
-        -ops.sum(g * slopes(y, slope) * scale, _axes(x), keepdim=True)
+        -ops.sum(leaky_relu_gradient(g, y, slope) * scale, _axes(x), keepdim=True)
     ),
     lambda g, y, x, center, scale, shift, *, slope: ops.sum(
-        g * slopes(y, slope) * (x - center), _axes(x), keepdim=True
+        leaky_relu_gradient(g, y, slope) * (x - center), _axes(x), keepdim=True
     ),
     lambda g, y, x, center, scale, shift, *, slope: ops.sum(
-        g * slopes(y, slope), _axes(x), keepdim=True
+        leaky_relu_gradient(g, y, slope), _axes(x), keepdim=True
     ),
 )
 def _scale_shift(xp, x, center, scale, shift, *, slope):

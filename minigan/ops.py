@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import backend
-from .tensor import Tensor, misfit, op
+from .tensor import DEFAULT_DTYPE, Tensor, misfit, op
 
 Dims = int | Sequence[int] | None
 
@@ -58,6 +58,27 @@ def raw(x: Any) -> Any:
     return x.data if isinstance(x, Tensor) else x
 
 
+def floats(x: Any) -> Any:
+    """Integers as float32, in which functions of them are computed, as in PyTorch; else x itself.
+
+    (NumPy computes exp of uint8 in float16, and its -|x| wraps around.)
+    """
+    return x.astype(DEFAULT_DTYPE) if getattr(x, "dtype", DEFAULT_DTYPE).kind != "f" else x
+
+
+# -- selecting ----------------------------------------------------------------------------------
+
+
+@op(lambda g, y, x, *, mask: _keep(g, mask=mask))
+def _keep(xp, x, *, mask):
+    """x where the mask holds, else 0.
+
+    The rules of what cuts off (ReLU, clamp, where, ...) select with it. Where the forward pass cut
+    off, the upstream gradient may be infinite, as that of sqrt(relu(x)) is, and 0 * inf is NaN.
+    """
+    return backend.kernels(xp).keep(xp, x, mask)
+
+
 # -- arithmetic ---------------------------------------------------------------------------------
 
 
@@ -91,10 +112,13 @@ def neg(xp, x):
     return -x
 
 
-@op(
-    lambda g, y, x, *, exponent: g * (exponent * x ** (exponent - 1)) if exponent else g * 0.0,
-    elementwise=True,
-)
+def _pow_rule(g: Tensor, y: Tensor, x: Tensor, *, exponent: float) -> Tensor:
+    if exponent == 0:
+        return _keep(g, mask=backend.array_module(x.data).zeros(x.shape, bool))
+    return g * (exponent * x ** (exponent - 1))
+
+
+@op(_pow_rule, elementwise=True)
 def _pow(xp, x, *, exponent):
     return x**exponent
 
@@ -105,6 +129,8 @@ def pow(input: Tensor, exponent: float) -> Tensor:
         exponent = exponent.item()
     if not isinstance(exponent, (int, float)):
         raise TypeError(f"pow: the exponent must be a number, not {type(exponent).__name__}")
+    if input.dtype.kind != "f" and isinstance(exponent, int) and exponent < 0:
+        raise ValueError(f"pow: {input.dtype} has no power {exponent}; use .to('float32') first")
     return _pow(input, exponent=exponent)
 
 
@@ -114,58 +140,66 @@ def pow(input: Tensor, exponent: float) -> Tensor:
 @op(lambda g, y, x: g * y, elementwise=True)
 def exp(xp, x):
     """e ** x"""
-    return xp.exp(x)
+    return xp.exp(floats(x))
 
 
 @op(lambda g, y, x: g / x, elementwise=True)
 def log(xp, x):
     """The natural logarithm."""
-    return xp.log(x)
+    return xp.log(floats(x))
 
 
 @op(lambda g, y, x: g / (2.0 * y), elementwise=True)
 def sqrt(xp, x):
     """The square root."""
-    return xp.sqrt(x)
+    return xp.sqrt(floats(x))
 
 
-@op(lambda g, y, x: g * constant(backend.array_module(x.data).sign(x.data), g), elementwise=True)
+def _abs_rule(g: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    sign = backend.array_module(x.data).sign(x.data)
+    return _keep(g, mask=sign != 0) * constant(sign, g)
+
+
+@op(_abs_rule, elementwise=True)
 def abs(xp, x):
     """|x|; the gradient at 0 is 0"""
     return xp.abs(x)
 
 
-@op(
-    lambda g, y, x, *, low, high: g * constant((x.data >= low) & (x.data <= high), g),
-    elementwise=True,
-)
+def _clamp_rule(g: Tensor, y: Tensor, x: Tensor, *, low: Any, high: Any) -> Tensor:
+    above = True if low is None else x.data >= low
+    below = True if high is None else x.data <= high
+    return _keep(g, mask=above & below)
+
+
+@op(_clamp_rule, elementwise=True)
 def _clamp(xp, x, *, low, high):
     return xp.clip(x, low, high)
 
 
 def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     """input limited to [min, max]; the gradient is 1 inside and on the bounds, 0 outside."""
-    low, high = -math.inf if min is None else min, math.inf if max is None else max
+    if min is None and max is None:
+        raise ValueError("clamp: both bounds are None; give min, max or both")
+    low, high = (v.item() if isinstance(v, np.generic) else v for v in (min, max))
     return _clamp(input, low=low, high=high)
 
 
 def _share(g: Tensor, a: Any, b: Any) -> Tensor:
-    """1 where a > b, 1/2 where they are equal, else 0."""
+    """g where a > b, g / 2 where they are equal, else 0."""
     a, b = raw(a), raw(b)
-    return constant(((a > b) * 1.0 + (a >= b) * 1.0) / 2, g)
+    return _keep(g, mask=a >= b) * constant(((a > b) + 1.0) / 2, g)
 
 
-@op(
-    lambda g, y, a, b: g * _share(g, a, b), lambda g, y, a, b: g * _share(g, b, a), elementwise=True
-)
+@op(lambda g, y, a, b: _share(g, a, b), lambda g, y, a, b: _share(g, b, a), elementwise=True)
 def maximum(xp, a, b):
     """The larger of a and b; where they are equal, each gets half of the gradient."""
     return xp.maximum(a, b)
 
 
 @op(
-    lambda g, y, a, b, *, mask: g * constant(mask, g),
-    lambda g, y, a, b, *, mask: g * constant(~mask, g),
+    lambda g, y, a, b, *, mask: _keep(g, mask=mask),
+    lambda g, y, a, b, *, mask: _keep(g, mask=~mask),
     elementwise=True,
 )
 def _where(xp, a, b, *, mask):
@@ -179,19 +213,26 @@ def where(condition: Any, input: Any, other: Any) -> Tensor:
     return _where(input, other, mask=backend.move(mask, device).astype(bool))
 
 
-def slopes(y: Tensor, slope: float) -> Tensor:
-    """1 where y > 0, else the slope; sums of zeros and ones, as a masked loop is ten times slower."""
+def leaky_relu_gradient(g: Tensor, y: Tensor, slope: float) -> Tensor:
+    """g where y > 0, else slope * g."""
+    if slope == 0:
+        return _keep(g, mask=y.data > 0)
+    # Sums of zeros and ones, because a masked loop is ten times slower.
     positive = (y.data > 0).astype(y.dtype)
-    return Tensor(positive + (1 - positive) * slope)
+    return g * Tensor(positive + (1 - positive) * slope)
 
 
 def _leaky_relu_fused(xp, asked, g, y, x, *, slope):
     return [backend.kernels(xp).leaky_relu_gradient(xp, g, y, slope)]
 
 
-@op(lambda g, y, x, *, slope: g * slopes(y, slope), elementwise=True, fused=_leaky_relu_fused)
+@op(
+    lambda g, y, x, *, slope: leaky_relu_gradient(g, y, slope),
+    elementwise=True,
+    fused=_leaky_relu_fused,
+)
 def _leaky_relu(xp, x, *, slope):
-    return backend.kernels(xp).leaky_relu(xp, x, slope)
+    return backend.kernels(xp).leaky_relu(xp, floats(x) if slope else x, slope)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
@@ -209,12 +250,13 @@ def relu(input: Tensor) -> Tensor:
 @op(lambda g, y, x: g * (1.0 - y * y), elementwise=True)
 def tanh(xp, x):
     """The hyperbolic tangent."""
-    return xp.tanh(x)
+    return xp.tanh(floats(x))
 
 
 @op(lambda g, y, x: g * y * sigmoid(-x), elementwise=True)
 def sigmoid(xp, x):
     """1 / (1 + e^-x), exact on both tails; the rule's 1 - y is written so as to keep its digits"""
+    x = floats(x)
     small = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1, small) / (1 + small)
 
@@ -222,6 +264,7 @@ def sigmoid(xp, x):
 @op(lambda g, y, x: g * sigmoid(x), elementwise=True)
 def softplus(xp, x):
     """log(1 + e^x), for any x: log(1 + e^-|x|) + max(x, 0)"""
+    x = floats(x)
     return xp.log1p(xp.exp(-xp.abs(x))) + xp.maximum(x, 0)
 
 
@@ -267,6 +310,8 @@ def numpy_names(function: Callable) -> Callable:
 
 
 def _one_dim(dim: int, ndim: int) -> int:
+    if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)):
+        raise TypeError(f"a dimension is a whole number, not {dim!r}")
     if not -ndim <= dim < ndim:
         raise IndexError(f"dimension {dim} is out of range for a tensor of {ndim} dimensions")
     return dim % ndim
@@ -274,7 +319,7 @@ def _one_dim(dim: int, ndim: int) -> int:
 
 def _all_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
     """`dim` as a sorted tuple of positions; None means all."""
-    dims = range(ndim) if dim is None else [dim] if isinstance(dim, (int, np.integer)) else dim
+    dims = range(ndim) if dim is None else dim if hasattr(dim, "__iter__") else [dim]
     found = sorted(_one_dim(d, ndim) for d in dims)
     if len(set(found)) != len(found):
         raise ValueError(f"dimensions {tuple(dims)} name one dimension twice")
@@ -297,7 +342,7 @@ def _kept(shape: tuple[int, ...], dims: tuple[int, ...]) -> tuple[int, ...]:
 
 @op(lambda g, y, x, *, dims, keepdim: expand(reshape(g, _kept(x.shape, dims)), x.shape))
 def _sum(xp, x, *, dims, keepdim):
-    return x.sum(axis=dims, keepdims=keepdim)
+    return backend.kernels(xp).total(xp, x, dims, keepdim)
 
 
 @numpy_names
@@ -318,7 +363,7 @@ def _count(x: Tensor, dim: Dims) -> int:
 )
 def _mean(xp, x, *, dims, keepdim):
     """One kernel on a GPU, where a sum and a quotient are two"""
-    return x.mean(axis=dims, keepdims=keepdim)
+    return backend.kernels(xp).average(xp, x, dims, keepdim)
 
 
 @numpy_names
@@ -340,8 +385,13 @@ def var(
     correction: int | None = None,
 ) -> Tensor:
     """sum((x - mean)^2) / (n - correction); the correction is 1 (unbiased) unless said otherwise."""
+    if isinstance(dim, bool):  # var(False), as in PyTorch
+        dim, unbiased = None, dim
     if correction is None:
         correction = 1 if unbiased else 0
+    if input.dtype == np.float16:  # the sum of squares would overflow
+        found = var(cast(input, np.float32), dim, keepdim=keepdim, correction=correction)
+        return cast(found, np.float16)
     square = (input - mean(input, dim, keepdim=True)) ** 2
     degrees = _count(input, dim) - correction
     return sum(square, dim, keepdim) / (degrees if degrees > 0 else math.nan)

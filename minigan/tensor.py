@@ -291,12 +291,18 @@ def op(
         def operation(*inputs: Any, **params: Any) -> Tensor:
             inputs = tuple(_operand(x, name) for x in inputs)
             arrays = _arrays(inputs, name, elementwise)
-            xp = backend.array_module(next(a for a in arrays if not _is_number(a)))
+            first = next(a for a in arrays if not _is_number(a))
+            xp = backend.array_module(first)
+            half = elementwise and first.dtype == np.float16
+            if half:  # computed in float32 and rounded once: 70,000 is infinite in float16
+                arrays = [a if _is_number(a) else a.astype(np.float32) for a in arrays]
             try:
                 y = _unscalar(forward(xp, *arrays, **params))
             except ValueError as error:
                 raise misfit(name, arrays, params, error) from None
-            if elementwise and y.dtype == np.float64 and not _any_float64(arrays):
+            if half:
+                y = y.astype(np.float16)
+            elif elementwise and y.dtype == np.float64 != first.dtype:
                 y = y.astype(DEFAULT_DTYPE)  # of integers NumPy makes float64
             result = Tensor(y)
             if view:
@@ -328,10 +334,6 @@ def misfit(
         return ValueError(f"{name}: the shapes {shapes} do not broadcast to one shape")
     sizes = [f"{k}={v}" for k, v in params.items() if isinstance(v, (int, tuple))]
     return ValueError(f"{name} of {' with '.join([shapes, *sizes])}: {error}")
-
-
-def _any_float64(arrays: list) -> bool:
-    return any(getattr(a, "dtype", None) == np.float64 for a in arrays)
 
 
 def _is_number(x: Any) -> bool:

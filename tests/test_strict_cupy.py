@@ -461,6 +461,12 @@ def test_every_operation_and_its_derivatives_are_those_of_numpy(name, data):
     assert_same(found, derivatives(case.fn, case.inputs))
 
 
+@pytest.mark.parametrize("cut", strategies.CUTS)
+def test_no_gradient_comes_through_there_where_the_forward_pass_cut_off(cut):
+    found, expected = strategies.cut_off(cut, "sqrt", "cuda")
+    assert found == expected
+
+
 @each_layer
 def test_every_layer_is_the_same_there(make, shape):
     results = []

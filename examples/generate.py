@@ -17,7 +17,7 @@ import numpy as np
 
 from minigan.backend import DeviceError, use_device
 from minigan.data.cache import plain
-from minigan.files import trouble
+from minigan.files import make_own, trouble
 from minigan.models.dcgan import Generator
 from minigan.tensor import Tensor
 from minigan.training import checkpoint, pictures
@@ -79,7 +79,11 @@ def generate(options: argparse.Namespace) -> None:
         return np.concatenate([sample(G, z[i : i + BATCH]) for i in range(0, len(z), BATCH)])
 
     out = options.out or path.parent.parent / "generated"
-    (out / "single").mkdir(parents=True, exist_ok=True)
+    if options.out:
+        out.mkdir(parents=True, exist_ok=True)
+    else:
+        make_own(out)
+    make_own(out / "single")
     rng = random_stream(options.seed, "generate")
     pixels = draw(draw_noise(rng, options.n, run["nz"], run["noise"], device))
     pictures.save_png(out / "grid.png", pictures.grid(pixels))

@@ -268,7 +268,7 @@ class Trainer:
     def draw_figures(self) -> None:
         """losses.png, scores.png and progress.gif, from what the run folder holds."""
         if self.group.leader:
-            if metrics := self.run.metrics():
+            if metrics := self.run.metrics(self.say):
                 pictures.save_curves(self.run.folder, metrics)
             if frames := sorted(self.run.samples.glob("step-*.png")):
                 pictures.save_film(self.run.folder / "progress.gif", frames)
@@ -373,11 +373,10 @@ class Trainer:
         """metrics.jsonl up to this step, and the watch as it was."""
         if self.metrics:
             self.metrics.close()
-        size, lines = sum(p.data.size for p in self.G.parameters()), self.run.metrics
-        lines = [line for line in self.group.from_leader(lines) if line["step"] <= self.step]
-        self.watch = Watch(size, lines)
         leader = self.group.leader
-        self.metrics = self.run.open_metrics(self.step) if leader else Metrics(os.devnull)
+        self.metrics = self.run.open_metrics(self.step, self.say) if leader else Metrics(os.devnull)
+        size = sum(p.data.size for p in self.G.parameters())
+        self.watch = Watch(size, self.group.from_leader(self.run.metrics))
 
     def train(self) -> int:
         """Play until the last step, Ctrl-C or SIGTERM, leave checkpoint and figures; the exit code."""

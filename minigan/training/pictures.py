@@ -77,7 +77,7 @@ def save_curves(folder: Path, metrics: Sequence[dict[str, float]]) -> None:
     from matplotlib.figure import Figure  # half a second: not to be paid by whoever draws nothing
 
     steps = np.array([m["step"] for m in metrics])
-    width = max(1, len(steps) // 50)
+    width = min(max(1, len(steps) // 50), 2000)  # the time it takes is its product with the steps
     for name, (title, lines) in curves.items():
         figure = Figure(figsize=(8, 4), layout="constrained")
         axes = figure.subplots()

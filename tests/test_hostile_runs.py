@@ -19,7 +19,8 @@ from hostile import sentence
 from minigan import files
 from minigan.files import FILE, FOLDER, is_own, make_own, write_atomically
 from minigan.training import pictures
-from minigan.training.run import Run, RunError
+from minigan.training.run import FIGURES, LARGEST, Run, RunError
+from minigan.training.watch import Watch
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="makes links and pipes")
 
@@ -31,6 +32,7 @@ FILES = (
     *(f"samples/{name}.png" for name in ("step-00000000", "reals", "real-beside-fake")),
     *(f"checkpoints/step-0000000{i}.safetensors" for i in (1, 2)),
 )
+SAVE_CURVES = pictures.save_curves
 
 
 def hangs(number, frame):
@@ -237,7 +239,8 @@ def test_a_part_that_becomes_a_link_meanwhile_is_not_followed(victim):
         lambda: run.samples,
         lambda: run.checkpoints,
         lambda: run.metrics(),
-        lambda: run.open_metrics(2),
+        lambda: run.cut_metrics(2),
+        lambda: run.open_metrics(),
         lambda: run.event("done"),
         lambda: run.config,
     ):
@@ -293,6 +296,55 @@ def test_a_config_json_without_end_is_refused(victim, capsys):
     assert resume("--resume", RUN) == 1
     told = sentence(capsys.readouterr().err.removesuffix("\n"))
     assert "config.json is not JSON: it has more than 1,048,576 bytes; restore it" in told
+
+
+# -- metrics ------------------------------------------------------------------------------------------
+
+
+def test_a_run_with_damaged_metrics_goes_on_with_the_rest_and_says_so(victim, capsys, monkeypatch):
+    path, drawn = RUN / "metrics.jsonl", []
+    first, second = path.read_bytes().splitlines(keepends=True)
+    huge = {**json.loads(second), "grad_g": 1e200}
+    damaged = first + b'\n{"step": 3}\n"x"\n' + json.dumps(huge).encode() + b"\n"
+    path.write_bytes(damaged + second)
+    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: drawn.append(metrics))
+    assert tiny.train_celeba.main(["--resume", str(RUN)]) == 0  # it is at its end: only draws
+    fault = f"{path}: line 3 is wrong (it has no epoch), and 2 more; "
+    assert f"{fault}only the usable lines are read, in order\n" in capsys.readouterr().out
+    assert path.read_bytes() == damaged + second
+    assert resume("--resume", RUN) == 0
+    told = f"{fault}the usable lines are kept in order, and the old file is now {path.name}.damaged"
+    assert capsys.readouterr().out.count(f"{told}\n") == 1
+    assert [line["step"] for line in tiny.figures(Run(RUN))] == [1, 2, 3, 4]
+    assert [[line["step"] for line in metrics] for metrics in drawn] == [[1, 2], [1, 2, 3, 4]]
+    assert (RUN / "metrics.jsonl.damaged").read_bytes() == damaged + second
+    (event,) = [e for e in tiny.events(Run(RUN)) if e["event"] == "damaged metrics"]
+    assert (event["kept"], event["fault"] + "; ") == ("metrics.jsonl.damaged", fault)
+
+
+def test_curves_of_any_figures_that_are_read_can_be_drawn(base):
+    """Of the largest, of none, and so far apart that the running mean is of few."""
+    line = json.loads((base / tiny.FIRST / "metrics.jsonl").read_bytes().splitlines()[0])
+    run = Run.create(Path("out"), "x", {})
+    figures = (
+        dict.fromkeys(FIGURES, LARGEST),
+        dict.fromkeys(FIGURES),
+        dict.fromkeys(FIGURES, -LARGEST),
+    )
+    for lines in (
+        [
+            {**line, **values, "step": step}
+            for step, values in zip((1, 9, 10**8 - 1), figures, strict=True)
+        ],
+        [{**line, **figures[1]}],
+    ):
+        text = "".join(json.dumps(each) + "\n" for each in lines)
+        (run.folder / "metrics.jsonl").write_text(text)
+        assert run.metrics() == lines
+        SAVE_CURVES(run.folder, lines)
+        watched = Watch(10, lines)
+        watched.look({**line, "step": 10**8})
+    assert {"losses.png", "scores.png"} <= set(os.listdir(run.folder))
 
 
 # -- links that the user names -------------------------------------------------------------------------
@@ -388,5 +440,5 @@ def test_a_run_that_cannot_be_looked_at_is_one_sentence(victim, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "iterdir", listing)
-    with pytest.raises(RunError, match="Permission denied; make it writable, or use another run"):
+    with pytest.raises(RunError, match="Permission denied; make it writable, then start again, or"):
         Run(RUN)

@@ -235,7 +235,8 @@ def text(*lines):
 
 def test_each_line_of_the_metrics_is_there_at_once(tmp_path):
     run = Run.create(tmp_path, "x", {})
-    metrics = run.open_metrics(0)
+    assert run.cut_metrics(0) == []
+    metrics = run.open_metrics()
     path = run.folder / "metrics.jsonl"
     assert path.read_bytes() == b""
     metrics.write(line(1))
@@ -259,10 +260,11 @@ def test_metrics_are_cut_back_to_the_step_of_the_checkpoint(tmp_path, steps, tai
     run = Run.create(tmp_path, "x", {})
     path = run.folder / "metrics.jsonl"
     path.write_bytes(text(*map(line, range(1, 5))) + tail)
-    metrics = run.open_metrics(steps)  # without a warning, which would be an error here
+    kept = [line(i) for i in range(1, min(steps, 4) + 1)]
+    assert run.cut_metrics(steps) == kept  # without a warning, which would be an error here
+    metrics = run.open_metrics()
     metrics.write(line(steps + 1, loss_g=0.5))
     metrics.close()
-    kept = [line(i) for i in range(1, min(steps, 4) + 1)]
     assert path.read_bytes() == text(*kept, line(steps + 1, loss_g=0.5))
     assert sorted(os.listdir(run.folder)) == [
         *("checkpoints", "config.json", "metrics.jsonl", "samples"),
@@ -316,14 +318,14 @@ def test_a_wrong_line_among_the_metrics_is_told_and_costs_no_other(tmp_path, nam
     path.write_bytes(before)
     assert run.metrics(said.append) == [line(1), line(2), line(4), line(5)]
     assert path.read_bytes() == before
-    run.open_metrics(4, said.append).close()
+    run.cut_metrics(4, said.append)
     assert path.read_bytes() == text(line(1), line(2), line(4))
     assert (run.folder / "metrics.jsonl.damaged").read_bytes() == before
     assert all(each.startswith(f"{path}: line 3 is wrong ({reason}") for each in said)
     assert all(each.isprintable() and "; " in each and len(each) < 500 for each in said)
     assert len(said) == 2
-    assert said[1].endswith(" is in metrics.jsonl.damaged")
-    run.open_metrics(4, said.append).close()  # now all is well
+    assert said[1].endswith("and the old file is now metrics.jsonl.damaged")
+    run.cut_metrics(4, said.append)  # now all is well
     assert run.metrics(said.append) == [line(1), line(2), line(4)]
     assert len(said) == 2
 
@@ -335,7 +337,7 @@ def test_lines_after_the_checkpoint_are_written_again_so_faults_there_do_not_mat
     path = run.folder / "metrics.jsonl"
     wrong = WRONG[name][0] if name not in ("again", "backwards") else text(line(3), line(3))
     path.write_bytes(text(line(1), line(2)) + wrong + text(line(4)))
-    run.open_metrics(2).close()
+    run.cut_metrics(2)
     assert path.read_bytes() == text(line(1), line(2))
     assert not (run.folder / "metrics.jsonl.damaged").exists()
 
@@ -347,7 +349,7 @@ def test_what_editors_do_to_metrics_loses_nothing(tmp_path):
     edited = b"\xef\xbb\xbf" + text(line(1)) + b"\n  \t\n" + text(turned, line(4))[:-1]
     (run.folder / "metrics.jsonl").write_bytes(edited.replace(b"\n", b"\r\n"))
     assert run.metrics() == [line(1), line(2), line(4)]
-    run.open_metrics(9).close()
+    run.cut_metrics(9)
     assert (run.folder / "metrics.jsonl").read_bytes() == text(line(1), turned, line(4))
 
 
@@ -362,7 +364,7 @@ def test_metrics_out_of_order_are_sorted_and_the_later_of_two_lines_of_a_step_co
     run, said = Run.create(tmp_path, "x", {}), []
     lines = [line(7), line(2), line(5, d_x=1), line(2, d_x=0), line(99_999_999), line(1)]
     (run.folder / "metrics.jsonl").write_bytes(text(*lines))
-    run.open_metrics(7, said.append).close()
+    run.cut_metrics(7, said.append)
     assert run.metrics() == [line(1), line(2, d_x=0), line(5, d_x=1), line(7)]
     assert "line 2 is wrong (step 2 stands after step 7), and 3 more; " in said[0]
 
@@ -371,7 +373,7 @@ def test_each_damaged_file_is_kept_under_a_name_of_its_own(tmp_path):
     run = Run.create(tmp_path, "x", {})
     for i in range(3):
         (run.folder / "metrics.jsonl").write_bytes(b"%d\n" % i)
-        run.open_metrics(1, lambda said: None).close()
+        run.cut_metrics(1, lambda said: None)
     kept = [run.folder / f"metrics.jsonl.damaged{i}" for i in ("", 1, 2)]
     assert [path.read_bytes() for path in kept] == [b"0\n", b"1\n", b"2\n"]
     events = [json.loads(s) for s in (run.folder / "events.jsonl").read_text().splitlines()]
@@ -386,7 +388,7 @@ def test_a_damaged_file_is_kept_where_a_file_has_one_name_only(tmp_path, monkeyp
     run = Run.create(tmp_path, "x", {})
     (run.folder / "metrics.jsonl").write_bytes(b"0\n")
     monkeypatch.setattr(os, "link", link)
-    run.open_metrics(1, lambda said: None).close()
+    run.cut_metrics(1, lambda said: None)
     assert (run.folder / "metrics.jsonl.damaged").read_bytes() == b"0\n"
     assert run.metrics() == []
 
@@ -397,7 +399,7 @@ def test_a_damaged_file_is_there_under_one_of_its_names_whatever_fails(tmp_path,
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", lambda *paths: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            run.open_metrics(1, lambda said: None)
+            run.cut_metrics(1, lambda said: None)
     assert run.metrics(lambda said: None) == [line(1)]
 
 
@@ -408,10 +410,13 @@ def test_a_huge_file_of_nothing_is_not_read_to_its_end(tmp_path, monkeypatch):
     path = run.folder / "metrics.jsonl"
     path.write_bytes(text(line(1)))
     os.truncate(path, 2**42)  # takes no room on the disk
-    run.open_metrics(5, said.append).close()
+    run.cut_metrics(5, said.append)
     assert path.read_bytes() == text(line(1))
     assert "line 2 is wrong (not JSON), and 999 more, and what follows was not read; " in said[0]
     assert (run.folder / "metrics.jsonl.damaged").stat().st_size == 2**42
+    os.truncate(path, 2**42)
+    run.cut_metrics(1, said.append)  # what follows might hold lines of earlier steps
+    assert "line 1001 is wrong (not JSON), and what follows was not read; " in said[1]
 
 
 def test_a_run_without_metrics_has_none(tmp_path):

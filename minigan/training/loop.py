@@ -373,10 +373,10 @@ class Trainer:
         """metrics.jsonl up to this step, and the watch as it was."""
         if self.metrics:
             self.metrics.close()
-        leader = self.group.leader
-        self.metrics = self.run.open_metrics(self.step, self.say) if leader else Metrics(os.devnull)
         size = sum(p.data.size for p in self.G.parameters())
-        self.watch = Watch(size, self.group.from_leader(self.run.metrics))
+        lines = self.group.from_leader(lambda: self.run.cut_metrics(self.step, self.say))
+        self.watch = Watch(size, lines)
+        self.metrics = self.run.open_metrics() if self.group.leader else Metrics(os.devnull)
 
     def train(self) -> int:
         """Play until the last step, Ctrl-C or SIGTERM, leave checkpoint and figures; the exit code."""

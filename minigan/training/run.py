@@ -65,7 +65,7 @@ FIGURES = (
 LARGEST = 3.5e38  # of a figure: they are computed in float32
 LINE = 2**16  # bytes of a line of metrics at the most; one has about 250
 TAIL = 2**20  # bytes of an event at the most
-FAULTS = 10_000  # wrong lines, after which the rest of a file is not read
+FAULTS = 10_000  # lines without metrics, after which the rest of a file is not read
 CONFIG = 2**20  # bytes of config.json at the most
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # as FAT answers to os.link
 
@@ -109,7 +109,9 @@ class Run:
                     if any(fnmatchcase(part.name, pattern) for pattern in patterns):
                         is_own(part)
         except OSError as error:
-            raise RunError(f"{trouble(error, folder)}, or use another run") from error
+            raise RunError(
+                f"{trouble(error, folder)}, then start again, or use another run"
+            ) from error
 
     @property
     def samples(self) -> Path:
@@ -239,11 +241,13 @@ class Run:
         """
         lines, fault = self._read_metrics(math.inf)
         if fault:
-            say(f"{fault}; what can be used is read, in order")
+            say(f"{fault}; only the usable lines are read, in order")
         return lines
 
-    def open_metrics(self, steps: int, say: Callable[[str], None] = warnings.warn) -> Metrics:
-        """metrics.jsonl, cut back to the first `steps` steps and open for those that follow.
+    def cut_metrics(
+        self, steps: int, say: Callable[[str], None] = warnings.warn
+    ) -> list[dict[str, float]]:
+        """Cut metrics.jsonl back to the first `steps` steps; returns their lines.
 
         The lines of later steps will be written again. If one before them is wrong, the old file is
         kept beside the new one, and `say` is told.
@@ -253,20 +257,24 @@ class Run:
         if fault:
             kept = _keep(path)
             self.event("damaged metrics", fault=fault, kept=kept.name)
-            say(
-                f"{fault}; what can be used stays, in order, and all that was there is in {kept.name}"
-            )
+            say(f"{fault}; the usable lines are kept in order, and the old file is now {kept.name}")
         write_atomically(path, b"".join(map(_line, lines)))
+        return lines
+
+    def open_metrics(self) -> Metrics:
+        """metrics.jsonl, open for further lines."""
+        path = self.folder / "metrics.jsonl"
+        is_own(path)
         return Metrics(path)
 
     def _read_metrics(self, steps: float) -> tuple[list[dict[str, float]], str]:
         """The lines up to a step, and a sentence about those that are wrong, or "".
 
-        They are wrong if they are no metrics or not in order. In what follows a line of the last step
-        or a later one, the lines of no later step are missing, so no fault there matters.
+        A line is wrong if it holds no metrics or is out of order. After the line of the last step a
+        wrong one does no harm, because the lines there will be written again.
         """
-        path, newest, count, first = self.folder / "metrics.jsonl", 0, 0, ""
-        lines: dict[int, dict[str, float]] = {}
+        path, lines = self.folder / "metrics.jsonl", {}
+        newest, unusable, count, first = 0, 0, 0, ""
         if not is_own(path):
             return [], ""
         with naming(path), self._open("metrics.jsonl", "rb") as file:
@@ -278,16 +286,19 @@ class Run:
                         reason = f"step {step} stands after step {newest}" if step <= newest else ""
                         lines[step] = line  # of two lines of a step the later one
                     newest = max(newest, step)
-                elif newest >= steps or (not text.endswith(b"\n") and len(text) < LINE):
-                    reason = ""
+                elif reason:
+                    unusable += 1
+                    torn = not text.endswith(b"\n") and len(text) < LINE
+                    if torn or (newest >= steps and unusable < FAULTS):
+                        reason = ""
                 if reason:
                     count, first = count + 1, first or f"line {number} is wrong ({reason})"
-                if count == FAULTS:
+                if unusable == FAULTS:
                     break
         fault = f"{path}: {first}" if count else ""
         if count > 1:
             fault += f", and {count - 1:,} more"
-        if count == FAULTS:
+        if unusable == FAULTS:
             fault += ", and what follows was not read"
         return [lines[step] for step in sorted(lines)], fault
 

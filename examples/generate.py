@@ -23,7 +23,7 @@ import numpy as np
 from minigan import console
 from minigan.backend import DeviceError, use_device
 from minigan.console import INTERRUPTED, STDERR, say
-from minigan.files import trouble
+from minigan.files import make_own, trouble
 from minigan.models.dcgan import Generator
 from minigan.tensor import Tensor
 from minigan.training import checkpoint, pictures
@@ -98,7 +98,11 @@ def generate(options: argparse.Namespace) -> None:
         return np.concatenate([sample(G, z[i : i + BATCH]) for i in range(0, len(z), BATCH)])
 
     out = path.parent.parent / "generated" if options.out is None else Path(options.out)
-    (out / "single").mkdir(parents=True, exist_ok=True)
+    if options.out is None:
+        make_own(out)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+    make_own(out / "single")
     rng = random_stream(options.seed, "generate")
     pixels = draw(draw_noise(rng, options.n, run["nz"], run["noise"], device))
     pictures.save_png(out / "grid.png", pictures.grid(pixels))

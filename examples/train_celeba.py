@@ -179,7 +179,10 @@ def find_or_choose(given: dict, resume: str | None) -> tuple[Run | None, Config]
     """The run to go on with, if there is one, and the options."""
     out = Path(given.get("out", Config.out))
     run = None if resume is None else Run.find(resume, out)
-    return run, resumed(run.config.get("options"), given) if run else choose(given)
+    if run is None:
+        return None, choose(given)
+    # Not the "out" of its config.json: a stranger's would have the cache written anywhere.
+    return run, resumed(run.config.get("options"), {"out": str(run.out), **given})
 
 
 def choose(given: dict) -> Config:

@@ -344,8 +344,8 @@ def test_a_trainer_uses_the_threads_that_its_options_say(monkeypatch):
 def test_a_crash_between_two_checkpoints_costs_only_the_steps_since_the_last(straight, monkeypatch):
     write = loop.Run.open_metrics
 
-    def crash_at_step_7(run, steps):
-        metrics = write(run, steps)
+    def crash_at_step_7(run):
+        metrics = write(run)
         line = metrics.write
         metrics.write = lambda m: line(m) if m["step"] < 7 else 1 / 0
         return metrics

@@ -273,7 +273,7 @@ class Trainer:
     def draw_figures(self) -> None:
         """losses.png, scores.png and progress.gif, from what the run folder holds."""
         if self.group.leader:
-            if metrics := self.run.metrics():
+            if metrics := self.run.metrics(self.say):
                 pictures.save_curves(self.run.folder, metrics)
             if frames := sorted(self.run.samples.glob("step-*.png")):
                 pictures.save_film(self.run.folder / "progress.gif", frames, self.say)
@@ -379,11 +379,10 @@ class Trainer:
         """metrics.jsonl up to this step, and the watch as it was."""
         if self.metrics:
             self.metrics.close()
-        size, lines = sum(p.data.size for p in self.G.parameters()), self.run.metrics
-        lines = [line for line in self.group.from_leader(lines) if line["step"] <= self.step]
+        size = sum(p.data.size for p in self.G.parameters())
+        lines = self.group.from_leader(lambda: self.run.cut_metrics(self.step, self.say))
         self.watch = Watch(size, lines)
-        leader = self.group.leader
-        self.metrics = self.run.open_metrics(self.step) if leader else Metrics(os.devnull)
+        self.metrics = self.run.open_metrics() if self.group.leader else Metrics(os.devnull)
 
     def train(self) -> int:
         """Play until the last step or a signal, leave checkpoint and figures; the exit code.

@@ -113,7 +113,7 @@ def save_curves(folder: Path, metrics: Sequence[dict[str, float]]) -> None:
         ),
     }
     steps = np.array([m["step"] for m in metrics])
-    width = max(1, len(steps) // 50)
+    width = min(max(1, len(steps) // 50), 2000)  # the time it takes is its product with the steps
     for name, (title, lines) in curves.items():
         with _new_figure(figsize=(8, 4), layout="constrained") as figure:
             axes = figure.subplots()

@@ -6,15 +6,17 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
+
+Buffer = Any  # bytes or a contiguous array
 
 ROOM, WRITABLE = "make room there", "make it writable"
 REMEDIES = {
@@ -48,13 +50,16 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: under another name, flushed to the disk, then renamed."""
+def write_atomically(path: Path, content: bytes | Iterable[Buffer]) -> None:
+    """Write a whole file or nothing: under another name, flushed to the disk, then renamed.
+
+    What is too large to be held at once comes in pieces, each a buffer such as an array.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with naming(path):
-            with open(partial, "wb") as file:
-                file.write(content)
+            with open(partial, "wb", buffering=2**20) as file:
+                file.writelines([content] if isinstance(content, bytes) else content)
                 sync(file)
             os.replace(partial, path)
     finally:

@@ -17,7 +17,7 @@ import numpy as np
 
 from minigan.backend import DeviceError, use_device
 from minigan.data.cache import plain
-from minigan.files import trouble
+from minigan.files import no_memory, trouble
 from minigan.models.dcgan import Generator
 from minigan.tensor import Tensor
 from minigan.training import checkpoint, pictures
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except MemoryError as error:  # CuPy's, of a GPU, is one too
         print(
-            f"error: no memory left: {error}; end what else runs, or use --device cpu",
+            f"error: {no_memory(error)}; end what else runs, or use --device cpu",
             file=sys.stderr,
         )
         return 1

@@ -36,8 +36,18 @@ REMEDIES = {
 
 def trouble(error: OSError, where: Path | str = "a file or pipe") -> str:
     """Path, reason and remedy. `where` stands for the path if the error, say of a read, has none."""
+    return f"{error.filename or where}: {reason(error)}"
+
+
+def reason(error: OSError) -> str:
+    """Reason and remedy."""
     remedy = REMEDIES.get(error.errno, "see that the folder is there and its disk is sound")
-    return f"{error.filename or where}: {error.strerror or error}; {remedy}"
+    return f"{error.strerror or error}; {remedy}"
+
+
+def no_memory(error: MemoryError) -> str:
+    """What did not fit, where the error says it: Python's own are mostly empty."""
+    return f"no memory left: {error}" if str(error) else "no memory left"
 
 
 @contextmanager

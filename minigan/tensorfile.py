@@ -48,7 +48,7 @@ def pieces(array: np.ndarray) -> Iterator[np.ndarray]:
     A piece is valid until the next one is asked for.
     """
     flags = ["external_loop", "buffered", "zerosize_ok"]
-    return iter(np.nditer(array, flags, order="C", buffersize=PIECE))
+    return iter(np.nditer(array, flags, [["readonly", "contig"]], order="C", buffersize=PIECE))
 
 
 def _pieces(arrays: Mapping[str, np.ndarray], text: str) -> Iterator[bytes | np.ndarray]:
@@ -92,7 +92,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 def _open(path: Path) -> IO[bytes]:
     if path.exists() and not path.is_file():
-        raise OSError("it is not a file")  # opening a pipe would wait for a writer
+        raise ValueError("it is not a file")  # opening a pipe would wait for a writer
     return open(path, "rb", buffering=2**20)
 
 

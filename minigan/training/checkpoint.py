@@ -20,6 +20,7 @@ import numpy as np
 
 from .. import tensorfile
 from ..data.cache import plain
+from ..files import reason
 from ..nn import Module
 from ..optim import Optimizer
 from .config import Config, ConfigError
@@ -110,10 +111,13 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             raise CheckpointError(
                 f"{path} is damaged: its contents do not fit its checksum; {REMEDY}"
             )
-    except (ValueError, OSError) as error:
-        reason = plain(getattr(error, "strerror", None) or error)[:200]
+    except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint: {reason}; {REMEDY}"
+            f"{path} cannot be read as a checkpoint: {reason(error)}, or {REMEDY}"
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint: {plain(error)[:200]}; {REMEDY}"
         ) from error
     return arrays, _state(path, text)
 

@@ -23,7 +23,7 @@ import numpy as np
 from minigan import console
 from minigan.backend import DeviceError, use_device
 from minigan.console import INTERRUPTED, STDERR, say
-from minigan.files import make_own, trouble
+from minigan.files import make_own, no_memory, trouble
 from minigan.models.dcgan import Generator
 from minigan.tensor import Tensor
 from minigan.training import checkpoint, pictures
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         say(f"error: {trouble(error)}, then start again, or with another --out", STDERR)
         return 1
     except MemoryError as error:  # CuPy's, of a GPU, is one too
-        say(f"error: no memory left: {error}; end what else runs, or use --device cpu", STDERR)
+        say(f"error: {no_memory(error)}; end what else runs, or use --device cpu", STDERR)
         return 1
     except KeyboardInterrupt:
         say("interrupted", STDERR)

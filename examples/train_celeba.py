@@ -26,7 +26,7 @@ from minigan.backend import DeviceError, gpu_trouble
 from minigan.backend.threads import tell_blas_trouble
 from minigan.console import INTERRUPTED, STDERR, plain, say
 from minigan.data.cache import DataError, Images
-from minigan.files import trouble
+from minigan.files import no_memory, trouble
 from minigan.training import parallel
 from minigan.training.checkpoint import CheckpointError, newest_first
 from minigan.training.config import (
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
             f"error: {plain(trouble(error))}, then start again, or with another --out"
         )
     except MemoryError as error:  # CuPy's, of a GPU, is one too
-        return group.fail(f"error: no memory left: {error}; lower --batch-size, --ngf or --ndf")
+        return group.fail(f"error: {no_memory(error)}; lower --batch-size, --ngf or --ndf")
     except KeyboardInterrupt:
         return group.fail("interrupted", INTERRUPTED)
 

@@ -10,15 +10,17 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
+
+Buffer = Any  # bytes or a contiguous array
 
 ROOM, WRITABLE = "make room there", "make it writable"
 REMEDIES = {
@@ -54,8 +56,18 @@ CAUTIOUS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 def trouble(error: OSError, where: Path | str = "a file or pipe") -> str:
     """Path, reason and remedy. `where` stands for the path if the error, say of a read, has none."""
+    return f"{error.filename or where}: {reason(error)}"
+
+
+def reason(error: OSError) -> str:
+    """Reason and remedy."""
     remedy = REMEDIES.get(error.errno, "see that the folder is there and its disk is sound")
-    return f"{error.filename or where}: {error.strerror or error}; {remedy}"
+    return f"{error.strerror or error}; {remedy}"
+
+
+def no_memory(error: MemoryError) -> str:
+    """What did not fit, where the error says it: Python's own are mostly empty."""
+    return f"no memory left: {error}" if str(error) else "no memory left"
 
 
 @contextmanager
@@ -97,16 +109,17 @@ def cautiously(path: str, flags: int) -> int:
     return os.open(path, flags | CAUTIOUS, 0o666)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | Iterable[Buffer]) -> None:
     """Write a whole file or nothing: under another name, flushed to the disk, then renamed.
 
-    A link at either name is replaced, not followed.
+    A link at either name is replaced, not followed. What is too large to be held at once comes in
+    pieces, each a buffer such as an array.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with naming(path):
             with _create(partial) as file:
-                file.write(content)
+                file.writelines([content] if isinstance(content, bytes) else content)
                 sync(file)
             os.replace(partial, path)
     finally:
@@ -118,10 +131,10 @@ def write_atomically(path: Path, content: bytes) -> None:
 def _create(path: Path) -> IO[bytes]:
     """A new file, in place of a link or of what a killed process with the same number has left."""
     try:
-        return open(path, "xb")
+        return open(path, "xb", buffering=2**20)
     except FileExistsError:
         path.unlink()
-        return open(path, "xb")
+        return open(path, "xb", buffering=2**20)
 
 
 def sync(file: IO[bytes]) -> None:

@@ -124,7 +124,7 @@ class Faults:
         self.handles[raw.fileno()] = path
         reads, both = "r" in mode, "+" in mode
         buffered = io.BufferedRandom if both else io.BufferedReader if reads else io.BufferedWriter
-        file = buffered(raw)
+        file = buffered(raw, io.DEFAULT_BUFFER_SIZE if buffering == -1 else buffering)
         return file if "b" in mode else io.TextIOWrapper(file, encoding, errors, newline)
 
     def os_open(self, file, flags, *arguments, **options):

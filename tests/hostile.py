@@ -21,7 +21,9 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.numpy import save
 
+from minigan import tensorfile
 from minigan.training import checkpoint
 
 BAD, GOOD = "bad.jpg", "good.jpg"
@@ -385,7 +387,8 @@ def safetensors(header: object, body: bytes = b"", length: int | None = None) ->
 def signed(state: str, arrays: dict[str, np.ndarray] | None = None) -> bytes:
     """A checkpoint with that state and a checksum that fits: anyone can compute one."""
     arrays = {"G.w": np.arange(6, dtype="f").reshape(2, 3)} if arrays is None else arrays
-    return checkpoint.pack(arrays, state)
+    text = "\n".join((checkpoint.FORMAT, checkpoint._digest(arrays, state), state))
+    return save({k: np.asarray(a, order="C") for k, a in arrays.items()}, {tensorfile.KEY: text})
 
 
 STREAM = np.random.default_rng(0).bit_generator.state
@@ -406,7 +409,7 @@ def saved() -> bytes:
 
 
 def tensor(dtype: str = "F32", shape: tuple = (2,), offsets: tuple = (0, 8)) -> dict:
-    metadata = {checkpoint.KEY: checkpoint.FORMAT + "\n0\n{}"}
+    metadata = {tensorfile.KEY: checkpoint.FORMAT + "\n0\n{}"}
     entry = {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
     return {"__metadata__": metadata, "x": entry}
 
@@ -417,7 +420,7 @@ CHECKPOINTS = {
     "tensor of 8 GB": (
         lambda: safetensors(tensor(shape=(2**31,), offsets=(0, 2**33)), bytes(8)), "cannot be read",
     ),
-    "shape that overflows": (lambda: safetensors(tensor(shape=(2**63, 4)), bytes(8)), "(?i)overflow"),
+    "shape that overflows": (lambda: safetensors(tensor(shape=(2**63, 4)), bytes(8)), "does not lie"),
     "shape beyond NumPy": (
         lambda: safetensors(tensor(shape=(0, 2**62, 2**62), offsets=(0, 0))), "too big",
     ),

@@ -178,7 +178,7 @@ def test_any_flipped_bit_is_noticed(tmp_path):
 )
 def test_another_name_shape_or_type_of_the_same_bytes_is_noticed(tmp_path, name, change):
     x = np.arange(6, dtype="f").reshape(2, 3)
-    (tmp_path / "c").write_bytes(checkpoint.pack({"x": x}, json.dumps(hostile.STATE)))
+    (tmp_path / "c").write_bytes(hostile.signed(json.dumps(hostile.STATE), {"x": x}))
     np.testing.assert_array_equal(checkpoint.read(tmp_path / "c")[0]["x"], x)
     with safe_open(tmp_path / "c", "numpy") as file:
         metadata = file.metadata()

@@ -132,7 +132,11 @@ def one_sentence(text: str, kind: str, faults: Faults) -> None:
     """Assert that it names a path of an operation that failed, or a folder of it, and the remedy."""
     assert text.startswith("error: ")
     assert text.isprintable()
-    if faults.failed[0][0] in ("look", "open") and any(words in text for words in MISSING):
+    operation, path = faults.failed[0]
+    reads_checkpoint = operation == "read" and path.endswith(".safetensors")
+    if reads_checkpoint:
+        assert f"{path} cannot be read as a checkpoint: {os.strerror(faults.kind.errno)}; " in text
+    if (operation in ("look", "open") or reads_checkpoint) and any(m in text for m in MISSING):
         return
     assert "Errno" not in text
     assert os.strerror(faults.kind.errno) in text
@@ -141,7 +145,6 @@ def one_sentence(text: str, kind: str, faults: Faults) -> None:
     paths = {path for _, failed in faults.failed for path in (failed, final(failed))}
     assert any(f"{path}/".startswith(named) for path in paths), named
     assert sum(way in text for way in WAYS) == 1
-    operation, path = faults.failed[0]
     if operation in ("create", "read", "write", "fsync", "rename", "unlink"):
         assert named[:-1] in paths
         assert WAYS[0] in text or tiny.FIRST not in path or operation == "read"

@@ -25,6 +25,7 @@ from hostile import anything, fuzz, scalars, sentence
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minigan import tensorfile
 from minigan.data import cache, celeba
 from minigan.data.cache import DataError, Unreadable
 from minigan.training import checkpoint
@@ -370,7 +371,7 @@ entries = st.fixed_dictionaries(
 )
 texts = st.lists(st.sampled_from([checkpoint.FORMAT, "0" * 64, "{}"]) | st.text(max_size=9))
 metadata = st.dictionaries(
-    st.sampled_from([checkpoint.KEY, "more"]), texts.map("\n".join) | anything
+    st.sampled_from([tensorfile.KEY, "more"]), texts.map("\n".join) | anything
 )
 
 
@@ -511,6 +512,7 @@ MEASURE = """
 import json, os, resource, sys
 from pathlib import Path
 from minigan.data import cache, celeba
+from minigan import tensorfile
 from minigan.training import checkpoint
 celeba.Image.init()
 

@@ -58,7 +58,7 @@ def offer(trainer, arrays, state):
     for path in checkpoint.newest_first(trainer.run.checkpoints):
         path.unlink()
     path = checkpoint.path_of(trainer.run.checkpoints, 4)
-    path.write_bytes(checkpoint.pack(arrays, json.dumps(state)))
+    path.write_bytes(hostile.signed(json.dumps(state), arrays))
     trainer.load_newest()
 
 
@@ -351,7 +351,7 @@ def run(base, tmp_path, monkeypatch):
 def spoil(run, original, fault):
     path = checkpoint.path_of(run.checkpoints, 4)
     arrays, state = FAULTS[fault][0](*original)
-    path.write_bytes(checkpoint.pack(arrays, json.dumps(state)))
+    path.write_bytes(hostile.signed(json.dumps(state), arrays))
     return path
 
 
@@ -403,7 +403,7 @@ def test_options_that_lie_about_the_size_build_no_network(
     arrays, state = original
     path = checkpoint.path_of(run.checkpoints, 4)
     state = changed(state, ("options", name), value)
-    path.write_bytes(checkpoint.pack(arrays, json.dumps(state)))
+    path.write_bytes(hostile.signed(json.dumps(state), arrays))
     monkeypatch.setattr(tiny.generate, "Generator", lambda *sizes: 1 / 0)
     assert tiny.generate.main(["--run", str(path), "--out", "out"]) == 1
     assert "its generator is not of the size that its options name" in capsys.readouterr().err

@@ -3,9 +3,8 @@
 The file holds arrays only, under names such as `G.main.0.weight` and `opt_D.3.exp_avg`, and in its
 metadata one text of three lines: the format, a digest, and the state as JSON, which is the step, the
 optimisers' counters, the random streams, the position in the data and the options. Nothing is
-pickled, so nothing in it can be executed. The digest is of all that is read, for safetensors itself
-does not notice a flipped bit. One text, not one for each: safetensors writes several in any order,
-and the same training shall leave the same bytes.
+pickled, so nothing in it can be executed. The digest is of all that is read, because the safetensors
+format itself does not notice a flipped bit.
 """
 
 from __future__ import annotations
@@ -18,11 +17,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save
 
+from .. import tensorfile
 from ..data.cache import plain
-from ..files import write_atomically
+from ..files import reason
 from ..nn import Module
 from ..optim import Optimizer
 from .config import Config, ConfigError
@@ -30,7 +28,6 @@ from .config import Config, ConfigError
 T = TypeVar("T")
 
 FORMAT = "minigan checkpoint 2"
-KEY = "minigan"  # of the text in the metadata
 REMEDY = "use another checkpoint"
 DIGITS = 8  # of a step: a hundred million are out of reach
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what Adam keeps beside the counter, of its parameter's form
@@ -91,39 +88,37 @@ def write(
                     counters.setdefault(name, {})[i] = value
                 else:
                     arrays[f"{name}.{i}.{key}"] = value.numpy()
-    arrays = {key: np.asarray(value, order="C") for key, value in arrays.items()}
-    text = json.dumps({**state, "optimizer_steps": counters})
-    write_atomically(path, pack(arrays, text))
+    write_signed(path, arrays, json.dumps({**state, "optimizer_steps": counters}))
 
 
-def pack(arrays: Mapping[str, np.ndarray], text: str) -> bytes:
-    """The file of these arrays and this state."""
-    return save(dict(arrays), {KEY: "\n".join((FORMAT, _digest(arrays, text), text))})
+def write_signed(path: Path, arrays: Mapping[str, np.ndarray], text: str) -> None:
+    """Write these arrays and this state with their digest."""
+    tensorfile.write(path, arrays, "\n".join((FORMAT, _digest(arrays, text), text)))
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and the state of a checkpoint, checked for their form. Raises CheckpointError."""
     try:
-        if path.exists() and not path.is_file():
-            raise OSError("it is not a file")  # a pipe would be waited for
-        with safe_open(path, framework="numpy") as file:
-            words = file.metadata() or {}
-            first = words.get("format", "none")  # where the first format said what it was
-            found, digest, text = _three_lines(words.get(KEY, first))
-            if found != FORMAT:
-                raise CheckpointError(
-                    f"{path}: its format is {found[:80]!r}, this reads {FORMAT!r}; {REMEDY}"
-                )
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, no dict
-    except CheckpointError:
-        raise
-    except Exception as error:  # SafetensorError, but NumPy's too: of types and shapes it lacks
-        reason = plain(error)[:200]
+        words = tensorfile.read_text(path)
+        first = words.get("format", "none")  # where the first format said what it was
+        found, digest, text = _three_lines(words.get(tensorfile.KEY, first))
+        if found != FORMAT:
+            raise CheckpointError(
+                f"{path}: its format is {found[:80]!r}, this reads {FORMAT!r}; {REMEDY}"
+            )
+        arrays = tensorfile.read(path)
+        if digest != _digest(arrays, text):
+            raise CheckpointError(
+                f"{path} is damaged: its contents do not fit its checksum; {REMEDY}"
+            )
+    except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint: {reason}; {REMEDY}"
+            f"{path} cannot be read as a checkpoint: {reason(error)}, or {REMEDY}"
         ) from error
-    if digest != _digest(arrays, text):
-        raise CheckpointError(f"{path} is damaged: its contents do not fit its checksum; {REMEDY}")
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint: {plain(error)[:200]}; {REMEDY}"
+        ) from error
     return arrays, _state(path, text)
 
 
@@ -220,7 +215,8 @@ def _digest(arrays: Mapping[str, np.ndarray], text: str) -> str:
     digest = hashlib.sha256(text.encode())
     for key, array in sorted(arrays.items()):
         digest.update(f"{key} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
+        for piece in tensorfile.pieces(array):
+            digest.update(piece)
     return digest.hexdigest()
 
 

@@ -1,0 +1,69 @@
+"""A training that has no memory left at its second checkpoint: `python tests/starved.py`, in an empty
+folder.
+
+Sets the limit of the address space to what is in use, as clusters do it, and fills what the process
+still holds in reserve. Then the same without a limit: to write a checkpoint beside arrays of 64 MB in
+another order in memory, with 8 MB left. Prints [exit code and stderr of the first, exit code of a
+resume, bytes written].
+"""
+
+import contextlib
+import io
+import json
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tiny
+
+from minigan import tensorfile
+from minigan.training import checkpoint
+
+RUN = ["--steps", "3", "--checkpoint-every", "1", "--threads", "1", "--resume", "auto"]
+UNIT = 2**18  # bytes: what a write needs at once is more
+
+
+@contextlib.contextmanager
+def left(room: int) -> Iterator[None]:
+    """Allow `room` more bytes than are in use."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def train() -> tuple[int, str]:
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+        return tiny.train_celeba.main([*tiny.TINY, *RUN]), err.getvalue()
+
+
+def starved(path: Path, *arguments: object) -> None:
+    """checkpoint.write, without memory from the second step on."""
+    if checkpoint.step_of(path) < 2:
+        write(path, *arguments)
+        return
+    with left(0):
+        eaten = []
+        with contextlib.suppress(MemoryError):
+            while True:
+                eaten.append(bytearray(UNIT))
+        write(path, *arguments)
+
+
+if __name__ == "__main__":
+    tiny.train_celeba.explain = lambda given, config: None
+    write, checkpoint.write = checkpoint.write, starved
+    code, err = train()
+    checkpoint.write = write
+    code_after, _ = train()
+
+    arrays = {f"{i}": np.full((4, 4, 512, 512), i, "f").transpose(3, 2, 0, 1) for i in range(4)}
+    with left(8 * 2**20):
+        tensorfile.write(Path("large"), arrays, "")
+    print(json.dumps([code, err, code_after, os.path.getsize("large")]))

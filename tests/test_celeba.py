@@ -194,7 +194,7 @@ def test_a_file_of_equal_size_and_time_is_another(tmp_path, as_zip, replaced):
     path = root if as_zip else root / "000002.jpg"
     retouch(path, replaced)
     assert celeba.open_source(root, 16).identity() != source.identity()
-    with pytest.raises(Changed, match="was changed or replaced while its pictures were decoded"):
+    with pytest.raises(Changed, match="was changed or replaced while it was read"):
         source.check()
 
 

@@ -152,14 +152,14 @@ STRANGE = {
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes in folders")
 @pytest.mark.parametrize("name", STRANGE)
 def test_a_film_does_without_frames_that_cannot_be_used(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(subprocess, "Popen", None)
-    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", None)
     spoil, reason = STRANGE[name]
-    paths, said = frames(tmp_path, 4), []
+    paths, said, started = frames(tmp_path, 4), [], []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *options: started.append(options))
     for path in paths[1:3]:
         spoil(path)
     save_film(tmp_path / "film.gif", paths, said.append)
     assert [frame for frame, _ in film(tmp_path / "film.gif")] == [0, 3]
+    assert started == []
     (text,) = said
     assert text.startswith(f"film.gif lacks 2 of 4 frames; {paths[1]}: ")
     assert reason in text

@@ -63,7 +63,7 @@ class Unreadable(Exception):
 
 
 def contents(path: str | Path, most: int) -> bytes:
-    """The bytes of a file. Raises OSError, or Unreadable if it has more than `most` or is no file."""
+    """The bytes of a file. Unreadable: it has more than `most`, or is not a regular file."""
     if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
         raise Unreadable("not a regular file")
     with naming(path), open(path, "rb") as file:

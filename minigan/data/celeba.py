@@ -150,7 +150,7 @@ class _Pictures:
     image_size: int
     max_images: int | None
     kept: frozenset[str] | None  # by --only, the file names; None: all are
-    left_out: str  # a sentence on the files beside the pictures that are none, or ""
+    left_out: str  # a sentence on the files that are not pictures by their suffix, or ""
 
     def __len__(self) -> int:
         return len(self.members)
@@ -411,7 +411,7 @@ def _kind(picture: Path) -> str:
 
 
 def _left_out(where: Path, files: Iterable[str], chosen: dict[str, str]) -> str:
-    """A sentence on the files that are no pictures by their suffix, or ""; of CelebA, beside it."""
+    """What is left out beside the pictures because of its suffix, as a sentence, or ""."""
     first = next(iter(chosen.values()))
     folder = first.rpartition("/")[0] if _kind(where / first) == "celeba" else None
     others = [
@@ -441,7 +441,7 @@ def _suffixes(paths: Iterable[str]) -> str:
 
 
 def _changed(path: Path) -> Changed:
-    return Changed(f"{path} was changed or replaced while its pictures were decoded; run again")
+    return Changed(f"{path} was changed or replaced while it was read; run again")
 
 
 def _cannot_read(path: str | Path, error: OSError) -> DataError:

@@ -22,6 +22,7 @@ from minigan import console, doctor
 from minigan.backend import threads
 from minigan.training import loop, pictures
 from minigan.training.config import Config, Parser
+from minigan.training.run import RunError
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="redirects as a POSIX shell does")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="has no /dev/full")
@@ -140,7 +141,11 @@ def test_the_doctor_and_what_is_refused_do_not_depend_on_their_output(monkeypatc
             doctors.main(["doctor", "--device", "gpu"]),
             tiny.train_celeba.main(["--device", "gpu"]),
         ]
-    assert codes == [1, 1, 1]
+        for words in (["--help"], ["--nonsense"], ["--lr", "é"]):
+            with pytest.raises(SystemExit) as stop:
+                tiny.train_celeba.main(words)
+            codes.append(stop.value.code)
+    assert codes == [1, 1, 1, 0, 2, 2]
 
 
 def test_letters_that_the_encoding_lacks_are_escaped(monkeypatch):
@@ -306,6 +311,13 @@ def test_what_the_end_advises_can_be_typed(monkeypatch, capsys, out):
     assert tiny.generate.main([*generate, "--n=1"]) == 0
     assert tiny.train_celeba.main(longer) == 0
     assert tiny.saved(loop.Run(Path(out) / tiny.FIRST)) == [2]
+
+
+@POSIX
+def test_what_a_lost_disk_advises_can_be_typed():
+    run = loop.Run.create(Path("two words"), "x", {})
+    with pytest.raises(RunError, match="go on with --resume 'two words/00000-x' "), run.in_use():
+        raise no_space()
 
 
 def test_after_an_interruption_the_way_to_go_on_is_told(monkeypatch, capsys, sigint):

@@ -396,7 +396,8 @@ def child(monkeypatch, code=0, out="", err=""):
         commands.append(command)
         return SimpleNamespace(returncode=code, stdout=out, stderr=err)
 
-    monkeypatch.setattr(doctor.subprocess, "run", run)
+    # Of the doctor alone: the emulator's compilers are processes as well.
+    monkeypatch.setattr(doctor, "subprocess", SimpleNamespace(run=run))
     return commands
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..backend.threads import get_num_threads, set_num_threads
-from ..console import plain
+from ..console import STDERR, STDOUT, plain
 from ..losses import GENERATOR_LOSSES
 from ..models.dcgan import IMAGE_SIZES
 
@@ -277,7 +277,7 @@ def help_of(field: dataclasses.Field) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line that takes no abbreviations, and whose errors are safe to print."""
+    """A command line that takes no abbreviations, and whose messages are printed as all others are."""
 
     def __init__(self, **options: Any):
         super().__init__(allow_abbrev=False, **options)
@@ -292,6 +292,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         super().error(plain(message))  # it quotes words of the command line
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        STDERR.write(message or "")
+        sys.exit(status)
+
+    def print_help(self, file: Any = None) -> None:
+        STDOUT.write(self.format_help())
+
+    def print_usage(self, file: Any = None) -> None:
+        STDERR.write(self.format_usage())
 
 
 def check_folder(flag: str, path: Path) -> None:

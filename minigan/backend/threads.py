@@ -123,9 +123,7 @@ class _Call:
         _limit_blas()
         for _ in range(_hire(wanted)):
             _waiting.put(self)
-        contextvars.copy_context().run(
-            self._take
-        )  # NumPy keeps the size of its buffer in a context
+        contextvars.copy_context().run(self._take)  # the size of NumPy's buffer is part of it
 
     def help(self) -> None:
         """Take blocks on a helper. One that comes when the call is over finds none left."""

@@ -225,6 +225,21 @@ def to(input: Tensor, target: Any) -> Tensor:
     return input if input.device == device else _move(input, device=device)
 
 
+@op(lambda g, y, x, *, order: g)
+def _copy(xp, x, *, order):
+    return x.copy(order=order)
+
+
+def clone(input: Tensor) -> Tensor:
+    """A copy with memory of its own; gradients flow through it."""
+    return _copy(input, order="K")
+
+
+def contiguous(input: Tensor) -> Tensor:
+    """The tensor with its elements in C order in memory: itself, or a copy."""
+    return input if input.data.flags.c_contiguous else _copy(input, order="C")
+
+
 # -- dimensions ---------------------------------------------------------------------------------
 
 
@@ -528,7 +543,7 @@ Tensor.__neg__, Tensor.__pow__, Tensor.__getitem__ = neg, pow, _getitem_method
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(Tensor, f"__{_name}__", _comparison(getattr(operator, _name)))
 for _method in (
-    abs, clamp, exp, expand, flatten, log, mean, permute, relu, reshape, sigmoid, sqrt, squeeze,
-    sum, tanh, to, transpose, unsqueeze, var,
+    abs, clamp, clone, contiguous, exp, expand, flatten, log, mean, permute, relu, reshape, sigmoid,
+    sqrt, squeeze, sum, tanh, to, transpose, unsqueeze, var,
 ):  # fmt: skip
     setattr(Tensor, _method.__name__, _method)

@@ -111,7 +111,11 @@ class Tensor:
     ) -> None:
         """Add d(self)/d(leaf) to the `.grad` of every leaf that requires it.
 
-        gradient      the upstream gradient, of this tensor's shape; may be left out for one element
+        Each `.grad` has memory of its own, so it may be changed in place. Threads may add to one leaf
+        at the same time.
+
+        gradient      the upstream gradient: a Tensor, array or number of this tensor's shape; may be
+                      left out for one element
         retain_graph  keep the graph for another backward pass; by default only with create_graph,
                       else each tensor is released as soon as its gradient has been handed on
         create_graph  record the computation of the gradients, so that they can be differentiated
@@ -120,7 +124,7 @@ class Tensor:
         order = _topological([self])
         leaves = [t for t in order if t.is_leaf]
         grads = _gradients([self], upstream, leaves, order, create_graph, retain_graph)
-        with _recording(create_graph):
+        with _adding, _recording(create_graph):
             for leaf, g in zip(leaves, grads, strict=True):
                 if g is not None:
                     leaf.grad = g if leaf.grad is None else leaf.grad + g
@@ -183,6 +187,7 @@ class _State(threading.local):
 
 
 _state = _State()
+_adding = threading.RLock()  # held while `.grad` is read and replaced; a signal handler may reenter
 
 
 @contextmanager
@@ -331,6 +336,8 @@ def grad(
 ) -> tuple[Tensor | None, ...]:
     """The gradients of (the sum of) `outputs` with respect to each of `inputs`; no `.grad` changes.
 
+    Each result has memory of its own: changing one in place changes no other tensor.
+
     grad_outputs  upstream gradients, one per output; ones where left out for a single element
     retain_graph  keep the graph for another pass; see Tensor.backward
     create_graph  record the computation, so that the gradients can be differentiated in turn
@@ -338,10 +345,12 @@ def grad(
     """
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    if grad_outputs is None or isinstance(grad_outputs, Tensor):
-        grad_outputs = [grad_outputs] * len(outputs) if grad_outputs is None else [grad_outputs]
-    upstream = _upstream(outputs, list(grad_outputs))
-    order = _topological(outputs)
+    if grad_outputs is None:
+        grad_outputs = [None] * len(outputs)
+    elif not isinstance(grad_outputs, (list, tuple)):
+        grad_outputs = [grad_outputs]
+    upstream = _upstream(outputs, grad_outputs)
+    order = _topological(outputs, inputs)
     grads = _gradients(outputs, upstream, inputs, order, create_graph, retain_graph)
     for i, (x, g) in enumerate(zip(inputs, grads, strict=True)):
         if g is None and not allow_unused:
@@ -352,7 +361,7 @@ def grad(
     return tuple(grads)
 
 
-def _upstream(outputs: list[Tensor], gradients: list[Tensor | None]) -> list[Tensor]:
+def _upstream(outputs: list[Tensor], gradients: Sequence[Any]) -> list[Tensor]:
     """The upstream gradient of each output, checked; ones for a single element."""
     if len(outputs) != len(gradients):
         raise ValueError(f"grad: {len(outputs)} outputs but {len(gradients)} upstream gradients")
@@ -364,20 +373,30 @@ def _upstream(outputs: list[Tensor], gradients: list[Tensor | None]) -> list[Ten
             if y.numel() != 1:
                 raise RuntimeError(f"an output of shape {y.shape} needs an upstream gradient")
             g = Tensor(backend.array_module(y.data).ones_like(y.data))
-        g = g if isinstance(g, Tensor) else Tensor(g)
+        elif not isinstance(g, Tensor):
+            g = tensor(g, dtype=y.dtype, device=y.device)
+            g = g.reshape(y.shape) if g.numel() == y.numel() == 1 else g  # backward(2.0)
         if g.shape != y.shape:
             raise ValueError(f"upstream gradient has shape {g.shape}, the output {y.shape}")
-        result.append(g if g.dtype == y.dtype else g.to(y.dtype))
+        if g.device != y.device:
+            raise RuntimeError(
+                f"the upstream gradient is on {g.device}, the output on {y.device}; bring them "
+                "together with .to(device)"
+            )
+        result.append(g)
     return result
 
 
-def _topological(outputs: list[Tensor]) -> list[Tensor]:
+def _topological(outputs: list[Tensor], targets: Sequence[Tensor] = ()) -> list[Tensor]:
     """All tensors that require gradients, outputs first, each before its inputs.
 
     Why an order is needed: in `b = a + a; c = b * a`, the gradient of b must be complete before it
     is handed on to a, and a's own is complete only after both b and c have contributed. A depth
     first search notes a tensor once all its inputs are noted; reversed, that is the order. It
     keeps its own stack: Python's would end at about 1,000 operations.
+
+    A target may lie below a tensor whose inputs have been released, so such a tensor is refused. If
+    it is the only target itself, the search may end there.
     """
     noted: list[Tensor] = []
     visited: set[int] = set()
@@ -386,7 +405,7 @@ def _topological(outputs: list[Tensor]) -> list[Tensor]:
         t, inputs_are_noted = stack.pop()
         if inputs_are_noted:
             noted.append(t)
-        elif t.seen is None:
+        elif t.seen is None and any(target is not t for target in targets or [None]):
             raise RuntimeError(
                 f"{t.op.name}: a backward pass has released what this result, of shape {t.shape}, was "
                 "made of; give that pass retain_graph=True, or compute the result anew"
@@ -424,7 +443,7 @@ def _gradients(
 
     with _recording(create_graph):
         for y, g in zip(outputs, upstream, strict=True):
-            add(y, g)
+            add(y, g if g.dtype == y.dtype else g.to(y.dtype))
         order.reverse()
         while order:
             y = order.pop()  # and with it, where nothing is retained, what only the graph refers to
@@ -436,9 +455,32 @@ def _gradients(
             asked = [i for i, x in enumerate(y.inputs) if id(x) in needed]
             for i, gx in zip(asked, _input_gradients(g, y, asked), strict=True):
                 add(y.inputs[i], _fitted(gx, y.inputs[i], y.op))
-            if not retain_graph and not y.is_leaf:
+            if asked and not retain_graph:  # a target's own history may be wanted by another pass
                 y.inputs, y.params, y.seen = (), {}, None
-    return [found.get(id(t)) for t in targets]
+        return _separate([found.get(id(t)) for t in targets], upstream)
+
+
+def _separate(grads: list[Tensor | None], upstream: list[Tensor]) -> list[Tensor | None]:
+    """The gradients, each in writable memory that is neither another's nor an upstream gradient's.
+
+    Rules hand on what they got (`add`), or a view of it (`reshape`, `sum`); most gradients are the
+    only user of their memory and stay as they are. A rule is linear in g, so what it gives is made of
+    g or new: it shares memory with no other tensor of the graph.
+    """
+    users: dict[int, list[Array]] = {}  # the arrays in a piece of memory, by its owner
+    for g in upstream:
+        users.setdefault(id(backend.owner(g.data)), []).append(g.data)
+    result = []
+    for g in grads:
+        if g is not None:
+            if backend.repeats(g.data) or any(
+                backend.array_module(g.data).may_share_memory(g.data, other)
+                for other in users.get(id(backend.owner(g.data)), ())
+            ):
+                g = g.clone()
+            users.setdefault(id(backend.owner(g.data)), []).append(g.data)
+        result.append(g)
+    return result
 
 
 def _input_gradients(g: Tensor, y: Tensor, asked: list[int]) -> list[Tensor]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import CASES
 
 import minigan.functional as F
 from minigan import losses, nn, no_grad, optim, tensor
@@ -253,6 +254,130 @@ def test_each_thread_decides_for_itself_whether_it_records():
     assert seen == [False, True, True]
 
 
+# -- whose memory a gradient is -----------------------------------------------------------------
+
+
+def memory(*tensors):
+    return [t.data for t in tensors]
+
+
+def alone(gradients, others):
+    """Whether each gradient can be written without changing another array."""
+    return all(
+        g.flags.writeable
+        and not any(np.shares_memory(g, x) for x in [*gradients[:i], *others] if x.size)
+        for i, g in enumerate(gradients)
+    )
+
+
+HANDED_ON = {
+    "two leaves, one rule": lambda a, b: (a + b) * 10,
+    "through views": lambda a, b: (a.reshape(4) + b.transpose(0, 1).reshape(4)) * 10,
+    "pieces of one array": lambda a, b: F.cat([a, b]) * 10,
+    "overlapping pieces": lambda a, b: (F.cat([a, b])[1:3] + a) * 10,
+    "a leaf as its own output": lambda a, b: a,
+    "the upstream gradient, handed on": lambda a, b: a + b,
+    "a view of the upstream gradient": lambda a, b: F.cat([b.reshape(4), a.reshape(4)]),
+    "repeated": lambda a, b: a.sum() + b.mean(0),
+    "repeated once": lambda a, b: (a.sum((0, 1), keepdim=True) * b.sum()).expand(1, 1, 1),
+}
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("name", list(HANDED_ON))
+def test_each_gradient_has_writable_memory_of_its_own(name, create_graph):
+    a, b = (tensor(np.full((2, 2), x), requires_grad=True) for x in (2.0, 3.0))
+    y = HANDED_ON[name](a, b)
+    v = tensor(np.ones(y.shape))
+    found = grad(y, [a, b, a], v, None, create_graph, allow_unused=True)
+    found = [g for g in found if g is not None]
+    assert alone(memory(*found), memory(v, y, a, b))
+
+    HANDED_ON[name](a, b).backward(v, create_graph=create_graph)
+    leaves = [x for x in (a, b) if x.grad is not None]
+    grads = [x.grad for x in leaves]
+    assert alone(memory(*grads), memory(v, y, a, b, *found))
+    for g, h in zip(grads, found, strict=False):
+        np.testing.assert_array_equal(g.numpy(), h.numpy())
+    if not create_graph:
+        assert not any(g.requires_grad for g in [*grads, *found])
+    before = [g.numpy().copy() for g in grads[1:]]
+    grads[0].data *= 0  # clipped in place
+    for g, values in zip(grads[1:], before, strict=True):
+        np.testing.assert_array_equal(g.numpy(), values)
+    for x in leaves:
+        x.grad = None
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+@given(data=st.data())
+def test_no_operation_gives_a_gradient_in_memory_that_others_use(name, data):
+    fn, inputs, _ = data.draw(CASES[name])
+    y = fn(*inputs)
+    v = tensor(np.ones(y.shape))
+    grads = grad(y, inputs, v, retain_graph=True)
+    assert alone(memory(*grads), memory(v, y, *inputs))
+
+
+def test_a_gradient_that_nobody_else_uses_is_not_copied(monkeypatch):
+    G, D, z = networks()
+    copies = []
+    clone = Tensor.clone
+    monkeypatch.setattr(Tensor, "clone", lambda t: copies.append(t.shape) or clone(t))
+    grad(D.logits(G(z)).mean(), [*G.parameters(), *D.parameters()])
+    a, b = param(1.0, 2.0), param(3.0)
+    grad((F.cat([a, b]) * 2).sum(), [a, b])  # pieces of one array, which do not overlap
+    assert copies == []
+
+
+def test_gradients_stay_differentiable_where_two_leaves_have_the_same():
+    a, b = param(2.0), param(3.0)
+    ga, gb = grad(((a + b) ** 3).sum(), [a, b], create_graph=True)
+    assert ga is not gb
+    assert [g.item() for g in grad(ga + 10 * gb, [a, b])] == [330, 330]  # 6 (a + b) = 30, 11 times
+
+
+def test_an_upstream_gradient_that_is_recorded_does_not_record_the_result():
+    x, v = param(1.0), tensor([2.0], requires_grad=True, dtype="float64")
+    x.backward(v)
+    assert not x.grad.requires_grad
+    assert not grad(x, x, v)[0].requires_grad
+    assert grad(grad(x, x, v, create_graph=True)[0], v)[0].item() == 1
+
+
+@pytest.mark.parametrize(
+    "upstream", [2.0, 2, True + 1, np.float64(2), np.array(2.0), np.array([2])]
+)
+def test_a_number_or_an_array_may_be_the_upstream_gradient(upstream):
+    for shape in ((), (1,), (1, 1)):
+        x = tensor(np.ones(shape, "f"), requires_grad=True)
+        (x * 3).backward(upstream)
+        assert (x.grad.item(), x.grad.dtype, x.grad.shape) == (6, "float32", shape)
+        assert grad(x * 3, x, upstream)[0].item() == 6
+    x = param(1.0, 2.0)
+    assert grad(x * 3, x, np.array([1, 2]))[0].numpy().tolist() == [3, 6]
+    with pytest.raises(ValueError, match=r"upstream gradient has shape \(\), the output \(2,\)"):
+        (x * 3).backward(2.0)
+
+
+def test_no_addition_is_lost_when_threads_add_to_one_leaf(monkeypatch):
+    x, add = param(0.0), Tensor.__add__
+    x.backward(1.0)
+    other = threading.Thread(target=lambda: x.backward(2.0))
+
+    def interrupted(a, b):
+        """Between the reading and the replacing of x.grad, the other thread gets its turn."""
+        if not other.ident:
+            other.start()
+            other.join(0.05)  # it ends before only if nothing makes it wait for this one
+        return add(a, b)
+
+    monkeypatch.setattr(Tensor, "__add__", interrupted)
+    x.backward(4.0)
+    other.join()
+    assert x.grad.item() == 7
+
+
 # -- only what is needed ------------------------------------------------------------------------
 
 
@@ -405,6 +530,48 @@ def test_a_pass_leaves_what_it_did_not_visit():
     y = x * branch
     grad(y, x)
     assert grad(branch, other)[0].item() == 6
+
+
+def test_a_backward_pass_may_be_split_at_an_intermediate_result():
+    x, w = param(2.0, 3.0), param(5.0, 7.0)
+    f = lambda: (x * w).exp().log()
+    loss = lambda h: (h * h).sum() + h.sum()
+    expected = [g.numpy() for g in grad(loss(f()), [x, w])]
+
+    h = f()
+    (gh,) = grad(loss(h), h)
+    for g, e in zip(grad(h, [x, w], gh), expected, strict=True):
+        np.testing.assert_allclose(g.numpy(), e)
+
+    h = f()  # two losses of one result, which each pass on what they have
+    gh = grad((h * h).sum(), h)[0] + grad(h.sum(), h)[0]
+    h.backward(gh)
+    np.testing.assert_allclose(x.grad.numpy(), expected[0])
+
+    h = f()  # an output that is its own target, and one that lies below another's target
+    found = grad([h, loss(h)], [h, h], [gh, None])
+    np.testing.assert_allclose(found[0].numpy(), 2 * gh.numpy())
+    for g, e in zip(grad(h, [x, w], found[1]), expected, strict=True):
+        np.testing.assert_allclose(g.numpy(), 2 * e)
+
+    h = f()  # targets below and above each other: only what lies above the lowest is released
+    k = h * 2
+    gk, gh = grad(loss(k), [k, h])
+    np.testing.assert_allclose(gh.numpy(), 2 * gk.numpy())
+    assert grad(h, x, gh)[0].shape == (2,)
+    with pytest.raises(RuntimeError, match="mul: a backward pass has released"):
+        grad(k, h, gk)
+
+
+def test_a_released_result_can_still_be_the_target_of_another_pass():
+    x = param(3.0)
+    h = x * x
+    grad(h, x)
+    assert grad(h * h, h)[0].item() == 18
+    with pytest.raises(RuntimeError, match="mul: a backward pass has released"):
+        grad(h * x, x)  # x lies above h, but it might lie below it as well
+    with pytest.raises(RuntimeError, match="mul: a backward pass has released"):
+        grad(h * x, [h, x])
 
 
 # -- stale graphs -------------------------------------------------------------------------------

@@ -43,6 +43,21 @@ def device_of(array: Array) -> str:
     return "cpu" if isinstance(array, np.ndarray) else f"cuda:{array.device.id}"
 
 
+def owner(array: Array) -> Any:
+    """The object that owns the array's memory; views of one array have the same."""
+    while (base := getattr(array, "base", None)) is not None:
+        array = base
+    return array
+
+
+def repeats(array: Array) -> bool:
+    """Whether several elements may lie at one place in memory, so that writing one changes others."""
+    if not getattr(array.flags, "writeable", True):  # CuPy's arrays are always writable
+        return True
+    strides = zip(array.shape, array.strides, strict=True)
+    return 0 in array.strides and any(n > 1 and stride == 0 for n, stride in strides)
+
+
 def resolve_device(name: str) -> str:
     """The full name of a device: "cpu" or "cuda:N"; "auto" takes a GPU when one really answers.
 

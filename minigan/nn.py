@@ -24,7 +24,7 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: backend.Array | Tensor):
-        super().__init__(data.data if isinstance(data, Tensor) else data, requires_grad=True)
+        super().__init__(data, requires_grad=True)
 
 
 class Buffer(Tensor):
@@ -33,7 +33,7 @@ class Buffer(Tensor):
     __slots__ = ()
 
     def __init__(self, data: backend.Array | Tensor):
-        super().__init__(data.data if isinstance(data, Tensor) else data)
+        super().__init__(data)
 
 
 def _zeros(*shape: int) -> np.ndarray:

@@ -66,6 +66,156 @@ def test_a_new_tensor_holds_a_copy():
     assert u.is_leaf
 
 
+class OfPyTorch:
+    """What a PyTorch tensor shows of itself: NumPy reads it on the CPU, without gradient, unless it
+    is of bfloat16."""
+
+    dtype = "torch.bfloat16"
+
+    def __init__(self, values=None, where=("grad", "cuda")):
+        self.values, self.where = values, where
+
+    detach = lambda self: OfPyTorch(self.values, self.where[1:])
+    cpu = lambda self: OfPyTorch(self.values, self.where[:-1])
+
+    def numpy(self):
+        assert not self.where
+        if self.values is None:
+            raise TypeError("Got unsupported ScalarType BFloat16")
+        return self.values
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("can't convert cuda:0 device type tensor to numpy")
+
+
+def test_a_pytorch_tensor_is_copied_from_any_device():
+    values = np.array([1.0, 2.0])
+    t = tensor(OfPyTorch(values), requires_grad=True)
+    values[0] = 7
+    assert (t.numpy().tolist(), t.dtype, t.device) == ([1, 2], "float64", "cpu")
+    with pytest.raises(TypeError, match=r"NumPy has no torch.bfloat16; call .float\(\) first"):
+        tensor(OfPyTorch())
+
+
+SWAPPED = np.array([1.0, 2.0], np.dtype("f4").newbyteorder())
+
+
+def test_foreign_byte_order_is_converted():
+    for t in (
+        tensor(SWAPPED),
+        Tensor(SWAPPED),
+        tensor([1.0, 0.0]) * 0 + SWAPPED,
+        tensor(SWAPPED[0]),
+    ):
+        assert t.dtype == np.float32
+        assert t.dtype.isnative
+        assert t.numpy().ravel()[0] == 1
+    assert tensor([1, 2], dtype=">i4").dtype.isnative
+    assert tensor(SWAPPED, dtype="float64").numpy().tolist() == [1, 2]
+
+
+def test_a_matrix_and_memory_mapped_arrays_are_copied_as_plain_arrays(tmp_path):
+    with pytest.warns(PendingDeprecationWarning):
+        matrix = np.matrix([[1.0, 2.0]])
+    mapped = np.memmap(tmp_path / "numbers", np.float32, "w+", shape=(2,))
+    mapped[:] = [1, 2]
+    for t in (tensor(matrix), tensor(mapped), Tensor(mapped), tensor([0.0, 0.0]) + mapped):
+        assert type(t.data) is np.ndarray
+        assert t.numpy().ravel().tolist() == [1, 2]
+
+
+HIDDEN = np.ma.masked_array([1.0, 2.0], [True, False])
+RECORDS = np.zeros(2, [("x", "f4")])
+STRANGE = {
+    "complex128": np.ones(2, complex),
+    "complex64": np.ones(2, "F"),
+    "<U1": np.array(["1", "2"]),
+    "S1": np.array([b"1", b"2"]),
+    "object": np.array([1.0, None]),
+    "datetime64": np.array(["2020-01-01"] * 2, "M8[D]"),
+    "timedelta64": np.array([1, 2], "m8[D]"),
+    "'x'": RECORDS,
+    "float128|longdouble|complex": np.ones(2, "G"),
+}
+NOT_NUMBERS = {
+    "generator": (i for i in range(2)),
+    "list .<U1": ["1", "2"],
+    "list .complex128": [1, 2j],
+    "list .object": [1.0, None],
+    "list .object.$": [2**70, 1],
+    "str .<U3": "1.5",
+    "bytes": b"1",
+    "NoneType": None,
+    "dict": {0: 1.0},
+    "set": {1.0},
+    "builtin_function": len,
+    "type": float,
+    "complex .complex128": 1j,
+    "masked": HIDDEN,
+    "differ in length or depth": [[1.0, 2.0], [3.0]],
+    "differ in length or depth$": [[1.0], 2.0],
+}
+
+
+@pytest.mark.parametrize("dtype", [None, "float32"])
+@pytest.mark.parametrize("name", [*STRANGE, *NOT_NUMBERS])
+def test_what_holds_no_numbers_makes_no_tensor(name, dtype):
+    """Nor is it made to by a dtype: NumPy would take None for NaN, and drop imaginary parts."""
+    error = ValueError if name.startswith("differ") else TypeError
+    with pytest.raises(error, match=name) as caught:
+        tensor({**STRANGE, **NOT_NUMBERS}[name], dtype=dtype)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "U3", "O", "M8[D]", np.longdouble])
+def test_a_dtype_that_is_not_computed_with_is_refused(dtype):
+    for call in (lambda: tensor([1, 2], dtype=dtype), lambda: tensor([1, 2]).to(np.dtype(dtype))):
+        with pytest.raises(TypeError, match="a Tensor holds bool, integers, float16, float32 or"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "kind", ["Tensor", "data", "operand", "left operand", "product", "compare"]
+)
+@pytest.mark.parametrize(
+    "name", [*STRANGE, "masked_array", "matrix", "list", "complex", "np.complex"]
+)
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_what_means_something_else_is_no_tensor_and_no_operand(name, kind):
+    odd = {"masked_array": HIDDEN, "list": [1.0, 2.0], "complex": 1j, "np.complex": np.complex64(1)}
+    odd |= {"matrix": np.matrix([[1.0, 2.0], [3.0, 4.0]])}
+    other, x = {**STRANGE, **odd}[name], tensor(np.ones((2, 2)), requires_grad=True)
+    call = {
+        "Tensor": lambda: Tensor(other),
+        "data": lambda: setattr(x, "data", other),
+        "operand": lambda: x * other,
+        "left operand": lambda: other * x,
+        "product": lambda: x @ other,
+        "compare": lambda: x == other,
+    }[kind]
+    with pytest.raises(TypeError, match=r"a Tensor holds|an operand is a (list|complex), not a"):
+        call()
+    assert (x.version, x.shape) == (0, (2, 2))
+
+
+@pytest.mark.parametrize("other", [None, "cat", object(), len])
+def test_a_tensor_is_unequal_to_what_has_no_value(other):
+    x = tensor([1.0, 2.0])
+    assert (x == other) is False
+    assert (x != other) is True
+    with pytest.raises(TypeError, match="not supported between"):
+        x < other  # noqa: B015
+
+
+def test_data_can_be_assigned_from_a_tensor_which_is_copied():
+    x, t = param(1.0, 2.0), tensor([3.0, 4.0])
+    x.data = t
+    t.data *= 10
+    assert (x.numpy().tolist(), x.version) == ([3, 4], 1)
+    with pytest.raises(TypeError, match="only floating-point tensors have gradients"):
+        x.data = np.array([1, 2])
+
+
 def test_only_floating_tensors_can_require_gradients():
     with pytest.raises(TypeError, match="this one is int64"):
         tensor([1, 2], requires_grad=True)
@@ -593,6 +743,10 @@ def changes():
         lambda x, w: F.linear(x, w),  # reads w through a transposed view
         lambda x, w: x * w[0].reshape(1, 2).expand(2, 2),
         lambda x, w: x * w.detach(),
+        lambda x, w: x * Tensor(w),
+        lambda x, w: x * nn.Parameter(w),
+        lambda x, w: x * nn.Buffer(w.detach()),
+        lambda x, w: x * Tensor(w[:1]),
     ],
 )
 def test_a_graph_that_has_read_a_changed_parameter_is_refused(forward, how):
@@ -626,6 +780,47 @@ def test_data_may_be_changed_before_it_is_read_and_after_the_gradient():
     assert y.item() == 12  # the result does not share memory with the operand
 
 
+@pytest.mark.parametrize("make", [Tensor, nn.Parameter, nn.Buffer, Tensor.detach])
+def test_tensors_of_one_memory_count_changes_together(make):
+    t = tensor([1.0, 2.0])
+    u = make(t)
+    assert np.shares_memory(t.data, u.data)
+    u.data *= 2
+    t.data *= 2
+    assert t.version == u.version == 2
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+@given(data=st.data())
+def test_a_result_shares_memory_only_with_inputs_whose_changes_it_counts(name, data):
+    fn, inputs, _ = data.draw(CASES[name])
+    for y in engine._topological([fn(*inputs)]):
+        for x in (x for x in y.inputs if isinstance(x, Tensor) and x.numel()):
+            assert y.changes is x.changes or not np.shares_memory(y.data, x.data), y.op.name
+
+
+@pytest.mark.parametrize(
+    "index",
+    [np.array([0, 1]), np.array([True, True, False]), tensor([0, 1]), [0, 1]],
+    ids=["integers", "mask", "Tensor", "list"],
+)
+def test_an_index_that_changes_later_does_not_change_the_gradient(index):
+    x = param(1.0, 2.0, 3.0)
+    plain, paired = x[index], x[None][0, index]
+    ops_raw(index)[0] = False
+    ops_raw(index)[1] = 2
+    for y in (plain, paired):
+        assert grad(y.sum(), x)[0].numpy().tolist() == [1, 1, 0]
+
+
+def test_a_condition_that_changes_later_does_not_change_the_gradient():
+    x = param(1.0, 2.0)
+    for condition in (np.array([True, False]), tensor([True, False]), [True, False]):
+        y = F.where(condition, x, 0.0)
+        ops_raw(condition)[0] = False
+        assert grad(y.sum(), x)[0].numpy().tolist() == [1, 0]
+
+
 # -- devices and broken rules -------------------------------------------------------------------
 
 
@@ -637,7 +832,8 @@ class OnAnotherDevice:
 
 
 def test_operands_on_two_devices_are_refused_by_name():
-    far = Tensor(OnAnotherDevice())
+    far = param(1.0, 2.0)
+    far._data = OnAnotherDevice()
     assert far.device == "cuda:1"
     with pytest.raises(RuntimeError, match=r"mul: operands are on cpu, cuda:1; .* \.to\(device\)"):
         param(1.0, 2.0) * far

@@ -31,6 +31,11 @@ def array_module(array: Array) -> ModuleType:
     return np if isinstance(array, np.ndarray) else sys.modules["cupy"]
 
 
+def is_array(x: Any) -> bool:
+    """Whether x is a plain array; a subclass of NumPy's, such as np.matrix, has rules of its own."""
+    return type(x) is np.ndarray or isinstance(x, getattr(sys.modules.get("cupy"), "ndarray", ()))
+
+
 def kernels(xp: ModuleType) -> ModuleType:
     """The heavy kernels for the arrays of a module, all under the names of `reference.py`."""
     from . import cpu, gpu

@@ -727,6 +727,15 @@ def test_a_shared_module_is_trained_once_and_saved_under_both_names():
     assert [*network.state_dict()] == [*names, "3.weight", "3.bias"]
 
 
+def test_tied_tensors_come_once_and_are_saved_under_both_names():
+    a, b = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    b.weight, b.running_mean = a.weight, a.running_mean
+    network = nn.Sequential(a, b)
+    assert [name for name, _ in network.named_parameters()] == ["0.weight", "0.bias", "1.bias"]
+    assert "1.running_mean" not in dict(network.named_buffers())
+    assert {"1.weight", "1.running_mean"} < {*network.state_dict()}
+
+
 def test_parameters_and_buffers_are_made_of_tensors_and_arrays_alike():
     class Scaled(nn.Module):
         def __init__(self):

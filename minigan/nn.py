@@ -27,7 +27,7 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: backend.Array | Tensor, requires_grad: bool = True):
-        _share(self, data, requires_grad)
+        super().__init__(data, requires_grad)
 
 
 class Buffer(Tensor):
@@ -36,19 +36,7 @@ class Buffer(Tensor):
     __slots__ = ()
 
     def __init__(self, data: backend.Array | Tensor):
-        _share(self, data, requires_grad=False)
-
-
-def _share(new: Tensor, data: backend.Array | Tensor, requires_grad: bool) -> None:
-    """Make `new` of an array, or of a Tensor's array and its count of changes."""
-    if not isinstance(getattr(data, "dtype", None), np.dtype):
-        raise TypeError(
-            f"{type(new).__name__}: expected a Tensor or an array, not {_short(data)}; "
-            "make one with minigan.tensor(...)"
-        )
-    Tensor.__init__(new, data.data if isinstance(data, Tensor) else data, requires_grad)
-    if isinstance(data, Tensor):
-        new.changes = data.changes
+        super().__init__(data)
 
 
 def _short(value: Any) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import backend
-from .tensor import DEFAULT_DTYPE, Tensor, misfit, op
+from .tensor import DEFAULT_DTYPE, Tensor, misfit, op, operand, tensor
 
 Dims = int | Sequence[int] | None
 
@@ -208,7 +208,7 @@ def _where(xp, a, b, *, mask):
 
 def where(condition: Any, input: Any, other: Any) -> Tensor:
     """input where the condition holds, else other; all three broadcast."""
-    mask = np.asarray(condition) if isinstance(condition, (bool, np.generic)) else raw(condition)
+    mask = raw(condition if isinstance(condition, Tensor) else tensor(condition))
     device = next((x.device for x in (input, other) if isinstance(x, Tensor)), "cpu")
     return _where(input, other, mask=backend.move(mask, device).astype(bool))
 
@@ -291,6 +291,21 @@ def to(input: Tensor, target: Any) -> Tensor:
         return cast(input, target)
     device = backend.resolve_device(target)
     return input if input.device == device else _move(input, device=device)
+
+
+@op(lambda g, y, x, *, order: g)
+def _copy(xp, x, *, order):
+    return x.copy(order=order)
+
+
+def clone(input: Tensor) -> Tensor:
+    """A copy with memory of its own; gradients flow through it."""
+    return _copy(input, order="K")
+
+
+def contiguous(input: Tensor) -> Tensor:
+    """The tensor with its elements in C order in memory: itself, or a copy."""
+    return input if input.data.flags.c_contiguous else _copy(input, order="C")
 
 
 # -- dimensions ---------------------------------------------------------------------------------
@@ -555,8 +570,17 @@ def _put(xp, x, *, index, shape):
 
 def _getitem_method(self: Tensor, index: Any) -> Tensor:
     entries = index if isinstance(index, tuple) else (index,)
-    entries = tuple(np.asarray(e) if isinstance(e, list) else raw(e) for e in entries)
-    return _getitem(self, index=entries)
+    return _getitem(self, index=tuple(_entry(e) for e in entries))
+
+
+def _entry(index: Any) -> Any:
+    """One entry of an index. Arrays are copied: the backward pass reads them again, later."""
+    if isinstance(index, Tensor):
+        return index.data.copy()
+    if isinstance(index, (list, np.ndarray)):
+        index = np.array(index)
+        return index if index.size or index.dtype == bool else index.astype(int)  # x[[]]
+    return index.copy() if backend.is_array(index) else index  # a CuPy array
 
 
 # -- matmul -------------------------------------------------------------------------------------
@@ -572,8 +596,8 @@ def _matmul(xp, a, b):
 
 def matmul(input: Any, other: Any) -> Tensor:
     """The matrix product: 1-D, 2-D and batches, which broadcast, as in PyTorch and NumPy."""
-    a, b = (x if isinstance(x, Tensor) else Tensor(np.asarray(x)) for x in (input, other))
-    if 0 in (a.ndim, b.ndim):
+    a, b = operand(input, "matmul"), operand(other, "matmul")
+    if 0 in (np.ndim(a), np.ndim(b)):
         raise ValueError("matmul: an operand is a scalar; use * to scale")
     left = unsqueeze(a, 0) if a.ndim == 1 else a  # (K,) -> (1, K)
     right = unsqueeze(b, 1) if b.ndim == 1 else b  # (K,) -> (K, 1)
@@ -594,16 +618,20 @@ def matmul(input: Any, other: Any) -> Tensor:
 # -- operators and methods ----------------------------------------------------------------------
 
 
-def _comparison(compare: Callable) -> Callable:
-    def method(self: Tensor, other: Any) -> Tensor:
-        other = raw(other)
-        try:
-            found = compare(self.data, other)
-        except ValueError as error:
-            raise misfit(compare.__name__, [self.data, other], {}, error) from None
-        return Tensor(backend.array_module(self.data).asarray(found))
+def _comparison(name: str) -> Callable:
+    """The operator, elementwise. To what is no value at all (None, a string) no tensor is equal."""
 
-    return method
+    def compare(self: Tensor, other: Any) -> Tensor:
+        value = isinstance(other, (int, float, complex, list, tuple)) or hasattr(other, "dtype")
+        if not value:
+            return NotImplemented
+        other = raw(operand(other, name))
+        try:
+            return Tensor(getattr(operator, name)(self.data, other))
+        except ValueError as error:
+            raise misfit(name, [self.data, other], {}, error) from None
+
+    return compare
 
 
 def _swapped(function: Callable) -> Callable:
@@ -617,9 +645,9 @@ Tensor.__truediv__, Tensor.__rtruediv__ = div, _swapped(div)
 Tensor.__matmul__, Tensor.__rmatmul__ = matmul, _swapped(matmul)
 Tensor.__neg__, Tensor.__pow__, Tensor.__getitem__ = neg, pow, _getitem_method
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(Tensor, f"__{_name}__", _comparison(getattr(operator, _name)))
+    setattr(Tensor, f"__{_name}__", _comparison(_name))
 for _method in (
-    abs, clamp, exp, expand, flatten, log, mean, permute, relu, reshape, sigmoid, sqrt, squeeze,
-    sum, tanh, to, transpose, unsqueeze, var,
+    abs, clamp, clone, contiguous, exp, expand, flatten, log, mean, permute, relu, reshape, sigmoid,
+    sqrt, squeeze, sum, tanh, to, transpose, unsqueeze, var,
 ):  # fmt: skip
     setattr(Tensor, _method.__name__, _method)

@@ -328,6 +328,12 @@ def _cast(draw, rng):
     return lambda x: ops._cast(x, dtype=x.dtype), [x], np.copy
 
 
+@case("copy")
+def _copy(draw, rng):
+    order = draw(st.sampled_from("KC"))
+    return lambda x: ops._copy(x, order=order), [leaf(rng, draw(shapes))], np.copy
+
+
 @case("move")
 def _move(draw, rng):
     return lambda x: ops._move(x, device="cpu"), [leaf(rng, draw(shapes))], np.copy

@@ -240,9 +240,9 @@ def test_lists_and_dicts_of_modules_are_found_and_saved():
         (lambda: nn.ModuleList([nn.ReLU(), "x"]), "ModuleList.1 is 'x', not a Module"),
         (lambda: nn.ModuleDict({"x": None}), "ModuleDict.x is None"),
         (lambda: nn.ModuleDict([nn.ReLU()]), r"ModuleDict: expected names .* not \[ReLU\(\)\]"),
-        (lambda: nn.Parameter([1.0]), r"Parameter: expected a Tensor or an array, not \[1.0\]"),
+        (lambda: nn.Parameter([1.0]), "a Tensor holds a NumPy or CuPy array, not list"),
         (lambda: Net().register_parameter("p", tensor([1.0])), "Net.p is tensor.* Parameter"),
-        (lambda: Net().register_buffer("b", 1.0), "Buffer: expected a Tensor or an array, not 1.0"),
+        (lambda: Net().register_buffer("b", 1.0), "a Tensor holds a .* array, not float"),
     ],
 )
 def test_what_is_no_module_parameter_or_buffer_is_refused(make, message):
@@ -725,6 +725,15 @@ def test_a_shared_module_is_trained_once_and_saved_under_both_names():
     names = ["0.weight", "0.bias", "1.weight", "1.bias"]
     assert [name for name, _ in network.named_parameters()] == names
     assert [*network.state_dict()] == [*names, "3.weight", "3.bias"]
+
+
+def test_tied_tensors_come_once_and_are_saved_under_both_names():
+    a, b = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    b.weight, b.running_mean = a.weight, a.running_mean
+    network = nn.Sequential(a, b)
+    assert [name for name, _ in network.named_parameters()] == ["0.weight", "0.bias", "1.bias"]
+    assert "1.running_mean" not in dict(network.named_buffers())
+    assert {"1.weight", "1.running_mean"} < {*network.state_dict()}
 
 
 def test_parameters_and_buffers_are_made_of_tensors_and_arrays_alike():

@@ -33,6 +33,11 @@ def array_module(array: Array) -> ModuleType:
     return np if isinstance(array, np.ndarray) else sys.modules["cupy"]
 
 
+def is_array(x: Any) -> bool:
+    """Whether x is a plain array; a subclass of NumPy's, such as np.matrix, has rules of its own."""
+    return type(x) is np.ndarray or isinstance(x, getattr(sys.modules.get("cupy"), "ndarray", ()))
+
+
 def kernels(xp: ModuleType) -> ModuleType:
     """The heavy kernels for the arrays of a module, all under the names of `reference.py`."""
     from . import cpu, gpu
@@ -43,6 +48,21 @@ def kernels(xp: ModuleType) -> ModuleType:
 def device_of(array: Array) -> str:
     """ "cpu", or "cuda:N" for an array in the memory of GPU N."""
     return "cpu" if isinstance(array, np.ndarray) else f"cuda:{array.device.id}"
+
+
+def owner(array: Array) -> Any:
+    """The object that owns the array's memory; views of one array have the same."""
+    while (base := getattr(array, "base", None)) is not None:
+        array = base
+    return array
+
+
+def repeats(array: Array) -> bool:
+    """Whether several elements may lie at one place in memory, so that writing one changes others."""
+    if not getattr(array.flags, "writeable", True):  # CuPy's arrays are always writable
+        return True
+    strides = zip(array.shape, array.strides, strict=True)
+    return 0 in array.strides and any(n > 1 and stride == 0 for n, stride in strides)
 
 
 def resolve_device(name: str) -> str:

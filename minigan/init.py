@@ -15,9 +15,14 @@ _default = np.random.default_rng()
 
 
 def manual_seed(seed: int) -> None:
-    """Seed the generator that layers draw their first weights from."""
+    """Seed the generator that layers draw their first weights from, and `randn` and its kin."""
     global _default
     _default = np.random.default_rng(seed)
+
+
+def generator() -> np.random.Generator:
+    """The generator that `manual_seed` seeds."""
+    return _default
 
 
 def _fill(t: Tensor | Array, values: np.ndarray) -> Any:

@@ -128,10 +128,30 @@ def pow(input: Tensor, exponent: float) -> Tensor:
     if isinstance(exponent, np.generic):
         exponent = exponent.item()
     if not isinstance(exponent, (int, float)):
-        raise TypeError(f"pow: the exponent must be a number, not {type(exponent).__name__}")
+        raise TypeError(
+            f"pow: the exponent must be a number, not {type(exponent).__name__}; "
+            "for tensors write exp(exponent * log(x))"
+        )
     if input.dtype.kind != "f" and isinstance(exponent, int) and exponent < 0:
         raise ValueError(f"pow: {input.dtype} has no power {exponent}; use .to('float32') first")
     return _pow(input, exponent=exponent)
+
+
+@op(
+    lambda g, y, x, *, base: g * y * (math.log(base) if base else 0.0),
+    elementwise=True,
+)
+def _rpow(xp, x, *, base):
+    return base**x
+
+
+def _power_of(exponent: Tensor, base: float) -> Tensor:
+    """base ** exponent, for a number of at least 0 as base."""
+    base = base.item() if isinstance(base, np.generic) else base
+    if not isinstance(base, (int, float)) or base < 0:
+        found = base if isinstance(base, (int, float)) else type(base).__name__
+        raise TypeError(f"pow: the base must be a number of at least 0, not {found}")
+    return _rpow(exponent, base=base)
 
 
 # -- elementwise functions ----------------------------------------------------------------------
@@ -284,13 +304,20 @@ def _move(xp, x, *, device):
     return backend.move(x, device)
 
 
-def to(input: Tensor, target: Any) -> Tensor:
-    """The tensor on a device ("cpu", "cuda", "cuda:1") or in a dtype; itself if it is so already."""
-    is_device = isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda", "auto")
-    if not is_device:
-        return cast(input, target)
-    device = backend.resolve_device(target)
-    return input if input.device == device else _move(input, device=device)
+def to(
+    input: Tensor, target: Any = None, dtype: Any = None, *, device: str | None = None
+) -> Tensor:
+    """The tensor on a device ("cpu", "cuda", "cuda:1"), in a dtype, or both; itself if nothing changes.
+
+    `target` is a device or a dtype.
+    """
+    for wish in (target, device, dtype):
+        if isinstance(wish, str) and wish.partition(":")[0] in ("cpu", "cuda", "auto"):
+            place = backend.resolve_device(wish)
+            input = input if input.device == place else _move(input, device=place)
+        elif wish is not None:
+            input = cast(input, wish)
+    return input
 
 
 @op(lambda g, y, x, *, order: g)
@@ -342,9 +369,12 @@ def _all_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
 
 
 def _sizes(sizes: tuple) -> tuple[int, ...]:
-    """f(2, 3) and f((2, 3)) are the same."""
+    """f(2, 3) and f((2, 3)) are the same, in Python's or NumPy's integers."""
     nested = len(sizes) == 1 and not isinstance(sizes[0], (int, np.integer))
-    return tuple(sizes[0]) if nested else sizes
+    try:
+        return tuple(map(operator.index, sizes[0] if nested else sizes))
+    except TypeError as error:
+        raise TypeError(f"sizes must be integers, not {sizes}") from error
 
 
 # -- reducing -----------------------------------------------------------------------------------
@@ -634,6 +664,27 @@ def _comparison(name: str) -> Callable:
     return compare
 
 
+def _in_place(function: Callable) -> Callable:
+    """The method that writes the function's result over the tensor's own values: add_ of add, ..."""
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return self._write(method.__name__, function(self, *args, **kwargs))
+
+    method.__name__ = f"{function.__name__.strip('_')}_"
+    method.__doc__ = f"{function.__name__} in place: this tensor, changed, and all views of it."
+    return method
+
+
+def _setitem_method(self: Tensor, index: Any, value: Any) -> None:
+    entries = index if isinstance(index, tuple) else (index,)
+    self._write("setitem", value, tuple(_entry(e) for e in entries))
+
+
+def size(input: Tensor, dim: int | None = None) -> tuple[int, ...] | int:
+    """The shape, or its length in one dimension."""
+    return input.shape if dim is None else input.shape[_one_dim(dim, input.ndim)]
+
+
 def _swapped(function: Callable) -> Callable:
     return lambda self, other: function(other, self)
 
@@ -643,11 +694,24 @@ Tensor.__sub__, Tensor.__rsub__ = sub, _swapped(sub)
 Tensor.__mul__ = Tensor.__rmul__ = mul
 Tensor.__truediv__, Tensor.__rtruediv__ = div, _swapped(div)
 Tensor.__matmul__, Tensor.__rmatmul__ = matmul, _swapped(matmul)
-Tensor.__neg__, Tensor.__pow__, Tensor.__getitem__ = neg, pow, _getitem_method
+Tensor.__neg__, Tensor.__pow__, Tensor.__rpow__ = neg, pow, _power_of
+Tensor.__getitem__, Tensor.__setitem__ = _getitem_method, _setitem_method
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(Tensor, f"__{_name}__", _comparison(_name))
 for _method in (
-    abs, clamp, clone, contiguous, exp, expand, flatten, log, mean, permute, relu, reshape, sigmoid,
-    sqrt, squeeze, sum, tanh, to, transpose, unsqueeze, var,
+    abs, clamp, clone, contiguous, exp, expand, flatten, log, mean, permute, pow, relu, reshape,
+    sigmoid, size, sqrt, squeeze, sum, tanh, to, transpose, unsqueeze, var,
 ):  # fmt: skip
     setattr(Tensor, _method.__name__, _method)
+for _method in (add, sub, mul, div, clamp):
+    setattr(Tensor, f"{_method.__name__}_", _in_place(_method))
+Tensor.fill_ = lambda self, value: self._write("fill_", value)
+Tensor.copy_ = lambda self, source: self._write("copy_", source)
+Tensor.zero_ = lambda self: self._write("zero_", 0)
+Tensor.view = reshape  # it may copy: a convolution's result is not in C order in memory
+Tensor.T = property(lambda self: permute(self, *reversed(range(self.ndim))))
+Tensor.cpu = lambda self: to(self, "cpu")
+Tensor.cuda = lambda self, device="cuda": to(self, device)
+Tensor.float = lambda self: to(self, np.float32)
+Tensor.double = lambda self: to(self, np.float64)
+Tensor.long = lambda self: to(self, np.int64)

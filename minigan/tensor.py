@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -32,6 +33,7 @@ from .backend import Array
 
 DEFAULT_DTYPE = np.dtype(np.float32)  # of Python floats, as in PyTorch
 DTYPES = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # bool, integers, float16, 32, 64; native bytes
+WIDTH = {"b": 0, "u": 1, "i": 1, "f": 2}  # by kind of dtype: values of a wider one would be cut
 
 
 class Tensor:
@@ -92,7 +94,7 @@ class Tensor:
     shape = property(lambda self: self._data.shape)
     dtype = property(lambda self: self._data.dtype)
     ndim = property(lambda self: self._data.ndim)
-    device = property(lambda self: backend.device_of(self._data))
+    device = property(lambda self: backend.Device(backend.device_of(self._data)))
     is_leaf = property(lambda self: self.op is None)
 
     def numel(self) -> int:
@@ -102,6 +104,14 @@ class Tensor:
     def item(self) -> float | int | bool:
         """The value of a tensor of one element, as a Python number."""
         return self._data.item()
+
+    def dim(self) -> int:
+        """The number of dimensions."""
+        return self._data.ndim
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers; of a 0-dimensional tensor, the number."""
+        return self._data.tolist()
 
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array; it shares memory with a tensor on the CPU."""
@@ -160,8 +170,52 @@ class Tensor:
     def __float__(self) -> float:
         return float(self.item())
 
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        return operator.index(self.item())  # so that names[label] works; floats are refused
+
+    def __format__(self, spec: str) -> str:
+        if spec and self.numel() != 1:
+            raise TypeError(
+                f"the format {spec!r} is of a number; this tensor has shape {self.shape}"
+            )
+        return format(self.item(), spec) if spec else str(self)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def _write(self, name: str, value: Any, index: Any = ...) -> Tensor:
+        """Change values in place, and count it: graphs that have read them are refused from now on."""
+        value = operand(value, name)
+        array = value.data if isinstance(value, Tensor) else value
+        if _state.recording and (self.requires_grad or getattr(value, "requires_grad", False)):
+            raise RuntimeError(
+                f"{name}: what requires a gradient cannot be changed in place, or written into another "
+                "tensor, while operations are recorded; do it inside `with no_grad():`"
+            )
+        if backend.repeats(self._data):
+            raise RuntimeError(
+                f"{name}: elements of this tensor share memory, or it is read-only; clone() it first"
+            )
+        if isinstance(value, Tensor) and value.device != self.device:
+            raise RuntimeError(
+                f"{name}: {value.device} values for a tensor on {self.device}; use .to()"
+            )
+        kind = (value if isinstance(value, Tensor) else np.asarray(value)).dtype.kind
+        if WIDTH.get(kind, 1) > WIDTH[self.dtype.kind]:
+            raise TypeError(
+                f"{name}: {self.dtype} cannot hold such values; convert with .to(dtype)"
+            )
+        try:
+            self._data[index] = array
+        except ValueError as error:
+            raise ValueError(
+                f"{name}: values of shape {np.shape(array)} do not fit this tensor, {self.shape}"
+            ) from error
+        self.changes[0] += 1
+        return self
 
     __hash__ = object.__hash__  # `==` compares elements, so a tensor is itself only by identity
 

@@ -243,6 +243,12 @@ def _pow(draw, rng):
     return lambda x: x**exponent, [x], ref.elementwise(lambda x: x**exponent)
 
 
+@case("rpow")
+def _rpow(draw, rng):
+    base = draw(st.sampled_from([2, 1, 0.5, np.float64(3)]))
+    return lambda x: base**x, [leaf(rng, draw(shapes))], ref.elementwise(lambda x: base**x)
+
+
 @case("leaky_relu")
 def _leaky_relu(draw, rng):
     slope = draw(st.sampled_from([0.2, 0, 1, 1.5, np.float64(0.1)]))

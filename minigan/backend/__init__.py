@@ -45,6 +45,13 @@ def kernels(xp: ModuleType) -> ModuleType:
     return cpu if xp is np else gpu
 
 
+class Device(str):
+    """The name of a device, with PyTorch's attributes: Device("cuda:1").type is "cuda"."""
+
+    type = property(lambda self: self.partition(":")[0])
+    index = property(lambda self: _number(self) if ":" in self else None)
+
+
 def device_of(array: Array) -> str:
     """ "cpu", or "cuda:N" for an array in the memory of GPU N."""
     return "cpu" if isinstance(array, np.ndarray) else f"cuda:{array.device.id}"

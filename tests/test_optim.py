@@ -1,14 +1,19 @@
 """Optimisers against their formulas, written down a second time for single numbers in float64."""
 
+import functools
+import itertools
+import json
+import re
 from math import sqrt
 
 import numpy as np
 import pytest
 from strategies import as_function
 
-from minigan import manual_seed, nn, tensor
+from minigan import backend, manual_seed, nn, tensor
+from minigan.backend import cpu, reference
 from minigan.optim import SGD, Adam, Optimizer, RMSprop
-from minigan.tensor import grad
+from minigan.tensor import grad, no_grad
 
 
 def sgd(p, gradients, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
@@ -164,7 +169,9 @@ class Foreign:
 
 def test_a_state_dict_of_pytorchs_form_is_understood():
     p = tensor([1.0, 2.0], requires_grad=True)
-    group = {"lr": 0.5, "betas": [0.5, 0.9], "eps": 1e-8, "amsgrad": False, "params": [0]}
+    off = {"maximize": False, "foreach": None, "capturable": False, "differentiable": False}
+    group = {"lr": 0.5, "betas": [0.5, 0.9], "eps": 1e-8, "weight_decay": 0, "params": [0], **off}
+    group |= {"amsgrad": False, "fused": True, "decoupled_weight_decay": False, "initial_lr": 1.0}
     moments = {"exp_avg": Foreign([1.0, 2.0]), "exp_avg_sq": Foreign([3.0, 4.0])}
     optimiser = Adam([p])
     optimiser.load_state_dict(
@@ -178,30 +185,290 @@ def test_a_state_dict_of_pytorchs_form_is_understood():
     assert state["exp_avg_sq"].tolist() == [3, 4]
 
     plain = SGD([p], lr=0.1)
-    group = {"lr": 0.2, "params": [0]}
-    plain.load_state_dict({"state": {0: {"momentum_buffer": None}}, "param_groups": [group]})
+    group = {"lr": 0.2, "momentum": 0, "dampening": 0, "weight_decay": 0, "nesterov": False}
+    plain.load_state_dict(
+        {"state": {0: {"momentum_buffer": None}}, "param_groups": [{**group, "params": [0], **off}]}
+    )
     assert plain.state == [{}]
     assert plain.options["lr"] == 0.2
 
 
+@each_optimiser
+def test_a_state_dict_that_went_through_json_is_the_same(kind, formula, options):
+    parameters, gradients = setting("float32")
+    first = kind(parameters, **options)
+    for grads in gradients:
+        first.step(grads)
+    text = json.dumps(first.state_dict(), default=lambda t: t.numpy().tolist())
+    second = kind([tensor(p, requires_grad=True) for p in parameters])
+    second.load_state_dict(json.loads(text))  # where the numbers of the parameters are strings
+    assert second.options == first.options
+    assert contents(second) == contents(first)
+
+
+def contents(optimiser):
+    """The options and the state, as what can be compared."""
+    kept = [
+        {k: v if k == "step" else (v.dtype, v.tolist()) for k, v in state.items()}
+        for state in optimiser.state
+    ]
+    return optimiser.options, kept
+
+
+# -- what is refused ------------------------------------------------------------------------------
+
+W = tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+NET = nn.Linear(2, 1)
+
+
+@pytest.mark.parametrize("kind", [SGD, RMSprop, Adam])
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("params", "error", "message"),
     [
-        (lambda p: Adam([]), "Adam: got no parameters"),
-        (lambda p: SGD([p], lr=-1), "SGD: lr must not be negative, is -1"),
-        (lambda p: Adam([p], betas=(-0.1, 0.9)), "betas must not be negative"),
-        (lambda p: Adam([p], betas=(0.9, 1.0)), "betas must be below 1"),
-        (lambda p: RMSprop([p], eps=-1e-8), "eps must not be negative"),
-        (lambda p: SGD([p], nesterov=True), "nesterov needs a momentum"),
-        (lambda p: SGD([p], momentum=0.9, dampening=0.1, nesterov=True), "no dampening"),
-        (lambda p: SGD([p]).step([p, p]), "step: 2 gradients for 1 parameters"),
-        (lambda p: SGD([p]).step([tensor(1.0)]), r"a gradient \(\) for a parameter \(1,\)"),
-        (lambda p: SGD([p]).load_state_dict(SGD([p, p]).state_dict()), "of 2 parameters"),
+        (lambda: [], ValueError, "got no parameters"),
+        (lambda: W, TypeError, r"an iterable of tensors, is a single Tensor; give \[w\]"),
+        (lambda: NET, TypeError, r"is a Linear; give network.parameters\(\)"),
+        (lambda: NET.parameters, TypeError, r"is a method; give network.parameters\(\)"),
+        (lambda: None, TypeError, "is a NoneType"),
+        (lambda: NET.named_parameters(), TypeError, "parameter 0 is a tuple, not a Tensor"),
+        (lambda: NET.state_dict(), TypeError, "parameter 0 is a str"),
+        (lambda: W.numpy(), TypeError, "parameter 0 is a ndarray"),
+        (lambda: [W, None], TypeError, "parameter 1 is a NoneType"),
+        (lambda: [{"params": [W], "lr": 1.0}], TypeError, "make an optimiser for each group"),
+        (lambda: [tensor([1, 2])], TypeError, "parameter 0 is int64; convert it"),
+        (lambda: [tensor([1.0])], ValueError, r"of shape \(1,\), requires no gradient"),
+        (lambda: [W.detach()], ValueError, "requires no gradient"),
+        (lambda: [W * 2], ValueError, "non-leaf Tensor: parameter 0, .*, was computed by mul"),
+        (lambda: [W[0]], ValueError, "non-leaf Tensor"),
+        (lambda: itertools.chain(NET.parameters(), W), ValueError, "non-leaf Tensor: parameter 2"),
+        (lambda: [*NET.parameters(), *NET.parameters()], ValueError, "parameter 2 has the data of "
+         "parameter 0; give each one once"),
+        (lambda: [W, nn.Parameter(W)], ValueError, "parameter 1 has the data of parameter 0"),
     ],
-)
-def test_what_makes_no_sense_is_refused(call, message):
+)  # fmt: skip
+def test_parameters_that_cannot_be_trained_are_refused(kind, params, error, message):
+    with pytest.raises(error, match=f"^{kind.__name__}: .*{message}"):
+        kind(params())
+
+
+def test_rows_are_refused_where_nothing_is_recorded_too():
+    with no_grad(), pytest.raises(ValueError, match="requires no gradient"):
+        Adam(list(W))
+
+
+def test_a_frozen_parameter_stays_as_it_is_and_can_be_thawed():
+    network = nn.Linear(2, 1)
+    network.weight.requires_grad_(False)
+    optimiser = SGD(network.parameters(), lr=1.0)
+    before = network.weight.numpy().copy()
+    network(tensor([[1.0, 1.0]])).sum().backward()
+    optimiser.step()
+    assert (network.weight.numpy() == before).all()
+    network.weight.requires_grad_()
+    network(tensor([[1.0, 1.0]])).sum().backward()
+    optimiser.step()
+    assert (network.weight.numpy() == before - 1).all()
+
+
+NAN, INF = float("nan"), float("inf")
+FINITE = "must be a finite number from 0 on, is "
+WRONG_OPTIONS = [
+    *((kind, {"lr": v}, f"lr {FINITE}") for kind in (SGD, RMSprop, Adam)
+      for v in (-1, NAN, INF, True, "0.1", None, 10**400, np.array([0.1, 0.2]), 1j)),
+    *((SGD, {name: v}, f"{name} {FINITE}") for name in ("momentum", "dampening", "weight_decay")
+      for v in (-0.1, NAN, False)),
+    *((kind, {"eps": v}, "eps must be a finite number above 0, is ") for kind in (RMSprop, Adam)
+      for v in (-1e-8, 0, INF, NAN)),
+    *((RMSprop, {"alpha": v}, "alpha must be a number from 0 to below 1") for v in (-0.1, 1, 2, NAN)),
+    *((Adam, {"betas": v}, "betas must be two numbers from 0 to below 1") for v in (
+        (-0.1, 0.9), (0.9, 1.0), (0.9, NAN), (0.9,), (0.9, 0.99, 0.999), 0.9, "ab", (True, 0.9))),
+    (SGD, {"nesterov": 1, "momentum": 0.9}, "nesterov must be True or False, is 1"),
+    (RMSprop, {"centered": "yes"}, "centered must be True or False, is 'yes'"),
+    (SGD, {"nesterov": True}, "nesterov needs a momentum"),
+    (SGD, {"momentum": 0.9, "dampening": 0.1, "nesterov": True}, "nesterov needs .* no dampening"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "options", "message"), WRONG_OPTIONS)
+def test_an_option_that_makes_no_sense_is_refused_whenever_it_is_set(kind, options, message):
+    message = re.escape(message) if "must" in message else message
+    with pytest.raises(ValueError, match=f"^{kind.__name__}: {message}"):
+        kind([W], **options)
+    p = tensor([1.0], requires_grad=True)
+    optimiser = kind([p])
+    state = optimiser.state_dict()
+    state["param_groups"][0].update(options)
     with pytest.raises(ValueError, match=message):
-        call(tensor([1.0], requires_grad=True))
+        optimiser.load_state_dict(state)
+    optimiser.options.update(options)
+    with pytest.raises(ValueError, match=message):
+        optimiser.step([p.detach()])
+    assert (p.item(), p.version) == (1, 0)
+
+
+def test_a_rate_set_between_steps_may_be_a_scalar_of_numpys():
+    p, q = (tensor([1.0, 2.0, 3.0], requires_grad=True) for _ in range(2))
+    for x, kind in ((p, float), (q, np.float64)):
+        optimiser = SGD([x])
+        optimiser.options["lr"] = kind(0.1)
+        optimiser.step([tensor([0.1, 0.2, 0.3])])
+    assert p.numpy().tobytes() == q.numpy().tobytes()
+
+
+@pytest.mark.parametrize(
+    ("grads", "error", "message"),
+    [
+        (lambda p: [p, p, p], ValueError, "3 gradients for 2 parameters"),
+        (lambda p: p, TypeError, r"a list of gradients, is a Tensor; give \[g\]"),
+        (lambda p: [p, p.numpy()], TypeError, "gradient 1 is a ndarray, not a Tensor"),
+        (lambda p: [p, 0.0], TypeError, "gradient 1 is a float"),
+        (lambda p: [p, tensor(1.0)], ValueError, r"gradient 1 is float32 \(\) on cpu, its parameter "
+         r"is float32 \(2,\) on cpu"),
+        (lambda p: [p, tensor([[1.0, 2.0]])], ValueError, r"gradient 1 is float32 \(1, 2\) on cpu"),
+        (lambda p: [p, tensor([1, 2])], ValueError, r"gradient 1 is int64 \(2,\) on cpu"),
+        (lambda p: [p, tensor([1.0, 2.0], dtype="float64")], ValueError, "gradient 1 is float64"),
+    ],
+)  # fmt: skip
+def test_gradients_that_do_not_fit_change_nothing(grads, error, message):
+    parameters = [tensor([1.0, 2.0], requires_grad=True) for _ in range(2)]
+    optimiser = Adam(parameters)
+    with pytest.raises(error, match=f"step: .*{message}"):
+        optimiser.step(grads(tensor([1.0, 2.0])))
+    assert optimiser.state == [{}, {}]
+    assert [(p.numpy().tolist(), p.version) for p in parameters] == [([1, 2], 0)] * 2
+
+
+@pytest.mark.parametrize("kind", [functools.partial(SGD, momentum=0.9), RMSprop, Adam])
+def test_a_network_that_was_converted_under_its_optimiser_is_refused(kind):
+    network = nn.Linear(2, 1)
+    optimiser = kind(network.parameters())
+    x, wide = (tensor([[1.0, 2.0]], dtype=d) for d in ("float32", "float64"))
+    optimiser.step(grad(network(x).sum(), optimiser.params))
+    network.double()
+    with pytest.raises(
+        ValueError, match=r"of parameter 0 is float32 .* is now float64 .* on cpu; make"
+    ):
+        optimiser.step(grad(network(wide).sum(), optimiser.params))
+
+
+def test_a_parameter_that_is_read_only_is_refused_before_another_has_moved():
+    p, q = (tensor([1.0], requires_grad=True) for _ in range(2))
+    q.data.flags.writeable = False
+    optimiser = SGD([p, q])
+    with pytest.raises(ValueError, match="parameter 1 is read-only"):
+        optimiser.step([p.detach(), p.detach()])
+    assert p.item() == 1
+
+
+def entry(**changes):
+    return lambda s: s["state"][0].update(changes)
+
+
+def group(**changes):
+    return lambda s: s["param_groups"][0].update(changes)
+
+
+MISFITS = {  # what is done to the state dict of Adam, and what is said
+    "another optimiser's": (lambda s: s["param_groups"][0].pop("betas"), "lacks betas"),
+    "an option that is missing here": (group(amsgrad=True), "there is no option amsgrad"),
+    "AdamW's": (group(decoupled_weight_decay=True), "no option decoupled_weight_decay"),
+    "two groups": (lambda s: s["param_groups"].append({}), "must have one parameter group"),
+    "no group": (lambda s: s["param_groups"].clear(), "must have one parameter group"),
+    "a group of text": (lambda s: s.update(param_groups="x"), "must have one parameter group"),
+    "an entry too many": (lambda s: s.update(more=1), "has the two entries state and param_groups"),
+    "no state": (lambda s: s.pop("state"), "has the two entries"),
+    "a state that is a list": (lambda s: s.update(state=[]), "the state must be a dict, is a list"),
+    "fewer parameters": (group(params=[0]), "of 1 parameters, the optimiser has 2"),
+    "parameters in another order": (group(params=[1, 0]), r"not in order, but \[1, 0\]"),
+    "a number too high": (lambda s: s["state"].update({2: s["state"][0]}), "2 is no number from 0"),
+    "a number below 0": (lambda s: s["state"].update({"-1": s["state"][0]}), "'-1' is no number"),
+    "a number twice": (lambda s: s["state"].update({"0": s["state"][0]}), "'0' is .* a second one"),
+    "an entry that is text": (lambda s: s["state"].update({1: "x"}), "of parameter 1 must be a dict"),
+    "a moment missing": (lambda s: s["state"][1].pop("exp_avg"), "of parameter 1 lacks exp_avg"),
+    "steps missing": (lambda s: s["state"][1].pop("step"), "of parameter 1 lacks step"),
+    "a moment too many": (entry(max_exp_avg_sq=np.ones(2)), "max_exp_avg_sq of .* is no entry"),
+    "a moment of one": (entry(exp_avg=np.ones(1)), r"has shape \(1,\), not \(2,\)"),
+    "a moment of no shape": (entry(exp_avg=1.0), r"has shape \(\), not \(2,\)"),
+    "a moment of rows": (entry(exp_avg=np.ones((1, 2))), r"has shape \(1, 2\), not \(2,\)"),
+    "a moment of text": (entry(exp_avg=["a", "b"]), "exp_avg of parameter 0 must hold real numbers"),
+    "a moment of several lengths": (entry(exp_avg=[[1.0], 2.0]), "must hold real numbers"),
+    "a complex moment": (entry(exp_avg=np.ones(2, "c8")), "must hold real numbers"),
+    "NaN": (entry(exp_avg=[1.0, NAN]), "values that are not finite in float32"),
+    "too large": (entry(exp_avg=[1.0, 1e39]), "values that are not finite in float32"),
+    "a negative mean of squares": (entry(exp_avg_sq=[1.0, -1e-9]), "holds negative values"),
+    "a negative step": (entry(step=-1), "step of parameter 0 must be a whole number from 0 on, is -1"),
+    "half a step": (entry(step=1.5), "must be a whole number from 0 on, is 1.5"),
+    "a step that is NaN": (entry(step=NAN), "must be a whole number from 0 on, is nan"),
+    "a step beyond counting": (entry(step=1e300), "must be a whole number from 0 on"),
+    "a step for each": (entry(step=[1, 1]), r"step of parameter 0 has shape \(2,\), not \(\)"),
+    "a step of text": (entry(step="1"), "step of parameter 0 must hold real numbers"),
+    "a true step": (entry(step=True), "step of parameter 0 must hold real numbers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", MISFITS)
+def test_a_state_dict_that_does_not_fit_changes_nothing(what):
+    change, message = MISFITS[what]
+    parameters = [tensor([1.0, 2.0], requires_grad=True) for _ in range(2)]
+    optimiser, other = Adam(parameters), Adam(parameters, lr=0.5)
+    other.step([tensor([1.0, 2.0])] * 2)
+    optimiser.step([tensor([3.0, 4.0])] * 2)
+    before = contents(optimiser)
+    state = other.state_dict()
+    change(state)
+    with pytest.raises(ValueError, match=f"^Adam: .*{message}"):
+        optimiser.load_state_dict(state)
+    assert contents(optimiser) == before
+
+
+@pytest.mark.parametrize("option", ["centered", "momentum"])
+def test_a_buffer_is_missed_where_its_option_is_on(option):
+    p = tensor([1.0], requires_grad=True)
+    first = RMSprop([p], **{option: True if option == "centered" else 0.9})
+    first.step([p.detach()])
+    state = first.state_dict()
+    del state["state"][0][{"centered": "grad_avg", "momentum": "momentum_buffer"}[option]]
+    with pytest.raises(ValueError, match="of parameter 0 lacks"):
+        RMSprop([p]).load_state_dict(state)
+
+
+def test_an_option_switched_on_between_steps_finds_its_buffer():
+    p = tensor([1.0], requires_grad=True)
+    optimiser = RMSprop([p])
+    optimiser.step([p.detach()])
+    optimiser.options.update(momentum=0.9, centered=True)
+    optimiser.step([p.detach()])
+    assert set(optimiser.state[0]) == set(RMSprop.ENTRIES)
+
+
+# -- the arithmetic where numbers are large or nearly equal -----------------------------------------
+
+
+@pytest.mark.parametrize("kernels", [cpu, reference])
+def test_a_gradient_whose_square_overflows_does_not_freeze_adam(kernels, monkeypatch):
+    monkeypatch.setattr(backend, "kernels", lambda xp: kernels)
+    p = tensor([0.0], requires_grad=True)
+    optimiser = Adam([p], lr=0.1, betas=(0.5, 0.999))
+    rows = [1e20, 1.0, 2e20, -3e20, 1e20]  # in float32 the squares end at 3.4e38
+    for i, g in enumerate(rows, 1):
+        optimiser.step([tensor([g])])
+        assert p.item() == pytest.approx(adam(0.0, rows[:i], lr=0.1, betas=(0.5, 0.999)), rel=1e-5)
+    assert np.isfinite(optimiser.state[0]["exp_avg_sq"]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("g", [0.1, -3e-5, 7e8])
+def test_a_constant_gradient_never_makes_a_centered_variance_negative(dtype, g):
+    p = tensor(np.zeros(1, dtype), requires_grad=True)
+    optimiser = RMSprop([p], lr=1e-2, alpha=0.9, centered=True)
+    gradient, before = tensor(np.full(1, g, dtype)), 0.0
+    digit = np.finfo(dtype).eps
+    for _ in range(400):
+        optimiser.step([gradient])
+        moved, before = abs(p.item() - before), p.item()
+        # at most g over the root of what the last digit of the mean of squares is worth
+        assert 0 <= moved <= 1e-2 * 1.1 / sqrt(digit)
+    assert p.item() * g < 0
 
 
 def test_the_base_defines_no_update():

@@ -444,8 +444,8 @@ def adam(xp, moved, lr, betas, eps):
         t = np.multiply(g, 1 - b1, out=scratch("adam", p.shape, p.dtype))
         m *= b1
         m += t
-        np.square(g, out=t)
-        t *= 1 - b2
+        np.multiply(g, 1 - b2, out=t)
+        t *= g  # in this order, as g * g may overflow where the product does not
         v *= b2
         v += t
         np.sqrt(v, out=t)

@@ -194,7 +194,7 @@ def moved(kind: type[optim.Optimizer], options: dict, device: str, dtype: Any) -
     shapes = ((64, 32, 4, 4), (500,), (3, 1))
     ps = [tensor(draw(f"p{i}", s, dtype), device=device) for i, s in enumerate(shapes)]
     ps[0] = ps[0].permute(3, 2, 1, 0)
-    optimiser = kind(ps, lr=0.1, **options)
+    optimiser = kind([p.requires_grad_() for p in ps], lr=0.1, **options)
     for step in range(3):
         gs = [draw(f"g{i}/{step}", p.shape, dtype) for i, p in enumerate(ps)]
         optimiser.step([tensor(g, device=device) for g in gs])

@@ -89,7 +89,7 @@ def cases() -> dict[str, Case]:
         "mul": (lambda x, y: 2.0 * x * y, a, b),
         "div": (lambda x, y: x / y, a, (3, 1)),
         "neg": (lambda x: -x * x, a),
-        "pow": (lambda x: x**3 + square(x) ** -1.5, a),
+        "pow": (lambda x: x**3 + square(x) ** -1.5 + 2**x, a),
         "exp": (lambda x: x.exp(), a),
         "log": (lambda x: square(x).log(), a),
         "sqrt": (lambda x: square(x).sqrt(), a),

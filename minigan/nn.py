@@ -257,14 +257,14 @@ class Module:
             p.requires_grad_(requires_grad)
         return self
 
-    def to(self, target: Any) -> Module:
-        """Move all floating parameters and buffers to a device or floating dtype.
+    def to(self, target: Any = None, dtype: Any = None, *, device: str | None = None) -> Module:
+        """Move all floating parameters and buffers to a device, into a floating dtype, or both.
 
         A counter of batches stays an integer, and on the host, where adding 1 launches no kernel.
         """
         for name, t in self._named(Tensor):
             if t.dtype.kind == "f":
-                moved = F.to(t.detach(), target).data
+                moved = F.to(t.detach(), target, dtype, device=device).data
                 if moved.dtype.kind != "f":
                     raise TypeError(
                         f"{type(self).__name__}: {name} cannot be trained as {moved.dtype}; "
@@ -273,9 +273,9 @@ class Module:
                 t.data, t.grad = moved, None
         return self
 
-    def cuda(self, device: int = 0) -> Module:
-        """Move to a GPU."""
-        return self.to(f"cuda:{device}")
+    def cuda(self, device: str | int = "cuda") -> Module:
+        """Move to a GPU, given by its number or name."""
+        return self.to(device if isinstance(device, str) else f"cuda:{device}")
 
     def cpu(self) -> Module:
         """Move to the host."""

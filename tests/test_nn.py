@@ -527,6 +527,8 @@ def test_a_module_moves_to_floating_dtypes_and_the_host_only():
         net.to("int64")
     assert net.scale.dtype == np.float32
     assert net.cpu() is net
+    assert net.to(device="cpu", dtype="float64").scale.dtype == np.float64
+    assert net.to("cpu", "float32").scale.dtype == np.float32
     assert net.requires_grad_(False) is net
     assert not any(p.requires_grad for p in net.parameters())
 

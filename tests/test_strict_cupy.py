@@ -524,11 +524,12 @@ def test_gradcheck_works_there():
 
 
 def test_a_network_that_is_there_already_is_initialised_there():
-    layer = nn.Linear(3, 2).to("cuda")
-    init.normal_(layer.weight, 0.0, 1.0, np.random.default_rng(0))
-    assert layer.weight.device == "cuda:0"
     expected = np.random.default_rng(0).normal(0.0, 1.0, (2, 3)).astype("f")
-    np.testing.assert_array_equal(layer.weight.numpy(), expected)
+    for part in (lambda p: p, lambda p: p.data):  # the parameter, and its array
+        layer = nn.Linear(3, 2).cuda(0)
+        init.normal_(part(layer.weight), 0.0, 1.0, np.random.default_rng(0))
+        assert layer.weight.device == "cuda:0"
+        np.testing.assert_array_equal(layer.cpu().weight.numpy(), expected)
 
 
 def test_a_state_dict_goes_there_and_back():
@@ -538,6 +539,7 @@ def test_a_state_dict_goes_there_and_back():
             p.data += 1
         here.load_state_dict(gpu.state_dict())
         assert_same(gpu.state_dict().values(), here.state_dict().values())
+        assert all(type(a) is np.ndarray for a in gpu.state_dict_numpy().values())
         gpu.load_state_dict({name: t.numpy() + 1 for name, t in here.state_dict().items()})
         assert {p.device for p in gpu.parameters()} == {"cuda:0"}
 

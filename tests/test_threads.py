@@ -1,5 +1,6 @@
 """Blocks of work shared out, whatever interrupts it; and BLAS kept to one thread, where it can be."""
 
+import contextvars
 import dis
 import gc
 import json
@@ -18,6 +19,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tiny
+from threadpoolctl import threadpool_limits
 
 from minigan.backend import cpu, threads
 from minigan.backend.reference import Window
@@ -96,7 +98,7 @@ def assert_sound(before):
     assert not other.is_alive(), "another thread waits for a turn that nobody gives back"
     assert (blocks.sums == 2 * blocks.numbers.sum()).all()
     assert settings() == before
-    assert threads._unfinished is None
+    assert threads._turn == {}
 
 
 # -- exceptions from signal handlers -------------------------------------------------------------------
@@ -176,7 +178,7 @@ def test_a_call_survives_interruptions_at_any_moment(most):
 class Interruption:
     """Raises Alarm in threads.py at the n-th place where Python would run a signal handler.
 
-    That is after a call, at the start of a function, and where a loop jumps back.
+    That is after a call, at the start of a function, and at a jump.
     """
 
     def __init__(self, n):
@@ -191,7 +193,7 @@ class Interruption:
     def trace(self, frame, event, argument):
         if event == "opcode" and within_share(frame):
             name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            if self.last.get(frame, "").startswith(("CALL", "RESUME")) or "BACKWARD" in name:
+            if self.last.get(frame, "RESUME").startswith(("CALL", "RESUME")) or "JUMP" in name:
                 if self.left == 0:
                     self.raised = True
                     raise Alarm
@@ -205,6 +207,7 @@ def test_a_call_survives_an_interruption_at_each_instruction():
     threads.share(lambda i: None, 2)  # the helper exists, and BLAS is known
     while True:
         blocks, interruption = Blocks(3), Interruption(n)
+        sys._getframe().f_trace_opcodes = True  # Python 3.12 asks for it before
         sys.settrace(interruption)
         try:
             blocks.share()
@@ -215,7 +218,7 @@ def test_a_call_survives_an_interruption_at_each_instruction():
         interruption.last.clear()
         assert blocks.at_rest(), n
         assert settings() == before, n
-        assert not threads._turn._is_owned(), n
+        assert threads._turn == {}, n
         if not interruption.raised:
             break
         n += 1
@@ -244,7 +247,7 @@ def test_a_call_that_could_not_end_is_ended_by_the_next_one():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads._Call, "end", lambda call: None)
         threads.share(work, 2)
-    assert threads._unfinished.busy
+    assert threads._turn["call"].busy
     go.set()
     threads.share(next_work, 1)
     assert len(seen[0]) == 1
@@ -267,7 +270,7 @@ def test_an_error_ends_the_call_after_the_blocks_under_way(fails):
             raise ValueError("block")
         assert failed.wait(PATIENCE)
         patience = 5000
-        while length_hint(threads._unfinished.numbers) and patience:  # until the rest is dropped
+        while length_hint(threads._turn["call"].numbers) and patience:  # until the rest is dropped
             patience -= 1
             time.sleep(0.001)
         done.append(i)
@@ -280,10 +283,10 @@ def test_an_error_ends_the_call_after_the_blocks_under_way(fails):
 
 def test_the_arrays_of_a_call_are_let_go_when_it_ends():
     """Even if a helper has not come yet."""
-    call = threads._Call(lambda i: None, 3, 0)
+    call = threads._Call(lambda i: None, 3)
     call.end()
     assert call.work is None
-    call.help()
+    contextvars.copy_context().run(call.help)
     assert (call.errors, call.busy) == ([], set())
 
 
@@ -356,6 +359,47 @@ def test_other_threads_wait_their_turn():
         caller.join(PATIENCE)
     assert not any(caller.is_alive() for caller in callers)
     assert set(most) == {1}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_process_forked_beside_a_call_does_not_wait_for_its_end():
+    begun, forked = threading.Event(), threading.Event()
+
+    def work(i):
+        begun.set()
+        assert forked.wait(PATIENCE)
+
+    other = threading.Thread(target=threads.share, args=(work, 1))
+    other.start()
+    assert begun.wait(PATIENCE)
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.alarm(PATIENCE)
+            blocks = Blocks(5)
+            blocks.share()
+            os._exit(0 if (blocks.sums == blocks.numbers.sum()).all() else 1)
+        finally:
+            os._exit(1)
+    forked.set()
+    other.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_turn_that_was_not_given_back_is_taken_by_whoever_waits():
+    """That its thread is in no call any more can be seen on its stack."""
+    before = settings()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads._Call, "end", lambda call: None)
+        threads.share(lambda i: None, 2)
+    assert threads._turn
+    blocks = Blocks(4)
+    other = threading.Thread(target=blocks.share, daemon=True)
+    other.start()
+    other.join(PATIENCE)
+    assert (blocks.sums == blocks.numbers.sum()).all()
+    assert_sound(before)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -523,7 +567,7 @@ def test_a_training_says_so_in_one_line(seen, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_blocks_are_computed_under_the_same_settings_on_every_thread(monkeypatch, count):
-    """One thread for BLAS, and the same buffer for NumPy, whatever the user has set."""
+    """One thread for BLAS, and the same buffer for NumPy, whatever the user has set and who calls."""
     monkeypatch.setattr(threads, "_threads", count)
     found, together = set(), threading.Barrier(count)
 
@@ -533,8 +577,15 @@ def test_blocks_are_computed_under_the_same_settings_on_every_thread(monkeypatch
 
     before = np.setbufsize(4096)
     try:
-        threads.share(work, count)
-        assert np.getbufsize() == 4096
+        with threadpool_limits(3, user_api="blas"):  # by this thread, which is alive
+            threads.share(work, count)
+            assert np.getbufsize() == 4096
+            other = threading.Thread(target=threads.share, args=(work, count))
+            other.start()
+            other.join()
+            threads.share(work, count)
+            limits = {library.num_threads for library in threads._blas()}
+            assert limits <= {3}
     finally:
         np.setbufsize(before)
     (only,) = found

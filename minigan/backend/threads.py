@@ -27,6 +27,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import threadpoolctl
@@ -68,10 +69,9 @@ def set_num_threads(count: int) -> None:
 
 # -- blocks of work, shared out ------------------------------------------------------------------------
 
-_turn = threading.RLock()  # BLAS has one setting for all: of two callers, one waits
-_waiting: queue.SimpleQueue[_Call] = queue.SimpleQueue()  # calls that a helper may join
+_turn: dict[str, _Call] = {}  # "call": that whose turn it is, as BLAS has one setting for all
+_joinable: queue.SimpleQueue[_Call] = queue.SimpleQueue()  # calls that helpers may join
 _helpers: list[_Helper] = []
-_unfinished: _Call | None = None  # the call whose turn it is, or one that could not end its own
 
 
 def share(work: Callable[[int], None], count: int) -> None:
@@ -81,48 +81,62 @@ def share(work: Callable[[int], None], count: int) -> None:
     is begun, and those under way are finished first. A call from within another one on the same
     thread, by a block or by a signal handler, uses this thread alone; other threads wait their turn.
     """
-    global _unfinished
     tell_blas_trouble()
     if isinstance(threading.current_thread(), _Helper):  # within a block: BLAS is limited already
         for i in range(count):
             work(i)
         return
-    wanted = min(get_num_threads(), count) - 1
-    within = _turn._is_owned()  # by this thread, as threading.Condition asks
-    with _turn:  # no handler can run between taking the lock and being sure to release it
-        call = _Call(work, count, len(_lent) if within else 0)
-        if not within:
-            if _unfinished:
-                _unfinished.end()
-            _unfinished = call
+    helpers = min(get_num_threads(), count) - 1
+    call = _Call(work, count)
+    try:
         try:
-            try:
-                call.run(0 if within else wanted)
-            finally:
-                call.end()
-        finally:  # a handler may have raised within the first end, outside of its own guard
+            call.run(helpers if call.take_turn(sys._getframe(1)) else 0)
+        finally:
             call.end()
+    finally:  # a handler may have raised within the first end, outside of its own guard
+        call.end()
     if call.errors:
         raise call.errors.pop(0)
 
 
-class _Call:
-    """A call of `share`: its blocks, and the helpers that are at work on them."""
+def _within_share(frame: FrameType | None) -> bool:
+    """Whether `share` is on the stack whose top is this frame."""
+    while frame is not None and frame.f_code is not share.__code__:
+        frame = frame.f_back
+    return frame is not None
 
-    def __init__(self, work: Callable[[int], None], count: int, lent: int) -> None:
+
+class _Call:
+    """A call of `share`: its blocks, the helpers at work on them, and the threads that wait for it."""
+
+    def __init__(self, work: Callable[[int], None], count: int) -> None:
         self.work: Callable[[int], None] | None = work
         self.numbers = iter(range(count))
-        self.busy: set[threading.Lock] = (
-            set()
-        )  # a lock for each helper at work: its end releases it
+        self.busy: set[threading.Lock] = set()  # a lock for each helper at work, which it releases
         self.errors: list[BaseException] = []  # of helpers
-        self.lent = lent  # that part of _lent is for the call around this one to give back
+        self.waiting: list[threading.Lock] = []  # a lock for each thread whose turn is after this
+        self.thread = threading.get_ident()
+        self.lent: int | None = None  # that part of _lent is for calls around this one to give back
 
-    def run(self, wanted: int) -> None:
+    def take_turn(self, caller: FrameType) -> bool:
+        """Wait for the turn; False if there is none, within another call on this thread."""
+        # setdefault takes the turn and notes whose it is in one step: nothing can come in between.
+        while (other := _turn.setdefault("call", self)) is not self:
+            mine = other.thread == self.thread
+            if not _within_share(caller if mine else sys._current_frames().get(other.thread)):
+                other.end()  # which its own thread could not, being interrupted again and again
+            elif mine:
+                break
+            else:
+                other.wait()
+        self.lent = 0 if other is self else len(_lent)
+        return other is self
+
+    def run(self, helpers: int) -> None:
         """Take blocks on this thread, with so many helpers if the system has them."""
         _limit_blas()
-        for _ in range(_hire(wanted)):
-            _waiting.put(self)
+        for _ in range(_hire(helpers)):
+            _joinable.put(self)
         contextvars.copy_context().run(self._take)  # the size of NumPy's buffer is part of it
 
     def help(self) -> None:
@@ -148,12 +162,11 @@ class _Call:
             pass
 
     def end(self) -> None:
-        """Wait for the helpers at work, and give BLAS its threads back.
+        """Wait for the helpers at work, give BLAS its threads back, and give the turn away.
 
         Each part can be interrupted and done again. What a handler raises while we wait is raised
         when the wait is over.
         """
-        global _unfinished
         self._drop_the_rest()
         interrupt = None
         while self.busy:
@@ -163,11 +176,22 @@ class _Call:
             except BaseException as error:
                 interrupt = error
         self.work = None  # and with it its arrays: a helper that comes late may still hold the call
-        _restore_blas(self.lent)
-        if _unfinished is self:
-            _unfinished = None
+        if self.lent is not None:
+            _restore_blas(self.lent)
+        if _turn.get("call") is self:
+            del _turn["call"]
+        while self.waiting:
+            self.waiting.pop().release()
         if interrupt is not None:
             raise interrupt
+
+    def wait(self) -> None:
+        """Wait, on another thread, until this call has given its turn away."""
+        ended = threading.Lock()
+        ended.acquire()
+        self.waiting.append(ended)
+        if _turn.get("call") is self:
+            ended.acquire(timeout=1)  # then the caller looks whether there is anybody to wait for
 
 
 class _Helper(threading.Thread):
@@ -178,7 +202,7 @@ class _Helper(threading.Thread):
 
     def run(self) -> None:
         while True:
-            _waiting.get().help()
+            _joinable.get().help()
 
 
 def _hire(wanted: int) -> int:
@@ -194,12 +218,13 @@ def _hire(wanted: int) -> int:
 
 
 def _forget_helpers() -> None:
-    global _turn, _waiting, _unfinished
+    global _joinable
     _helpers.clear()  # they did not come along into the forked process
-    while _unfinished and _unfinished.busy:  # a handler forked, and the blocks they had are missing
-        _unfinished.errors.append(RuntimeError("forked within a kernel, without its helpers"))
-        _unfinished.busy.pop().release()
-    _turn, _waiting, _unfinished = threading.RLock(), queue.SimpleQueue(), None
+    _joinable = queue.SimpleQueue()
+    call = _turn.pop("call", None)
+    while call and call.busy:  # if this thread goes on with it, the blocks they had are missing
+        call.errors.append(RuntimeError("forked within a kernel, without its helpers"))
+        call.busy.pop().release()
 
 
 if hasattr(os, "register_at_fork"):
@@ -226,6 +251,7 @@ def _limit_blas() -> None:
         count = library.num_threads
         if count not in (None, 1):
             _lent.append((library, count))  # first, so that an interruption loses nothing
+            _let_anybody_set(library)
             library.set_num_threads(1)
 
 
@@ -233,8 +259,16 @@ def _restore_blas(lent: int) -> None:
     """Give back all but the first so many."""
     while len(_lent) > lent:
         library, count = _lent[-1]
+        _let_anybody_set(library)
         library.set_num_threads(count)
+        _let_anybody_set(library)  # the user's other threads too
         _lent.pop()
+
+
+def _let_anybody_set(library: threadpoolctl.LibController) -> None:
+    """threadpoolctl ignores, since 3.8, whoever is not the first thread that has set a limit."""
+    if forget := getattr(library, "clear_controlling_thread", None):
+        forget(force=True)
 
 
 def _warn(text: str) -> None:
@@ -276,14 +310,9 @@ def _why_not_limited() -> str | None:
         return (
             f"it is {kind} with {found.threading_layer} threads, where a limit holds for one caller"
         )
-    with _turn:
-        lent = len(_lent)
-        try:
-            _limit_blas()
-            count = found.num_threads
-        finally:
-            _restore_blas(lent)
-    return None if count == 1 else f"{kind} has {count} threads after it was told to have 1"
+    counts: list[int] = []
+    share(lambda i: counts.append(found.num_threads), 1)
+    return None if counts == [1] else f"{kind} has {counts[0]} threads after it was told to have 1"
 
 
 def _multiplies_for_numpy(library: threadpoolctl.LibController) -> bool:

@@ -6,7 +6,7 @@ import pytest
 import minigan.functional as F
 from minigan import gradcheck, gradgradcheck, nn, optim, tensor
 from minigan.models.dcgan import Discriminator, Generator
-from minigan.tensor import grad
+from minigan.tensor import Tensor, grad
 
 rng = np.random.default_rng
 
@@ -140,3 +140,17 @@ def test_state_dicts_travel_both_ways_and_keep_the_order_in_memory():
     for a, b in zip(on_gpu.parameters(), on_cpu.parameters(), strict=True):
         assert a.data.strides == b.data.strides
         np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_gradients_have_memory_of_their_own_and_are_copied_only_for_it(monkeypatch):
+    """CuPy's `base` and `may_share_memory` tell who shares what."""
+    a, b = (tensor([2.0, 3.0], device="cuda", requires_grad=True) for _ in "ab")
+    v = tensor([1.0, 1.0], device="cuda")
+    for found in (grad(a + b.reshape(2), [a, b], v), grad(a.sum() + b.sum(), [a, b])):
+        found[0].mul_(7)
+        v.add_(1)
+        assert [g.tolist() for g in found] == [[7, 7], [1, 1]]
+    layer = nn.BatchNorm2d(3).to("cuda")  # two of its gradients are rows of one array
+    monkeypatch.setattr(Tensor, "clone", None)
+    x = tensor(rng(0).standard_normal((4, 3, 2, 2)).astype("f")).to("cuda").requires_grad_()
+    assert len(grad(layer(x).sum(), [x, *layer.parameters()])) == 3

@@ -38,6 +38,12 @@ class Optimizer:
             words, fits = OPTIONS.get(name, ("", lambda value: True))
             if not fits(value):
                 raise ValueError(f"{type(self).__name__}: {name} must be {words}, is {value!r}")
+        for p in self.params if "eps" in options else ():
+            if options["eps"] < np.finfo(p.dtype).tiny:  # then it does not keep 0 / 0 away
+                raise ValueError(
+                    f"{type(self).__name__}: eps of {options['eps']} is lost in {p.dtype}; "
+                    "raise it, or use .to('float32')"
+                )
         return options
 
     def update(self, moved: list[tuple[Array, Array, dict[str, Any]]], **options: Any) -> None:

@@ -1,5 +1,6 @@
 """The checker is checked: it must see every planted error, and accept what is right."""
 
+import itertools
 import re
 import sys
 
@@ -140,14 +141,98 @@ def test_the_message_names_the_input_the_direction_and_both_values():
     assert 0.1 < deviation < 1
 
 
-def test_a_check_of_nothing_is_refused():
-    (x,) = inputs((2,))
-    with pytest.raises(ValueError, match="none of the inputs requires a gradient"):
-        gradcheck(F.tanh, x.detach())
-    with pytest.raises(GradcheckError, match="no output of fn depends"):
-        gradcheck(lambda x: x.detach(), x)
-    with pytest.raises(ValueError, match="input 1 is float32; differences need float64"):
-        gradcheck(F.maximum, [x, tensor([1.0])])
+each_check = pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
+X, Y = inputs((2,), (2,))
+NOTHING = {  # calls that would show nothing: (arguments, options, error, message)
+    "no gradient required": ((F.tanh, X.detach()), {}, ValueError, "none of the inputs requires"),
+    "no input": ((F.tanh, []), {}, ValueError, "none of the inputs requires"),
+    "float32": ((F.maximum, [X, tensor([1.0])]), {}, ValueError, "input 1 is float32; differences"),
+    "array": ((F.maximum, [X, Y.numpy()]), {}, TypeError, "input 1 is a ndarray; make it a Tensor"),
+    "NaN": ((F.maximum, [X, tensor([np.nan, 0.0], dtype="f8")]), {}, ValueError, "not finite"),
+    "twice": ((F.maximum, [X, X]), {}, ValueError, "input 1 is given twice"),
+    **{f"directions={v}": ((F.tanh, X), {"directions": v}, ValueError, "integer above 0, is ")
+       for v in (0, -1, 2.5, True, "3")},
+    **{f"rtol={v}": ((F.tanh, X), {"rtol": v}, ValueError, "number above 0 and below 1, is ")
+       for v in (0, -1e-6, 1, np.inf, np.nan, True, "1")},
+    **{f"eps={v}": ((F.tanh, X), {"eps": v}, ValueError, "finite number above 0, is ")
+       for v in (0, -1e-5, np.inf, np.nan, True, None)},
+    "a step that is lost": ((square, tensor([1.0, 1e12], True, "f8")), {}, ValueError,
+                            "so large that a step of 1e-05 is lost"),
+}  # fmt: skip
+
+
+@each_check
+@pytest.mark.parametrize("name", NOTHING)
+def test_a_check_of_nothing_is_refused(check, name):
+    arguments, options, error, message = NOTHING[name]
+    with pytest.raises(error, match=f"^gradcheck: .*{message}"):
+        check(*arguments, **options)
+
+
+def changing(x):
+    y = F.tanh(x)
+    x.data += 1
+    return y
+
+
+def counting(calls=itertools.count()):  # noqa: B008, one counter is the point
+    return lambda x: x * (1.0 + next(calls))
+
+
+def growing(calls=itertools.count(1)):  # noqa: B008
+    return lambda x: F.cat([x * x] * next(calls), 0)
+
+
+BAD = {  # functions that cannot be checked: (function, error, message)
+    "changes its input": (changing, GradcheckError, "fn changes its input 0 in place"),
+    "counts its calls": (counting(), GradcheckError, "fn is not deterministic: .* output 0"),
+    "gives more at each call": (growing(), GradcheckError, "outputs of other shapes"),
+    "gives nothing": (lambda x: None, TypeError, "fn gives a NoneType, not a Tensor"),
+    "gives no output": (lambda x: [], GradcheckError, "no output of fn depends"),
+    "gives an array": (lambda x: x.numpy(), TypeError, "fn gives a ndarray, not a Tensor"),
+    "gives an array too": (lambda x: (x, x.numpy()), TypeError, "output 1 of fn is a ndarray"),
+    "gives a dict": (lambda x: {"y": x * x}, TypeError, "fn gives a dict"),
+    "gives float32": (lambda x: x.to("float32") * 2, ValueError, "output 0 of fn is float32"),
+    "gives NaN": (lambda x: (x * x).log() * 0 + F.log(x * 0 - 1), GradcheckError, "not finite"),
+    "gives infinity": (lambda x: x / (x * 0), GradcheckError, "output 0 of fn holds .* not finite"),
+    "cuts the history": (lambda x: x.detach(), GradcheckError, "no output of fn depends"),
+    "gives integers": (lambda x: (x * 100).to("int64"), GradcheckError, "no output of fn depends"),
+    "is of something else": (lambda x: Y * 2, GradcheckError, "no output of fn depends"),
+}  # fmt: skip
+
+
+@each_check
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.filterwarnings("ignore:(invalid value|divide by zero):RuntimeWarning")
+def test_a_function_that_cannot_be_checked_is_refused(check, name):
+    fn, error, message = BAD[name]
+    with pytest.raises(error, match=message):
+        check(fn, inputs((2,)))
+
+
+def test_a_second_output_without_history_is_checked_for_derivatives_of_zero():
+    (x,) = inputs((3,))
+    assert gradcheck(lambda x: (x * x, (x > 0).to("float64"), x.detach() * 0 + 1), x)
+    for lost in (lambda x: x.detach(), lambda x: tensor(np.sin(x.numpy()))):
+        with pytest.raises(GradcheckError, match="input 0"):
+            gradcheck(lambda x, lost=lost: (x * x, lost(x)), x)
+
+
+def test_a_function_may_give_its_input():
+    (x,) = inputs((3,))
+    assert gradcheck(lambda x: x, x)
+    assert gradgradcheck(lambda x: x, x)
+
+
+@pytest.mark.parametrize("wrong", [np.inf, 1e200])
+def test_next_to_a_huge_gradient_a_wrong_one_is_not_small(wrong):
+    huge = planted(square, lambda g, y, x: g * x.detach() * 0 + wrong)
+    with pytest.raises(GradcheckError):
+        gradcheck(huge, inputs((2,)))
+
+
+def test_a_right_gradient_whose_square_overflows_is_accepted():
+    assert gradcheck(lambda x: x * 1e200, inputs((2,)))
 
 
 def test_an_input_that_the_output_should_depend_on_but_is_detached_from_is_found():
@@ -158,7 +243,7 @@ def test_an_input_that_the_output_should_depend_on_but_is_detached_from_is_found
 def test_all_outputs_count_and_inputs_of_any_kind_are_passed_on():
     x, y = inputs((2, 2), (2,))
     index = tensor([1, 0])  # neither float64 nor differentiable: passed through
-    fn = lambda x, y, i: (x[i] * y, x.detach(), (y * y).sum())
+    fn = lambda x, y, i: (x[i] * y, i, (y * y).sum())
     assert gradcheck(fn, [x, y, index])
     assert gradgradcheck(fn, [x, y, index])
     wrong = planted(square, lambda g, y, x: g * x)

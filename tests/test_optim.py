@@ -306,6 +306,14 @@ def test_an_option_that_makes_no_sense_is_refused_whenever_it_is_set(kind, optio
     assert (p.item(), p.version) == (1, 0)
 
 
+@pytest.mark.parametrize("kind", [RMSprop, Adam])
+@pytest.mark.parametrize(("dtype", "eps"), [("float16", 1e-8), ("float32", 1e-40)])
+def test_an_epsilon_that_the_parameters_cannot_hold_is_refused(kind, dtype, eps):
+    p = tensor([1.0], requires_grad=True, dtype=dtype)
+    with pytest.raises(ValueError, match=f"eps of {eps} is lost in {dtype}"):  # and 0 / 0 is NaN
+        kind([p], eps=eps)
+
+
 def test_a_rate_set_between_steps_may_be_a_scalar_of_numpys():
     p, q = (tensor([1.0, 2.0, 3.0], requires_grad=True) for _ in range(2))
     for x, kind in ((p, float), (q, np.float64)):

@@ -370,7 +370,9 @@ def _all_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
 
 def _sizes(sizes: tuple) -> tuple[int, ...]:
     """f(2, 3) and f((2, 3)) are the same, in Python's or NumPy's integers."""
-    nested = len(sizes) == 1 and not isinstance(sizes[0], (int, np.integer))
+    nested = len(sizes) == 1 and (
+        not hasattr(sizes[0], "__index__") or getattr(sizes[0], "ndim", 0)
+    )
     try:
         return tuple(map(operator.index, sizes[0] if nested else sizes))
     except TypeError as error:

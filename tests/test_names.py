@@ -150,6 +150,8 @@ def test_view_and_t_are_reshape_and_permute():
     x = tensor(np.arange(6.0).reshape(2, 3), requires_grad=True)
     assert x.view(-1).shape == x.view((6,)).shape == (6,)
     assert x.view(x.size(0), -1).shape == x.view(np.int64(2), np.int32(-1)).shape == (2, 3)
+    for six in (np.int64(6), np.array([6]), tensor(6), tensor([6]), [tensor(6)]):
+        assert x.view(six).shape == minigan.ones(1).expand(six).shape == minigan.zeros(six).shape
     np.testing.assert_array_equal(x.T.numpy(), x.numpy().T)
     assert minigan.ones(2, 3, 4).T.shape == (4, 3, 2)
     assert np.transpose(minigan.ones(2, 3, 4), (1, 2, 0)).shape == (3, 4, 2)  # of a picture

@@ -7,24 +7,38 @@ They are left in the run's folder generated/, or in --out.
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from among the imports; see `run`
+
 import argparse
 import functools
-import sys
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from minigan import console
 from minigan.backend import DeviceError, use_device
-from minigan.data.cache import plain
-from minigan.files import no_memory, trouble
+from minigan.console import INTERRUPTED, STDERR, say
+from minigan.files import make_own, no_memory, trouble
 from minigan.models.dcgan import Generator
 from minigan.tensor import Tensor
 from minigan.training import checkpoint, pictures
-from minigan.training.config import THREADS, Config, ConfigError, parse, use_threads
+from minigan.training.config import (
+    DEVICE,
+    SEEDS,
+    THREADS,
+    Config,
+    ConfigError,
+    Parser,
+    check_folder,
+    use_threads,
+)
 from minigan.training.loop import draw_noise, random_stream, sample
 from minigan.training.run import Run, RunError
-from minigan.training.terminal import INTERRUPTED
 
 BATCH = 64  # images drawn at a time, to bound the memory
 MOST = 100_000  # images in all, which are held until the grid is drawn
@@ -32,66 +46,90 @@ WALK_ROWS, WALK_STEPS = 8, 10
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--run", required=True, help="a run folder, one of its checkpoints, or auto"
+        "--run",
+        required=True,
+        help="a run folder, one of its checkpoints, or auto: the newest in runs/ (no default)",
     )
-    parser.add_argument("--n", type=int, default=64, help="images to draw (default: 64)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default: 0)")
-    parser.add_argument("--out", type=Path, help="folder to write to (default: RUN/generated)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--n", type=int, default=64, help=f"images to draw; 1 to {MOST} (default: 64)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help=f"seed of the noise; {SEEDS} (default: 0)"
+    )
+    parser.add_argument("--out", help="folder to write to (default: RUN/generated)")
+    parser.add_argument("--device", default="auto", help=f"{DEVICE} (default: auto)")
     parser.add_argument("--threads", type=int, help=THREADS)
-    options = parse(parser, argv)
+    options = parser.parse_args(argv)
     if not 1 <= options.n <= MOST:
         parser.error(f"--n {options.n}: must be from 1 to {MOST}")
     try:
-        Config(seed=options.seed, threads=options.threads)
+        out = Config.out if options.out is None else options.out
+        Config(seed=options.seed, threads=options.threads, out=out)
     except ConfigError as error:
         parser.error(str(error))
     try:
         use_threads(options.threads)
         generate(options)
     except (ConfigError, RunError, checkpoint.CheckpointError, DeviceError) as error:
-        print(f"error: {plain(error)}", file=sys.stderr)
+        say(f"error: {error}", STDERR)
         return 1
     except OSError as error:
-        said = plain(trouble(error))
-        print(f"error: {said}, then start again, or with another --out", file=sys.stderr)
+        say(f"error: {trouble(error)}, then start again, or with another --out", STDERR)
         return 1
     except MemoryError as error:  # CuPy's, of a GPU, is one too
-        print(
-            f"error: {no_memory(error)}; end what else runs, or use --device cpu",
-            file=sys.stderr,
-        )
+        say(f"error: {no_memory(error)}; end what else runs, or use --device cpu", STDERR)
         return 1
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", STDERR)
         return INTERRUPTED
     return 0
 
 
 def generate(options: argparse.Namespace) -> None:
-    path, G, run = load_newest(options.run)
     device = use_device(options.device, tf32=False)  # pictures to the last digit: there is no hurry
+    if options.out is not None:
+        check_folder("--out", Path(options.out))
+    path, G, run = load_newest(options.run)
     G.to(device)
 
     def draw(z: Tensor) -> np.ndarray:
         return np.concatenate([sample(G, z[i : i + BATCH]) for i in range(0, len(z), BATCH)])
 
-    out = options.out or path.parent.parent / "generated"
-    (out / "single").mkdir(parents=True, exist_ok=True)
+    out = path.parent.parent / "generated" if options.out is None else Path(options.out)
+    if options.out is None:
+        make_own(out)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+    make_own(out / "single")
     rng = random_stream(options.seed, "generate")
     pixels = draw(draw_noise(rng, options.n, run["nz"], run["noise"], device))
     pictures.save_png(out / "grid.png", pictures.grid(pixels))
-    digits = len(str(options.n - 1))
-    for i, picture in enumerate(pixels):
-        pictures.save_png(out / "single" / f"{i:0{digits}d}.png", picture)
+    names = single_names(options.n)
+    for name, picture in zip(names, pixels, strict=True):
+        pictures.save_png(out / "single" / name, picture)
+    drop_others(out / "single", names)
 
     ends = draw_noise(rng, 2 * WALK_ROWS, run["nz"], run["noise"], "cpu").numpy()
     walk = interpolate(ends[:WALK_ROWS], ends[WALK_ROWS:], WALK_STEPS)
     walk = pictures.grid(draw(Tensor(walk).to(device)), columns=WALK_STEPS)
     pictures.save_png(out / "interpolation.png", walk)
-    print(plain(f"{path.name}: {options.n} images and {WALK_ROWS} interpolations in {out}"))
+    say(f"{path.name}: {options.n} images and {WALK_ROWS} interpolations in {out}")
+
+
+def single_names(count: int) -> list[str]:
+    """The names of the single pictures: as many digits for all of them."""
+    digits = len(str(count - 1))
+    return [f"{i:0{digits}d}.png" for i in range(count)]
+
+
+def drop_others(folder: Path, names: list[str]) -> None:
+    """Remove the single pictures of an earlier call; files that no call makes are left alone."""
+    for path in folder.iterdir():
+        ours = re.fullmatch(r"[0-9]{1,5}\.png", path.name) and path.name not in names
+        if ours and path.is_file() and not path.is_symlink():
+            path.unlink()
 
 
 def load_newest(where: str) -> tuple[Path, Generator, dict[str, Any]]:
@@ -101,7 +139,7 @@ def load_newest(where: str) -> tuple[Path, Generator, dict[str, Any]]:
     run = Run.find(where, Path("runs"))
     if run is None:
         raise checkpoint.CheckpointError(f"{where}: there is no checkpoint to generate from")
-    skip = functools.partial(print, file=sys.stderr)
+    skip = functools.partial(say, stream=STDERR)
     path, (G, options), _ = checkpoint.newest(run.checkpoints, "generate", load, skip)
     return path, G, options
 
@@ -140,4 +178,4 @@ def interpolate(a: np.ndarray, b: np.ndarray, steps: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

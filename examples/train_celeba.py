@@ -10,26 +10,33 @@ The run is left in runs/NNNNN-<name>/: samples, curves, a film, metrics and chec
 
 from __future__ import annotations
 
-import argparse
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from among the imports; see `run`
+
 import json
-import sys
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
+from minigan import console
 from minigan.backend import DeviceError, gpu_trouble
-from minigan.data.cache import DataError, Images, plain
+from minigan.backend.threads import tell_blas_trouble
+from minigan.console import INTERRUPTED, STDERR, plain, say
+from minigan.data.cache import DataError, Images
 from minigan.files import no_memory, trouble
 from minigan.training import parallel
-from minigan.training.checkpoint import CheckpointError
+from minigan.training.checkpoint import CheckpointError, newest_first
 from minigan.training.config import (
     FACES,
     Config,
     ConfigError,
+    Parser,
     add_options,
+    check_folder,
     differences,
-    parse,
     resumed,
     use_threads,
 )
@@ -41,7 +48,6 @@ from minigan.training.loop import (
     open_images,
 )
 from minigan.training.run import Run, RunError, write_config
-from minigan.training.terminal import INTERRUPTED
 
 # Where CelebA is looked for when --dataroot does not say.
 USUAL_PLACES = ("data/img_align_celeba.zip", "data/img_align_celeba", "data/celeba")
@@ -57,11 +63,17 @@ No --dataroot and no data/img_align_celeba.zip: training on faces that the progr
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = Parser(description=__doc__.split("\n")[0])
     add_options(parser)
-    parser.add_argument("--resume", metavar="RUN", help="a run folder to go on with, or auto")
-    parser.add_argument("--dry-run", action="store_true", help="show the options and stop")
-    given = vars(parse(parser, argv))
+    parser.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="a run folder to go on with, or auto: the newest in --out (default: a new run)",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the options and stop (default: train)"
+    )
+    given = vars(parser.parse_args(argv))
     resume, dry_run = given.pop("resume"), given.pop("dry_run")
     group = parallel.Group()  # of this process alone, until it is known to have others
     try:
@@ -79,45 +91,49 @@ def main(argv: list[str] | None = None) -> int:
         return group.fail("interrupted", INTERRUPTED)
 
 
-def say(text: str) -> None:
-    """A line for the user: at once, through a pipe as well, and whatever stands in a path."""
-    print(plain(text), flush=True)
-
-
 def train(given: dict, resume: str | None, dry_run: bool, group: parallel.Group) -> int:
     run, config = group.from_leader(lambda: find_or_choose(given, resume))
     if not dry_run:
         parallel.arrange(group, config, given.get("ngpu"))
+    device = group.device(config.device_name)  # this and the next two fail before anything is done
+    use_threads(config.threads)
+    check_folder("--out", Path(config.out))
     if run is None and config.dataroot is None:
         explain(given, config)
-    device = group.device(config.device_name)  # this and the next fail before any data is read
-    use_threads(config.threads)
     if dry_run:
-        print(json.dumps(asdict(config), indent=2))
+        print(json.dumps(asdict(config), indent=2), flush=True)  # for a program, which must get it
         return 0
     if resume is not None and run is None:
         say(f"Nothing to resume in {config.out}: starting a new run.")
     if device == "cpu" and config.device_name == "auto" and find_spec("cupy"):
         say(f"Training on the CPU, though CuPy is installed: {gpu_trouble(0)}.")
 
-    images = group.leader_first(lambda: open_images(config))
+    images = group.leader_first(lambda: open_images(config, say=say))
     if images.skipped:
         say(f"{len(images.skipped)} files could not be used; skipped.txt in the run names them.")
     if unlisted := images.identity.get("unlisted"):
         say(f"{unlisted} files are not in the list of attributes that --only needs: left out.")
     new = run is None
     if new:
-        name = config.name or ("celeba" if config.dataroot else "faces") + str(config.image_size)
+        name = config.name or f"{images.identity['kind']}{config.image_size}"
         out = Path(config.out)
         run = group.from_leader(lambda: Run.create(out, name, frozen(config, images)))
     with ExitStack() as held:
         group.from_leader(lambda: held.enter_context(run.in_use()))
-        return play(run, new, config, images, group)
+        try:
+            return play(run, new, config, images, group)
+        except KeyboardInterrupt:
+            if not newest_first(run.checkpoints):
+                raise
+            again = command("--resume", run.folder)
+            return group.fail(
+                plain(f"interrupted; to go on from its checkpoint: {again}"), INTERRUPTED
+            )
 
 
 def play(run: Run, new: bool, config: Config, images: Images, group: parallel.Group) -> int:
     """Train in this run, which no other process writes to meanwhile."""
-    trainer = Trainer(config, images, run, say, group)
+    trainer = Trainer(config, images, run, group=group)
     if new:
         if group.leader:
             run.event("start", images=len(images.pixels))
@@ -128,6 +144,7 @@ def play(run: Run, new: bool, config: Config, images: Images, group: parallel.Gr
             trainer.draw_figures()  # one that was killed after its last step has not come to it
             reached = f"{run.folder} is at step {trainer.step} of {trainer.total}"
             say(f"{reached}: raise --epochs or --steps to go on.")
+            trainer.note_lost_output()
             return 0
         if group.leader:
             write_config(run.folder, {**run.config, "options": asdict(config)})
@@ -139,19 +156,33 @@ def play(run: Run, new: bool, config: Config, images: Images, group: parallel.Gr
 
     times = f"{group.size} x " if group.size > 1 else ""
     say(f"{run.folder}: step {trainer.step} of {trainer.total} on {times}{trainer.device}")
+    if trainer.device == "cpu":
+        tell_blas_trouble(say)
     code = trainer.train()
     say(f"{'Interrupted' if code else 'Done'}: look at {run.folder / 'samples'}")
-    say(f"  generate more:     python examples/generate.py --run {run.folder}")
-    longer = f"--steps {2 * config.steps}" if config.steps else f"--epochs {2 * config.epochs}"
-    say(f"  train for longer:  python examples/train_celeba.py --resume {run.folder} {longer}")
+    say(f"  generate more:     {command('--run', run.folder, script='generate.py')}")
+    if code:
+        say(f"  go on:             {command('--resume', run.folder)}")
+    else:
+        longer = ("--steps", 2 * config.steps) if config.steps else ("--epochs", 2 * config.epochs)
+        say(f"  train for longer:  {command('--resume', run.folder, *longer)}")
+    trainer.note_lost_output()
     return code
+
+
+def command(*words: object, script: str = "train_celeba.py") -> str:
+    """A command that starts a script of this folder, as the user would type it."""
+    return console.python(console.nearby(Path(__file__).resolve().with_name(script)), *words)
 
 
 def find_or_choose(given: dict, resume: str | None) -> tuple[Run | None, Config]:
     """The run to go on with, if there is one, and the options."""
     out = Path(given.get("out", Config.out))
     run = None if resume is None else Run.find(resume, out)
-    return run, resumed(run.config.get("options"), given) if run else choose(given)
+    if run is None:
+        return None, choose(given)
+    # Not the "out" of its config.json: a stranger's would have the cache written anywhere.
+    return run, resumed(run.config.get("options"), {"out": str(run.out), **given})
 
 
 def choose(given: dict) -> Config:
@@ -164,10 +195,11 @@ def choose(given: dict) -> Config:
 
 def explain(given: dict, config: Config) -> None:
     """Say what is trained on without data; on stderr, as what --dry-run prints is for programs."""
-    print(NO_DATA, file=sys.stderr)
+    for line in NO_DATA.splitlines():
+        say(line, STDERR)
     if sets := differences([k for k in FACES if k not in given], config):
-        print(f"  For a few minutes on a CPU it sets {sets}.", file=sys.stderr)
+        say(f"  For a few minutes on a CPU it sets {sets}.", STDERR)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

@@ -4,13 +4,33 @@ Start with `tensor.py` (what a Tensor is, and how the graph is walked), then `op
 `normalize.py` (the operations and their backward rules). The names are PyTorch's.
 """
 
-from . import functional, init, nn, optim
+import numpy as _np
+
+from . import cuda, functional, init, nn, optim
+from .backend import Device as device
+from .create import (
+    arange,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    ones,
+    ones_like,
+    rand,
+    rand_like,
+    randint,
+    randn,
+    randn_like,
+    zeros,
+    zeros_like,
+)
 from .gradcheck import gradcheck, gradgradcheck
 from .init import manual_seed
 from .ops import (
     abs,
     cat,
     clamp,
+    clone,
     exp,
     expand,
     flatten,
@@ -20,6 +40,7 @@ from .ops import (
     mean,
     pad,
     permute,
+    pow,
     reshape,
     sigmoid,
     sqrt,
@@ -33,5 +54,12 @@ from .ops import (
     where,
 )
 from .tensor import Tensor, grad, no_grad, tensor
+
+float16 = half = _np.dtype("float16")
+float32 = float = _np.dtype("float32")
+float64 = double = _np.dtype("float64")
+int64 = long = _np.dtype("int64")
+uint8 = _np.dtype("uint8")
+bool = _np.dtype("bool")
 
 __version__ = "0.1.0"

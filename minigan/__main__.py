@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from . import doctor
+from . import console, doctor
 from .backend import DeviceError
-from .training.config import THREADS, ConfigError, use_threads
-from .training.terminal import INTERRUPTED
+from .console import INTERRUPTED, STDERR, say
+from .training.config import DEVICE, THREADS, ConfigError, Parser, use_threads
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m minigan", allow_abbrev=False)
+    parser = Parser(prog="python -m minigan")
     commands = parser.add_subparsers(required=True, metavar="command")
     about = "check the gradients and a training step on every device of this machine, and time it"
-    command = commands.add_parser("doctor", help=about, description=about, allow_abbrev=False)
-    command.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: all there are)")
+    command = commands.add_parser("doctor", help=about, description=about)
+    command.add_argument("--device", help=f"{DEVICE} (default: all there are)")
     command.add_argument("--threads", type=int, help=THREADS)
     command.add_argument("--report-tf32", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
@@ -26,12 +25,12 @@ def main(argv: list[str] | None = None) -> int:
             return doctor.report_tf32(options.device)
         return doctor.run(options.device)
     except (ConfigError, DeviceError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", STDERR)
         return 1
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", STDERR)
         return INTERRUPTED
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

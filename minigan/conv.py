@@ -25,7 +25,7 @@ from collections.abc import Sequence
 
 from .backend import kernels
 from .backend.reference import Window
-from .ops import reshape, squeeze, unsqueeze
+from .ops import alike, is_whole, reshape, squeeze, unsqueeze
 from .tensor import Tensor, op
 
 Pair = int | Sequence[int]
@@ -127,9 +127,9 @@ def _with_bias(y: Tensor, bias: Tensor | None) -> Tensor:
 def pair(name: str, value: Pair) -> tuple[int, int]:
     both = tuple(value) if isinstance(value, Sequence) else (value, value)
     lowest = 0 if "padding" in name else 1
-    if len(both) != 2 or not all(isinstance(v, int) and v >= lowest for v in both):
+    if len(both) != 2 or not all(is_whole(v) and v >= lowest for v in both):
         raise ValueError(f"{name} must be an int >= {lowest} or a pair of them, not {value!r}")
-    return both
+    return int(both[0]), int(both[1])
 
 
 def _check(
@@ -141,5 +141,8 @@ def _check(
             f"{name}: an input {x.shape} and a weight {w.shape} do not fit together; "
             f"expected (N, C_in, H, W) and {expected}"
         )
+    if 0 in w.shape:
+        raise ValueError(f"{name}: the weight {w.shape} has no elements")
     if bias is not None and bias.shape != bias_length:
         raise ValueError(f"{name}: the bias has shape {bias.shape}, expected {bias_length}")
+    alike(name, input=x, weight=w, bias=bias)

@@ -1,4 +1,8 @@
-"""Files: written wholly or not at all, locked between processes, and what goes wrong in words."""
+"""Files: written wholly or not at all, locked between processes, and what goes wrong in words.
+
+A folder may come from a stranger, with links or pipes where the program expects its own files.
+`is_own` recognises them, and no function here writes through a link.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,23 @@ REMEDIES = {
     errno.ENOTDIR: "move away the file that stands for a folder",
     errno.ENOMEM: "end what else runs, or raise the limit of memory (ulimit -v)",
     errno.EPIPE: "let run what reads the output",
+    errno.ELOOP: "put what it links to in its place",
+    errno.EMLINK: "replace it with a copy",
 }
+
+FILE, FOLDER = "a file", "a folder"
+KINDS = {
+    stat.S_IFREG: FILE,
+    stat.S_IFDIR: FOLDER,
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+JUNCTION = 0xA0000003  # a link to a folder on Windows, which lstat shows as a folder
+# Of os.open: where a link or a pipe takes a file's place at the last moment, fail and do not wait.
+CAUTIOUS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def trouble(error: OSError, where: Path | str = "a file or pipe") -> str:
@@ -61,15 +81,45 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def is_own(path: Path, kind: str = FILE) -> bool:
+    """Whether there is a file, or a folder if `kind` is FOLDER. OSError if there is anything else.
+
+    A link is something else, whatever it points to: who writes through one writes in another folder.
+    """
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    found = KINDS.get(stat.S_IFMT(status.st_mode), "something unknown")
+    if getattr(status, "st_reparse_tag", 0) == JUNCTION:
+        found = KINDS[stat.S_IFLNK]
+    if found != kind:
+        number = errno.ELOOP if found == KINDS[stat.S_IFLNK] else errno.EEXIST
+        raise OSError(number, f"it is {found}, not {kind}", str(path))
+    return True
+
+
+def make_own(folder: Path) -> None:
+    """Make this folder unless it is there. OSError if a link or anything else is there."""
+    if not is_own(folder, FOLDER):
+        folder.mkdir()
+
+
+def cautiously(path: str, flags: int) -> int:
+    """The `opener` for files that are not replaced as a whole; see CAUTIOUS."""
+    return os.open(path, flags | CAUTIOUS, 0o666)
+
+
 def write_atomically(path: Path, content: bytes | Iterable[Buffer]) -> None:
     """Write a whole file or nothing: under another name, flushed to the disk, then renamed.
 
-    What is too large to be held at once comes in pieces, each a buffer such as an array.
+    A link at either name is replaced, not followed. What is too large to be held at once comes in
+    pieces, each a buffer such as an array.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with naming(path):
-            with open(partial, "wb", buffering=2**20) as file:
+            with _create(partial) as file:
                 file.writelines([content] if isinstance(content, bytes) else content)
                 sync(file)
             os.replace(partial, path)
@@ -77,6 +127,15 @@ def write_atomically(path: Path, content: bytes | Iterable[Buffer]) -> None:
         with suppress(OSError):  # no more than tidying: the first error is the one to tell
             partial.unlink()
     sync_names(path.parent)
+
+
+def _create(path: Path) -> IO[bytes]:
+    """A new file, in place of a link or of what a killed process with the same number has left."""
+    try:
+        return open(path, "xb", buffering=2**20)
+    except FileExistsError:
+        path.unlink()
+        return open(path, "xb", buffering=2**20)
 
 
 def sync(file: IO[bytes]) -> None:
@@ -107,7 +166,7 @@ def hold(path: Path, wait: bool = True) -> IO[bytes] | None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
         path.unlink()  # a link would make a file elsewhere; a hard link is still the same lock
-    file = open(path, "ab")  # noqa: SIM115, the caller closes it
+    file = open(path, "ab", opener=cautiously)  # noqa: SIM115, the caller closes it
     try:
         with naming(path):
             if sys.platform == "win32":

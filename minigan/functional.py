@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import backend
+from . import backend, ops
 from .conv import conv2d, conv_transpose2d
 from .normalize import batch_norm
 from .ops import (
     abs,
+    alike,
     cat,
     clamp,
     exp,
@@ -46,6 +47,14 @@ from .tensor import Tensor, op
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b: input (..., in), weight (out, in), bias (out,) -> (..., out)."""
+    if input.ndim == 0 or weight.ndim != 2 or input.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"linear: an input {input.shape} and a weight {weight.shape} do not fit together; "
+            "expected (..., in_features) and (out_features, in_features)"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"linear: the bias has shape {bias.shape}, expected {weight.shape[:1]}")
+    alike("linear", input=input, weight=weight, bias=bias)
     y = input @ transpose(weight, 0, 1)
     return y if bias is None else y + bias
 
@@ -62,6 +71,7 @@ def _log(p: Tensor) -> Tensor:
     elementwise=True,
 )
 def _cross_entropy(xp, p, t):
+    p, t = ops.floats(p), ops.floats(t)
     # 1e-44 is float32's smallest number above 0, nearly; its logarithm is below -100.
     log_p, log_q = (xp.maximum(xp.log(xp.maximum(v, 1e-44)), -100) for v in (p, 1 - p))
     return -(t * log_p + (1 - t) * log_q)
@@ -96,7 +106,7 @@ def _bce_with_logits_fused(xp, asked, g, y, x, t):
 )
 def _bce_with_logits(xp, x, t):
     """t softplus(-x) + (1 - t) softplus(x)"""
-    return backend.kernels(xp).cross_entropy(xp, x, t)
+    return backend.kernels(xp).cross_entropy(xp, ops.floats(x), ops.floats(t))
 
 
 def binary_cross_entropy_with_logits(

@@ -3,33 +3,82 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from . import backend
+from .backend import Array
 from .tensor import Tensor
 
 _default = np.random.default_rng()
 
 
 def manual_seed(seed: int) -> None:
-    """Seed the generator that layers draw their first weights from."""
+    """Seed the generator that layers draw their first weights from, and `randn` and its kin."""
     global _default
     _default = np.random.default_rng(seed)
 
 
-def _fill(t: Tensor, values: np.ndarray) -> None:
-    t.data = backend.copy_like(t.data, values)
+def generator() -> np.random.Generator:
+    """The generator that `manual_seed` seeds."""
+    return _default
 
 
-def uniform_(t: Tensor, low: float, high: float, rng: np.random.Generator | None = None) -> None:
-    """t ~ U(low, high), in place."""
-    _fill(t, (rng or _default).uniform(low, high, t.shape))
+def _fill(t: Tensor | Array, values: np.ndarray) -> Any:
+    if isinstance(t, Tensor):
+        t.data = backend.copy_like(t.data, values)
+    else:
+        t[...] = backend.copy_like(t, values)
+    return t
 
 
-def normal_(t: Tensor, mean: float, std: float, rng: np.random.Generator | None = None) -> None:
-    """t ~ N(mean, std^2), in place."""
-    _fill(t, (rng or _default).normal(mean, std, t.shape))
+def _check(name: str, t: Any) -> None:
+    """PyTorch's `m.weight.data` is a Tensor, and minigan's a raw array: both will do."""
+    if not isinstance(getattr(t, "dtype", None), np.dtype) or t.dtype.kind != "f":
+        raise TypeError(f"{name}: expected a floating Tensor or array, not {type(t).__name__}")
+
+
+def uniform_(
+    tensor: Tensor | Array,
+    a: float = 0.0,
+    b: float = 1.0,
+    generator: np.random.Generator | None = None,
+) -> Any:
+    """tensor ~ U(a, b), in place; a Tensor or a raw array, which is returned."""
+    _check("uniform_", tensor)
+    if not a <= b:
+        raise ValueError(f"uniform_: the bounds {a} and {b} must be in ascending order")
+    return _fill(tensor, (generator or _default).uniform(a, b, tensor.shape))
+
+
+def normal_(
+    tensor: Tensor | Array,
+    mean: float = 0.0,
+    std: float = 1.0,
+    generator: np.random.Generator | None = None,
+) -> Any:
+    """tensor ~ N(mean, std^2), in place; a Tensor or a raw array, which is returned."""
+    _check("normal_", tensor)
+    if not std >= 0:
+        raise ValueError(f"normal_: std must be at least 0, not {std}")
+    return _fill(tensor, (generator or _default).normal(mean, std, tensor.shape))
+
+
+def constant_(tensor: Tensor | Array, val: float) -> Any:
+    """One value everywhere, in place; a Tensor or a raw array, which is returned."""
+    _check("constant_", tensor)
+    return _fill(tensor, np.full(tensor.shape, val, np.float64))
+
+
+def zeros_(tensor: Tensor | Array) -> Any:
+    """Zeros, in place."""
+    return constant_(tensor, 0.0)
+
+
+def ones_(tensor: Tensor | Array) -> Any:
+    """Ones, in place."""
+    return constant_(tensor, 1.0)
 
 
 def default_(weight: Tensor, bias: Tensor | None) -> None:

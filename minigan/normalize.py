@@ -15,7 +15,7 @@ from typing import Any
 
 from . import ops
 from .backend import array_module, kernels
-from .ops import reshape, slopes
+from .ops import alike, is_real, leaky_relu_gradient, reshape
 from .tensor import Tensor, op
 
 
@@ -74,12 +74,14 @@ def _axes(x: Any) -> tuple[int, ...]:
 
 def _batch_norm_rule_x(g, y, x, w, b, *, eps, slope, mean, inv_std) -> Tensor:
     stats = {"axes": _axes(x), "eps": eps, "mean": mean, "inv_std": inv_std}
-    return _normalize_rule(g * slopes(y, slope) * _row(w, x), _normalize(x, **stats), x, **stats)
+    return _normalize_rule(
+        leaky_relu_gradient(g, y, slope) * _row(w, x), _normalize(x, **stats), x, **stats
+    )
 
 
 def _batch_norm_rule_w(g, y, x, w, b, *, eps, slope, mean, inv_std) -> Tensor:
     xhat = _normalize(x, axes=_axes(x), eps=eps, mean=mean, inv_std=inv_std)
-    return ops.sum(g * slopes(y, slope) * xhat, _axes(x))
+    return ops.sum(leaky_relu_gradient(g, y, slope) * xhat, _axes(x))
 
 
 def _batch_norm_fused(xp, asked, g, y, x, w, b, *, eps, slope, mean, inv_std):
@@ -90,7 +92,7 @@ def _batch_norm_fused(xp, asked, g, y, x, w, b, *, eps, slope, mean, inv_std):
 @op(
     _batch_norm_rule_x,
     _batch_norm_rule_w,
-    lambda g, y, x, w, b, *, slope, **stats: ops.sum(g * slopes(y, slope), _axes(x)),
+    lambda g, y, x, w, b, *, slope, **stats: ops.sum(leaky_relu_gradient(g, y, slope), _axes(x)),
     fused=_batch_norm_fused,
 )
 def _batch_norm(xp, x, w, b, *, eps, slope, mean, inv_std):
@@ -99,15 +101,15 @@ def _batch_norm(xp, x, w, b, *, eps, slope, mean, inv_std):
 
 
 @op(
-    lambda g, y, x, center, scale, shift, *, slope: g * slopes(y, slope) * scale,
+    lambda g, y, x, center, scale, shift, *, slope: leaky_relu_gradient(g, y, slope) * scale,
     lambda g, y, x, center, scale, shift, *, slope: (
-        -ops.sum(g * slopes(y, slope) * scale, _axes(x), keepdim=True)
+        -ops.sum(leaky_relu_gradient(g, y, slope) * scale, _axes(x), keepdim=True)
     ),
     lambda g, y, x, center, scale, shift, *, slope: ops.sum(
-        g * slopes(y, slope) * (x - center), _axes(x), keepdim=True
+        leaky_relu_gradient(g, y, slope) * (x - center), _axes(x), keepdim=True
     ),
     lambda g, y, x, center, scale, shift, *, slope: ops.sum(
-        g * slopes(y, slope), _axes(x), keepdim=True
+        leaky_relu_gradient(g, y, slope), _axes(x), keepdim=True
     ),
 )
 def _scale_shift(xp, x, center, scale, shift, *, slope):
@@ -149,15 +151,18 @@ def batch_norm_activated(
     slope: float,
 ) -> Tensor:
     """batch_norm and a leaky ReLU of that slope (0: ReLU, 1: none), in one pass over memory."""
-    if input.ndim < 2 or input.dtype.kind != "f":
-        raise ValueError(
-            f"batch_norm: expected floats (N, C, ...), not {input.dtype} {input.shape}"
-        )
+    check_constants(eps, momentum)
     if slope < 0:
         raise ValueError(f"batch_norm: the slope {slope} behind it must be at least 0")
-    eps, slope = float(eps), float(slope)  # a stray np.float64 would widen a float32 network
+    _check(input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    if training and input.numel() < 2 * input.shape[1]:
+        raise ValueError(
+            f"batch_norm: training needs more than one value per channel, not {input.shape}"
+        )
+    # a stray np.float64 would widen a float32 network
+    eps, momentum, slope = float(eps), float(momentum), float(slope)
     w, b = (1.0 if weight is None else weight), (0.0 if bias is None else bias)
-    if not training and running_mean is not None and running_var is not None:
+    if not training and running_mean is not None:
         center, var = (
             reshape(running_mean, _row_shape(input)),
             reshape(running_var, _row_shape(input)),
@@ -165,15 +170,40 @@ def batch_norm_activated(
         scale, shift = (var + eps) ** -0.5 * _row(w, input), _row(b, input)
         return _scale_shift(input, center, scale, shift, slope=slope)
 
-    count = input.numel() // max(1, input.shape[1])
-    if training and count < 2:
-        raise ValueError(
-            f"batch_norm: one value per channel in {input.shape} has no variance to train on"
-        )
     xp = array_module(input.data)
     running = None
-    if training and running_mean is not None and running_var is not None:
+    if training and running_mean is not None:
         running = (running_mean.data, running_var.data)
         running_mean.data, running_var.data = running  # counts as a change in place
     mean, inv_std = kernels(xp).batch_statistics(xp, input.data, eps, momentum, running)
     return _batch_norm(input, w, b, eps=eps, slope=slope, mean=mean, inv_std=inv_std)
+
+
+def check_constants(eps: float, momentum: float) -> None:
+    """Raise unless these are numbers that a batch norm can use."""
+    if not is_real(eps) or eps < 0:
+        raise ValueError(f"batch_norm: eps must be a finite number >= 0, not {eps!r}")
+    if not is_real(momentum) or not 0 <= momentum <= 1:
+        raise ValueError(
+            f"batch_norm: momentum must be a number from 0 to 1, not {momentum!r} "
+            "(PyTorch's None, for a cumulative average, is not supported)"
+        )
+
+
+def _check(input: Tensor, **per_channel: Tensor | None) -> None:
+    """Raise unless all fits together; here, before the running statistics move."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"batch_norm: the input is a {type(input).__name__}, not a Tensor")
+    if input.ndim < 2 or input.dtype.kind != "f":
+        raise ValueError(
+            f"batch_norm: expected floats (N, C, ...), not {input.dtype} {input.shape}"
+        )
+    if (per_channel["running_mean"] is None) != (per_channel["running_var"] is None):
+        raise ValueError("batch_norm: give both running_mean and running_var, or neither")
+    for name, t in per_channel.items():
+        if t is not None and t.shape != input.shape[1:2]:
+            raise ValueError(
+                f"batch_norm: {name} has shape {t.shape}, expected {input.shape[1:2]} "
+                f"for an input {input.shape}"
+            )
+    alike("batch_norm", input=input, **per_channel)

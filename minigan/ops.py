@@ -13,14 +13,39 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from . import backend
-from .tensor import Tensor, op
+from .tensor import DEFAULT_DTYPE, Tensor, misfit, op, operand, tensor
 
 Dims = int | Sequence[int] | None
+
+
+def alike(name: str, **tensors: Tensor | None) -> None:
+    """Raise unless the tensors that are given lie on one device and have one dtype.
+
+    The operations check this too, but under their own names and not those of the caller's arguments.
+    """
+    arrays = {key: raw(t) for key, t in tensors.items() if t is not None}
+    if len({backend.device_of(a) for a in arrays.values()}) > 1:
+        places = ", ".join(f"{key} on {backend.device_of(a)}" for key, a in arrays.items())
+        raise RuntimeError(f"{name}: {places}; bring them together with .to(device)")
+    if len({a.dtype for a in arrays.values()}) > 1:
+        dtypes = ", ".join(f"{key} is {a.dtype}" for key, a in arrays.items())
+        raise TypeError(f"{name}: {dtypes}; make them one with .to(dtype)")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is an integer, Python's or NumPy's, and not a bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_real(value: Any) -> bool:
+    """Whether it is a finite number, Python's or NumPy's, and not a bool."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def constant(array: Any, like: Tensor) -> Tensor:
@@ -31,6 +56,27 @@ def constant(array: Any, like: Tensor) -> Tensor:
 def raw(x: Any) -> Any:
     """The array of a Tensor; arrays and numbers as they are."""
     return x.data if isinstance(x, Tensor) else x
+
+
+def floats(x: Any) -> Any:
+    """Integers as float32, in which functions of them are computed, as in PyTorch; else x itself.
+
+    (NumPy computes exp of uint8 in float16, and its -|x| wraps around.)
+    """
+    return x.astype(DEFAULT_DTYPE) if getattr(x, "dtype", DEFAULT_DTYPE).kind != "f" else x
+
+
+# -- selecting ----------------------------------------------------------------------------------
+
+
+@op(lambda g, y, x, *, mask: _keep(g, mask=mask))
+def _keep(xp, x, *, mask):
+    """x where the mask holds, else 0.
+
+    The rules of what cuts off (ReLU, clamp, where, ...) select with it. Where the forward pass cut
+    off, the upstream gradient may be infinite, as that of sqrt(relu(x)) is, and 0 * inf is NaN.
+    """
+    return backend.kernels(xp).keep(xp, x, mask)
 
 
 # -- arithmetic ---------------------------------------------------------------------------------
@@ -66,10 +112,13 @@ def neg(xp, x):
     return -x
 
 
-@op(
-    lambda g, y, x, *, exponent: g * (exponent * x ** (exponent - 1)) if exponent else g * 0.0,
-    elementwise=True,
-)
+def _pow_rule(g: Tensor, y: Tensor, x: Tensor, *, exponent: float) -> Tensor:
+    if exponent == 0:
+        return _keep(g, mask=backend.array_module(x.data).zeros(x.shape, bool))
+    return g * (exponent * x ** (exponent - 1))
+
+
+@op(_pow_rule, elementwise=True)
 def _pow(xp, x, *, exponent):
     return x**exponent
 
@@ -79,8 +128,30 @@ def pow(input: Tensor, exponent: float) -> Tensor:
     if isinstance(exponent, np.generic):
         exponent = exponent.item()
     if not isinstance(exponent, (int, float)):
-        raise TypeError(f"pow: the exponent must be a number, not {type(exponent).__name__}")
+        raise TypeError(
+            f"pow: the exponent must be a number, not {type(exponent).__name__}; "
+            "for tensors write exp(exponent * log(x))"
+        )
+    if input.dtype.kind != "f" and isinstance(exponent, int) and exponent < 0:
+        raise ValueError(f"pow: {input.dtype} has no power {exponent}; use .to('float32') first")
     return _pow(input, exponent=exponent)
+
+
+@op(
+    lambda g, y, x, *, base: g * y * (math.log(base) if base else 0.0),
+    elementwise=True,
+)
+def _rpow(xp, x, *, base):
+    return base**x
+
+
+def _power_of(exponent: Tensor, base: float) -> Tensor:
+    """base ** exponent, for a number of at least 0 as base."""
+    base = base.item() if isinstance(base, np.generic) else base
+    if not isinstance(base, (int, float)) or base < 0:
+        found = base if isinstance(base, (int, float)) else type(base).__name__
+        raise TypeError(f"pow: the base must be a number of at least 0, not {found}")
+    return _rpow(exponent, base=base)
 
 
 # -- elementwise functions ----------------------------------------------------------------------
@@ -89,58 +160,66 @@ def pow(input: Tensor, exponent: float) -> Tensor:
 @op(lambda g, y, x: g * y, elementwise=True)
 def exp(xp, x):
     """e ** x"""
-    return xp.exp(x)
+    return xp.exp(floats(x))
 
 
 @op(lambda g, y, x: g / x, elementwise=True)
 def log(xp, x):
     """The natural logarithm."""
-    return xp.log(x)
+    return xp.log(floats(x))
 
 
 @op(lambda g, y, x: g / (2.0 * y), elementwise=True)
 def sqrt(xp, x):
     """The square root."""
-    return xp.sqrt(x)
+    return xp.sqrt(floats(x))
 
 
-@op(lambda g, y, x: g * constant(backend.array_module(x.data).sign(x.data), g), elementwise=True)
+def _abs_rule(g: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    sign = backend.array_module(x.data).sign(x.data)
+    return _keep(g, mask=sign != 0) * constant(sign, g)
+
+
+@op(_abs_rule, elementwise=True)
 def abs(xp, x):
     """|x|; the gradient at 0 is 0"""
     return xp.abs(x)
 
 
-@op(
-    lambda g, y, x, *, low, high: g * constant((x.data >= low) & (x.data <= high), g),
-    elementwise=True,
-)
+def _clamp_rule(g: Tensor, y: Tensor, x: Tensor, *, low: Any, high: Any) -> Tensor:
+    above = True if low is None else x.data >= low
+    below = True if high is None else x.data <= high
+    return _keep(g, mask=above & below)
+
+
+@op(_clamp_rule, elementwise=True)
 def _clamp(xp, x, *, low, high):
     return xp.clip(x, low, high)
 
 
 def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     """input limited to [min, max]; the gradient is 1 inside and on the bounds, 0 outside."""
-    low, high = -math.inf if min is None else min, math.inf if max is None else max
+    if min is None and max is None:
+        raise ValueError("clamp: both bounds are None; give min, max or both")
+    low, high = (v.item() if isinstance(v, np.generic) else v for v in (min, max))
     return _clamp(input, low=low, high=high)
 
 
 def _share(g: Tensor, a: Any, b: Any) -> Tensor:
-    """1 where a > b, 1/2 where they are equal, else 0."""
+    """g where a > b, g / 2 where they are equal, else 0."""
     a, b = raw(a), raw(b)
-    return constant(((a > b) * 1.0 + (a >= b) * 1.0) / 2, g)
+    return _keep(g, mask=a >= b) * constant(((a > b) + 1.0) / 2, g)
 
 
-@op(
-    lambda g, y, a, b: g * _share(g, a, b), lambda g, y, a, b: g * _share(g, b, a), elementwise=True
-)
+@op(lambda g, y, a, b: _share(g, a, b), lambda g, y, a, b: _share(g, b, a), elementwise=True)
 def maximum(xp, a, b):
     """The larger of a and b; where they are equal, each gets half of the gradient."""
     return xp.maximum(a, b)
 
 
 @op(
-    lambda g, y, a, b, *, mask: g * constant(mask, g),
-    lambda g, y, a, b, *, mask: g * constant(~mask, g),
+    lambda g, y, a, b, *, mask: _keep(g, mask=mask),
+    lambda g, y, a, b, *, mask: _keep(g, mask=~mask),
     elementwise=True,
 )
 def _where(xp, a, b, *, mask):
@@ -149,24 +228,31 @@ def _where(xp, a, b, *, mask):
 
 def where(condition: Any, input: Any, other: Any) -> Tensor:
     """input where the condition holds, else other; all three broadcast."""
-    mask = np.asarray(condition) if isinstance(condition, (bool, np.generic)) else raw(condition)
+    mask = raw(condition if isinstance(condition, Tensor) else tensor(condition))
     device = next((x.device for x in (input, other) if isinstance(x, Tensor)), "cpu")
     return _where(input, other, mask=backend.move(mask, device).astype(bool))
 
 
-def slopes(y: Tensor, slope: float) -> Tensor:
-    """1 where y > 0, else the slope; sums of zeros and ones, as a masked loop is ten times slower."""
+def leaky_relu_gradient(g: Tensor, y: Tensor, slope: float) -> Tensor:
+    """g where y > 0, else slope * g."""
+    if slope == 0:
+        return _keep(g, mask=y.data > 0)
+    # Sums of zeros and ones, because a masked loop is ten times slower.
     positive = (y.data > 0).astype(y.dtype)
-    return Tensor(positive + (1 - positive) * slope)
+    return g * Tensor(positive + (1 - positive) * slope)
 
 
 def _leaky_relu_fused(xp, asked, g, y, x, *, slope):
     return [backend.kernels(xp).leaky_relu_gradient(xp, g, y, slope)]
 
 
-@op(lambda g, y, x, *, slope: g * slopes(y, slope), elementwise=True, fused=_leaky_relu_fused)
+@op(
+    lambda g, y, x, *, slope: leaky_relu_gradient(g, y, slope),
+    elementwise=True,
+    fused=_leaky_relu_fused,
+)
 def _leaky_relu(xp, x, *, slope):
-    return backend.kernels(xp).leaky_relu(xp, x, slope)
+    return backend.kernels(xp).leaky_relu(xp, floats(x) if slope else x, slope)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
@@ -184,12 +270,13 @@ def relu(input: Tensor) -> Tensor:
 @op(lambda g, y, x: g * (1.0 - y * y), elementwise=True)
 def tanh(xp, x):
     """The hyperbolic tangent."""
-    return xp.tanh(x)
+    return xp.tanh(floats(x))
 
 
 @op(lambda g, y, x: g * y * sigmoid(-x), elementwise=True)
 def sigmoid(xp, x):
     """1 / (1 + e^-x), exact on both tails; the rule's 1 - y is written so as to keep its digits"""
+    x = floats(x)
     small = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1, small) / (1 + small)
 
@@ -197,6 +284,7 @@ def sigmoid(xp, x):
 @op(lambda g, y, x: g * sigmoid(x), elementwise=True)
 def softplus(xp, x):
     """log(1 + e^x), for any x: log(1 + e^-|x|) + max(x, 0)"""
+    x = floats(x)
     return xp.log1p(xp.exp(-xp.abs(x))) + xp.maximum(x, 0)
 
 
@@ -216,13 +304,35 @@ def _move(xp, x, *, device):
     return backend.move(x, device)
 
 
-def to(input: Tensor, target: Any) -> Tensor:
-    """The tensor on a device ("cpu", "cuda", "cuda:1") or in a dtype; itself if it is so already."""
-    is_device = isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda", "auto")
-    if not is_device:
-        return cast(input, target)
-    device = backend.resolve_device(target)
-    return input if input.device == device else _move(input, device=device)
+def to(
+    input: Tensor, target: Any = None, dtype: Any = None, *, device: str | None = None
+) -> Tensor:
+    """The tensor on a device ("cpu", "cuda", "cuda:1"), in a dtype, or both; itself if nothing changes.
+
+    `target` is a device or a dtype.
+    """
+    for wish in (target, device, dtype):
+        if isinstance(wish, str) and wish.partition(":")[0] in ("cpu", "cuda", "auto"):
+            place = backend.resolve_device(wish)
+            input = input if input.device == place else _move(input, device=place)
+        elif wish is not None:
+            input = cast(input, wish)
+    return input
+
+
+@op(lambda g, y, x, *, order: g)
+def _copy(xp, x, *, order):
+    return x.copy(order=order)
+
+
+def clone(input: Tensor) -> Tensor:
+    """A copy with memory of its own; gradients flow through it."""
+    return _copy(input, order="K")
+
+
+def contiguous(input: Tensor) -> Tensor:
+    """The tensor with its elements in C order in memory: itself, or a copy."""
+    return input if input.data.flags.c_contiguous else _copy(input, order="C")
 
 
 # -- dimensions ---------------------------------------------------------------------------------
@@ -242,6 +352,8 @@ def numpy_names(function: Callable) -> Callable:
 
 
 def _one_dim(dim: int, ndim: int) -> int:
+    if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)):
+        raise TypeError(f"a dimension is a whole number, not {dim!r}")
     if not -ndim <= dim < ndim:
         raise IndexError(f"dimension {dim} is out of range for a tensor of {ndim} dimensions")
     return dim % ndim
@@ -249,7 +361,7 @@ def _one_dim(dim: int, ndim: int) -> int:
 
 def _all_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
     """`dim` as a sorted tuple of positions; None means all."""
-    dims = range(ndim) if dim is None else [dim] if isinstance(dim, (int, np.integer)) else dim
+    dims = range(ndim) if dim is None else dim if hasattr(dim, "__iter__") else [dim]
     found = sorted(_one_dim(d, ndim) for d in dims)
     if len(set(found)) != len(found):
         raise ValueError(f"dimensions {tuple(dims)} name one dimension twice")
@@ -257,9 +369,12 @@ def _all_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
 
 
 def _sizes(sizes: tuple) -> tuple[int, ...]:
-    """f(2, 3) and f((2, 3)) are the same."""
+    """f(2, 3) and f((2, 3)) are the same, in Python's or NumPy's integers."""
     nested = len(sizes) == 1 and not isinstance(sizes[0], (int, np.integer))
-    return tuple(sizes[0]) if nested else sizes
+    try:
+        return tuple(map(operator.index, sizes[0] if nested else sizes))
+    except TypeError as error:
+        raise TypeError(f"sizes must be integers, not {sizes}") from error
 
 
 # -- reducing -----------------------------------------------------------------------------------
@@ -272,7 +387,7 @@ def _kept(shape: tuple[int, ...], dims: tuple[int, ...]) -> tuple[int, ...]:
 
 @op(lambda g, y, x, *, dims, keepdim: expand(reshape(g, _kept(x.shape, dims)), x.shape))
 def _sum(xp, x, *, dims, keepdim):
-    return x.sum(axis=dims, keepdims=keepdim)
+    return backend.kernels(xp).total(xp, x, dims, keepdim)
 
 
 @numpy_names
@@ -293,7 +408,7 @@ def _count(x: Tensor, dim: Dims) -> int:
 )
 def _mean(xp, x, *, dims, keepdim):
     """One kernel on a GPU, where a sum and a quotient are two"""
-    return x.mean(axis=dims, keepdims=keepdim)
+    return backend.kernels(xp).average(xp, x, dims, keepdim)
 
 
 @numpy_names
@@ -315,8 +430,13 @@ def var(
     correction: int | None = None,
 ) -> Tensor:
     """sum((x - mean)^2) / (n - correction); the correction is 1 (unbiased) unless said otherwise."""
+    if isinstance(dim, bool):  # var(False), as in PyTorch
+        dim, unbiased = None, dim
     if correction is None:
         correction = 1 if unbiased else 0
+    if input.dtype == np.float16:  # the sum of squares would overflow
+        found = var(cast(input, np.float32), dim, keepdim=keepdim, correction=correction)
+        return cast(found, np.float16)
     square = (input - mean(input, dim, keepdim=True)) ** 2
     degrees = _count(input, dim) - correction
     return sum(square, dim, keepdim) / (degrees if degrees > 0 else math.nan)
@@ -385,11 +505,16 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     """Dimensions of length 1 repeated, and new ones in front, as a view; -1 keeps a length."""
     sizes = _sizes(sizes)
     extra = len(sizes) - input.ndim
-    if extra < 0 or -1 in sizes[:extra]:
-        raise ValueError(f"expand: {sizes} does not fit the shape {input.shape}")
-    return _expand(
-        input, shape=tuple(input.shape[i - extra] if n == -1 else n for i, n in enumerate(sizes))
+    shape = tuple(
+        input.shape[i - extra] if n == -1 and i >= extra else n for i, n in enumerate(sizes)
     )
+    if (
+        extra < 0
+        or -1 in shape
+        or any(own not in (1, n) for own, n in zip(input.shape, shape[extra:], strict=True))
+    ):
+        raise ValueError(f"expand: {sizes} does not fit the shape {input.shape}")
+    return _expand(input, shape=shape)
 
 
 @numpy_names
@@ -475,8 +600,17 @@ def _put(xp, x, *, index, shape):
 
 def _getitem_method(self: Tensor, index: Any) -> Tensor:
     entries = index if isinstance(index, tuple) else (index,)
-    entries = tuple(np.asarray(e) if isinstance(e, list) else raw(e) for e in entries)
-    return _getitem(self, index=entries)
+    return _getitem(self, index=tuple(_entry(e) for e in entries))
+
+
+def _entry(index: Any) -> Any:
+    """One entry of an index. Arrays are copied: the backward pass reads them again, later."""
+    if isinstance(index, Tensor):
+        return index.data.copy()
+    if isinstance(index, (list, np.ndarray)):
+        index = np.array(index)
+        return index if index.size or index.dtype == bool else index.astype(int)  # x[[]]
+    return index.copy() if backend.is_array(index) else index  # a CuPy array
 
 
 # -- matmul -------------------------------------------------------------------------------------
@@ -492,14 +626,19 @@ def _matmul(xp, a, b):
 
 def matmul(input: Any, other: Any) -> Tensor:
     """The matrix product: 1-D, 2-D and batches, which broadcast, as in PyTorch and NumPy."""
-    a, b = (x if isinstance(x, Tensor) else Tensor(np.asarray(x)) for x in (input, other))
-    if 0 in (a.ndim, b.ndim):
+    a, b = operand(input, "matmul"), operand(other, "matmul")
+    if 0 in (np.ndim(a), np.ndim(b)):
         raise ValueError("matmul: an operand is a scalar; use * to scale")
     left = unsqueeze(a, 0) if a.ndim == 1 else a  # (K,) -> (1, K)
     right = unsqueeze(b, 1) if b.ndim == 1 else b  # (K,) -> (K, 1)
     if left.shape[-1] != right.shape[-2]:
         raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit together")
-    batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    try:
+        batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    except ValueError:
+        raise ValueError(
+            f"matmul: the batches of shapes {a.shape} and {b.shape} do not broadcast to one"
+        ) from None
     y = _matmul(expand(left, *batch, -1, -1), expand(right, *batch, -1, -1))
     if a.ndim == 1:
         y = squeeze(y, -2)
@@ -509,10 +648,41 @@ def matmul(input: Any, other: Any) -> Tensor:
 # -- operators and methods ----------------------------------------------------------------------
 
 
-def _comparison(compare: Callable) -> Callable:
-    return lambda self, other: Tensor(
-        backend.array_module(self.data).asarray(compare(self.data, raw(other)))
-    )
+def _comparison(name: str) -> Callable:
+    """The operator, elementwise. To what is no value at all (None, a string) no tensor is equal."""
+
+    def compare(self: Tensor, other: Any) -> Tensor:
+        value = isinstance(other, (int, float, complex, list, tuple)) or hasattr(other, "dtype")
+        if not value:
+            return NotImplemented
+        other = raw(operand(other, name))
+        try:
+            return Tensor(getattr(operator, name)(self.data, other))
+        except ValueError as error:
+            raise misfit(name, [self.data, other], {}, error) from None
+
+    return compare
+
+
+def _in_place(function: Callable) -> Callable:
+    """The method that writes the function's result over the tensor's own values: add_ of add, ..."""
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return self._write(method.__name__, function(self, *args, **kwargs))
+
+    method.__name__ = f"{function.__name__.strip('_')}_"
+    method.__doc__ = f"{function.__name__} in place: this tensor, changed, and all views of it."
+    return method
+
+
+def _setitem_method(self: Tensor, index: Any, value: Any) -> None:
+    entries = index if isinstance(index, tuple) else (index,)
+    self._write("setitem", value, tuple(_entry(e) for e in entries))
+
+
+def size(input: Tensor, dim: int | None = None) -> tuple[int, ...] | int:
+    """The shape, or its length in one dimension."""
+    return input.shape if dim is None else input.shape[_one_dim(dim, input.ndim)]
 
 
 def _swapped(function: Callable) -> Callable:
@@ -524,11 +694,24 @@ Tensor.__sub__, Tensor.__rsub__ = sub, _swapped(sub)
 Tensor.__mul__ = Tensor.__rmul__ = mul
 Tensor.__truediv__, Tensor.__rtruediv__ = div, _swapped(div)
 Tensor.__matmul__, Tensor.__rmatmul__ = matmul, _swapped(matmul)
-Tensor.__neg__, Tensor.__pow__, Tensor.__getitem__ = neg, pow, _getitem_method
+Tensor.__neg__, Tensor.__pow__, Tensor.__rpow__ = neg, pow, _power_of
+Tensor.__getitem__, Tensor.__setitem__ = _getitem_method, _setitem_method
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(Tensor, f"__{_name}__", _comparison(getattr(operator, _name)))
+    setattr(Tensor, f"__{_name}__", _comparison(_name))
 for _method in (
-    abs, clamp, exp, expand, flatten, log, mean, permute, relu, reshape, sigmoid, sqrt, squeeze,
-    sum, tanh, to, transpose, unsqueeze, var,
+    abs, clamp, clone, contiguous, exp, expand, flatten, log, mean, permute, pow, relu, reshape,
+    sigmoid, size, sqrt, squeeze, sum, tanh, to, transpose, unsqueeze, var,
 ):  # fmt: skip
     setattr(Tensor, _method.__name__, _method)
+for _method in (add, sub, mul, div, clamp):
+    setattr(Tensor, f"{_method.__name__}_", _in_place(_method))
+Tensor.fill_ = lambda self, value: self._write("fill_", value)
+Tensor.copy_ = lambda self, source: self._write("copy_", source)
+Tensor.zero_ = lambda self: self._write("zero_", 0)
+Tensor.view = reshape  # it may copy: a convolution's result is not in C order in memory
+Tensor.T = property(lambda self: permute(self, *reversed(range(self.ndim))))
+Tensor.cpu = lambda self: to(self, "cpu")
+Tensor.cuda = lambda self, device="cuda": to(self, device)
+Tensor.float = lambda self: to(self, np.float32)
+Tensor.double = lambda self: to(self, np.float64)
+Tensor.long = lambda self: to(self, np.int64)

@@ -19,8 +19,10 @@ reference counting, the moment its last output is dropped. (One exception, as in
 from __future__ import annotations
 
 import functools
+import inspect
+import operator
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -30,36 +32,48 @@ from . import backend
 from .backend import Array
 
 DEFAULT_DTYPE = np.dtype(np.float32)  # of Python floats, as in PyTorch
+DTYPES = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # bool, integers, float16, 32, 64; native bytes
+WIDTH = {"b": 0, "u": 1, "i": 1, "f": 2}  # by kind of dtype: values of a wider one would be cut
 
 
 class Tensor:
     """An array and, if an operation made it, how.
 
     data           the raw array, NumPy or CuPy. Assigning it (`p.data = a`, `p.data -= a`) counts as
-                   a change in place; writing through it (`p.data[0] = a`) goes unnoticed.
+                   a change in place.
     requires_grad  whether gradients flow to it: set by the user on leaves, inherited by results
     grad           what `backward` has added up here so far: a Tensor, or None
     op, inputs, params
                    the operation that made it, its operands (Tensors or Python numbers) and its
                    keyword parameters; None, () and {} for a leaf
-    version        how often `data` has been assigned, here or in a tensor that shares the memory
+    version        how often `data` has been assigned, here or in a tensor that shares the memory by
+                   the engine's doing: a view, `detach()`, or a Tensor made of another Tensor
     seen           the versions of the inputs, and of itself, when the operation was done; None after
                    a backward pass has used the tensor, and released its inputs
+
+    A change of the array itself goes unnoticed, and gradients of what was computed before are wrong
+    after it: writing through it (`p.data[0] = a`, `p.numpy()[0] = a`), or into a NumPy array that a
+    Tensor was made of, or that two Tensors were made of, or overlapping ranges of it. `tensor(a)`
+    copies and is safe.
     """
 
     __slots__ = ("_data", "changes", "grad", "inputs", "op", "params", "requires_grad", "seen")
     __array_ufunc__ = None  # in `array * tensor`, NumPy leaves the choice to the Tensor's operator
 
-    def __init__(self, data: Array, requires_grad: bool = False):
-        if requires_grad and data.dtype.kind != "f":
-            raise TypeError(f"only floating-point tensors have gradients, this one is {data.dtype}")
-        self._data = _unscalar(data)
+    def __init__(self, data: Array | Tensor, requires_grad: bool = False):
+        self.changes = [0]  # shared with views
+        if isinstance(data, Tensor):
+            self.changes, data = data.changes, data._data
+        if type(data) is not np.ndarray or data.dtype not in DTYPES:
+            data = _plain(data)
+        if requires_grad:
+            _check_differentiable(data)
+        self._data = data
         self.requires_grad = requires_grad
         self.grad: Tensor | None = None
         self.op: Callable | None = None
         self.inputs: tuple = ()
         self.params: dict[str, Any] = {}
-        self.changes = [0]  # shared with views
         self.seen: tuple[int, ...] | None = ()
 
     @property
@@ -67,15 +81,20 @@ class Tensor:
         return self._data
 
     @data.setter
-    def data(self, array: Array) -> None:
-        self._data = _unscalar(array)
+    def data(self, array: Array | Tensor) -> None:
+        if isinstance(array, Tensor):  # copied, as it has a version of its own
+            array = array.data.copy(order="K")
+        array = _plain(array)
+        if self.requires_grad:
+            _check_differentiable(array)
+        self._data = array
         self.changes[0] += 1
 
     version = property(lambda self: self.changes[0])
     shape = property(lambda self: self._data.shape)
     dtype = property(lambda self: self._data.dtype)
     ndim = property(lambda self: self._data.ndim)
-    device = property(lambda self: backend.device_of(self._data))
+    device = property(lambda self: backend.Device(backend.device_of(self._data)))
     is_leaf = property(lambda self: self.op is None)
 
     def numel(self) -> int:
@@ -86,21 +105,29 @@ class Tensor:
         """The value of a tensor of one element, as a Python number."""
         return self._data.item()
 
+    def dim(self) -> int:
+        """The number of dimensions."""
+        return self._data.ndim
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers; of a 0-dimensional tensor, the number."""
+        return self._data.tolist()
+
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array; it shares memory with a tensor on the CPU."""
         return backend.move(self._data, "cpu")
 
     def detach(self) -> Tensor:
         """The same array, without its history: gradients stop here."""
-        result = Tensor(self._data)
-        result.changes = self.changes
-        return result
+        return Tensor(self)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Switch gradients on or off for this leaf, and return it."""
         if not self.is_leaf:
             raise RuntimeError("only a leaf's requires_grad can be changed; use detach()")
-        self.requires_grad = Tensor(self._data, requires_grad).requires_grad
+        if requires_grad:
+            _check_differentiable(self._data)
+        self.requires_grad = requires_grad
         return self
 
     def backward(
@@ -111,7 +138,11 @@ class Tensor:
     ) -> None:
         """Add d(self)/d(leaf) to the `.grad` of every leaf that requires it.
 
-        gradient      the upstream gradient, of this tensor's shape; may be left out for one element
+        Each `.grad` has memory of its own, so it may be changed in place. Threads may add to one leaf
+        at the same time.
+
+        gradient      the upstream gradient: a Tensor, array or number of this tensor's shape; may be
+                      left out for one element
         retain_graph  keep the graph for another backward pass; by default only with create_graph,
                       else each tensor is released as soon as its gradient has been handed on
         create_graph  record the computation of the gradients, so that they can be differentiated
@@ -120,7 +151,7 @@ class Tensor:
         order = _topological([self])
         leaves = [t for t in order if t.is_leaf]
         grads = _gradients([self], upstream, leaves, order, create_graph, retain_graph)
-        with _recording(create_graph):
+        with _adding, _recording(create_graph):
             for leaf, g in zip(leaves, grads, strict=True):
                 if g is not None:
                     leaf.grad = g if leaf.grad is None else leaf.grad + g
@@ -139,8 +170,52 @@ class Tensor:
     def __float__(self) -> float:
         return float(self.item())
 
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        return operator.index(self.item())  # so that names[label] works; floats are refused
+
+    def __format__(self, spec: str) -> str:
+        if spec and self.numel() != 1:
+            raise TypeError(
+                f"the format {spec!r} is of a number; this tensor has shape {self.shape}"
+            )
+        return format(self.item(), spec) if spec else str(self)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def _write(self, name: str, value: Any, index: Any = ...) -> Tensor:
+        """Change values in place, and count it: graphs that have read them are refused from now on."""
+        value = operand(value, name)
+        array = value.data if isinstance(value, Tensor) else value
+        if _state.recording and (self.requires_grad or getattr(value, "requires_grad", False)):
+            raise RuntimeError(
+                f"{name}: what requires a gradient cannot be changed in place, or written into another "
+                "tensor, while operations are recorded; do it inside `with no_grad():`"
+            )
+        if backend.repeats(self._data):
+            raise RuntimeError(
+                f"{name}: elements of this tensor share memory, or it is read-only; clone() it first"
+            )
+        if isinstance(value, Tensor) and value.device != self.device:
+            raise RuntimeError(
+                f"{name}: {value.device} values for a tensor on {self.device}; use .to()"
+            )
+        kind = (value if isinstance(value, Tensor) else np.asarray(value)).dtype.kind
+        if WIDTH.get(kind, 1) > WIDTH[self.dtype.kind]:
+            raise TypeError(
+                f"{name}: {self.dtype} cannot hold such values; convert with .to(dtype)"
+            )
+        try:
+            self._data[index] = array
+        except ValueError as error:
+            raise ValueError(
+                f"{name}: values of shape {np.shape(array)} do not fit this tensor, {self.shape}"
+            ) from error
+        self.changes[0] += 1
+        return self
 
     __hash__ = object.__hash__  # `==` compares elements, so a tensor is itself only by identity
 
@@ -151,28 +226,74 @@ class Tensor:
         return f"tensor({text}{dtype}{grad})"
 
 
-def _unscalar(array: Array) -> Array:
-    """NumPy's arithmetic on 0-dimensional arrays gives scalars; they become arrays again."""
-    return np.asarray(array) if isinstance(array, np.generic) else array
+def _plain(array: Array) -> Array:
+    """The array if the engine computes with it as with any other, else a TypeError.
+
+    NumPy's arithmetic on 0-dimensional arrays gives scalars, which become arrays again; memory-mapped
+    arrays are taken as the arrays they are, and foreign byte order is converted, that is copied.
+    """
+    if isinstance(array, (np.generic, np.memmap)):
+        array = np.asarray(array)
+    if not backend.is_array(array):
+        remedy = "minigan.tensor(...) makes a tensor of arrays, numbers and lists"
+        raise TypeError(f"a Tensor holds a NumPy or CuPy array, not {_kind(array)}; {remedy}")
+    if array.dtype not in DTYPES:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.dtype not in DTYPES:
+        raise TypeError(
+            "a Tensor holds bool, integers, float16, float32 or float64, not "
+            f"{array.dtype}; convert the array with .astype(...)"
+        )
+    return array
+
+
+def _kind(x: Any) -> str:
+    """What to call the type of x in a message: `list`, `numpy.matrix`."""
+    kind = type(x)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
+def _check_differentiable(array: Array) -> None:
+    if array.dtype.kind != "f":
+        raise TypeError(f"only floating-point tensors have gradients, this one is {array.dtype}")
 
 
 def tensor(
     data: Any, requires_grad: bool = False, dtype: Any = None, device: str | None = None
 ) -> Tensor:
-    """A new leaf holding a copy of `data` (numbers, nested lists, an array or a Tensor).
+    """A new leaf with a copy of `data`: numbers, nested lists, an array, a Tensor (or PyTorch's).
 
     Arrays keep their dtype; Python floats become float32, as in PyTorch.
     """
     if isinstance(data, Tensor):
         data = data.data
-    if dtype is None and not hasattr(data, "dtype"):
-        found = np.asarray(data).dtype
-        dtype = DEFAULT_DTYPE if found == np.float64 else found
-    if isinstance(data, (np.ndarray, np.generic)) or not hasattr(data, "device"):
-        array = np.array(data, dtype=dtype)
-    else:
-        array = data.astype(dtype or data.dtype)  # a CuPy array; astype copies
+    array = data if backend.is_array(data) else _converted(data)
+    array = array.copy(order="K") if dtype is None else _plain(array).astype(dtype)
     return Tensor(backend.move(array, device) if device else array, requires_grad)
+
+
+def _converted(data: Any) -> np.ndarray:
+    """What is no plain array as one: numbers, nested lists, PyTorch's tensors, a np.matrix."""
+    if all(hasattr(data, name) for name in ("detach", "cpu", "numpy")):
+        try:
+            return data.detach().cpu().numpy()
+        except TypeError as error:
+            raise TypeError(f"tensor: NumPy has no {data.dtype}; call .float() first") from error
+    if isinstance(data, np.ma.MaskedArray):
+        raise TypeError(
+            "tensor: the array is masked; give hidden values a number with .filled(...)"
+        )
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise ValueError("tensor: the nested lists differ in length or depth") from error
+    if array.dtype.newbyteorder("=") not in DTYPES:
+        raise TypeError(
+            "tensor: expected numbers, nested lists of numbers, an array or a Tensor, not "
+            f"{_kind(data)} ({array.dtype})"
+        )
+    widened = array.dtype == np.float64 and not hasattr(data, "dtype")
+    return array.astype(DEFAULT_DTYPE) if widened else array
 
 
 # -- recording ----------------------------------------------------------------------------------
@@ -183,6 +304,7 @@ class _State(threading.local):
 
 
 _state = _State()
+_adding = threading.RLock()  # held while `.grad` is read and replaced; a signal handler may reenter
 
 
 @contextmanager
@@ -194,9 +316,57 @@ def _recording(on: bool) -> Iterator[None]:
         _state.recording = before
 
 
-def no_grad() -> AbstractContextManager:
-    """Operations inside `with no_grad():`, or in a function under `@no_grad()`, are not recorded."""
-    return _recording(False)
+class no_grad:
+    """Operations inside `with no_grad():`, or in a function under `@no_grad()`, are not recorded.
+
+    A generator under `@no_grad()` runs unrecorded from each yield to the next, and whoever iterates
+    over it records as before.
+    """
+
+    _entered: list[AbstractContextManager]
+
+    def __new__(cls, function: Callable | None = None) -> Any:
+        self = super().__new__(cls)
+        self._entered = []
+        return self if function is None else self(function)  # `@no_grad` will do
+
+    def __enter__(self) -> None:
+        self._entered.append(_recording(False))
+        self._entered[-1].__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._entered.pop().__exit__(*error)
+
+    def __call__(self, function: Callable) -> Callable:
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"no_grad: {function.__name__} is asynchronous, and other tasks run while it waits; "
+                "put `with no_grad():` around its operations"
+            )
+        if inspect.isgeneratorfunction(function):
+            return functools.wraps(function)(lambda *a, **k: _unrecorded(function(*a, **k)))
+
+        @functools.wraps(function)
+        def unrecorded(*args: Any, **kwargs: Any) -> Any:
+            with no_grad():
+                return function(*args, **kwargs)
+
+        return unrecorded
+
+
+def _unrecorded(generator: Generator) -> Generator:
+    """The same generator, run without recording; what is sent or thrown into it is handed on."""
+    step, value = generator.send, None
+    while True:
+        try:
+            with no_grad():
+                result = step(value)
+        except StopIteration as end:
+            return end.value
+        try:
+            step, value = generator.send, (yield result)
+        except BaseException as error:  # GeneratorExit too: close() closes the inner one
+            step, value = generator.throw, error
 
 
 # -- operations ---------------------------------------------------------------------------------
@@ -240,11 +410,20 @@ def op(
 
         @functools.wraps(forward)
         def operation(*inputs: Any, **params: Any) -> Tensor:
-            inputs = tuple(_operand(x, name) for x in inputs)
+            inputs = tuple(operand(x, name) for x in inputs)
             arrays = _arrays(inputs, name, elementwise)
-            xp = backend.array_module(next(a for a in arrays if not _is_number(a)))
-            y = _unscalar(forward(xp, *arrays, **params))
-            if elementwise and y.dtype == np.float64 and not _any_float64(arrays):
+            first = next(a for a in arrays if not _is_number(a))
+            xp = backend.array_module(first)
+            half = elementwise and first.dtype == np.float16
+            if half:  # computed in float32 and rounded once: 70,000 is infinite in float16
+                arrays = [a if _is_number(a) else a.astype(np.float32) for a in arrays]
+            try:
+                y = forward(xp, *arrays, **params)
+            except ValueError as error:
+                raise misfit(name, arrays, params, error) from None
+            if half:
+                y = y.astype(np.float16)
+            elif elementwise and y.dtype == np.float64 != first.dtype:
                 y = y.astype(DEFAULT_DTYPE)  # of integers NumPy makes float64
             result = Tensor(y)
             if view:
@@ -266,25 +445,33 @@ def op(
     return decorate
 
 
-def _any_float64(arrays: list) -> bool:
-    return any(getattr(a, "dtype", None) == np.float64 for a in arrays)
+def misfit(
+    name: str, arrays: Sequence[Any], params: dict[str, Any], error: ValueError
+) -> ValueError:
+    """What an array module said of operands that do not fit, in words that name the operation."""
+    found = [a.shape for a in (*arrays, *params.values()) if hasattr(a, "shape")]
+    shapes = " and ".join(map(str, found))
+    if str(error).startswith("operands could not be broadcast"):  # NumPy's and CuPy's words
+        return ValueError(f"{name}: the shapes {shapes} do not broadcast to one shape")
+    sizes = [f"{k}={v}" for k, v in params.items() if isinstance(v, (int, tuple))]
+    return ValueError(f"{name} of {' with '.join([shapes, *sizes])}: {error}")
 
 
 def _is_number(x: Any) -> bool:
     return isinstance(x, (bool, int, float))
 
 
-def _operand(x: Any, name: str) -> Tensor | bool | int | float:
+def operand(x: Any, name: str) -> Tensor | bool | int | float:
     """A Tensor or a plain Python number: a stray np.float64 would widen a float32 network."""
     if isinstance(x, Tensor):
         return x
     if isinstance(x, np.generic):
-        return x.item()
+        x = x.item()
     if _is_number(x):
         return x
-    if isinstance(x, np.ndarray):
+    if isinstance(x, np.ndarray) or backend.is_array(x):
         return Tensor(x)
-    raise TypeError(f"{name}: an operand is a {type(x).__name__}, not a tensor, array or number")
+    raise TypeError(f"{name}: an operand is a {_kind(x)}, not a tensor, array or number")
 
 
 def _arrays(inputs: tuple, name: str, elementwise: bool) -> list:
@@ -331,6 +518,8 @@ def grad(
 ) -> tuple[Tensor | None, ...]:
     """The gradients of (the sum of) `outputs` with respect to each of `inputs`; no `.grad` changes.
 
+    Each result has memory of its own: changing one in place changes no other tensor.
+
     grad_outputs  upstream gradients, one per output; ones where left out for a single element
     retain_graph  keep the graph for another pass; see Tensor.backward
     create_graph  record the computation, so that the gradients can be differentiated in turn
@@ -338,10 +527,12 @@ def grad(
     """
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    if grad_outputs is None or isinstance(grad_outputs, Tensor):
-        grad_outputs = [grad_outputs] * len(outputs) if grad_outputs is None else [grad_outputs]
-    upstream = _upstream(outputs, list(grad_outputs))
-    order = _topological(outputs)
+    if grad_outputs is None:
+        grad_outputs = [None] * len(outputs)
+    elif not isinstance(grad_outputs, (list, tuple)):
+        grad_outputs = [grad_outputs]
+    upstream = _upstream(outputs, grad_outputs)
+    order = _topological(outputs, inputs)
     grads = _gradients(outputs, upstream, inputs, order, create_graph, retain_graph)
     for i, (x, g) in enumerate(zip(inputs, grads, strict=True)):
         if g is None and not allow_unused:
@@ -352,7 +543,7 @@ def grad(
     return tuple(grads)
 
 
-def _upstream(outputs: list[Tensor], gradients: list[Tensor | None]) -> list[Tensor]:
+def _upstream(outputs: list[Tensor], gradients: Sequence[Any]) -> list[Tensor]:
     """The upstream gradient of each output, checked; ones for a single element."""
     if len(outputs) != len(gradients):
         raise ValueError(f"grad: {len(outputs)} outputs but {len(gradients)} upstream gradients")
@@ -364,20 +555,30 @@ def _upstream(outputs: list[Tensor], gradients: list[Tensor | None]) -> list[Ten
             if y.numel() != 1:
                 raise RuntimeError(f"an output of shape {y.shape} needs an upstream gradient")
             g = Tensor(backend.array_module(y.data).ones_like(y.data))
-        g = g if isinstance(g, Tensor) else Tensor(g)
+        elif not isinstance(g, Tensor):
+            g = tensor(g, dtype=y.dtype, device=y.device)
+            g = g.reshape(y.shape) if g.numel() == y.numel() == 1 else g  # backward(2.0)
+        elif g.device != y.device:
+            raise RuntimeError(
+                f"the upstream gradient is on {g.device}, the output on {y.device}; bring them "
+                "together with .to(device)"
+            )
         if g.shape != y.shape:
             raise ValueError(f"upstream gradient has shape {g.shape}, the output {y.shape}")
-        result.append(g if g.dtype == y.dtype else g.to(y.dtype))
+        result.append(g)
     return result
 
 
-def _topological(outputs: list[Tensor]) -> list[Tensor]:
+def _topological(outputs: list[Tensor], targets: Sequence[Tensor] = ()) -> list[Tensor]:
     """All tensors that require gradients, outputs first, each before its inputs.
 
     Why an order is needed: in `b = a + a; c = b * a`, the gradient of b must be complete before it
     is handed on to a, and a's own is complete only after both b and c have contributed. A depth
     first search notes a tensor once all its inputs are noted; reversed, that is the order. It
     keeps its own stack: Python's would end at about 1,000 operations.
+
+    A target may lie below a tensor whose inputs have been released, so such a tensor is refused. If
+    it is the only target itself, the search may end there.
     """
     noted: list[Tensor] = []
     visited: set[int] = set()
@@ -386,7 +587,7 @@ def _topological(outputs: list[Tensor]) -> list[Tensor]:
         t, inputs_are_noted = stack.pop()
         if inputs_are_noted:
             noted.append(t)
-        elif t.seen is None:
+        elif t.seen is None and any(target is not t for target in targets or [None]):
             raise RuntimeError(
                 f"{t.op.name}: a backward pass has released what this result, of shape {t.shape}, was "
                 "made of; give that pass retain_graph=True, or compute the result anew"
@@ -424,7 +625,7 @@ def _gradients(
 
     with _recording(create_graph):
         for y, g in zip(outputs, upstream, strict=True):
-            add(y, g)
+            add(y, g if g.dtype == y.dtype else g.to(y.dtype))
         order.reverse()
         while order:
             y = order.pop()  # and with it, where nothing is retained, what only the graph refers to
@@ -436,9 +637,32 @@ def _gradients(
             asked = [i for i, x in enumerate(y.inputs) if id(x) in needed]
             for i, gx in zip(asked, _input_gradients(g, y, asked), strict=True):
                 add(y.inputs[i], _fitted(gx, y.inputs[i], y.op))
-            if not retain_graph and not y.is_leaf:
+            if asked and not retain_graph:  # a target's own history may be wanted by another pass
                 y.inputs, y.params, y.seen = (), {}, None
-    return [found.get(id(t)) for t in targets]
+        return _separate([found.get(id(t)) for t in targets], upstream)
+
+
+def _separate(grads: list[Tensor | None], upstream: list[Tensor]) -> list[Tensor | None]:
+    """The gradients, each in writable memory that is neither another's nor an upstream gradient's.
+
+    Rules hand on what they got (`add`), or a view of it (`reshape`, `sum`); most gradients are the
+    only user of their memory and stay as they are. A rule is linear in g, so what it gives is made of
+    g or new: it shares memory with no other tensor of the graph.
+    """
+    users: dict[int, list[Array]] = {}  # the arrays in a piece of memory, by its owner
+    for g in upstream:
+        users.setdefault(id(backend.owner(g.data)), []).append(g.data)
+    result = []
+    for g in grads:
+        if g is not None:
+            a, owner = g.data, id(backend.owner(g.data))
+            shares = backend.array_module(a).may_share_memory
+            if backend.repeats(a) or any(shares(a, other) for other in users.get(owner, ())):
+                g = g.clone()  # and with it, memory that has no other user
+            else:
+                users.setdefault(owner, []).append(a)
+        result.append(g)
+    return result
 
 
 def _input_gradients(g: Tensor, y: Tensor, asked: list[int]) -> list[Tensor]:

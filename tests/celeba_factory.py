@@ -117,7 +117,7 @@ def broken() -> dict[str, tuple[bytes, str]]:
         "truncated.jpg": (whole[: len(whole) // 2], "truncated"),
         "header.jpg": (whole[:300], "broken"),
         "text.jpg": (b"not a picture", "not a JPEG"),
-        "gif.png": (encoded(picture(1), "GIF"), "not a JPEG"),
+        "tiff.png": (encoded(picture(1), "TIFF"), "not a JPEG"),
         "cut.png": (encoded(picture(1), "PNG")[:3000], "broken"),
         "damaged.png": (damaged, "broken"),
         "over_ours.png": (png_header(9000, 9000), "64,000,000 pixels"),
@@ -146,6 +146,9 @@ class Squares:
 
     def identity(self) -> dict:
         return {"squares": self.count, "size": self.size, "bad": self.bad}
+
+    def check(self) -> None:
+        pass
 
     def name(self, i: int) -> str:
         return f"{i:06d}"

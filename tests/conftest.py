@@ -12,6 +12,26 @@ settings.register_profile("deep", max_examples=2000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def thread_counts():
+    """Which numbers of threads must give the same bytes, of those that a test would try.
+
+    All of them; or, where NumPy's BLAS cannot be kept to one thread, the first, time and again.
+    """
+    from minigan.backend.threads import blas_trouble  # not before the emulator is in CuPy's place
+
+    trouble = blas_trouble()  # asked here, so that no kernel warns
+    return lambda *counts: counts[:1] * len(counts) if trouble else counts
+
+
+def pytest_terminal_summary(terminalreporter):
+    from minigan.backend.threads import blas_trouble
+
+    if trouble := blas_trouble():
+        what = "The same bytes were asked of the same number of threads only"
+        terminalreporter.write_line(f"{what}. {trouble}.")
+
+
 @pytest.fixture
 def sigint():
     """Where pytest runs in the background SIGINT is ignored, by it and by all that it starts."""

@@ -319,6 +319,21 @@ def largest_webp() -> bytes:
     return data[:at] + struct.pack("<I", bits) + data[at + 4 :]
 
 
+def gif(frame: tuple[int, int] = (40, 50), comments: int = 0) -> bytes:
+    """A GIF of 40 x 50 pixels with a frame of another size, and with comments before it."""
+    data = flat("P", "GIF", 40, 50)
+    at = data.index(b",")
+    head = data[:at] + b"\x21\xfe\x01a\0" * comments
+    return head + data[at : at + 5] + struct.pack("<HH", *frame) + data[at + 9 :]
+
+
+EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 40 50
+%%EndComments
+showpage
+%%EOF
+"""  # Pillow gives it to Ghostscript, a program of its own
+
 PICTURES = {
     "whole": Case(picture),
     "progressive": Case(progressive),
@@ -345,6 +360,13 @@ PICTURES = {
     "largest WebP": Case(largest_webp, skipped="64,000,000 pixels"),
     "BMP of jumps": Case(lambda: rle_bmp(1400, 1400)),
     "wide BMP of jumps": Case(lambda: rle_bmp(60_000_000, 1), skipped="64,000,000 pixels"),
+    "largest GIF": Case(lambda: gif(frame=(65_535, 65_535)), skipped="64,000,000 pixels"),
+    "GIF of 60 megapixels": Case(lambda: gif(frame=(7900, 7900)), skipped="pixels in"),
+    "flat GIF": Case(lambda: flat("P", "GIF", 5000, 5000), skipped="pixels in"),
+    "GIF with 200,000 comments": Case(lambda: gif(comments=200_000)),
+    "TIFF": Case(lambda: flat("RGB", "TIFF", 40, 50), skipped="not a JPEG, PNG, WebP, BMP or GIF"),
+    "AVIF": Case(lambda: flat("RGB", "AVIF", 40, 50), skipped="not a JPEG, PNG, WebP, BMP or GIF"),
+    "EPS": Case(lambda: EPS, skipped="not a JPEG, PNG, WebP, BMP or GIF"),
     "PNG with a text of 32 MB": Case(
         lambda: png_with(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**25))), skipped="broken"
     ),

@@ -63,7 +63,7 @@ def kill_within(place: str, number: int, size: int) -> None:
 
     def look(event: str, arguments: tuple) -> None:
         path = str(arguments[0]) if event == "open" else ""
-        if path.startswith(OUT) and place in path and set(arguments[1] or "") & set("wa+"):
+        if path.startswith(OUT) and place in path and set(arguments[1] or "") & set("wax+"):
             left[0] -= 1
             if left[0] < 0:
                 limit = size + (os.path.getsize(path) if os.path.exists(path) else 0)

@@ -17,7 +17,7 @@ import minigan.functional as F
 from minigan import backend, conv, normalize, ops, tensor
 from minigan.backend.reference import Window, moments
 from minigan.nn import Parameter
-from minigan.tensor import Tensor
+from minigan.tensor import Tensor, grad
 from minigan.tensor import _topological as topological
 
 GAP = 0.1  # the distance from a kink: 10,000 times gradcheck's step
@@ -64,6 +64,47 @@ def steps(rng, shape, offset=0.0):
 def graph(y):
     """The names of all operations that made y."""
     return {t.op.name for t in topological([y]) if t.op}
+
+
+# -- infinite upstream gradients ----------------------------------------------------------------
+
+
+def _normalised(x):
+    """relu(x), by a batch norm in evaluation mode with a ReLU behind it."""
+    mean, var = (tensor(np.full(x.shape[1], v, x.dtype)).to(x.device) for v in (0, 1))
+    return normalize.batch_norm_activated(x, mean, var, None, None, False, 0.1, 0.0, slope=0.0)
+
+
+CUTS = {  # each is max(x, 0)
+    "relu": F.relu,
+    "leaky_relu": lambda x: F.leaky_relu(x, 0.0),
+    "batch_norm": _normalised,
+    "clamp": lambda x: F.clamp(x, min=0),
+    "clamp from above": lambda x: -F.clamp(-x, max=0),
+    "maximum": lambda x: F.maximum(x, 0.0),
+    "maximum, swapped": lambda x: F.maximum(0.0, x),
+    "maximum of tensors": lambda x: F.maximum(x, x.detach() * 0.0),
+    "where": lambda x: F.where(x > 0, x, 0.0),
+    "where not": lambda x: F.where(x <= 0, 0.0, x),
+}
+STEEP = {  # of infinite slope at 0; the first and second derivative at 4
+    "sqrt": (lambda x: x.sqrt(), 1 / 4, -1 / 32),
+    "log": (lambda x: x.log(), 1 / 4, -1 / 16),
+    "reciprocal": (lambda x: 1.0 / x, -1 / 16, 1 / 32),
+    "power": (lambda x: x**-0.5, -1 / 16, 3 / 128),
+}
+
+
+def cut_off(cut, steep, device="cpu"):
+    """What PyTorch gives for steep(cut(x)) at -1 and 4, and what minigan does: the derivatives by the
+    rules and the fused kernels, and the second ones."""
+    fn, first, second = STEEP[steep]
+    x = tensor([[-1.0, 4.0], [4.0, -1.0]], device=device).requires_grad_()
+    y = fn(CUTS[cut](x))
+    (by_rules,) = grad(y, x, tensor([[1.0, 1.0], [1.0, 1.0]], device=device), create_graph=True)
+    found = [by_rules, *grad(y.sum(), x, retain_graph=True), *grad(by_rules.sum(), x)]
+    expected = [[[0, d], [d, 0]] for d in (first, first, second)]
+    return [g.numpy().tolist() for g in found], expected
 
 
 # -- structure ----------------------------------------------------------------------------------
@@ -202,6 +243,12 @@ def _pow(draw, rng):
     return lambda x: x**exponent, [x], ref.elementwise(lambda x: x**exponent)
 
 
+@case("rpow")
+def _rpow(draw, rng):
+    base = draw(st.sampled_from([2, 1, 0.5, np.float64(3)]))
+    return lambda x: base**x, [leaf(rng, draw(shapes))], ref.elementwise(lambda x: base**x)
+
+
 @case("leaky_relu")
 def _leaky_relu(draw, rng):
     slope = draw(st.sampled_from([0.2, 0, 1, 1.5, np.float64(0.1)]))
@@ -212,7 +259,7 @@ def _leaky_relu(draw, rng):
 @case("clamp")
 def _clamp(draw, rng):
     low = draw(st.sampled_from([None, -0.5, 0, np.float64(-0.3)]))
-    high = draw(st.sampled_from([None, 0.5, 1, np.float64(0.3)]))
+    high = draw(st.sampled_from([0.5, 1, np.float64(0.3)] + [None] * (low is not None)))
     x = steps(rng, draw(shapes))  # multiples of 0.2: at least GAP from the odd bounds...
     x.data = x.data + np.where(x.data == 0, GAP, 0) - np.where(x.data == 1, GAP, 0)  # ...and 0, 1
     formula = lambda v: min(max(v, -9 if low is None else low), 9 if high is None else high)
@@ -230,6 +277,15 @@ def _maximum(draw, rng):
         (lambda x: F.maximum(np.float64(0.3), x), [a], lambda x: formula(0.3, x)),
     ]
     return draw(st.sampled_from(forms))
+
+
+@case("keep")
+def _keep(draw, rng):
+    mask, x = draw(broadcastable())
+    mask, x = rng.random(mask) < 0.5, leaf(rng, np.broadcast_shapes(mask, x))
+    formula = ref.elementwise(lambda m, x: x if m else 0.0)
+    on = lambda device: backend.move(np.asarray(mask), device)
+    return lambda x: ops._keep(x, mask=on(x.device)), [x], lambda x: formula(mask, x)
 
 
 @case("where")
@@ -276,6 +332,12 @@ def _bce_with_logits(draw, rng):
 def _cast(draw, rng):
     x = leaf(rng, draw(shapes))
     return lambda x: ops._cast(x, dtype=x.dtype), [x], np.copy
+
+
+@case("copy")
+def _copy(draw, rng):
+    order = draw(st.sampled_from("KC"))
+    return lambda x: ops._copy(x, order=order), [leaf(rng, draw(shapes))], np.copy
 
 
 @case("move")
@@ -577,7 +639,7 @@ def as_function(module, forward=None):
 
     def fn(x, *parameters):
         for (m, name), p in zip(places, parameters, strict=True):
-            setattr(m, name, p)
+            vars(m)[name] = p  # a module refuses to be assigned a tensor for its parameter
         return (forward or module)(x)
 
     return fn, leaves

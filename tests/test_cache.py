@@ -1,6 +1,7 @@
 """The cache: decoded once, resumed after a kill, rebuilt when damaged, the same for all workers."""
 
 import errno
+import hashlib
 import json
 import os
 import subprocess
@@ -63,6 +64,12 @@ def test_the_header_is_what_numpy_writes(tmp_path):
         assert header == (shape, False, np.uint8)
 
 
+def test_the_digest_is_that_of_the_pixels(tmp_path):
+    images = build(squares(tmp_path, bad=(3,)), tmp_path)
+    assert images.digest == hashlib.sha256(images.pixels.tobytes()).hexdigest()
+    assert build(squares(tmp_path, bad=(3,)), tmp_path).digest == images.digest
+
+
 def test_a_second_build_decodes_nothing(tmp_path):
     source = squares(tmp_path, bad=(3,))
     first = build(source, tmp_path)
@@ -84,9 +91,9 @@ def test_another_identity_is_another_cache(tmp_path):
 @pytest.mark.parametrize("as_zip", [False, True])
 def test_the_bytes_do_not_depend_on_the_workers(tmp_path, as_zip):
     root = factory.make(tmp_path / "data", 60, as_zip)
-    source = celeba.open_source(root, 16)
     if not as_zip:
         (root / "000011.jpg").write_bytes(b"rubbish")
+    source = celeba.open_source(root, 16)
     alone = build(source, tmp_path / "alone", workers=0)
     shared = build(source, tmp_path / "shared", workers=2)
     np.testing.assert_array_equal(alone.pixels, shared.pixels)
@@ -109,6 +116,13 @@ def with_factory():
     """The environment for a script that imports celeba_factory."""
     folders = [os.path.dirname(factory.__file__), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+
+
+def flip(path):
+    """One bit of the last pixel, as a disk may do it."""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
 
 
 def kill_a_build(tmp_path):
@@ -155,7 +169,7 @@ def test_a_killed_build_leaves_no_cache_and_goes_on_where_it_stopped(tmp_path):
     assert len(files(tmp_path / "cache")) == 3
 
 
-@pytest.mark.parametrize("fault", ["short", "journal", "no journal", "no pixels", "tail"])
+@pytest.mark.parametrize("fault", ["short", "journal", "no journal", "no pixels", "bit", "tail"])
 def test_a_partial_file_that_does_not_fit_its_journal_is_started_anew(tmp_path, fault):
     source = kill_a_build(tmp_path)
     (partial,) = (tmp_path / "cache").glob("*.partial")
@@ -168,6 +182,8 @@ def test_a_partial_file_that_does_not_fit_its_journal_is_started_anew(tmp_path, 
         journal.unlink()
     elif fault == "no pixels":
         partial.unlink()
+    elif fault == "bit":
+        flip(partial)
     elif fault == "tail":  # a chunk that was written in part: fits, and is written again
         partial.write_bytes(partial.read_bytes() + b"x" * 5000)
     images = build(source, tmp_path / "cache")
@@ -185,6 +201,44 @@ def test_a_worker_that_dies_is_an_error_and_not_a_wait(tmp_path):
     np.testing.assert_array_equal(
         build(source, tmp_path / "cache").pixels[:, 0, 0, 0], np.arange(40)
     )
+
+
+BUILD = """
+import sys
+from celeba_factory import Squares
+from minigan.data import cache
+cache.CHUNK = 8
+cache.build(Squares(40, sys.argv[1]), sys.argv[2], workers=2, progress=False)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ("file", 'a script that lacks `if __name__ == "__main__":`; put that line before'),
+        ("module", 'a script that lacks `if __name__ == "__main__":`; put that line before'),
+        ("standard input", "<stdin> is not a file, so workers cannot import it; save it"),
+        ("-c", None),  # nothing that a worker could import, so nothing that it would do again
+    ],
+)
+def test_a_script_that_its_workers_import_does_not_wait_for_itself(tmp_path, how, error):
+    (tmp_path / "script.py").write_text(BUILD)
+    words = {"file": ["script.py"], "module": ["-m", "script"], "standard input": ["-"]}
+    command = [sys.executable, *words.get(how, ["-c", BUILD]), "log", "cache"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=with_factory(), timeout=60, capture_output=True, text=True,
+        input=BUILD if how == "standard input" else "",
+    )  # fmt: skip
+    if error is None:
+        assert (done.returncode, done.stderr) == (0, "")
+        return
+    assert done.returncode == 1
+    said = done.stderr.splitlines()
+    assert said[-1].startswith("minigan.data.cache.DataError: ")
+    assert error in said[-1]
+    assert "workers=1" in said[-1]
+    assert sum(line.startswith("Traceback") for line in said) <= 2  # of this process alone
+    assert squares(tmp_path).loaded() == []
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -212,8 +266,10 @@ def test_a_full_disk_is_told_with_the_room_that_is_needed(tmp_path, monkeypatch,
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"file.* cannot be created or locked"):
-        build(squares(tmp_path), tmp_path / "file")
+    for folder in (tmp_path / "file", tmp_path / "file" / "cache"):
+        with pytest.raises(DataError) as caught:
+            build(squares(tmp_path), folder)
+        assert str(caught.value).startswith(f"{tmp_path / 'file'} is not a folder; move it away")
 
 
 def test_one_builds_while_others_wait(tmp_path):
@@ -247,7 +303,9 @@ def test_one_builds_while_others_wait(tmp_path):
 # Finished files that are no good
 
 
-@pytest.mark.parametrize("fault", ["short", "long", "header", "no pixels", "json", "list", "other"])
+@pytest.mark.parametrize(
+    "fault", ["short", "long", "header", "bit", "no pixels", "json", "list", "other", "no digest"]
+)
 def test_a_damaged_or_foreign_cache_is_built_anew(tmp_path, fault):
     source = squares(tmp_path)
     key = build(source, tmp_path).identity["key"]
@@ -259,6 +317,8 @@ def test_a_damaged_or_foreign_cache_is_built_anew(tmp_path, fault):
         npy.write_bytes(data + b"x")
     elif fault == "header":
         npy.write_bytes(bytes(128) + data[128:])
+    elif fault == "bit":
+        flip(npy)
     elif fault == "no pixels":
         npy.unlink()
     elif fault == "json":
@@ -267,6 +327,8 @@ def test_a_damaged_or_foreign_cache_is_built_anew(tmp_path, fault):
         text.write_text("[]")
     elif fault == "other":
         text.write_text(json.dumps({**json.loads(text.read_text()), "identity": {}}))
+    elif fault == "no digest":  # as earlier releases wrote it
+        text.write_text(text.read_text().replace('"digest"', '"other"'))
     images = build(source, tmp_path)
     assert source.loaded() == [*range(40), *range(40)]
     np.testing.assert_array_equal(images.pixels[:, 0, 0, 0], np.arange(40))

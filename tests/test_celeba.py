@@ -4,15 +4,18 @@ import io
 import os
 import pickle
 import re
+import sys
 import zipfile
+from dataclasses import fields
 
 import celeba_factory as factory
 import numpy as np
 import pytest
 from PIL import Image
 
-from minigan.data import celeba
-from minigan.data.cache import DataError, Unreadable
+from minigan.data import cache, celeba
+from minigan.data.cache import Changed, DataError, Unreadable
+from minigan.training.config import Config
 
 
 def names(source):
@@ -51,13 +54,58 @@ def test_a_zip_is_not_extracted(tmp_path):
 
 
 def test_only_pictures_are_listed_by_name_whatever_the_order_on_disk(tmp_path):
-    wanted = ["1.JPG", "10.jpeg", "2.png", "a.webp", "sub/b.bmp"]
+    wanted = ["1.JPG", "10.jpeg", "2.png", "3.GIF", "4.jfif", "5.jpe", "a.webp", "sub/b.bmp"]
     rubbish = ["list.txt", "._1.jpg", ".cache/1.jpg", "__MACOSX/1.jpg", "jpg", "1.jpg.part"]
     files = dict.fromkeys([*reversed(wanted), *rubbish], b"x")
     factory.write_files(tmp_path / "files", files)
     factory.write_zip(tmp_path / "files.zip", files)
     assert names(celeba.open_source(tmp_path / "files")) == wanted
     assert names(celeba.open_source(tmp_path / "files.zip")) == wanted
+
+
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_files_that_are_no_pictures_by_suffix_are_counted(tmp_path, as_zip):
+    others = ["a.heic", "b.HEIC", "c.tif", "d.avif", "readme", "sub/list.txt"]
+    ignored = [".hidden.txt", "__MACOSX/._1.jpg", "__MACOSX/a.txt"]
+    files = dict.fromkeys(["1.jpg", *others, *ignored], b"x")
+    path = tmp_path / ("data.zip" if as_zip else "data")
+    (factory.write_zip if as_zip else factory.write_files)(path, files)
+    assert celeba.open_source(path).left_out == (
+        f"6 files with other suffixes (.avif, .heic, .tif, .txt, no suffix) left out of {path}; "
+        "pictures are .jpg, .jpeg, .jfif, .jpe, .png, .webp, .bmp, .gif"
+    )
+    # of CelebA, those beside its pictures
+    files = {"img_align_celeba/1.jpg": b"x", "img_align_celeba/2.tif": b"x", "list.txt": b"x"}
+    path = tmp_path / ("celeba.zip" if as_zip else "celeba")
+    (factory.write_zip if as_zip else factory.write_files)(path, files)
+    assert celeba.open_source(path).left_out.startswith("1 file with other suffixes (.tif) left")
+    path = factory.make(tmp_path / "pictures", 2, as_zip)
+    assert celeba.open_source(path).left_out == ""
+
+
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_celeba_is_known_by_its_name(tmp_path, as_zip):
+    write = factory.write_zip if as_zip else factory.write_files
+    celebas = ["img_align_celeba/1.jpg", "celeba/img_align_celeba/1.jpg"]
+    for i, (name, kind) in enumerate(
+        [*((c, "celeba") for c in celebas), ("cats/1.jpg", "pictures")]
+    ):
+        path = tmp_path / f"{i}.zip"
+        write(path, {name: b"x"})
+        assert celeba.open_source(path).identity()["kind"] == kind
+    path = factory.make(tmp_path / "img_align_celeba", 1, as_zip)  # the folder or the zip itself
+    assert celeba.open_source(path).identity()["kind"] == "celeba"
+
+
+def test_backslashes_in_a_zip_part_folders(tmp_path):
+    """As some programs of Windows write them."""
+    files = {"a\\img_align_celeba\\1.jpg": factory.jpeg(1), "a\\2.jpg": b"x"}
+    path = factory.write_zip(tmp_path / "a.zip", files)
+    source = celeba.open_source(path, 8)
+    assert names(source) == ["1.jpg"]
+    assert source.load(0).shape == (8, 8, 3)
+    files = {"cats\\1.jpg": b"x", "__MACOSX\\cats\\1.jpg": b"x", "cats\\.hidden\\2.jpg": b"x"}
+    assert names(celeba.open_source(factory.write_zip(tmp_path / "b.zip", files))) == ["cats/1.jpg"]
 
 
 def test_the_celeba_folder_comes_before_the_zip_before_all_pictures(tmp_path):
@@ -137,6 +185,85 @@ def test_the_identity_changes_with_whatever_changes_the_bytes(tmp_path, as_zip):
     assert identity(16) != longer
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no time of the last change")
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_a_file_of_equal_size_and_time_is_another(tmp_path, as_zip, replaced):
+    root = factory.make(tmp_path / "data", 3, as_zip)
+    source = celeba.open_source(root, 16)
+    path = root if as_zip else root / "000002.jpg"
+    retouch(path, replaced)
+    assert celeba.open_source(root, 16).identity() != source.identity()
+    with pytest.raises(Changed, match="was changed or replaced while it was read"):
+        source.check()
+
+
+def retouch(path, replaced):
+    """Other contents of the same size at the same time, in the same file or in another."""
+    before, other = path.stat(), path.with_name("other")
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # a clock may have the same tick still
+        target = other if replaced else path
+        data = bytearray(path.read_bytes())
+        data[300] ^= 1
+        target.write_bytes(data)
+        os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+        os.replace(target, path)
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_a_source_that_is_gone_has_changed(tmp_path, as_zip):
+    root = factory.make(tmp_path / "data", 3, as_zip)
+    source = celeba.open_source(root, 16)
+    source.check()
+    (root if as_zip else root / "000002.jpg").unlink()
+    with pytest.raises(Changed):
+        source.check()
+
+
+def test_a_worker_refuses_an_archive_that_was_replaced(tmp_path):
+    path = factory.make(tmp_path, 3, as_zip=True)
+    source = celeba.open_source(path, 16)
+    before = source.load(0)
+    for data in (factory.make(tmp_path / "b", 4, as_zip=True).read_bytes(), b"PK of a download"):
+        other = tmp_path / "other"
+        other.write_bytes(data)
+        os.replace(other, path)
+        with pytest.raises(Changed, match="run again"):
+            pickle.loads(pickle.dumps(source)).load(0)
+    np.testing.assert_array_equal(source.load(0), before)  # this one has the old file open
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("kind", ["folder", "zip", "growing zip"])
+def test_a_source_that_is_changed_while_it_is_decoded_leaves_no_cache(
+    tmp_path, monkeypatch, kind, workers
+):
+    """A download that ends meanwhile; the next build is of what is there then."""
+    root = factory.make(tmp_path / "data", 3, as_zip=kind != "folder")
+    source = celeba.open_source(root, 16)
+    source.load(0)  # a zip is open now, so that this process goes on with the old one
+    new = factory.make(tmp_path / "new", 4, as_zip=kind != "folder")
+    chunks = cache._chunks
+
+    def meanwhile(*arguments):
+        yield from chunks(*arguments)
+        if kind == "growing zip":
+            root.write_bytes(new.read_bytes())
+        else:
+            name = "" if kind == "zip" else "000002.jpg"
+            os.replace(new / name, root / name)
+
+    monkeypatch.setattr(cache, "_chunks", meanwhile)
+    with pytest.raises(Changed):
+        cache.build(source, tmp_path / "cache", workers, progress=False)
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
+    monkeypatch.undo()
+    images = cache.build(celeba.open_source(root, 16), tmp_path / "cache", 1, progress=False)
+    assert len(images.names) == (3 if kind == "folder" else 4)
+
+
 @pytest.mark.parametrize("as_zip", [False, True])
 def test_a_pickled_copy_gives_the_same_pictures(tmp_path, as_zip):
     source = celeba.open_source(factory.make(tmp_path, 2, as_zip), 16)
@@ -188,7 +315,8 @@ def plain(mode, colour):
 def palette(transparent):
     image = plain("P", 1)
     image.putpalette([255, 0, 0, 0, 0, 255])
-    image.info = {"transparency": bytes([255, 0])} if transparent else {}
+    index = 1 if transparent == 1 else bytes([255, 0])  # GIF's, or the alpha of each colour
+    image.info = {"transparency": index} if transparent else {}
     return image
 
 
@@ -201,18 +329,26 @@ def palette(transparent):
         (plain("I;16", 257 * 200 + 128), "PNG", (200, 200, 200)),
         (plain("I;16", 65535), "PNG", (255, 255, 255)),
         (plain("CMYK", (0, 255, 255, 0)), "JPEG", (255, 0, 0)),
-        (palette(False), "PNG", (0, 0, 255)),
-        (palette(True), "PNG", (255, 255, 255)),
+        (palette(None), "PNG", (0, 0, 255)),
+        (palette("by alpha"), "PNG", (255, 255, 255)),
         (plain("RGBA", (0, 0, 0, 0)), "PNG", (255, 255, 255)),
         (plain("RGBA", (255, 0, 0, 255)), "PNG", (255, 0, 0)),
         (plain("LA", (0, 51)), "PNG", (204, 204, 204)),
         (plain("RGBA", (0, 0, 0, 0)), "WEBP", (255, 255, 255)),
         (plain("RGB", (1, 2, 3)), "BMP", (1, 2, 3)),
+        (palette(None), "GIF", (0, 0, 255)),
+        (palette(1), "GIF", (255, 255, 255)),
     ],
 )
 def test_every_kind_of_pixel_becomes_rgb(image, kind, colour):
     got = celeba.decode(factory.encoded(image, kind), 8)
     assert np.abs(got.astype(int) - colour).max() <= (2 if kind == "JPEG" else 0)
+
+
+def test_of_a_gif_that_moves_the_first_image_counts():
+    images = [plain("RGB", (255, 0, 0)), plain("RGB", (0, 255, 0))]
+    data = factory.encoded(images[0], "GIF", save_all=True, append_images=images[1:])
+    assert (celeba.decode(data, 8) == (255, 0, 0)).all()
 
 
 def test_the_exif_orientation_is_applied():
@@ -267,7 +403,25 @@ def test_bad_zip_entries_are_skipped(tmp_path):
     source.load(2)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes in folders")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    source = celeba.open_source(factory.make(tmp_path, 2))
+    (tmp_path / "000001.jpg").unlink()
+    os.mkfifo(tmp_path / "000001.jpg")
+    with pytest.raises(Unreadable, match="not a regular file"):
+        source.load(0)
+    assert names(celeba.open_source(tmp_path)) == ["000002.jpg"]
+
+
 # What stops
+
+
+@pytest.mark.parametrize(
+    "words", ["img_align_celeba.zip", "folder or zip of pictures", *celeba.FORMATS]
+)
+def test_the_help_names_the_formats(words):
+    (field,) = (field for field in fields(Config) if field.name == "dataroot")
+    assert words in field.metadata["help"]
 
 
 def test_a_path_that_does_not_exist(tmp_path):
@@ -322,7 +476,8 @@ def test_nothing_to_use(tmp_path):
     empty.mkdir()
     error_of(empty, "is an empty folder")
     texts = factory.write_files(tmp_path / "texts", {"list.txt": b"x", "readme": b"x", "a.7Z": b""})
-    error_of(texts, "holds no pictures (only .7z, .txt, no suffix)")
+    text = error_of(texts, "holds no pictures (only .7z, .txt, no suffix)")
+    assert "or of a folder or zip of pictures (.jpg, .jpeg, " in text
     error_of(factory.write_zip(tmp_path / "a.zip", {"a.txt": b"x"}), "no pictures (only .txt)")
     error_of(factory.write_zip(tmp_path / "b.zip", {}), "no pictures (it is empty)")
     error_of(texts / "list.txt", "is neither a zip nor a folder")

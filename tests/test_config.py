@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 from dataclasses import asdict, fields
 
@@ -11,6 +12,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minigan import backend
 from minigan.backend import threads
 from minigan.training.config import (
     FACES,
@@ -27,6 +29,7 @@ from minigan.training.config import (
 def somewhere_empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "cupy", None)  # a machine without a GPU, wherever this runs
+    backend.gpu_trouble.cache_clear()  # which names paths as they are seen from here
 
 
 def parsed(*flags):
@@ -166,12 +169,12 @@ BAD = [
     (
         "--device cuda",
         "device 'cuda' cannot be used: CuPy is not installed; "
-        "pip install -e '.[gpu]', or use --device cpu",
+        f"{shlex.quote(sys.executable)} -m pip install -e '.[gpu]', or use --device cpu",
     ),
     (
         "--ngpu 1",
         "device 'cuda' cannot be used: CuPy is not installed; "
-        "pip install -e '.[gpu]', or use --device cpu",
+        f"{shlex.quote(sys.executable)} -m pip install -e '.[gpu]', or use --device cpu",
     ),
     ("--device tpu", "unknown device 'tpu': choose auto, cpu, cuda or cuda:N"),
 ]

@@ -175,6 +175,9 @@ def test_a_batch_of_no_images_gives_no_images():
         (lambda: F.conv2d(ones(1, 1, 4, 4), ones(1, 1, 2, 2), stride=0), "stride must be an int"),
         (lambda: F.conv2d(ones(1, 1, 4, 4), ones(1, 1, 2, 2), padding=-1), "not -1"),
         (lambda: F.conv2d(ones(1, 1, 4, 4), ones(1, 1, 2, 2), stride=(1, 2, 3)), "pair"),
+        (lambda: F.conv2d(ones(1, 1, 4, 4), ones(1, 1, 0, 2)), r"\(1, 1, 0, 2\) has no elements"),
+        (lambda: F.conv_transpose2d(ones(1, 1, 4, 4), ones(1, 0, 2, 2)), "has no elements"),
+        (lambda: F.conv2d(ones(1, 1, 4, 4), ones(1, 1, 2, 2), stride=True), "not True"),
         (lambda: F.conv_transpose2d(ones(1, 2, 4, 4), ones(3, 2, 2, 2)), r"\(C_in, C_out, kh, kw"),
         (
             lambda: F.conv_transpose2d(ones(1, 1, 2, 2), ones(1, 1, 2, 2), output_padding=1),

@@ -16,6 +16,7 @@ import minigan.functional as F
 from minigan import backend, doctor, tensor
 from minigan.__main__ import main
 from minigan.backend import cpu, gpu, threads
+from minigan.console import pip
 from minigan.doctor import Size
 from minigan.tensor import OPERATIONS, grad
 from minigan.tensor import _topological as topological
@@ -112,7 +113,7 @@ def test_a_healthy_cpu_passes_and_every_section_is_there(examined, monkeypatch):
     *_, verdict, speed = text.splitlines()
     assert verdict.startswith("healthy: ")
     assert verdict.endswith(
-        "on cpu; there is no GPU to try: CuPy is not installed; pip install -e '.[gpu]', or use "
+        f"on cpu; there is no GPU to try: CuPy is not installed; {pip('-e', '.[gpu]')}, or use "
         "--device cpu"
     )
     assert speed.startswith("cpu: ")
@@ -263,7 +264,7 @@ def test_a_slow_machine_is_not_asked_for_many_steps(monkeypatch):
 def test_a_gpu_that_is_asked_for_and_not_there_is_an_error(capsys):
     assert main(["doctor", "--device", "cuda"]) == 1
     printed = capsys.readouterr()
-    assert printed.out.startswith("== versions and devices\n")
+    assert printed.out == ""
     assert printed.err.startswith("error: device 'cuda' cannot be used: CuPy is not installed;")
 
 
@@ -301,7 +302,7 @@ def test_a_machine_that_says_little_is_no_trouble(monkeypatch):
     monkeypatch.setattr(doctor.machine, "threadpool_info", list)
     about = doctor.machine.describe()
     assert about["memory"].startswith("no answer (AttributeError")
-    assert about["BLAS"] == "unknown"
+    assert about["BLAS"].startswith("unknown")
 
 
 # -- on the double of CuPy ----------------------------------------------------------------------
@@ -395,7 +396,8 @@ def child(monkeypatch, code=0, out="", err=""):
         commands.append(command)
         return SimpleNamespace(returncode=code, stdout=out, stderr=err)
 
-    monkeypatch.setattr(doctor.subprocess, "run", run)
+    # Of the doctor alone: the emulator's compilers are processes as well.
+    monkeypatch.setattr(doctor, "subprocess", SimpleNamespace(run=run))
     return commands
 
 
@@ -452,3 +454,9 @@ def test_ctrl_c_ends_it(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "gradcheck", raising(KeyboardInterrupt))
     assert main(["doctor"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_clock_that_stands_still_is_named(monkeypatch):
+    monkeypatch.setattr(doctor, "time", SimpleNamespace(perf_counter=lambda: 1.0))
+    with pytest.raises(ArithmeticError, match="the clock has not moved during a step"):
+        doctor.step_times("cpu")

@@ -114,8 +114,10 @@ PLANTED = {
         ";\n    for (int c = blockIdx.y; c < channels; c += gridDim.y) {\n"
         "        const Index at = c * count + i;\n        y[at]", NORM),
     "gradient sums: without the activation": (
-        "norm.cu", "const Real gi = y[at] > 0 ? g[at] : slope * g[at];\n        weighted",
+        "norm.cu", "const Real gi = leaky_gradient(g[at], y[at], slope);\n        weighted",
         "const Real gi = g[at];\n        weighted", NORM),
+    "gradient: NaN of infinity": (
+        "norm.cu", "slope == 0 ? Real(0) : slope * g", "slope * g", "behind_a_norm"),
     "gradient image: a term left out": ("norm.cu", " - xhat * (dw[c] / count)", "", NORM),
     "adam: epsilon left out": ("adam.cu", " / a.root + eps", " / a.root", ADAM),
     "adam: numbers moved twice": ("adam.cu", "i += stride", "i += blockDim.x", ADAM),
@@ -129,6 +131,8 @@ PLANTED = {
     "leaky_relu: NaN of infinity": (
         "gpu.py", "x < 0 && slope == 0 ? T(0) : slope * x", "slope * x", "leaky"),
     "leaky_relu_gradient: at 0": ("gpu.py", "x = y > 0 ?", "x = y >= 0 ?", "leaky"),
+    "leaky_relu_gradient: NaN of infinity": (
+        "gpu.py", "slope == 0 ? T(0) : slope * g", "slope * g", "leaky"),
     "cross_entropy: the sign": ("gpu.py", "- x * t", "+ x * t", "bce"),
     "cross_entropy_gradient: near for far": (
         "gpu.py", "t * (x >= 0 ? far : near)", "t * (x >= 0 ? near : far)", "bce"),

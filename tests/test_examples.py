@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -55,7 +56,7 @@ def test_whoever_has_installed_cupy_is_told_why_no_gpu_is_used(monkeypatch, caps
     backend.gpu_trouble.cache_clear()
     tiny.train("runs", "--steps", 1, "--device", "auto")
     told = capsys.readouterr().out
-    assert "Training on the CPU, though CuPy is installed: CuPy 13.6.0 is too old; pip" in told
+    assert "Training on the CPU, though CuPy is installed: CuPy 13.6.0 is too old; " in told
     tiny.train("runs", "--steps", 1, "--device", "cpu")
     assert "though CuPy" not in capsys.readouterr().out
     backend.gpu_trouble.cache_clear()
@@ -79,7 +80,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture
 def run(base):
-    return Run(base / "runs" / "00000-celeba16")
+    return Run(base / "runs" / "00000-pictures16")
 
 
 def test_a_run_leaves_these_files_and_no_others(run, base):
@@ -101,7 +102,7 @@ def test_a_run_leaves_these_files_and_no_others(run, base):
         "scores.png",
         "skipped.txt",
     ]
-    assert sorted(os.listdir(base / "runs")) == [".lock", "00000-celeba16", "cache"]
+    assert sorted(os.listdir(base / "runs")) == [".lock", "00000-pictures16", "cache"]
     assert len(os.listdir(base / "runs" / "cache")) == 3
 
 
@@ -161,7 +162,7 @@ def test_its_events_tell_its_story(run):
         {"event": "skipped files", "count": 1, "listing": "skipped.txt"},
         {"event": "done", "step": 7},
     ]
-    reason = "not a JPEG, PNG, WebP or BMP picture"
+    reason = "not a JPEG, PNG, WebP, BMP or GIF picture"
     assert (run.folder / "skipped.txt").read_text() == f"000003.jpg\t{reason}\n"
 
 
@@ -174,13 +175,14 @@ def test_celeba_trains_and_is_decoded_only_once(
 ):
     root = factory.make(tmp_path / "data", 9, as_zip="zip" in kind, nested="nested" in kind)
     run = tiny.train("runs", "--dataroot", root, "--steps", 3)
-    assert run.folder.name == "00000-celeba16"
+    name = "pictures16" if kind == "folder" else "celeba16"
+    assert run.folder.name == f"00000-{name}"
     assert len(tiny.figures(run)) == 3
     (cache,) = Path("runs/cache").glob("*.npy")
     before = cache.stat()
     monkeypatch.setattr(celeba, "decode", lambda *arguments: 1 / 0)
     again = tiny.train("runs", "--dataroot", root, "--steps", 3)
-    assert again.folder.name == "00001-celeba16"
+    assert again.folder.name == f"00001-{name}"
     after = cache.stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
     assert tiny.figures(again) == tiny.figures(run)
@@ -212,14 +214,19 @@ def test_without_data_it_explains_itself_and_trains_on_faces(capsys, without_cur
     assert said[1].startswith("step 1/4  epoch 1/1  Loss_D ")
     assert said[-3:] == [
         f"Done: look at {run.folder}/samples",
-        f"  generate more:     python examples/generate.py --run {run.folder}",
-        f"  train for longer:  python examples/train_celeba.py --resume {run.folder} --steps 8",
+        f"  generate more:     {typed('generate.py')} --run {run.folder}",
+        f"  train for longer:  {typed('train_celeba.py')} --resume {run.folder} --steps 8",
     ]
     assert run.config["data"]["kind"] == "faces"
     # and what it advises works
     assert tiny.generate.main(said[-2].split()[-2:]) == 0
     assert tiny.train_celeba.main(said[-1].split()[-4:]) == 0
     assert [row["step"] for row in tiny.figures(run)] == list(range(1, 9))
+
+
+def typed(script):
+    """How this interpreter and a script are called from a folder that neither is below."""
+    return f"{shlex.quote(sys.executable)} {shlex.quote(str(tiny.EXAMPLES / script))}"
 
 
 def web_page(folder):

@@ -42,6 +42,7 @@ REMEDIES = {
 WAYS = (  # to go on: with a run, before there is one, and before its images are there
     f"then go on with --resume runs/{tiny.FIRST} (or anew, if it has no checkpoint yet)",
     "then start again, or with another --out",
+    "then start again, or use another run",
     "or choose another folder for the cache",
 )
 MISSING = (  # has words of its own, whatever the reason

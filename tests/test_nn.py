@@ -1,9 +1,12 @@
 """Modules: what they find among their attributes, save and load, and each layer's gradients."""
 
+import copy
+from collections import OrderedDict
 from math import erf
 
 import numpy as np
 import pytest
+from safetensors.numpy import load, save
 from strategies import as_function, leaf
 
 import minigan.functional as F
@@ -29,6 +32,7 @@ LAYERS = {
     "LeakyReLU": (lambda: nn.LeakyReLU(0.2), (2, 3)),
     "Tanh": (nn.Tanh, (2, 3)),
     "Sigmoid": (nn.Sigmoid, (2, 3)),
+    "Identity": (nn.Identity, (2, 3)),
     "Flatten": (nn.Flatten, (2, 3, 2)),
     "Sequential": (lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)), (2, 3)),
 }
@@ -74,6 +78,7 @@ def test_every_layer_stays_in_its_dtype_also_twice_backward(make, shape, dtype):
         ),
         (nn.LeakyReLU(), (3,), lambda m, x: F.leaky_relu(x, 0.01)),
         (nn.ReLU(), (3,), lambda m, x: F.relu(x)),
+        (nn.Identity(), (3,), lambda m, x: x),
         (nn.Flatten(), (2, 3, 2), lambda m, x: x.reshape(2, 6)),
         (nn.Flatten(0, 1), (2, 3, 2), lambda m, x: x.reshape(6, 2)),
         (nn.Sequential(nn.Tanh(), nn.Sigmoid()), (3,), lambda m, x: F.sigmoid(F.tanh(x))),
@@ -119,6 +124,30 @@ def test_parameters_and_state_come_own_ones_first_and_in_the_order_of_assignment
     ]  # fmt: skip
 
 
+def test_children_and_modules_come_with_and_without_names_and_once_each():
+    net = Net()
+    net.again = net.norm
+    assert [(n, type(m).__name__) for n, m in net.named_modules()] == [
+        ("", "Net"), ("first", "Linear"), ("norm", "BatchNorm1d"), ("body", "Sequential"),
+        ("body.0", "Linear"), ("body.1", "Tanh"),
+    ]  # fmt: skip
+    assert list(net.named_children()) == [
+        ("first", net.first), ("norm", net.norm), ("body", net.body),
+    ]  # fmt: skip
+    assert list(net.children()) == [net.first, net.norm, net.body]
+    assert [name for name, _ in net.named_buffers()].count("again.running_mean") == 0
+    assert sum(p.numel() for p in net.parameters()) == 1 + 6 + 3 + 3 + 3 + 3
+
+
+def test_modules_that_share_much_are_walked_once():
+    net = nn.ReLU()
+    for _ in range(200):  # 2^200 paths
+        net = nn.ModuleList([net, net])
+    assert len(list(net.modules())) == 201
+    assert not net.eval()[0][1][0].training
+    assert list(net.to("float64").parameters()) == []
+
+
 def test_apply_visits_children_before_parents():
     seen = []
     net = Net()
@@ -153,6 +182,152 @@ def test_sequential_is_a_sequence():
     assert isinstance(net[:-1], nn.Sequential)
     with pytest.raises(IndexError):
         net[3]
+    net[-1] = layers[1]
+    assert list(net.extend(net)) == [*layers[:2], layers[1]] * 2
+    tail = net[1:3].append(layers[2])
+    assert [name for name, _ in tail._children()] == ["1", "2", "3"]  # PyTorch's names of a slice
+    assert list(tail) == [layers[1], layers[1], layers[2]]
+
+
+def test_sequential_takes_the_names_of_an_ordered_dict():
+    parts = OrderedDict(lift=nn.Linear(2, 3), bend=nn.Tanh())
+    net = nn.Sequential(parts)
+    assert list(net.named_children()) == list(parts.items())
+    assert list(net.state_dict()) == ["lift.weight", "lift.bias"]
+    assert net.lift is net[0]
+    x = tensor([[1.0, 2.0]])
+    assert net(x).numpy().tolist() == parts["bend"](parts["lift"](x)).numpy().tolist()
+
+
+def test_lists_and_dicts_of_modules_are_found_and_saved():
+    class Branches(nn.Module):
+        def __init__(self):
+            self.row = nn.ModuleList([nn.Linear(2, 2, bias=False)]).append(nn.Tanh())
+            self.by_name = nn.ModuleDict({"up": nn.Linear(2, 1)})
+            self.by_name["down"] = nn.Linear(1, 2)
+
+        def forward(self, x, name, *, times=1):
+            for module in self.row:
+                x = module(x)
+            return self.by_name[name](x) * times
+
+    net = Branches()
+    assert [*net.state_dict()] == [
+        "row.0.weight", "by_name.up.weight", "by_name.up.bias", "by_name.down.weight",
+        "by_name.down.bias",
+    ]  # fmt: skip
+    x = tensor([[1.0, 2.0]])
+    assert net(x, name="up", times=2.0).item() == 2 * net(x, "up").item()
+    with pytest.raises(NotImplementedError, match="ModuleList defines no forward"):
+        net.row(x)
+    assert isinstance(net.row[1:], nn.ModuleList)
+    assert (len(net.row), len(net.by_name), "up" in net.by_name) == (2, 2, True)
+    assert list(net.by_name) == list(net.by_name.keys()) == ["up", "down"]
+    assert dict(net.by_name.items())["up"] is next(iter(net.by_name.values()))
+    del net.by_name["up"]
+    assert list(net.by_name) == ["down"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Sequential(nn.Tanh(), F.relu), r"Sequential.1 is <function.*forward calls it"),
+        (lambda: nn.Sequential(nn.ReLU), r"Sequential.0 is <class.*call the class: ReLU\(\)"),
+        (lambda: nn.Sequential([nn.ReLU()]), r"Sequential.0 is \[ReLU\(\)\].*unpack it"),
+        (lambda: nn.Sequential(None), "Sequential.0 is None, not a Module"),
+        (lambda: nn.Sequential(tensor([1.0])), r"Sequential.0 is tensor\(\[1.\]\), not a Module"),
+        (lambda: nn.Sequential({"one": F.relu}), "Sequential.one is <function"),
+        (lambda: nn.ModuleList([nn.ReLU(), "x"]), "ModuleList.1 is 'x', not a Module"),
+        (lambda: nn.ModuleDict({"x": None}), "ModuleDict.x is None"),
+        (lambda: nn.ModuleDict([nn.ReLU()]), r"ModuleDict: expected names .* not \[ReLU\(\)\]"),
+        (lambda: nn.Parameter([1.0]), "a Tensor holds a NumPy or CuPy array, not list"),
+        (lambda: Net().register_parameter("p", tensor([1.0])), "Net.p is tensor.* Parameter"),
+        (lambda: Net().register_buffer("b", 1.0), "a Tensor holds a .* array, not float"),
+    ],
+)
+def test_what_is_no_module_parameter_or_buffer_is_refused(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["forward"], "Sequential has an attribute forward already"),
+        (["a.b"], "'a.b' cannot name a Module"),
+        ([""], "'' cannot name"),
+        ([3], "3 cannot name"),
+    ],
+)
+def test_a_name_that_would_hide_or_confuse_is_refused(names, message):
+    with pytest.raises(KeyError, match=message):
+        nn.Sequential({name: nn.Tanh() for name in names})
+
+
+def test_assigning_a_tensor_does_not_unregister_a_parameter():
+    layer, t = nn.Linear(2, 2), tensor([[1.0, 2.0], [3.0, 4.0]])
+    weight = layer.weight
+    with pytest.raises(TypeError, match=r"a Tensor to Linear.weight.* or an array to weight.data"):
+        layer.weight = t
+    with pytest.raises(TypeError, match=r"a ndarray to Linear.weight, which is a Parameter"):
+        layer.weight = t.numpy()
+    with pytest.raises(TypeError, match=r"a Buffer to Linear.weight, which is a Parameter"):
+        layer.weight = nn.Buffer(t)
+    assert layer.weight is weight
+    layer.weight = nn.Parameter(t)
+    assert [p.shape for p in layer.parameters()] == [(2, 2), (2,)]  # in its old place
+    layer.bias = None
+    assert list(layer.state_dict()) == ["weight"]
+    with pytest.raises(
+        TypeError, match=r"Linear.bias, which is a Parameter; assign a P.* or None$"
+    ):
+        layer.bias = t
+    with pytest.raises(TypeError, match=r"Linear.bias"):
+        nn.Linear(2, 2, bias=False).bias = t
+    del layer.bias
+    layer.bias = t  # an attribute like any other
+    assert list(layer.state_dict()) == ["weight"]
+
+
+def test_assigning_anything_else_does_not_unregister_a_module_or_a_buffer():
+    net, mean = Net(), tensor([1.0, 2.0, 3.0])
+    with pytest.raises(TypeError, match=r"a function to Net.body, which is a Module"):
+        net.body = lambda x: x
+    net.body = nn.Identity()
+    net.norm.running_mean = mean  # as in PyTorch
+    assert net.norm.state_dict()["running_mean"].numpy().tolist() == [1, 2, 3]
+    with pytest.raises(TypeError, match=r"a list to BatchNorm1d.running_mean, which is a Buffer"):
+        net.norm.running_mean = [1.0, 2.0, 3.0]
+    net.register_buffer("later", None)
+    net.later = mean
+    assert "later" in net.state_dict()
+    net.register_parameter("scale", None)
+    assert "scale" not in net.state_dict()
+    double = copy.deepcopy(net)
+    with pytest.raises(TypeError, match=r"a Tensor to Net.scale"):
+        double.scale = mean
+
+
+def test_a_module_that_would_contain_itself_is_refused():
+    net = Net()
+    for place, part in ((net, net), (net.first, net), (net.body[0], nn.Sequential(net.body))):
+        with pytest.raises(
+            ValueError, match=r"would contain itself; hold it in a tuple, \(module,"
+        ):
+            place.parent = part
+    net.first.parent = (net,)  # not a part
+    assert len(repr(net).splitlines()) == 8
+    assert len(list(net.modules())) == len(list(net.apply(lambda m: None).modules())) == 6
+
+
+def test_a_parameter_and_its_tensor_count_changes_together():
+    t = tensor([1.0])
+    p = nn.Parameter(t)
+    y = p * p
+    t.data += 1
+    with pytest.raises(RuntimeError):
+        y.backward()
+    assert not nn.Parameter(t, requires_grad=False).requires_grad
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -182,6 +357,38 @@ def test_sequential_joins_batch_norm_and_activation_without_changing_the_result(
     ]
 
 
+def replaced(module):
+    module.forward = lambda x: x * 100.0
+    return module
+
+
+class DoubledNorm(nn.BatchNorm1d):
+    def forward(self, x):
+        return super().forward(x) * 100.0
+
+
+class DoubledReLU(nn.LeakyReLU):
+    def forward(self, x):
+        return super().forward(x) * 100.0
+
+
+@pytest.mark.parametrize(
+    ("norm", "activation"),
+    [
+        (DoubledNorm(2), nn.ReLU()),
+        (nn.BatchNorm1d(2), DoubledReLU(0.2)),
+        (replaced(nn.BatchNorm1d(2)), nn.ReLU()),
+        (nn.BatchNorm1d(2), replaced(nn.ReLU())),
+    ],
+    ids=["norm's class", "activation's class", "norm itself", "activation itself"],
+)
+def test_sequential_calls_a_forward_that_is_not_the_layers_own(norm, activation):
+    x = tensor(rng(0).standard_normal((4, 2)).astype("f"))
+    found = nn.Sequential(norm, activation)(x).numpy()
+    np.testing.assert_array_equal(found, activation(norm(x)).numpy())
+    assert np.abs(found).max() > 50
+
+
 def test_a_module_without_forward_says_so():
     with pytest.raises(NotImplementedError, match="Odd defines no forward"):
         type("Odd", (nn.Module,), {})()(1)
@@ -195,11 +402,67 @@ def test_a_module_without_forward_says_so():
         (lambda: nn.ConvTranspose2d(1, 1, 2, output_padding=-1), "output_padding"),
         (lambda: nn.BatchNorm2d(1)(tensor([[1.0]])), r"BatchNorm2d: \(4,\) dimensions expected"),
         (lambda: nn.BatchNorm1d(1)(tensor(np.ones((1, 1, 1, 1)))), r"\(2, 3\) dimensions"),
+        # the sixth argument is PyTorch's dilation, not the bias
+        (lambda: nn.Conv2d(3, 8, 3, 1, 1, 2), "Conv2d: dilation=2 is not supported, only 1"),
+        (lambda: nn.Conv2d(3, 8, 3, 1, 1, False), "dilation=False is not supported"),
+        (lambda: nn.Conv2d(3, 8, 3, 1, 1, True), "dilation=True is not supported"),
+        (lambda: nn.Conv2d(4, 8, 3, groups=2), "groups=2 is not supported"),
+        (lambda: nn.Conv2d(4, 8, 3, 1, 1, 1, 1, True, "reflect"), "padding_mode='reflect'"),
+        (lambda: nn.ConvTranspose2d(4, 8, 3, 1, 1, 0, 2), "ConvTranspose2d: groups=2 is not"),
+        (lambda: nn.ConvTranspose2d(4, 8, 3, 1, 1, 0, 1, True, 2), "dilation=2 is not"),
+        (lambda: nn.Conv2d(3, 8, 3, padding="same"), "padding must be an int >= 0 .* not 'same'"),
+        (lambda: nn.Conv2d(3, 8, "33"), "kernel_size must be an int >= 1 .* not '33'"),
+        (lambda: nn.Conv2d(3, 8, (3, True)), r"kernel_size .* not \(3, True\)"),
+        (lambda: nn.Conv2d(3.0, 8, 3), "Conv2d: in_channels must be an int >= 1, not 3.0"),
+        (lambda: nn.ConvTranspose2d(3, 0, 3), "ConvTranspose2d: out_channels .* not 0"),
+        (lambda: nn.Conv2d(3, 8, 3, bias=2), "Conv2d: bias must be True or False, not 2"),
+        (lambda: nn.Linear(3, True), "Linear: out_features must be an int >= 1, not True"),
+        (lambda: nn.Linear(3, 2, None), "Linear: bias must be True or False, not None"),
+        (lambda: nn.BatchNorm2d(0), "BatchNorm2d: num_features must be an int >= 1, not 0"),
+        (lambda: nn.BatchNorm2d(2, -1e-5), "eps must be a finite number >= 0, not -1e-05"),
+        (lambda: nn.BatchNorm2d(2, "1"), "eps must be a finite number >= 0, not '1'"),
+        (
+            lambda: nn.BatchNorm2d(2, momentum=None),
+            "momentum must be a number from 0 to 1, not Non",
+        ),
+        (lambda: nn.BatchNorm2d(2, momentum=1.5), "momentum must be a number from 0 to 1, not 1.5"),
+        (lambda: nn.BatchNorm2d(2, 0.1, 0.1, False), "affine=False is not supported"),
+        (lambda: nn.BatchNorm1d(2, track_running_stats=False), "BatchNorm1d: track_running_stats="),
+        (lambda: nn.LeakyReLU(True), "LeakyReLU: negative_slope must be .* not True"),
+        (lambda: nn.LeakyReLU(-0.1), "negative_slope must be a number, at least 0, not -0.1"),
+        (lambda: nn.ReLU(0.2), "ReLU: inplace must be True or False, not 0.2"),
+        (lambda: nn.Flatten(1.0), "Flatten: start_dim must be an int, not 1.0"),
+        (lambda: nn.Tanh().train("no"), "mode must be True or False, not 'no'"),
     ],
 )
 def test_a_layer_that_cannot_be_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_arguments_are_taken_in_pytorchs_order_and_as_numpys_integers():
+    two = np.int64(2)
+    assert repr(nn.Conv2d(3, 8, 3, 1, 1, 1, 1, False, "zeros")).endswith("bias=False)")
+    assert repr(nn.Conv2d(two, two, two, (two, two), two, (1, 1))) == repr(nn.Conv2d(2, 2, 2, 2, 2))
+    assert nn.ConvTranspose2d(3, 8, 3, 2, 1, 1, 1, False, 1).output_padding == (1, 1)
+    assert nn.Linear(two, two).weight.shape == nn.BatchNorm1d(two).weight.shape * 2 == (2, 2)
+    assert (
+        repr(nn.BatchNorm2d(2, 1e-3, 0.2, True, True)) == "BatchNorm2d(2, eps=0.001, momentum=0.2)"
+    )
+    x = tensor([-1.0, 1.0])
+    assert nn.ReLU(True)(input=x).numpy().tolist() == [0, 1]
+    assert nn.LeakyReLU(0.5, inplace=True)(x).numpy().tolist() == [-0.5, 1]
+    assert x.numpy().tolist() == [-1, 1]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_the_loss_modules_are_their_functions(reduction):
+    p, t = tensor([0.2, 0.9]), tensor([0.0, 1.0])
+    found = nn.BCELoss(reduction=reduction)(p, t)
+    np.testing.assert_array_equal(found.numpy(), F.binary_cross_entropy(p, t, reduction).numpy())
+    found = nn.BCEWithLogitsLoss(reduction=reduction)(p, t)
+    expected = F.binary_cross_entropy_with_logits(p, t, reduction)
+    np.testing.assert_array_equal(found.numpy(), expected.numpy())
 
 
 # -- modes, dtypes, saving ----------------------------------------------------------------------
@@ -258,6 +521,16 @@ def test_double_and_float_convert_all_that_floats_and_nothing_else():
     assert net.to("cpu").scale.device == "cpu"
 
 
+def test_a_module_moves_to_floating_dtypes_and_the_host_only():
+    net = Net()
+    with pytest.raises(TypeError, match="Net: scale cannot be trained as int64"):
+        net.to("int64")
+    assert net.scale.dtype == np.float32
+    assert net.cpu() is net
+    assert net.requires_grad_(False) is net
+    assert not any(p.requires_grad for p in net.parameters())
+
+
 def test_a_state_dict_shares_memory_and_loads_into_the_tensors_of_another_module():
     a, b = Net(), Net()
     own = list(b.parameters())
@@ -296,12 +569,34 @@ def test_values_may_be_arrays_or_tensors_of_anybody_and_are_cast(kind):
     assert layer.weight.requires_grad
 
 
+class HalfPrecision(Foreign):
+    """A bfloat16 tensor of PyTorch's: NumPy has no such numbers."""
+
+    detach = cpu = lambda self: self
+
+    def numpy(self):
+        raise TypeError("Got unsupported ScalarType BFloat16")
+
+
+BFLOAT16 = HalfPrecision(None)
+BRAIN = np.dtype([("bfloat16", np.uint16)])  # ml_dtypes' type is of NumPy's kind V, like this one
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda s: s.pop("norm.bias"), KeyError, r"Net: the state dict lacks \['norm.bias'\]"),
-        (lambda s: s.update(odd=1), KeyError, r"has \['odd'\]"),
+        (lambda s: s.pop("norm.bias"), KeyError, r"missing keys \['norm.bias'\]"),
+        (lambda s: s.update(odd=1), KeyError, r"unexpected keys \['odd'\]"),
         (lambda s: s.update(scale=np.ones(2)), ValueError, r"scale has shape \(2,\) .* \(1,\)"),
+        (lambda s: s.update(scale=BFLOAT16), TypeError, r"Net: scale does .*BFloat16.*\.float\(\)"),
+        (lambda s: s.update(scale=np.ones(1, BRAIN)), TypeError, r"scale is .*\.float\(\)"),
+        (lambda s: s.update(scale=np.ones(1, complex)), TypeError, "scale is complex128"),
+        (lambda s: s.update(scale=["one"]), TypeError, "scale is <U3 in the state dict, not fl"),
+        (lambda s: s.update(scale=[None]), TypeError, "scale is object in the state dict"),
+        (lambda s: s.update(scale=[[1], [2, 3]]), TypeError, "scale does not become a NumPy array"),
+        (lambda s: s.update(scale=[1e300]), ValueError, r"scale holds 1e\+300 .* float32 cannot"),
+        (lambda s: s.update(steps=2.5), ValueError, "steps holds 2.5 .* int64 cannot hold"),
+        (lambda s: s.update(steps=float("nan")), ValueError, "steps holds nan"),
     ],
 )
 def test_a_state_dict_that_does_not_fit_changes_nothing(change, error, message):
@@ -316,6 +611,52 @@ def test_a_state_dict_that_does_not_fit_changes_nothing(change, error, message):
         net.load_state_dict(state, strict=False)
         changed = {k for k, t in net.state_dict().items() if (t.numpy() != before[k]).all()}
         assert changed == set(before) & set(state)
+
+
+def test_a_state_dict_is_a_mapping():
+    with pytest.raises(
+        TypeError, match=r"Linear: a state dict maps names to tensors, not \['bias'"
+    ):
+        nn.Linear(1, 1).load_state_dict(["bias"])
+
+
+def test_counters_that_were_made_floats_and_infinite_weights_are_loaded():
+    net = Net()
+    state = {k: v.numpy().astype("f") for k, v in net.state_dict().items()}  # PyTorch's .float()
+    state["scale"], state["steps"] = np.array([np.inf]), np.float32(3)
+    net.load_state_dict(state)
+    assert (net.scale.item(), net.steps.item(), net.steps.dtype) == (np.inf, 3, np.int64)
+
+
+# What PyTorch's safetensors.torch.save makes of the state of Conv2d(2, 3, (1, 2)), when its numbers
+# are 0, 1, ...
+OF_PYTORCH = (
+    b"\x80\0\0\0\0\0\0\0"
+    b'{"bias":{"dtype":"F32","shape":[3],"data_offsets":[0,12]},'
+    b'"weight":{"dtype":"F32","shape":[3,2,1,2],"data_offsets":[12,60]}}    '
+    b"\0\0@A\0\0PA\0\0`A"
+    b"\0\0\0\0\0\0\x80?\0\0\0@\0\0@@\0\0\x80@\0\0\xa0@\0\0\xc0@\0\0\xe0@\0\0\0A\0\0\x10A\0\0 A\0\x000A"
+)
+
+
+def test_a_state_dict_goes_to_pytorch_and_back_in_a_file_of_safetensors():
+    conv = nn.Conv2d(2, 3, (1, 2))
+    conv.load_state_dict(load(OF_PYTORCH))
+    assert conv.weight.numpy().ravel().tolist() == list(range(12))
+    state = conv.state_dict_numpy()
+    found = save(state)
+    assert found[-60:] == OF_PYTORCH[-60:]  # the numbers
+    assert {k: v.tolist() for k, v in load(found).items()} == {
+        k: v.tolist() for k, v in load(OF_PYTORCH).items()
+    }
+    assert not np.shares_memory(state["bias"], conv.bias.numpy())
+
+
+def test_every_array_of_state_dict_numpy_is_contiguous_and_keeps_its_shape():
+    net = nn.Sequential(nn.ConvTranspose2d(2, 3, 2), nn.BatchNorm2d(3), nn.Linear(2, 2))
+    for name, array in net.state_dict_numpy().items():
+        assert array.flags.c_contiguous
+        np.testing.assert_array_equal(array, net.state_dict()[name].numpy(), strict=True)
 
 
 # -- first values -------------------------------------------------------------------------------
@@ -386,6 +727,15 @@ def test_a_shared_module_is_trained_once_and_saved_under_both_names():
     assert [*network.state_dict()] == [*names, "3.weight", "3.bias"]
 
 
+def test_tied_tensors_come_once_and_are_saved_under_both_names():
+    a, b = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    b.weight, b.running_mean = a.weight, a.running_mean
+    network = nn.Sequential(a, b)
+    assert [name for name, _ in network.named_parameters()] == ["0.weight", "0.bias", "1.bias"]
+    assert "1.running_mean" not in dict(network.named_buffers())
+    assert {"1.weight", "1.running_mean"} < {*network.state_dict()}
+
+
 def test_parameters_and_buffers_are_made_of_tensors_and_arrays_alike():
     class Scaled(nn.Module):
         def __init__(self):
@@ -402,3 +752,36 @@ def test_parameters_and_buffers_are_made_of_tensors_and_arrays_alike():
     network(tensor([1.0, 2.0])).sum().backward()
     assert network.scale.grad.numpy().tolist() == [1, 2]
     assert network.shift.grad is None
+
+
+@pytest.mark.parametrize("of", [lambda t: t, lambda t: t.data], ids=["tensor", "array"])
+def test_the_functions_of_init_take_tensors_and_their_arrays(of):
+    t = tensor(np.zeros((3, 2), "f"))
+    assert nn.init is init
+    given = of(t)
+    assert nn.init.normal_(given, 1.0, 0.02, generator=rng(0)) is given
+    np.testing.assert_array_equal(t.numpy(), rng(0).normal(1, 0.02, (3, 2)).astype("f"))
+    nn.init.uniform_(of(t))
+    assert 0 < t.numpy().min() < t.numpy().max() < 1
+    for fill, value in ((init.zeros_, 0), (init.ones_, 1), (lambda t: init.constant_(t, 7), 7)):
+        fill(of(t))
+        assert (t.numpy() == value).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda t: init.normal_(None),
+            TypeError,
+            "normal_: expected a floating Tensor or array, n",
+        ),
+        (lambda t: init.uniform_([1.0]), TypeError, "not list"),
+        (lambda t: init.ones_(tensor([1])), TypeError, "constant_: expected a floating Tensor"),
+        (lambda t: init.normal_(t, 0.0, -1.0), ValueError, "normal_: std must be at least 0"),
+        (lambda t: init.uniform_(t, 1.0, 0.0), ValueError, "the bounds 1.0 and 0.0 must be in asc"),
+    ],
+)
+def test_what_cannot_be_filled_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call(tensor([1.0]))

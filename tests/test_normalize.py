@@ -116,7 +116,59 @@ def test_what_cannot_be_normalised_is_refused(x, message):
         F.batch_norm(tensor(x), *running(3), training=True)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"eps": -1e-5}, "eps must be a finite number >= 0"),
+        ({"eps": float("nan")}, "eps"),
+        ({"momentum": None}, "momentum must be a number from 0 to 1, not None"),
+        ({"momentum": True}, "momentum"),
+        ({"weight": tensor(np.ones(2))}, r"weight has shape \(2,\), expected \(3,\)"),
+        ({"running_var": None}, "give both running_mean and running_var, or neither"),
+    ],
+)
+def test_what_cannot_normalise_is_refused(options, message):
+    mean, var = running(3)
+    options = {"running_mean": mean, "running_var": var, "training": True, **options}
+    with pytest.raises(ValueError, match=message):
+        F.batch_norm(tensor(np.ones((2, 3))), **options)
+    assert (mean.numpy() == 0).all()
+
+
+def with_bias_of(dtype):
+    norm = nn.BatchNorm1d(3)
+    norm.bias.data = norm.bias.data.astype(dtype)
+    return norm
+
+
+@pytest.mark.parametrize(
+    ("norm", "x"),
+    [
+        (nn.BatchNorm1d(3), np.ones((2, 4), "f")),  # other channels
+        (nn.BatchNorm1d(1), np.ones((2, 4), "f")),  # one channel would broadcast
+        (nn.BatchNorm1d(3), np.ones((2, 3), "d")),  # another dtype
+        (nn.BatchNorm1d(3), np.ones((1, 3), "f")),  # one value per channel
+        (nn.BatchNorm2d(3), np.ones((0, 3, 2, 2), "f")),  # none
+        (nn.BatchNorm2d(3), np.ones((2, 3), "f")),  # other dimensions
+        (with_bias_of("d"), np.ones((2, 3), "f")),
+    ],
+)
+def test_a_batch_that_is_refused_moves_neither_statistics_nor_counter(norm, x):
+    before = {k: v.numpy().tobytes() for k, v in norm.state_dict().items()}
+    with pytest.raises((TypeError, ValueError)):
+        norm(tensor(x * 3 + 1))
+    assert {k: v.numpy().tobytes() for k, v in norm.state_dict().items()} == before
+    assert norm.running_mean.version == norm.num_batches_tracked.version == 0
+
+
+def test_an_array_is_refused_as_an_input():
+    with pytest.raises(TypeError, match="the input is a ndarray, not a Tensor"):
+        nn.BatchNorm1d(3)(np.ones((2, 3), "f"))
+
+
 def test_a_negative_slope_behind_batch_norm_is_refused_as_it_is_alone():
-    for layers in ([nn.LeakyReLU(-0.1)], [nn.BatchNorm1d(2), nn.LeakyReLU(-0.1)]):
+    x, relu = tensor(np.ones((3, 2), "f")), nn.LeakyReLU(0.1)
+    relu.negative_slope = -0.1
+    for layers in ([relu], [nn.BatchNorm1d(2), relu]):
         with pytest.raises(ValueError, match="must be at least 0"):
-            nn.Sequential(*layers)(tensor(np.ones((3, 2), "f")))
+            nn.Sequential(*layers)(x)

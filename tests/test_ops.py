@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import CASES, graph, leaf
+from strategies import CASES, CUTS, STEEP, cut_off, graph, leaf
 
 import minigan.functional as F
 from minigan import gradcheck, gradgradcheck, tensor
+from minigan.normalize import batch_norm_activated
 from minigan.tensor import OPERATIONS, grad
 
 COMPOSED = {"var", "flatten", "transpose", "squeeze", "unsqueeze", "stack", "linear"}
@@ -201,10 +202,85 @@ def test_mixed_dtypes_are_promoted_and_each_gradient_comes_in_its_inputs_dtype(n
         (lambda x: x + tensor(np.ones(2, "float64")), "float64"),
         (lambda x: x > 1, "bool"),
         (lambda x: x.sum(), "int64"),
+        (lambda x: x.clamp(max=2.5), "float32"),
     ],
 )
 def test_integers_stay_integers_until_a_float_or_a_smooth_function_makes_them_float32(fn, expected):
     assert fn(tensor([1, 2])).dtype == expected
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int32", "int64", "bool"])
+@pytest.mark.parametrize(
+    "fn",
+    [
+        F.exp,
+        F.log,
+        F.sqrt,
+        F.tanh,
+        F.sigmoid,
+        F.softplus,
+        lambda x: F.leaky_relu(x, 0.3),
+        lambda x: F.leaky_relu(x[None], 0.3),
+        lambda x: F.binary_cross_entropy_with_logits(x, x > 1),
+        lambda x: F.binary_cross_entropy_with_logits(x, 0.5),
+        lambda x: F.binary_cross_entropy(x > 0, x > 1),
+        lambda x: F.mean(x),
+        lambda x: F.var(x),
+        lambda x: x / 3,
+        lambda x: 1 / x,
+        lambda x: x**0.5,
+        lambda x: x**-1.0,
+    ],
+)
+def test_functions_of_integers_are_those_of_float32(fn, dtype):
+    x = tensor(np.array([1, 3, 80], dtype))
+    y = fn(x)
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y.numpy(), fn(x.to("float32")).numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "bool"])
+def test_a_sum_of_small_integers_does_not_wrap_around(dtype):
+    y = tensor(np.full((3, 300), 1 if dtype == "bool" else 100, dtype)).sum(1)
+    assert y.dtype == np.int64
+    assert y.numpy().tolist() == [300 if dtype == "bool" else 30_000] * 3
+
+
+def test_integers_keep_their_digits_between_bounds():
+    x = tensor([2**53 + 1, -(2**62) - 1])
+    assert x.clamp(min=0).numpy().tolist() == [2**53 + 1, 0]
+    assert x.clamp(max=7).numpy().tolist() == [7, -(2**62) - 1]
+    assert x.clamp(-(2**62), 2**53).numpy().tolist() == [2**53, -(2**62)]
+
+
+def test_float16_is_rounded_once():
+    x = tensor(np.ones(70_000, "e"), requires_grad=True)
+    once = np.float16(1 / 70_000)
+    assert once > 0
+    assert x.mean().item() == 1
+    assert set(grad(x.mean(), x)[0].numpy().tolist()) == {once}
+    assert set((x / 70_000).numpy().tolist()) == {once}
+    assert set((x * 1000 * 1e-8).numpy().tolist()) == {np.float16(1e-5)}
+    y = tensor(np.tile([20, -20], 500).astype("e"), requires_grad=True)
+    (g,) = grad(y.var(), y)
+    assert (y.var().item(), y.var(False).item()) == (400.5, 400)
+    np.testing.assert_allclose(g.numpy(), y.numpy() * 2 / 999, rtol=1e-3)
+
+
+def test_a_batch_norm_of_float16_adds_up_in_float32():
+    rng = np.random.default_rng(0)
+    x, v = rng.normal(30, 20, (40, 3, 50, 50)), rng.normal(0, 0.3, (40, 3, 50, 50))
+    v += 0.015 * (x - 30)  # the sum of v * (x - mean) is 600,000
+    results = []
+    for dtype in ("float16", "float64"):
+        inputs = [tensor(a.astype("e").astype(dtype), True) for a in (x, np.ones(3), np.zeros(3))]
+        y = F.batch_norm(inputs[0], None, None, *inputs[1:])
+        upstream = tensor(v.astype("e").astype(dtype))
+        results.append([y, *grad(y, inputs, upstream)])
+    for found, exact in zip(*results, strict=True):
+        assert found.dtype == np.float16
+        scale = np.abs(exact.numpy()).max()
+        np.testing.assert_allclose(found.numpy() / scale, exact.numpy() / scale, atol=4e-3)
 
 
 @pytest.mark.parametrize(
@@ -258,6 +334,43 @@ def test_on_a_kink_the_gradient_is_the_documented_one(fn, at_the_kink):
     assert grad(fn(x), x)[0].item() == pytest.approx(at_the_kink)
 
 
+@pytest.mark.filterwarnings("ignore:(divide by zero|invalid value):RuntimeWarning")
+@pytest.mark.parametrize("steep", STEEP)
+@pytest.mark.parametrize("cut", CUTS)
+def test_no_gradient_comes_through_where_the_forward_pass_cut_off(cut, steep):
+    found, expected = cut_off(cut, steep)
+    assert found == expected
+
+
+@pytest.mark.filterwarnings("ignore:(divide by zero|invalid value):RuntimeWarning")
+@pytest.mark.parametrize("upstream", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize(
+    "fn",
+    [
+        *CUTS.values(),
+        lambda x: F.clamp(x, 0, 1),
+        lambda x: F.clamp(x + 9, 0, 1),
+        lambda x: x**0,
+        lambda x: F.abs(x + 1),
+    ],
+)
+def test_whatever_comes_from_above_is_cut_off(fn, upstream):
+    x = tensor([[-1.0, -1.0]], requires_grad=True)
+    v = tensor([[upstream, 1.0]])
+    assert grad(fn(x), x, v, create_graph=True)[0].numpy().tolist() == [[0, 0]]
+    assert grad(fn(x), x, v)[0].numpy().tolist() == [[0, 0]]
+
+
+def test_the_square_root_of_a_normalised_relu_has_finite_derivatives():
+    arrays = [[-2.0], [-1.0], [3.0], [0.5]], [1.5], [0.1]
+    inputs = [tensor(a, requires_grad=True, dtype="float64") for a in arrays]
+    fn = lambda x, w, b: batch_norm_activated(x, None, None, w, b, True, 0.1, 1e-5, 0.0).sqrt()
+    gradients = lambda *inputs: grad(fn(*inputs).sum(), inputs, create_graph=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        assert gradcheck(fn, inputs)
+        assert gradcheck(gradients, inputs)
+
+
 @pytest.mark.parametrize("fn", [F.sigmoid, F.softplus, F.tanh])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_saturating_functions_stay_finite_far_out(fn, dtype):
@@ -280,6 +393,8 @@ def test_the_relus_take_infinity_for_what_it_is(shape):
 
 def test_the_variance_is_the_unbiased_one_unless_said_otherwise():
     x = np.random.default_rng(0).standard_normal((3, 4))
+    assert tensor(x).var(False).item() == pytest.approx(x.var())  # PyTorch's var(unbiased)
+    assert tensor(x).var(True).item() == pytest.approx(x.var(ddof=1))
     for given_, ddof in (({}, 1), ({"unbiased": False}, 0), ({"correction": 2}, 2)):
         np.testing.assert_allclose(tensor(x).var(0, **given_).numpy(), x.var(0, ddof=ddof))
         assert gradcheck(
@@ -306,6 +421,13 @@ def test_repeated_indices_add_up():
     [
         (lambda x: x.sum(2), IndexError, "dimension 2 is out of range for a tensor of 2"),
         (lambda x: x.sum((0, -2)), ValueError, "name one dimension twice"),
+        (lambda x: x.sum(True), TypeError, "a dimension is a whole number, not True"),
+        (lambda x: x.mean(np.False_), TypeError, "a dimension is a whole number, not"),
+        (lambda x: x.var((0, True)), TypeError, "a dimension is a whole number, not True"),
+        (lambda x: x.squeeze(1.0), TypeError, "a dimension is a whole number, not 1.0"),
+        (lambda x: F.cat([x, x], True), TypeError, "a dimension is a whole number, not True"),
+        (lambda x: x.clamp(), ValueError, "clamp: both bounds are None; give min, max or both"),
+        (lambda x: (x > 0) ** -1, ValueError, "pow: bool has no power -1; use .to"),
         (lambda x: x.permute(0, 0), ValueError, r"permute: \(0, 0\) does not name each of 2"),
         (lambda x: F.pad(x, [1]), ValueError, r"pad: \(1,\) in mode 'constant' does not fit 2"),
         (lambda x: F.pad(x, [1, 1], mode="reflect"), ValueError, "'reflect'"),

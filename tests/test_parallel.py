@@ -8,6 +8,7 @@ import importlib.util
 import json
 import math
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ import tiny
 
 from minigan import backend
 from minigan.backend import threads
+from minigan.console import pip
 from minigan.tensor import Tensor
 from minigan.training import checkpoint, loop, parallel, pictures
 from minigan.training.config import Config, ConfigError
@@ -245,6 +247,7 @@ def test_after_a_failure_of_all_each_ends_by_itself(capsys, monkeypatch):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_failure_of_one_ends_all(rank, capsys, monkeypatch):
     monkeypatch.setattr(parallel, "PATIENCE", 0.05)
+    monkeypatch.setattr(parallel, "time", SimpleNamespace(sleep=time.sleep))  # no clock is needed
     monkeypatch.setattr(sys, "__stderr__", sys.stderr)
 
     def work(group):
@@ -411,7 +414,7 @@ def test_weights_that_are_not_finite_stop_all_and_the_leader_tells(monkeypatch, 
     codes, comms = in_a_group(monkeypatch, 2, lambda: tiny.train_celeba.main(flags))
     assert codes == [1, 1]
     assert comms[0].world.aborted == []
-    run = Run(Path("out/00000-celeba16"))
+    run = Run(Path("out/00000-pictures16"))
     assert (tiny.saved(run), tiny.events(run)[-1]["event"]) == ([], "diverged")
     assert [e["event"] for e in tiny.events(run)].count("diverged") == 1
     assert "error: step 3: G holds values that are not finite; " in capsys.readouterr().err
@@ -461,7 +464,7 @@ def test_nccl_that_is_not_there_is_one_sentence(monkeypatch, error):
     with pytest.raises(backend.DeviceError) as caught:
         parallel._nccl(2, 0)
     assert str(caught.value) == (
-        f"NCCL cannot be used; pip install nvidia-nccl-cu12, or use --ngpu 1 ({error})"
+        f"NCCL cannot be used; {pip('nvidia-nccl-cu12')}, or use --ngpu 1 ({error})"
     )
 
 
@@ -557,7 +560,7 @@ def test_mpiexec_without_mpi4py_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     assert error_of("", capsys).startswith(
         "error: mpiexec has started 2 processes, but mpi4py cannot be used; "
-        "pip install -e '.[parallel]' ("
+        f"{shlex.quote(sys.executable)} -m pip install -e '.[parallel]' ("
     )
 
 
@@ -566,7 +569,7 @@ def test_an_mpiexec_of_another_mpi_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=FakeMPI(1, 0)))
     assert error_of("", capsys) == (
         "error: mpiexec has started 2 processes, but mpi4py sees 1: they belong to different MPIs; "
-        f"pip install -e '.[parallel]', and use the mpiexec beside {sys.executable}\n"
+        f"{pip('-e', '.[parallel]')}, and use the mpiexec beside {sys.executable}\n"
     )
 
 
@@ -664,7 +667,7 @@ def test_what_ngpu_needs_and_is_not_there_is_told(replaced, monkeypatch, capsys,
     else:
         monkeypatch.setattr(shutil, "which", lambda name, path=None: None)
     assert error_of("--ngpu 2", capsys) == (
-        f"error: --ngpu 2 needs {missing}, which is not installed; pip install -e '.[parallel]'\n"
+        f"error: --ngpu 2 needs {missing}, which is not installed; {pip('-e', '.[parallel]')}\n"
     )
     assert replaced == []
 

@@ -1,13 +1,21 @@
 """Pictures: a constant scale, grids with their images in place, a film and curves that open."""
 
+import ast
 import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 
+import celeba_factory as factory
+import hostile
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from minigan.training import pictures
 from minigan.training.pictures import GAP, beside, grid, save_curves, save_film, save_png, to_pixels
+from minigan.training.run import RunError
 
 
 def test_the_scale_is_a_constant():
@@ -107,6 +115,109 @@ def test_a_film_of_one_frame(tmp_path):
         assert image.n_frames == 1
 
 
+def cut(path):
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def link(path):
+    path.rename(path.with_suffix(".elsewhere"))
+    path.symlink_to(path.with_suffix(".elsewhere"))
+
+
+STRANGE = {
+    "EPS": (lambda path: path.write_bytes(hostile.EPS), "not a PNG picture"),  # no Ghostscript
+    "GIF": (lambda path: path.write_bytes(hostile.gif()), "not a PNG picture"),
+    "cut": (cut, "not a PNG picture, or a damaged one"),
+    "cut pixels": (lambda path: os.truncate(path, path.stat().st_size - 30), "a damaged one"),
+    "empty": (lambda path: os.truncate(path, 0), "not a PNG picture"),
+    "gigapixel": (lambda path: path.write_bytes(factory.png_header(30_000, 30_000)), "5,000,000 p"),
+    "9 megapixels": (lambda path: path.write_bytes(factory.png_header(3000, 3000)), "5,000,000 p"),
+    "100 MB": (lambda path: os.truncate(path, 10**8), "more than 20,000,000 bytes"),
+    "folder": (folder, "not a regular file"),
+    "pipe": (pipe, "not a regular file"),
+    "link": (link, "a link"),
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes in folders")
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_film_does_without_frames_that_cannot_be_used(tmp_path, monkeypatch, name):
+    spoil, reason = STRANGE[name]
+    paths, said, started = frames(tmp_path, 4), [], []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *options: started.append(options))
+    for path in paths[1:3]:
+        spoil(path)
+    save_film(tmp_path / "film.gif", paths, said.append)
+    assert [frame for frame, _ in film(tmp_path / "film.gif")] == [0, 3]
+    assert started == []
+    (text,) = said
+    assert text.startswith(f"film.gif lacks 2 of 4 frames; {paths[1]}: ")
+    assert reason in text
+
+
+def test_a_film_of_nothing_is_not_made(tmp_path):
+    paths, said = frames(tmp_path, 1), []
+    cut(paths[0])
+    save_film(tmp_path / "film.gif", paths, said.append)
+    assert said[0].startswith("film.gif lacks 1 of 1 frames; ")
+    assert not (tmp_path / "film.gif").exists()
+
+
+def opens(source: str) -> list[str]:
+    """Where a module opens pictures in another way than `Image.open(..., formats=...)`."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            module = getattr(node, "module", None) or ""
+            for alias in node.names:
+                name = f"{module}.{alias.name}".lstrip(".")
+                readers = name.startswith("PIL.ImageFile") or name.endswith((".imread", ".image"))
+                if readers or name == "PIL.Image.open" or (name == "PIL.Image" and alias.asname):
+                    found.append(name)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Image.open"):
+            named = [keyword.value for keyword in node.keywords if keyword.arg == "formats"]
+            if not named or ast.unparse(named[0]) == "None":
+                found.append(ast.unparse(node))
+        if isinstance(node, ast.Attribute) and node.attr == "imread":
+            found.append(node.attr)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("Image.open(path)", 1),
+        ("PIL.Image.open(path, 'r')", 1),
+        ("Image.open(path, formats=None)", 1),
+        ("from PIL.Image import open", 1),
+        ("from PIL import Image as I", 1),
+        ("from PIL import ImageFile", 1),
+        ("plt.imread(path)", 1),
+        ("from PIL import Image\nImage.open(path, formats=('PNG',))\nopen(path)", 0),
+    ],
+)
+def test_an_open_without_formats_is_found(source, count):
+    assert len(opens(source)) == count
+
+
+@pytest.mark.parametrize("folder", ["minigan", "examples", "docs"])
+def test_every_picture_is_opened_with_its_formats_named(folder):
+    root = Path(__file__).parent.parent / folder
+    found = {path: opens(path.read_text()) for path in root.rglob("*.py")}
+    assert found
+    assert {path: calls for path, calls in found.items() if calls} == {}
+
+
 @pytest.mark.parametrize("count", [1, 2, 230])
 def test_curves_show_each_value_and_its_running_mean(tmp_path, monkeypatch, count):
     from matplotlib.axes import Axes
@@ -138,6 +249,81 @@ def test_curves_show_each_value_and_its_running_mean(tmp_path, monkeypatch, coun
         with Image.open(tmp_path / name) as image:
             image.load()
             assert image.size == (960, 480)
+
+
+METRICS = [
+    {"step": i, **dict.fromkeys(("loss_d", "loss_g", "d_x", "d_gz_before", "d_gz_after"), i / 9)}
+    for i in range(1, 9)
+]
+SETTINGS = """
+    text.usetex: True
+    font.family: monospace
+    figure.dpi: 30
+    savefig.dpi: 10
+    savefig.bbox: tight
+    savefig.format: svg
+    savefig.transparent: True
+    savefig.facecolor: red
+    axes.grid: True
+    axes.prop_cycle: cycler('color', ['r', 'g'])
+    lines.linewidth: 9
+    path.simplify: False
+    xtick.labelsize: 30
+    axes.formatter.limits: 0, 0
+    backend: svg
+"""
+DRAW = """
+import sys, pathlib
+sys.path.insert(0, sys.argv[1])
+import test_pictures
+test_pictures.save_curves(pathlib.Path(sys.argv[2]), test_pictures.METRICS)
+"""
+
+
+def curves(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
+
+
+def test_curves_have_the_same_bytes_whatever_the_users_settings_of_matplotlib(tmp_path):
+    """With an unknown backend in the environment, and a matplotlibrc in the working folder."""
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "matplotlibrc").write_text(textwrap.dedent(SETTINGS))
+    words = [sys.executable, "-c", DRAW, str(Path(__file__).parent), "there"]
+    env = {**os.environ, "MPLBACKEND": "nonsense"}
+    subprocess.run(words, cwd=tmp_path, env=env, check=True)
+    save_curves(tmp_path / "here", METRICS)
+    assert set(curves(tmp_path / "here")) == {"losses.png", "scores.png"}
+    assert curves(tmp_path / "here") == curves(tmp_path / "there")
+
+
+def test_drawing_curves_leaves_the_users_settings_as_they_are(tmp_path, monkeypatch):
+    import matplotlib
+
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    settings = matplotlib.rcParams
+    backend = dict.__getitem__(settings, "backend")  # may be a mark that it is still to be chosen
+    try:
+        with matplotlib.rc_context({"lines.linewidth": 9, "savefig.dpi": 10}):
+            settings["backend"] = "svg"
+            before = dict(settings.copy())
+            save_curves(tmp_path, METRICS)
+            assert dict(settings.copy()) == before
+    finally:
+        dict.__setitem__(settings, "backend", backend)
+    assert os.environ["MPLBACKEND"] == "nonsense"
+
+
+def test_a_matplotlib_that_cannot_be_imported_is_one_sentence(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        RunError, match=r"cannot be used to draw the curves: 'utf-8' codec .*; reinst"
+    ):
+        save_curves(tmp_path, METRICS)
+    assert os.listdir(tmp_path) == ["matplotlibrc"]
 
 
 def test_a_figure_that_was_not_finite_is_a_gap_in_its_curve(tmp_path):

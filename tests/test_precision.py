@@ -70,6 +70,72 @@ def test_the_error_of_adam_is_like_pytorchs(reference_kernels):
     assert too_large("Adam", adam(MINIGAN, "float32"), exact) == {}
 
 
+N = 2**15 + 3
+LONG = {  # a shape, the order of its axes in memory, and the axes to sum over
+    "rows": ((N, 2), (0, 1), (0,)),
+    "rows of 700": ((999, 700), (0, 1), (0,)),
+    "columns": ((2, N), (1, 0), (1,)),
+    "the middle": ((2, N, 3), (0, 1, 2), (1,)),
+    "both ends": ((200, 3, 200), (0, 1, 2), (0, 2)),
+    "channels last": ((40, 3, 30, 31), (0, 2, 3, 1), (0, 2, 3)),
+    "channels first": ((N, 3, 1, 2), (0, 1, 2, 3), (0, 2, 3)),
+    "channels in the middle": ((5, 200, 3, 201), (1, 2, 0, 3), (1, 3)),
+    "all": ((N, 40), (0, 1), (0, 1)),
+}
+
+
+@pytest.fixture
+def small_buffer():
+    """Where memory has holes, NumPy adds up one buffer after another; these hold 32 numbers."""
+    before = np.setbufsize(32)
+    yield
+    np.setbufsize(before)
+
+
+@pytest.mark.usefixtures("small_buffer")
+@pytest.mark.parametrize("gap", [0, 1])
+@pytest.mark.parametrize("name", LONG)
+def test_long_sums_keep_their_digits(name, gap):
+    """Of 2^24 and many ones, which float32 adds to it in vain; `gap`: with holes in the memory."""
+    shape, order, axes = LONG[name]
+    *outer, inner = (shape[axis] for axis in order)
+    x = np.ones((*outer, inner + gap), np.float32)[..., :inner]
+    if order[-1] in axes:
+        x[..., 1:] = 0  # else the sum of a run would be large enough to be added
+    x = x.transpose(np.argsort(order))
+    for end in (slice(0, 1), slice(-1, None)):
+        x[tuple(end if axis in axes else slice(None) for axis in range(x.ndim))] = 2.0**24
+    exact = x.sum(axis=axes, dtype=np.float64)
+    t = minigan.Tensor(x)  # as it lies in memory
+    np.testing.assert_allclose(t.sum(axes).numpy(), exact, rtol=1.1e-5)
+    mean = exact / (x.size // exact.size)
+    np.testing.assert_allclose(t.mean(axes).numpy(), mean, rtol=1.1e-5)
+    exact = x.var(axis=axes, dtype=np.float64)
+    np.testing.assert_allclose(t.var(axes, unbiased=False).numpy(), exact, rtol=1e-4)
+    # What broadcasting has stretched is summed by the walk, or by the rule of expand.
+    shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
+    for stretched in (lambda b: b + minigan.tensor(x * 0), lambda b: b.expand(x.shape)):
+        b = minigan.tensor(np.zeros(shape, "f"), requires_grad=True)
+        (g,) = minigan.grad(stretched(b), b, t)
+        np.testing.assert_allclose(g.numpy().reshape(mean.shape), t.sum(axes).numpy(), rtol=1.1e-5)
+
+
+def test_a_number_repeated_is_summed_without_its_memory():
+    b = minigan.tensor(np.zeros((1, 2), "f"), requires_grad=True)
+    (g,) = minigan.grad(b.expand(2**25, 2).sum(), b)  # in float32 it would end at 2^24
+    assert g.numpy().tolist() == [[2**25, 2**25]]
+
+
+@pytest.mark.parametrize("shape", [(N, 3), (N, 1), (41, 3, 29, 31)])
+def test_the_statistics_of_an_odd_batch_keep_their_digits(shape):
+    x = np.random.default_rng(0).normal(3, 1, shape).astype("f")
+    mean, var = cpu.moments(np, x)
+    axes = (0, *range(2, x.ndim))
+    exact = x.astype("d")
+    np.testing.assert_allclose(mean.ravel(), exact.mean(axes), rtol=2e-7)
+    np.testing.assert_allclose(var.ravel(), exact.var(axes), rtol=4e-7)
+
+
 def test_no_frozen_error_is_left_out():
     passes = [f"{name}: grad {key}" for name, case in CASES.items() for key in case.shapes]
     passes += [f"{name}: out" for name in CASES]

@@ -12,7 +12,7 @@ import pytest
 
 from minigan.files import write_atomically
 from minigan.training import run as module
-from minigan.training.run import Metrics, Run, RunError, numbered_runs, write_config
+from minigan.training.run import FIGURES, Metrics, Run, RunError, numbered_runs, write_config
 
 
 def names(out):
@@ -224,15 +224,25 @@ def test_a_configuration_that_is_no_table_is_named(tmp_path, text):
 # -- metrics, events, skipped files -------------------------------------------------------------------
 
 
+def line(step, **others):
+    """A line of metrics, as a training writes it."""
+    return {"step": step, "epoch": step // 9, **dict.fromkeys(FIGURES, step / 3), **others}
+
+
+def text(*lines):
+    return b"".join(json.dumps(each).encode() + b"\n" for each in lines)
+
+
 def test_each_line_of_the_metrics_is_there_at_once(tmp_path):
     run = Run.create(tmp_path, "x", {})
-    metrics = run.open_metrics(0)
+    assert run.cut_metrics(0) == []
+    metrics = run.open_metrics()
     path = run.folder / "metrics.jsonl"
-    assert path.read_text() == ""
-    metrics.write({"step": 1, "loss": 0.1})
-    assert path.read_text() == '{"step": 1, "loss": 0.1}\n'
-    metrics.write({"step": 2, "loss": 1e-9})
-    assert run.metrics() == [{"step": 1, "loss": 0.1}, {"step": 2, "loss": 1e-9}]
+    assert path.read_bytes() == b""
+    metrics.write(line(1))
+    assert path.read_bytes() == text(line(1))
+    metrics.write(line(2, loss_d=1e-9))
+    assert run.metrics() == [line(1), line(2, loss_d=1e-9)]
     metrics.close()
 
 
@@ -245,37 +255,168 @@ def test_metrics_that_cannot_be_written_name_their_file():
 
 
 @pytest.mark.parametrize("steps", [0, 2, 4, 9])
-@pytest.mark.parametrize("tail", ["", '{"step": 5, "lo', "{"])
+@pytest.mark.parametrize("tail", [b"", b'{"step": 5, "lo', b"{"])
 def test_metrics_are_cut_back_to_the_step_of_the_checkpoint(tmp_path, steps, tail):
     run = Run.create(tmp_path, "x", {})
     path = run.folder / "metrics.jsonl"
-    path.write_text("".join(f'{{"step": {i}, "loss": {i / 3}}}\n' for i in range(1, 5)) + tail)
-    metrics = run.open_metrics(steps)
-    metrics.write({"step": steps + 1, "loss": 0.5})
+    path.write_bytes(text(*map(line, range(1, 5))) + tail)
+    kept = [line(i) for i in range(1, min(steps, 4) + 1)]
+    assert run.cut_metrics(steps) == kept  # without a warning, which would be an error here
+    metrics = run.open_metrics()
+    metrics.write(line(steps + 1, loss_g=0.5))
     metrics.close()
-    lines = path.read_text().splitlines()
-    kept = [{"step": i, "loss": i / 3} for i in range(1, min(steps, 4) + 1)]
-    assert [json.loads(line) for line in lines] == [*kept, {"step": steps + 1, "loss": 0.5}]
+    assert path.read_bytes() == text(*kept, line(steps + 1, loss_g=0.5))
+    assert sorted(os.listdir(run.folder)) == [
+        *("checkpoints", "config.json", "metrics.jsonl", "samples"),
+    ]
 
 
-HOLES = [
-    b"\0" * 40 + b"\n",
-    b"\xff\xfe\n",
-    b"[1]\n",
-    b"3\n",
-    b'{"event": "start"}\n',
-    b"{" * 9999 + b"\n",
-]
+def without(key):
+    return {name: value for name, value in line(3).items() if name != key}
 
 
-@pytest.mark.parametrize("hole", HOLES, ids=range(len(HOLES)))
-def test_metrics_end_before_what_a_power_cut_has_left(tmp_path, hole):
+WRONG = {
+    "zeros": (b"\0" * 40 + b"\n", "not JSON"),
+    "no UTF-8": (b"\xff\xfe\n", "not JSON"),
+    "cut": (text(line(3))[:50] + b"\n", "not JSON"),
+    "two in one": (text(line(3))[:-1] + text(line(3)), "not JSON"),
+    "deep": (b"[" * 9999 + b"\n", "not JSON"),
+    "many digits": (b'{"step": ' + b"9" * 9999 + b"}\n", "not JSON"),
+    "long": (text(line(3, note="x" * 200_000)), "not JSON"),
+    "list": (b"[1]\n", "not a table"),
+    "number": (b"3\n", "not a table"),
+    "text": (b'"step"\n', "not a table"),
+    "an event": (b'{"event": "start"}\n', "it has no step"),
+    "a step alone": (b'{"step": 3}\n', "it has no epoch"),
+    **{f"no {key}": (text(without(key)), f"it has no {key}") for key in ("loss_d", "d_x")},
+    "negative": (text(line(-9999999)), "its 'step' is -9999999"),
+    "zero": (text(line(0)), "its 'step' is 0"),
+    "step of text": (text(line(3) | {"step": "3"}), "its 'step' is '3'"),
+    "step of a float": (text(line(3) | {"step": 3.0}), "its 'step' is 3.0"),
+    "true": (text(line(3) | {"step": True}), "its 'step' is True"),
+    "step out of reach": (text(line(10**8)), "its 'step' is 100000000"),
+    "no epoch": (text(line(3, epoch=None)), "its 'epoch' is None"),
+    "huge": (text(line(3, grad_g=1e200)), "its 'grad_g' is 1e+200"),
+    "beyond": (text(line(3, loss_g=10**400)), "its 'loss_g' is 1000"),
+    "nan": (text(line(3, loss_d=float("nan"))), "its 'loss_d' is nan"),
+    "infinity": (text(line(3, grad_d=float("-inf"))), "its 'grad_d' is -inf"),
+    "figure of text": (text(line(3, d_x="\x1b[2J")), "its 'd_x' is '\\x1b[2J'"),
+    "figure of a list": (text(line(3, d_x=[[]] * 99)), "its 'd_x' is [["),
+    "figure of a bool": (text(line(3, d_x=False)), "its 'd_x' is False"),
+    "strange figure": (text(line(3) | {"\n\x1b": {}}), r"its '\n\x1b' is {}"),
+    "again": (text(line(2)), "step 2 stands after step 2"),
+    "backwards": (text(line(1)), "step 1 stands after step 2"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_line_among_the_metrics_is_told_and_costs_no_other(tmp_path, name):
+    wrong, reason = WRONG[name]
+    run, said = Run.create(tmp_path, "x", {}), []
+    path = run.folder / "metrics.jsonl"
+    before = text(line(1), line(2)) + wrong + text(line(4), line(5))
+    path.write_bytes(before)
+    assert run.metrics(said.append) == [line(1), line(2), line(4), line(5)]
+    assert path.read_bytes() == before
+    run.cut_metrics(4, said.append)
+    assert path.read_bytes() == text(line(1), line(2), line(4))
+    assert (run.folder / "metrics.jsonl.damaged").read_bytes() == before
+    assert all(each.startswith(f"{path}: line 3 is wrong ({reason}") for each in said)
+    assert all(each.isprintable() and "; " in each and len(each) < 500 for each in said)
+    assert len(said) == 2
+    assert said[1].endswith("and the old file is now metrics.jsonl.damaged")
+    run.cut_metrics(4, said.append)  # now all is well
+    assert run.metrics(said.append) == [line(1), line(2), line(4)]
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_lines_after_the_checkpoint_are_written_again_so_faults_there_do_not_matter(tmp_path, name):
+    """As of a power cut, before which the lines up to each checkpoint were flushed to the disk."""
     run = Run.create(tmp_path, "x", {})
     path = run.folder / "metrics.jsonl"
-    path.write_bytes(b'{"step": 1}\n{"step": 2}\n' + hole + b'{"step": 4}\n')
-    assert run.metrics() == [{"step": 1}, {"step": 2}]
-    run.open_metrics(3).close()
-    assert path.read_bytes() == b'{"step": 1}\n{"step": 2}\n'
+    wrong = WRONG[name][0] if name not in ("again", "backwards") else text(line(3), line(3))
+    path.write_bytes(text(line(1), line(2)) + wrong + text(line(4)))
+    run.cut_metrics(2)
+    assert path.read_bytes() == text(line(1), line(2))
+    assert not (run.folder / "metrics.jsonl.damaged").exists()
+
+
+def test_what_editors_do_to_metrics_loses_nothing(tmp_path):
+    """Blank lines, other line ends, a mark at the start, none at the end, another order of keys."""
+    run = Run.create(tmp_path, "x", {})
+    turned = dict(reversed(line(2).items()))
+    edited = b"\xef\xbb\xbf" + text(line(1)) + b"\n  \t\n" + text(turned, line(4))[:-1]
+    (run.folder / "metrics.jsonl").write_bytes(edited.replace(b"\n", b"\r\n"))
+    assert run.metrics() == [line(1), line(2), line(4)]
+    run.cut_metrics(9)
+    assert (run.folder / "metrics.jsonl").read_bytes() == text(line(1), turned, line(4))
+
+
+def test_null_and_further_figures_are_metrics(tmp_path):
+    run = Run.create(tmp_path, "x", {})
+    lines = [line(1, loss_g=None, grad_g=None), line(2, grad_d=3.4e38, loss_d=0), line(3, fid=7.5)]
+    (run.folder / "metrics.jsonl").write_bytes(text(*lines))
+    assert run.metrics() == lines
+
+
+def test_metrics_out_of_order_are_sorted_and_the_later_of_two_lines_of_a_step_counts(tmp_path):
+    run, said = Run.create(tmp_path, "x", {}), []
+    lines = [line(7), line(2), line(5, d_x=1), line(2, d_x=0), line(99_999_999), line(1)]
+    (run.folder / "metrics.jsonl").write_bytes(text(*lines))
+    run.cut_metrics(7, said.append)
+    assert run.metrics() == [line(1), line(2, d_x=0), line(5, d_x=1), line(7)]
+    assert "line 2 is wrong (step 2 stands after step 7), and 3 more; " in said[0]
+
+
+def test_each_damaged_file_is_kept_under_a_name_of_its_own(tmp_path):
+    run = Run.create(tmp_path, "x", {})
+    for i in range(3):
+        (run.folder / "metrics.jsonl").write_bytes(b"%d\n" % i)
+        run.cut_metrics(1, lambda said: None)
+    kept = [run.folder / f"metrics.jsonl.damaged{i}" for i in ("", 1, 2)]
+    assert [path.read_bytes() for path in kept] == [b"0\n", b"1\n", b"2\n"]
+    events = [json.loads(s) for s in (run.folder / "events.jsonl").read_text().splitlines()]
+    assert [event["kept"] for event in events] == [path.name for path in kept]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
+def test_a_damaged_file_is_kept_where_a_file_has_one_name_only(tmp_path, monkeypatch, number):
+    def link(path, other):
+        raise OSError(number, os.strerror(number), path)
+
+    run = Run.create(tmp_path, "x", {})
+    (run.folder / "metrics.jsonl").write_bytes(b"0\n")
+    monkeypatch.setattr(os, "link", link)
+    run.cut_metrics(1, lambda said: None)
+    assert (run.folder / "metrics.jsonl.damaged").read_bytes() == b"0\n"
+    assert run.metrics() == []
+
+
+def test_a_damaged_file_is_there_under_one_of_its_names_whatever_fails(tmp_path, monkeypatch):
+    run = Run.create(tmp_path, "x", {})
+    (run.folder / "metrics.jsonl").write_bytes(b"0\n" + text(line(1)))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda *paths: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run.cut_metrics(1, lambda said: None)
+    assert run.metrics(lambda said: None) == [line(1)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has room for each zero")
+def test_a_huge_file_of_nothing_is_not_read_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "FAULTS", 1000)
+    run, said = Run.create(tmp_path, "x", {}), []
+    path = run.folder / "metrics.jsonl"
+    path.write_bytes(text(line(1)))
+    os.truncate(path, 2**42)  # takes no room on the disk
+    run.cut_metrics(5, said.append)
+    assert path.read_bytes() == text(line(1))
+    assert "line 2 is wrong (not JSON), and 999 more, and what follows was not read; " in said[0]
+    assert (run.folder / "metrics.jsonl.damaged").stat().st_size == 2**42
+    os.truncate(path, 2**42)
+    run.cut_metrics(1, said.append)  # what follows might hold lines of earlier steps
+    assert "line 1001 is wrong (not JSON), and what follows was not read; " in said[1]
 
 
 def test_a_run_without_metrics_has_none(tmp_path):
@@ -292,7 +433,7 @@ def test_events_are_lines_with_a_time(tmp_path):
     assert all(time[4] == "-" and time[10] == "T" for time in times)
 
 
-@pytest.mark.parametrize("cut", [1, 20, 40])
+@pytest.mark.parametrize("cut", [2, 20, 40])
 def test_an_event_takes_the_place_of_one_that_was_cut_short(tmp_path, cut):
     run = Run.create(tmp_path, "x", {})
     path = run.folder / "events.jsonl"
@@ -302,6 +443,28 @@ def test_an_event_takes_the_place_of_one_that_was_cut_short(tmp_path, cut):
     run.event("resume")
     lines = [json.loads(s) for s in path.read_text().splitlines()]
     assert [line["event"] for line in lines] == ["start", "resume"]
+
+
+@pytest.mark.parametrize("end", [b"", b"\r"])
+def test_an_event_that_has_lost_its_line_end_stays(tmp_path, end):
+    run = Run.create(tmp_path, "x", {})
+    path = run.folder / "events.jsonl"
+    path.write_bytes(b'{"event": "start"}' + end)
+    run.event("resume")
+    assert [json.loads(s)["event"] for s in path.read_text().splitlines()] == ["start", "resume"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has room for each zero")
+def test_an_event_follows_a_huge_file_of_nothing(tmp_path):
+    run = Run.create(tmp_path, "x", {})
+    path = run.folder / "events.jsonl"
+    path.touch()
+    os.truncate(path, 2**42)
+    run.event("resume")
+    with open(path, "rb") as file:
+        file.seek(2**42)
+        assert file.read(1) == b"\n"
+        assert json.loads(file.read())["event"] == "resume"
 
 
 def test_skipped_files_are_listed_with_their_reasons(tmp_path):

@@ -18,13 +18,14 @@ from test_nn import each_layer
 from test_optim import CASES as OPTIMISERS
 from test_optim import setting
 
+import minigan
 import minigan.functional as F
 from minigan import backend, gradcheck, gradgradcheck, init, manual_seed, nn, tensor
 from minigan.backend import resolve_device
 from minigan.losses import GENERATOR_LOSSES
 from minigan.models.dcgan import Discriminator, Generator
 from minigan.optim import Adam
-from minigan.tensor import grad
+from minigan.tensor import Tensor, grad
 from minigan.training.game import play_round
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}  # float64's 1e-16 after some hundred terms in another order
@@ -461,6 +462,12 @@ def test_every_operation_and_its_derivatives_are_those_of_numpy(name, data):
     assert_same(found, derivatives(case.fn, case.inputs))
 
 
+@pytest.mark.parametrize("cut", strategies.CUTS)
+def test_no_gradient_comes_through_there_where_the_forward_pass_cut_off(cut):
+    found, expected = strategies.cut_off(cut, "sqrt", "cuda")
+    assert found == expected
+
+
 @each_layer
 def test_every_layer_is_the_same_there(make, shape):
     results = []
@@ -549,6 +556,73 @@ def test_tensors_go_there_and_back_with_their_gradients(cupy):
     with pytest.raises(RuntimeError, match="operands are on cpu, cuda:0; bring them together"):
         x + y
     assert tensor([1, 2], device="cuda").to("float64").sum().item() == 3
+
+
+def test_gradients_have_memory_of_their_own_there(cupy):
+    a, b = (tensor([2.0, 3.0], device="cuda", requires_grad=True) for _ in "ab")
+    v = minigan.ones(2, device="cuda", dtype="float32")
+    for found in (
+        grad(a + b.reshape(2), [a, b], v),  # v itself, and a view of it
+        grad(a.sum() + b.sum(), [a, b]),  # one number, repeated
+        grad(a + b, [a, b, a], v, create_graph=True),
+    ):
+        arrays = [v.data, *(g.data for g in found)]
+        assert not any(cupy.may_share_memory(x, y) for x, y in itertools.combinations(arrays, 2))
+        found[0].data *= 7  # CuPy writes what is repeated once for each time it is repeated
+        assert [g.tolist() for g in found] == [[7, 7], *[[1, 1]] * (len(found) - 1)]
+    (a * 2).sum().backward(2.0)
+    assert (a.grad.tolist(), a.grad.device) == ([4, 4], "cuda:0")
+    with pytest.raises(RuntimeError, match="gradient is on cpu, the output on cuda:0; bring them"):
+        (a + b).backward(v.cpu())
+
+
+def test_a_batch_norms_gradients_are_not_copied_there(cupy, monkeypatch):
+    """Two of them are rows of one array."""
+    layer = nn.BatchNorm2d(3).to("cuda")
+    x = minigan.randn(4, 3, 2, 2, device="cuda", requires_grad=True)
+    monkeypatch.setattr(Tensor, "clone", None)
+    assert len(grad(layer(x).sum(), [x, *layer.parameters()])) == 3
+
+
+def test_an_index_is_remembered_there_as_it_was(cupy):
+    x = tensor([1.0, 2.0, 3.0], device="cuda", requires_grad=True)
+    for index in (cupy.asarray([0, 1]), tensor([0, 1], device="cuda"), np.array([0, 1])):
+        y = x[index]
+        (index.data if isinstance(index, Tensor) else index)[...] = 2
+        assert grad(y.sum(), x)[0].tolist() == [1, 1, 0]
+
+
+def test_pytorchs_names_work_there(cupy):
+    t = minigan.zeros(2, 3, device=minigan.device("cuda"))
+    assert (t.device, t.device.type, t.device.index) == ("cuda:0", "cuda", 0)
+    assert minigan.cuda.is_available()
+    view = t.T
+    t.fill_(1).mul_(3).add_(minigan.ones_like(t))
+    t[0, 1:] = tensor([7, 8], device="cuda")
+    assert (view.cpu().T.tolist(), view.version) == ([[4, 7, 8], [4, 4, 4]], 4)
+    assert (t.cuda() is t, t.clone().tolist(), (2**t)[1, 0].item()) == (True, t.tolist(), 16)
+    assert t.double().to("cpu", minigan.long).dtype == np.int64
+    assert view.contiguous().data.flags.c_contiguous
+    minigan.manual_seed(1)
+    there = minigan.randn_like(t)
+    minigan.manual_seed(1)
+    assert there.tolist() == minigan.randn(2, 3).tolist()
+    for wrong, message in (
+        (
+            lambda: t.copy_(minigan.ones(3)),
+            r"copy_: cpu values for a tensor on cuda:0; use .to\(\)",
+        ),
+        (lambda: minigan.zeros(2, device="cuda").expand(3, 2).zero_(), r"share memory.*clone\(\)"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            wrong()
+
+
+def test_a_cupy_array_is_an_operand_and_a_strange_one_is_refused(cupy, a):
+    assert (tensor([1.0], device="cuda") + a).tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert tensor(a, dtype="float64").tolist() == [[0, 1, 2], [3, 4, 5]]
+    with pytest.raises(TypeError, match=r"a Tensor holds bool, .* not complex64"):
+        Tensor(cupy.zeros(2, np.complex64))
 
 
 def play(device):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import CASES
 
 import minigan.functional as F
 from minigan import losses, nn, no_grad, optim, tensor
@@ -63,6 +64,156 @@ def test_a_new_tensor_holds_a_copy():
     assert t.numpy().tolist() == [1, 7]
     assert u.numpy().tolist() == [1, 1]
     assert u.is_leaf
+
+
+class OfPyTorch:
+    """What a PyTorch tensor shows of itself: NumPy reads it on the CPU, without gradient, unless it
+    is of bfloat16."""
+
+    dtype = "torch.bfloat16"
+
+    def __init__(self, values=None, where=("grad", "cuda")):
+        self.values, self.where = values, where
+
+    detach = lambda self: OfPyTorch(self.values, self.where[1:])
+    cpu = lambda self: OfPyTorch(self.values, self.where[:-1])
+
+    def numpy(self):
+        assert not self.where
+        if self.values is None:
+            raise TypeError("Got unsupported ScalarType BFloat16")
+        return self.values
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("can't convert cuda:0 device type tensor to numpy")
+
+
+def test_a_pytorch_tensor_is_copied_from_any_device():
+    values = np.array([1.0, 2.0])
+    t = tensor(OfPyTorch(values), requires_grad=True)
+    values[0] = 7
+    assert (t.numpy().tolist(), t.dtype, t.device) == ([1, 2], "float64", "cpu")
+    with pytest.raises(TypeError, match=r"NumPy has no torch.bfloat16; call .float\(\) first"):
+        tensor(OfPyTorch())
+
+
+SWAPPED = np.array([1.0, 2.0], np.dtype("f4").newbyteorder())
+
+
+def test_foreign_byte_order_is_converted():
+    for t in (
+        tensor(SWAPPED),
+        Tensor(SWAPPED),
+        tensor([1.0, 0.0]) * 0 + SWAPPED,
+        tensor(SWAPPED[0]),
+    ):
+        assert t.dtype == np.float32
+        assert t.dtype.isnative
+        assert t.numpy().ravel()[0] == 1
+    assert tensor([1, 2], dtype=">i4").dtype.isnative
+    assert tensor(SWAPPED, dtype="float64").numpy().tolist() == [1, 2]
+
+
+def test_a_matrix_and_memory_mapped_arrays_are_copied_as_plain_arrays(tmp_path):
+    with pytest.warns(PendingDeprecationWarning):
+        matrix = np.matrix([[1.0, 2.0]])
+    mapped = np.memmap(tmp_path / "numbers", np.float32, "w+", shape=(2,))
+    mapped[:] = [1, 2]
+    for t in (tensor(matrix), tensor(mapped), Tensor(mapped), tensor([0.0, 0.0]) + mapped):
+        assert type(t.data) is np.ndarray
+        assert t.numpy().ravel().tolist() == [1, 2]
+
+
+HIDDEN = np.ma.masked_array([1.0, 2.0], [True, False])
+RECORDS = np.zeros(2, [("x", "f4")])
+STRANGE = {
+    "complex128": np.ones(2, complex),
+    "complex64": np.ones(2, "F"),
+    "<U1": np.array(["1", "2"]),
+    "S1": np.array([b"1", b"2"]),
+    "object": np.array([1.0, None]),
+    "datetime64": np.array(["2020-01-01"] * 2, "M8[D]"),
+    "timedelta64": np.array([1, 2], "m8[D]"),
+    "'x'": RECORDS,
+    "float128|longdouble|complex": np.ones(2, "G"),
+}
+NOT_NUMBERS = {
+    "generator": (i for i in range(2)),
+    "list .<U1": ["1", "2"],
+    "list .complex128": [1, 2j],
+    "list .object": [1.0, None],
+    "list .object.$": [2**70, 1],
+    "str .<U3": "1.5",
+    "bytes": b"1",
+    "NoneType": None,
+    "dict": {0: 1.0},
+    "set": {1.0},
+    "builtin_function": len,
+    "type": float,
+    "complex .complex128": 1j,
+    "masked": HIDDEN,
+    "differ in length or depth": [[1.0, 2.0], [3.0]],
+    "differ in length or depth$": [[1.0], 2.0],
+}
+
+
+@pytest.mark.parametrize("dtype", [None, "float32"])
+@pytest.mark.parametrize("name", [*STRANGE, *NOT_NUMBERS])
+def test_what_holds_no_numbers_makes_no_tensor(name, dtype):
+    """Nor is it made to by a dtype: NumPy would take None for NaN, and drop imaginary parts."""
+    error = ValueError if name.startswith("differ") else TypeError
+    with pytest.raises(error, match=name) as caught:
+        tensor({**STRANGE, **NOT_NUMBERS}[name], dtype=dtype)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "U3", "O", "M8[D]", np.longdouble])
+def test_a_dtype_that_is_not_computed_with_is_refused(dtype):
+    for call in (lambda: tensor([1, 2], dtype=dtype), lambda: tensor([1, 2]).to(np.dtype(dtype))):
+        with pytest.raises(TypeError, match="a Tensor holds bool, integers, float16, float32 or"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "kind", ["Tensor", "data", "operand", "left operand", "product", "compare"]
+)
+@pytest.mark.parametrize(
+    "name", [*STRANGE, "masked_array", "matrix", "list", "complex", "np.complex"]
+)
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_what_means_something_else_is_no_tensor_and_no_operand(name, kind):
+    odd = {"masked_array": HIDDEN, "list": [1.0, 2.0], "complex": 1j, "np.complex": np.complex64(1)}
+    odd |= {"matrix": np.matrix([[1.0, 2.0], [3.0, 4.0]])}
+    other, x = {**STRANGE, **odd}[name], tensor(np.ones((2, 2)), requires_grad=True)
+    call = {
+        "Tensor": lambda: Tensor(other),
+        "data": lambda: setattr(x, "data", other),
+        "operand": lambda: x * other,
+        "left operand": lambda: other * x,
+        "product": lambda: x @ other,
+        "compare": lambda: x == other,
+    }[kind]
+    with pytest.raises(TypeError, match=r"a Tensor holds|an operand is a (list|complex), not a"):
+        call()
+    assert (x.version, x.shape) == (0, (2, 2))
+
+
+@pytest.mark.parametrize("other", [None, "cat", object(), len])
+def test_a_tensor_is_unequal_to_what_has_no_value(other):
+    x = tensor([1.0, 2.0])
+    assert (x == other) is False
+    assert (x != other) is True
+    with pytest.raises(TypeError, match="not supported between"):
+        x < other  # noqa: B015
+
+
+def test_data_can_be_assigned_from_a_tensor_which_is_copied():
+    x, t = param(1.0, 2.0), tensor([3.0, 4.0])
+    x.data = t
+    t.data *= 10
+    assert (x.numpy().tolist(), x.version) == ([3, 4], 1)
+    with pytest.raises(TypeError, match="only floating-point tensors have gradients"):
+        x.data = np.array([1, 2])
 
 
 def test_only_floating_tensors_can_require_gradients():
@@ -253,6 +404,130 @@ def test_each_thread_decides_for_itself_whether_it_records():
     assert seen == [False, True, True]
 
 
+# -- whose memory a gradient is -----------------------------------------------------------------
+
+
+def memory(*tensors):
+    return [t.data for t in tensors]
+
+
+def alone(gradients, others):
+    """Whether each gradient can be written without changing another array."""
+    return all(
+        g.flags.writeable
+        and not any(np.shares_memory(g, x) for x in [*gradients[:i], *others] if x.size)
+        for i, g in enumerate(gradients)
+    )
+
+
+HANDED_ON = {
+    "two leaves, one rule": lambda a, b: (a + b) * 10,
+    "through views": lambda a, b: (a.reshape(4) + b.transpose(0, 1).reshape(4)) * 10,
+    "pieces of one array": lambda a, b: F.cat([a, b]) * 10,
+    "overlapping pieces": lambda a, b: (F.cat([a, b])[1:3] + a) * 10,
+    "a leaf as its own output": lambda a, b: a,
+    "the upstream gradient, handed on": lambda a, b: a + b,
+    "a view of the upstream gradient": lambda a, b: F.cat([b.reshape(4), a.reshape(4)]),
+    "repeated": lambda a, b: a.sum() + b.mean(0),
+    "repeated once": lambda a, b: (a.sum((0, 1), keepdim=True) * b.sum()).expand(1, 1, 1),
+}
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("name", list(HANDED_ON))
+def test_each_gradient_has_writable_memory_of_its_own(name, create_graph):
+    a, b = (tensor(np.full((2, 2), x), requires_grad=True) for x in (2.0, 3.0))
+    y = HANDED_ON[name](a, b)
+    v = tensor(np.ones(y.shape))
+    found = grad(y, [a, b, a], v, None, create_graph, allow_unused=True)
+    found = [g for g in found if g is not None]
+    assert alone(memory(*found), memory(v, y, a, b))
+
+    HANDED_ON[name](a, b).backward(v, create_graph=create_graph)
+    leaves = [x for x in (a, b) if x.grad is not None]
+    grads = [x.grad for x in leaves]
+    assert alone(memory(*grads), memory(v, y, a, b, *found))
+    for g, h in zip(grads, found, strict=False):
+        np.testing.assert_array_equal(g.numpy(), h.numpy())
+    if not create_graph:
+        assert not any(g.requires_grad for g in [*grads, *found])
+    before = [g.numpy().copy() for g in grads[1:]]
+    grads[0].data *= 0  # clipped in place
+    for g, values in zip(grads[1:], before, strict=True):
+        np.testing.assert_array_equal(g.numpy(), values)
+    for x in leaves:
+        x.grad = None
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+@given(data=st.data())
+def test_no_operation_gives_a_gradient_in_memory_that_others_use(name, data):
+    fn, inputs, _ = data.draw(CASES[name])
+    y = fn(*inputs)
+    v = tensor(np.ones(y.shape))
+    grads = grad(y, inputs, v, retain_graph=True)
+    assert alone(memory(*grads), memory(v, y, *inputs))
+
+
+def test_a_gradient_that_nobody_else_uses_is_not_copied(monkeypatch):
+    G, D, z = networks()
+    copies = []
+    clone = Tensor.clone
+    monkeypatch.setattr(Tensor, "clone", lambda t: copies.append(t.shape) or clone(t))
+    grad(D.logits(G(z)).mean(), [*G.parameters(), *D.parameters()])
+    a, b = param(1.0, 2.0), param(3.0)
+    grad((F.cat([a, b]) * 2).sum(), [a, b])  # pieces of one array, which do not overlap
+    assert copies == []
+
+
+def test_gradients_stay_differentiable_where_two_leaves_have_the_same():
+    a, b = param(2.0), param(3.0)
+    ga, gb = grad(((a + b) ** 3).sum(), [a, b], create_graph=True)
+    assert ga is not gb
+    assert [g.item() for g in grad(ga + 10 * gb, [a, b])] == [330, 330]  # 6 (a + b) = 30, 11 times
+
+
+def test_an_upstream_gradient_that_is_recorded_does_not_record_the_result():
+    x, v = param(1.0), tensor([2.0], requires_grad=True, dtype="float64")
+    x.backward(v)
+    assert not x.grad.requires_grad
+    assert not grad(x, x, v)[0].requires_grad
+    assert grad(grad(x, x, v, create_graph=True)[0], v)[0].item() == 1
+
+
+@pytest.mark.parametrize(
+    "upstream", [2.0, 2, True + 1, np.float64(2), np.array(2.0), np.array([2])]
+)
+def test_a_number_or_an_array_may_be_the_upstream_gradient(upstream):
+    for shape in ((), (1,), (1, 1)):
+        x = tensor(np.ones(shape, "f"), requires_grad=True)
+        (x * 3).backward(upstream)
+        assert (x.grad.item(), x.grad.dtype, x.grad.shape) == (6, "float32", shape)
+        assert grad(x * 3, x, upstream)[0].item() == 6
+    x = param(1.0, 2.0)
+    assert grad(x * 3, x, np.array([1, 2]))[0].numpy().tolist() == [3, 6]
+    with pytest.raises(ValueError, match=r"upstream gradient has shape \(\), the output \(2,\)"):
+        (x * 3).backward(2.0)
+
+
+def test_no_addition_is_lost_when_threads_add_to_one_leaf(monkeypatch):
+    x, add = param(0.0), Tensor.__add__
+    x.backward(1.0)
+    other = threading.Thread(target=lambda: x.backward(2.0))
+
+    def interrupted(a, b):
+        """Between the reading and the replacing of x.grad, the other thread gets its turn."""
+        if not other.ident:
+            other.start()
+            other.join(0.05)  # it ends before only if nothing makes it wait for this one
+        return add(a, b)
+
+    monkeypatch.setattr(Tensor, "__add__", interrupted)
+    x.backward(4.0)
+    other.join()
+    assert x.grad.item() == 7
+
+
 # -- only what is needed ------------------------------------------------------------------------
 
 
@@ -407,6 +682,48 @@ def test_a_pass_leaves_what_it_did_not_visit():
     assert grad(branch, other)[0].item() == 6
 
 
+def test_a_backward_pass_may_be_split_at_an_intermediate_result():
+    x, w = param(2.0, 3.0), param(5.0, 7.0)
+    f = lambda: (x * w).exp().log()
+    loss = lambda h: (h * h).sum() + h.sum()
+    expected = [g.numpy() for g in grad(loss(f()), [x, w])]
+
+    h = f()
+    (gh,) = grad(loss(h), h)
+    for g, e in zip(grad(h, [x, w], gh), expected, strict=True):
+        np.testing.assert_allclose(g.numpy(), e)
+
+    h = f()  # two losses of one result, which each pass on what they have
+    gh = grad((h * h).sum(), h)[0] + grad(h.sum(), h)[0]
+    h.backward(gh)
+    np.testing.assert_allclose(x.grad.numpy(), expected[0])
+
+    h = f()  # an output that is its own target, and one that lies below another's target
+    found = grad([h, loss(h)], [h, h], [gh, None])
+    np.testing.assert_allclose(found[0].numpy(), 2 * gh.numpy())
+    for g, e in zip(grad(h, [x, w], found[1]), expected, strict=True):
+        np.testing.assert_allclose(g.numpy(), 2 * e)
+
+    h = f()  # targets below and above each other: only what lies above the lowest is released
+    k = h * 2
+    gk, gh = grad(loss(k), [k, h])
+    np.testing.assert_allclose(gh.numpy(), 2 * gk.numpy())
+    assert grad(h, x, gh)[0].shape == (2,)
+    with pytest.raises(RuntimeError, match="mul: a backward pass has released"):
+        grad(k, h, gk)
+
+
+def test_a_released_result_can_still_be_the_target_of_another_pass():
+    x = param(3.0)
+    h = x * x
+    grad(h, x)
+    assert grad(h * h, h)[0].item() == 18
+    with pytest.raises(RuntimeError, match="mul: a backward pass has released"):
+        grad(h * x, x)  # x lies above h, but it might lie below it as well
+    with pytest.raises(RuntimeError, match="mul: a backward pass has released"):
+        grad(h * x, [h, x])
+
+
 # -- stale graphs -------------------------------------------------------------------------------
 
 
@@ -426,6 +743,10 @@ def changes():
         lambda x, w: F.linear(x, w),  # reads w through a transposed view
         lambda x, w: x * w[0].reshape(1, 2).expand(2, 2),
         lambda x, w: x * w.detach(),
+        lambda x, w: x * Tensor(w),
+        lambda x, w: x * nn.Parameter(w),
+        lambda x, w: x * nn.Buffer(w.detach()),
+        lambda x, w: x * Tensor(w[:1]),
     ],
 )
 def test_a_graph_that_has_read_a_changed_parameter_is_refused(forward, how):
@@ -459,6 +780,47 @@ def test_data_may_be_changed_before_it_is_read_and_after_the_gradient():
     assert y.item() == 12  # the result does not share memory with the operand
 
 
+@pytest.mark.parametrize("make", [Tensor, nn.Parameter, nn.Buffer, Tensor.detach])
+def test_tensors_of_one_memory_count_changes_together(make):
+    t = tensor([1.0, 2.0])
+    u = make(t)
+    assert np.shares_memory(t.data, u.data)
+    u.data *= 2
+    t.data *= 2
+    assert t.version == u.version == 2
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+@given(data=st.data())
+def test_a_result_shares_memory_only_with_inputs_whose_changes_it_counts(name, data):
+    fn, inputs, _ = data.draw(CASES[name])
+    for y in engine._topological([fn(*inputs)]):
+        for x in (x for x in y.inputs if isinstance(x, Tensor) and x.numel()):
+            assert y.changes is x.changes or not np.shares_memory(y.data, x.data), y.op.name
+
+
+@pytest.mark.parametrize(
+    "index",
+    [np.array([0, 1]), np.array([True, True, False]), tensor([0, 1]), [0, 1]],
+    ids=["integers", "mask", "Tensor", "list"],
+)
+def test_an_index_that_changes_later_does_not_change_the_gradient(index):
+    x = param(1.0, 2.0, 3.0)
+    plain, paired = x[index], x[None][0, index]
+    ops_raw(index)[0] = False
+    ops_raw(index)[1] = 2
+    for y in (plain, paired):
+        assert grad(y.sum(), x)[0].numpy().tolist() == [1, 1, 0]
+
+
+def test_a_condition_that_changes_later_does_not_change_the_gradient():
+    x = param(1.0, 2.0)
+    for condition in (np.array([True, False]), tensor([True, False]), [True, False]):
+        y = F.where(condition, x, 0.0)
+        ops_raw(condition)[0] = False
+        assert grad(y.sum(), x)[0].numpy().tolist() == [1, 0]
+
+
 # -- devices and broken rules -------------------------------------------------------------------
 
 
@@ -470,7 +832,8 @@ class OnAnotherDevice:
 
 
 def test_operands_on_two_devices_are_refused_by_name():
-    far = Tensor(OnAnotherDevice())
+    far = param(1.0, 2.0)
+    far._data = OnAnotherDevice()
     assert far.device == "cuda:1"
     with pytest.raises(RuntimeError, match=r"mul: operands are on cpu, cuda:1; .* \.to\(device\)"):
         param(1.0, 2.0) * far

@@ -1,9 +1,12 @@
 """The game, and the training around it: repeatable, resumable, and not disturbed by looking on."""
 
 import io
+import itertools
+import json
 import math
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -268,7 +271,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(flags):
 # fourth 4. So 12 images fill several blocks of the second, do the third at once, and leave the
 # fourth to columns; 40 fill blocks of the third and do the fourth at once. Ends are of few channels.
 @pytest.mark.parametrize("batch", [12, 40])
-def test_the_number_of_threads_changes_no_byte_of_a_training(batch, monkeypatch):
+def test_the_number_of_threads_changes_no_byte_of_a_training(batch, monkeypatch, thread_counts):
     def trained(count):
         threads.set_num_threads(count)
         G, D = Generator(8, 16, 3, 64, rng(0)), Discriminator(16, 3, 64, rng(1))
@@ -286,7 +289,7 @@ def test_the_number_of_threads_changes_no_byte_of_a_training(batch, monkeypatch)
         return {key: np.asarray(value).tobytes() for key, value in found.items()}
 
     monkeypatch.setattr(threads, "_threads", None)
-    one, *others = (trained(count) for count in (1, 2, 4))
+    one, *others = (trained(count) for count in thread_counts(1, 2, 4))
     assert len(one) == 24 + 21 + 3 * 24  # parameters, buffers, and Adam's step and two moments
     for other in others:
         assert [key for key in one if one[key] != other[key]] == []
@@ -341,8 +344,8 @@ def test_a_trainer_uses_the_threads_that_its_options_say(monkeypatch):
 def test_a_crash_between_two_checkpoints_costs_only_the_steps_since_the_last(straight, monkeypatch):
     write = loop.Run.open_metrics
 
-    def crash_at_step_7(run, steps):
-        metrics = write(run, steps)
+    def crash_at_step_7(run):
+        metrics = write(run)
         line = metrics.write
         metrics.write = lambda m: line(m) if m["step"] < 7 else 1 / 0
         return metrics
@@ -361,14 +364,14 @@ def test_a_crash_between_two_checkpoints_costs_only_the_steps_since_the_last(str
 # -- Ctrl-C, in the process itself (the signal to a process of its own is in test_examples) ---------
 
 
-def press_ctrl_c(monkeypatch, at_step, times=1, number=signal.SIGINT):
-    """Send SIGINT, or another signal, while that step is being played."""
+def press_ctrl_c(monkeypatch, at_step, numbers=(signal.SIGINT,)):
+    """Send SIGINT, or other signals, while that step is being played."""
     play_round = loop.play_round
     steps = iter(range(1, 1000))
 
     def played(*arguments):
         if next(steps) == at_step:
-            for _ in range(times):
+            for number in numbers:
                 signal.raise_signal(number)
         return play_round(*arguments)
 
@@ -391,7 +394,7 @@ def test_ctrl_c_finishes_the_step_and_saves_it(straight, monkeypatch, capsys, si
 
 def test_sigterm_saves_as_well_and_says_so_by_its_exit_code(straight, monkeypatch, sigint):
     with monkeypatch.context() as patch:
-        press_ctrl_c(patch, at_step=3, number=signal.SIGTERM)
+        press_ctrl_c(patch, at_step=3, numbers=[signal.SIGTERM])
         run = tiny.train("out", "--steps", 12, *OPTIONS, code=128 + signal.SIGTERM)
     assert tiny.saved(run) == [2, 3]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -399,12 +402,100 @@ def test_sigterm_saves_as_well_and_says_so_by_its_exit_code(straight, monkeypatc
     assert (tiny.newest(run), tiny.figures(run)) == straight[:2]
 
 
+HANGUP = getattr(signal, "SIGHUP", None)
+has_hangup = pytest.mark.skipif(HANGUP is None, reason="Windows has no SIGHUP")
+
+
+class Ended(BaseException):
+    """By a signal that no training has listened to; it would have been the end of pytest."""
+
+
+@pytest.fixture
+def deadly():
+    def end(number, frame):
+        raise Ended(number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, HANGUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@has_hangup
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [
+        ([HANGUP], 129),
+        ([HANGUP, HANGUP], 129),  # of the system, and of the shell that ends
+        ([HANGUP, signal.SIGTERM], 129),  # as when the machine is shut down
+        ([signal.SIGTERM, HANGUP], 143),
+    ],
+)
+def test_a_terminal_that_is_closed_ends_the_training_and_saves_it(
+    monkeypatch, deadly, numbers, code
+):
+    handlers = [signal.getsignal(number) for number in terminal.SIGNALS]
+    press_ctrl_c(monkeypatch, 3, numbers=numbers)
+    run = tiny.train("out", "--steps", 12, *OPTIONS, code=code)
+    assert tiny.saved(run) == [2, 3]
+    assert tiny.events(run)[-1].items() >= {"event": "interrupt", "step": 3}.items()
+    assert [signal.getsignal(number) for number in terminal.SIGNALS] == handlers
+
+
+@has_hangup
+@pytest.mark.parametrize("while_doing", ["save", "draw_figures"])
+def test_a_second_hangup_does_not_end_what_the_first_has_begun(monkeypatch, deadly, while_doing):
+    doing = getattr(loop.Trainer, while_doing)
+
+    def hung_up(trainer):
+        signal.raise_signal(HANGUP)
+        return doing(trainer)
+
+    monkeypatch.setattr(loop.Trainer, while_doing, hung_up)
+    press_ctrl_c(monkeypatch, 3, numbers=[HANGUP])
+    run = tiny.train("out", "--steps", 12, code=129)
+    assert tiny.saved(run) == [3]
+    assert (run.folder / "progress.gif").is_file()
+
+
+@pytest.mark.parametrize("number", terminal.SIGNALS)
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(monkeypatch, number):
+    """As by nohup, and by a shell for what runs in its background."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        press_ctrl_c(monkeypatch, 3, numbers=[number])
+        run = tiny.train("out", "--steps", 4)
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+    assert tiny.saved(run) == [4]
+
+
+def test_outside_of_the_main_thread_a_training_is_the_same_and_listens_to_no_signal(straight):
+    before = [signal.getsignal(number) for number in terminal.SIGNALS]
+    during = []
+
+    def train():
+        with terminal.interrupt_flag():
+            during.extend(signal.getsignal(number) for number in terminal.SIGNALS)
+        runs.append(tiny.train("out", "--steps", 12, *OPTIONS))
+
+    runs = []
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+    assert during == before
+    assert (tiny.newest(runs[0]), tiny.figures(runs[0])) == straight[:2]
+
+
 def test_a_second_ctrl_c_ends_at_once(monkeypatch, capsys, sigint):
-    press_ctrl_c(monkeypatch, at_step=3, times=2)
+    press_ctrl_c(monkeypatch, at_step=3, numbers=[signal.SIGINT] * 2)
     run = tiny.train("out", "--steps", 12, "--checkpoint-every", 2, code=130)
     assert tiny.saved(run) == [2]
     assert [row["step"] for row in tiny.figures(run)] == [1, 2]
-    assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("interrupted; to go on from its checkpoint: ")
+    assert told.endswith(f"train_celeba.py --resume {run.folder}")
 
 
 # -- what the user sees meanwhile --------------------------------------------------------------------
@@ -465,6 +556,26 @@ def test_without_a_terminal_there_is_a_plain_line_now_and_then(monkeypatch, firs
             progress.show(scores(step))
     assert said == lines
     assert sys.stderr.getvalue() == ""
+
+
+CLOCKS = {"stands still": 0.0, "goes backwards": -1.0}
+
+
+@pytest.mark.parametrize("tick", CLOCKS.values(), ids=CLOCKS)
+def test_a_clock_that_stands_still_or_goes_backwards_costs_nothing_but_the_rates(
+    straight, monkeypatch, capsys, tick
+):
+    now = itertools.count(100.0, tick)
+    clock = SimpleNamespace(perf_counter=lambda: next(now), monotonic=lambda: next(now))
+    for module in (loop, terminal):
+        monkeypatch.setattr(module, "time", clock)
+    run = tiny.train("out", "--steps", 12, *OPTIONS)
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line.pop("images_per_second") for line in lines] == [None] * 12
+    assert (tiny.newest(run), lines) == straight[:2]
+    lines = [s for s in capsys.readouterr().out.splitlines() if s.startswith("step ")]
+    assert [lines[0].split()[1], lines[-1].split()[1]] == ["1/12", "12/12"]
+    assert all(line.endswith(" nan img/s  00:00 left") for line in lines)
 
 
 def test_on_a_terminal_there_is_a_bar(monkeypatch):

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from ..console import pip
+
 Array = Any  # a numpy.ndarray or a cupy.ndarray
 
 
@@ -31,6 +33,11 @@ def array_module(array: Array) -> ModuleType:
     return np if isinstance(array, np.ndarray) else sys.modules["cupy"]
 
 
+def is_array(x: Any) -> bool:
+    """Whether x is a plain array; a subclass of NumPy's, such as np.matrix, has rules of its own."""
+    return type(x) is np.ndarray or isinstance(x, getattr(sys.modules.get("cupy"), "ndarray", ()))
+
+
 def kernels(xp: ModuleType) -> ModuleType:
     """The heavy kernels for the arrays of a module, all under the names of `reference.py`."""
     from . import cpu, gpu
@@ -38,9 +45,31 @@ def kernels(xp: ModuleType) -> ModuleType:
     return cpu if xp is np else gpu
 
 
+class Device(str):
+    """The name of a device, with PyTorch's attributes: Device("cuda:1").type is "cuda"."""
+
+    type = property(lambda self: self.partition(":")[0])
+    index = property(lambda self: _number(self) if ":" in self else None)
+
+
 def device_of(array: Array) -> str:
     """ "cpu", or "cuda:N" for an array in the memory of GPU N."""
     return "cpu" if isinstance(array, np.ndarray) else f"cuda:{array.device.id}"
+
+
+def owner(array: Array) -> Any:
+    """The object that owns the array's memory; views of one array have the same."""
+    while (base := getattr(array, "base", None)) is not None:
+        array = base
+    return array
+
+
+def repeats(array: Array) -> bool:
+    """Whether several elements may lie at one place in memory, so that writing one changes others."""
+    if not getattr(array.flags, "writeable", True):  # CuPy's arrays are always writable
+        return True
+    strides = zip(array.shape, array.strides, strict=True)
+    return 0 in array.strides and any(n > 1 and stride == 0 for n, stride in strides)
 
 
 def resolve_device(name: str) -> str:
@@ -87,7 +116,7 @@ REMEDIES = {
     "NoDevice": "the NVIDIA driver finds no GPU; nvidia-smi should list one",
     "Memory": "its memory is full: end what else runs on it",
     "lib|nvrtc|cublas|CUDA path|headers": (
-        "CUDA's libraries are missing or do not fit: pip install 'cupy-cuda12x[ctk]'"
+        f"CUDA's libraries are missing or do not fit: {pip('cupy-cuda12x[ctk]')}"
     ),
 }
 
@@ -104,14 +133,12 @@ def gpu_trouble(number: int) -> str | None:
         import cupy
     except ImportError as error:
         found = "" if isinstance(error, ModuleNotFoundError) else f" properly ({error})"
-        return f"CuPy is not installed{found}; pip install -e '.[gpu]', or use --device cpu"
+        return f"CuPy is not installed{found}; {pip('-e', '.[gpu]')}, or use --device cpu"
     try:
         version = cupy.__version__
         if int(version.partition(".")[0]) < OLDEST_CUPY:
-            return (
-                f"CuPy {version} is too old; pip install -U 'cupy-cuda12x[ctk]>={OLDEST_CUPY}', "
-                "or use --device cpu"
-            )
+            newer = pip("-U", f"cupy-cuda12x[ctk]>={OLDEST_CUPY}")
+            return f"CuPy {version} is too old; {newer}, or use --device cpu"
         count = int(cupy.cuda.runtime.getDeviceCount())
         if number >= count:
             return f"this machine has {count} GPU(s), numbered from 0"

@@ -110,18 +110,23 @@ def _filter(
 
     def work(lane: int) -> None:
         for block in blocks[lane::lanes]:
-            m = into and into.products(block)
-            for i, row in enumerate(zip(*(f.rows(block) for f in factors), strict=True)):
-                if both:
-                    d, g = row
-                    if block is blocks[lane]:
-                        np.matmul(d.swapaxes(1, 2), g, out=sums[lane, i])
-                    else:
-                        one = scratch("weight products", sums.shape[2:], sums.dtype)
-                        sums[lane, i] += np.matmul(d.swapaxes(1, 2), g, out=one)
-                if into:
-                    np.matmul(row[into.factor], taps[i], out=m[i % len(m)])
-                    into.take(i, m, block)
+            filter_block(lane, block)  # which lets go of its scratch
+
+    def filter_block(lane: int, block: slice) -> None:
+        if into:
+            m, parts = into.products(block), into.parts(block)
+        if both:
+            one = scratch("weight products", sums.shape[2:], sums.dtype)
+        for i, row in enumerate(zip(*(f.rows(block) for f in factors), strict=True)):
+            if both:
+                d, g = row
+                if block is blocks[lane]:
+                    np.matmul(d.swapaxes(1, 2), g, out=sums[lane, i])
+                else:
+                    sums[lane, i] += np.matmul(d.swapaxes(1, 2), g, out=one)
+            if into:
+                np.matmul(row[into.factor], taps[i], out=m[i % len(m)])
+                into.take(i, m, parts, block)
 
     share(work, lanes)
     return _weight_from(sums, factors) if both else None
@@ -161,8 +166,9 @@ def _filter_at_once(
     share(multiply, units + (weight.parts if weight else 0))
 
     def store(b: int) -> None:
+        parts = into.parts(blocks[b])
         for i in range(3):
-            into.take(i, m[:, :, rows[b]], blocks[b])
+            into.take(i, m[:, :, rows[b]], parts, blocks[b])
 
     if into:
         share(store, len(blocks))
@@ -271,11 +277,15 @@ class _Image:
         count = (block.stop - block.start) * self.tiles
         return scratch("image products", (1, 3, count, self.width), self.array.dtype)
 
-    def take(self, i: int, m: np.ndarray, block: slice) -> None:
+    def parts(self, block: slice) -> np.ndarray:
+        """Scratch for what `take` makes of each row before the last: (3, n, th, 2, W + 2, C)."""
+        n, _, w, _ = self.pixels[block].shape
+        return scratch("strips", (3, n, self.th, 2, w + 2, self.c), self.array.dtype)
+
+    def take(self, i: int, m: np.ndarray, strips: np.ndarray, block: slice) -> None:
         """B' along the rows of row i of the products, which it overwrites; all of B' after the last."""
         x, c, th, tw = self.pixels[block], self.c, self.th, self.tw
         n, _, w, _ = x.shape
-        strips = scratch("strips", (3, n, th, 2, w + 2, c), x.dtype)
         # The row's blocks are left[0], centre[0], left[1] + right[0], centre[1], ..., right[-1].
         left, centre, right = m = m[i % len(m)]  # each (T, K)
         centre -= left
@@ -339,7 +349,10 @@ class _Grid:
         count = (block.stop - block.start) * self.tiles
         return scratch("grid products", (3, 3, count, self.width), self.array.dtype)
 
-    def take(self, i: int, m: np.ndarray, block: slice) -> None:
+    def parts(self, block: slice) -> None:
+        """None are needed: the products are all kept."""
+
+    def take(self, i: int, m: np.ndarray, parts: None, block: slice) -> None:
         """After row 2 of the products is made: A' of all (3, 3, T, O)."""
         if i < 2:
             return

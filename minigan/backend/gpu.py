@@ -140,7 +140,9 @@ def conv_image_gradients(xp, asked, w, y, x, window, memo=None):
     return [passes[i]() for i in asked]
 
 
-# -- per channel --------------------------------------------------------------------------------------
+# -- sums, and statistics per channel -----------------------------------------------------------------
+
+total, average = reference.total, reference.average
 
 
 def _per_channel(xp: ModuleType, v: Array | float, x: Array) -> Array:
@@ -212,7 +214,11 @@ FORMULAS = {
         "T y",
         "y = x > 0 ? x : x < 0 && slope == 0 ? T(0) : slope * x",  # 0 * -infinity would be NaN
     ),
-    "leaky_relu_gradient": ("T g, T y, T slope", "T x", "x = y > 0 ? g : slope * g"),
+    "leaky_relu_gradient": (
+        "T g, T y, T slope",
+        "T x",
+        "x = y > 0 ? g : slope == 0 ? T(0) : slope * g",  # and so would 0 * infinity
+    ),
     "cross_entropy": (
         "T x, T t",
         "T y",
@@ -233,6 +239,9 @@ def leaky_relu(xp: ModuleType, x: Array, slope: float) -> Array:
     if x.dtype.kind != "f":
         return reference.leaky_relu(xp, x, slope)  # the slope is no integer
     return _formula(xp, "leaky_relu")(x, slope, xp.empty_like(x))
+
+
+keep = reference.keep
 
 
 def leaky_relu_gradient(xp: ModuleType, g: Array, y: Array, slope: float) -> Array:

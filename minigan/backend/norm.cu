@@ -27,6 +27,11 @@ __device__ Real leaky(Real x, Real slope)
     return x > 0 ? x : x < 0 && slope == 0 ? Real(0) : slope * x;  // 0 * -infinity would be NaN
 }
 
+__device__ Real leaky_gradient(Real g, Real y, Real slope)
+{
+    return y > 0 ? g : slope == 0 ? Real(0) : slope * g;  // and so would 0 * infinity
+}
+
 // mean and 1 / sqrt(var + eps) of each channel; with `track`, the running statistics move:
 // running = (1 - momentum) * running + momentum * batch, with the unbiased variance.
 // Launch: one block of THREADS per channel.
@@ -75,7 +80,7 @@ extern "C" __global__ void batch_norm_sums(
     Real weighted = 0, plain = 0;
     for (Index i = threadIdx.x; i < count; i += THREADS) {
         const Index at = c * count + i;
-        const Real gi = y[at] > 0 ? g[at] : slope * g[at];
+        const Real gi = leaky_gradient(g[at], y[at], slope);
         weighted += gi * (x[at] - mean[c]);
         plain += gi;
     }
@@ -96,7 +101,7 @@ extern "C" __global__ void batch_norm_image(
     if (i >= count) return;
     for (int c = blockIdx.y; c < channels; c += gridDim.y) {
         const Index at = c * count + i;
-        const Real gi = y[at] > 0 ? g[at] : slope * g[at];
+        const Real gi = leaky_gradient(g[at], y[at], slope);
         const Real xhat = (x[at] - mean[c]) * inv_std[c];
         dx[at] = inv_std[c] * w[c] * (gi - db[c] / count - xhat * (dw[c] / count));
     }

@@ -144,6 +144,18 @@ def _count(x: Array) -> int:
     return x.size // max(1, x.shape[1])
 
 
+def total(xp: ModuleType, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+    """The sum over the axes; that of integers is int64, as in PyTorch."""
+    if x.dtype.kind != "f":
+        x = x.astype(xp.int64, copy=False)
+    return x.sum(axis=axes, keepdims=keepdims)
+
+
+def average(xp: ModuleType, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+    """The mean over the axes, of floats."""
+    return x.mean(axis=axes, keepdims=keepdims)
+
+
 def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
     """Mean and (biased) variance per channel."""
     mean = _sum(x) / _count(x)
@@ -207,8 +219,15 @@ def leaky_relu(xp: ModuleType, x: Array, slope: float) -> Array:
     return xp.maximum(x, slope * x) if slope <= 1 else xp.minimum(x, slope * x)
 
 
+def keep(xp: ModuleType, x: Array, mask: Array) -> Array:
+    """x where the mask holds, else 0. (x * mask would be NaN where infinity is masked.)"""
+    return xp.where(mask, x, 0)
+
+
 def leaky_relu_gradient(xp: ModuleType, g: Array, y: Array, slope: float) -> Array:
     """g where y > 0, else slope * g. (For slope >= 0, y > 0 just where x > 0.)"""
+    if slope == 0:
+        return keep(xp, g, y > 0)
     positive = (y > 0).astype(y.dtype)
     return g * (positive + (1 - positive) * slope)
 
@@ -233,6 +252,13 @@ def scale_pixels(xp: ModuleType, batch: Array) -> Array:
     return batch.astype(xp.float32) * xp.float32(1 / 127.5) - xp.float32(1)
 
 
+def refuse_half(moved: list[tuple[Array, Array, Array, Array, int]]) -> None:
+    """Adam divides by the root of small squares, which are 0 in float16, as its epsilon is."""
+    for p, *_ in moved:
+        if p.dtype.itemsize < 4:
+            raise TypeError(f"adam: {p.dtype} cannot hold squares of gradients; use .to('float32')")
+
+
 def adam(
     xp: ModuleType,
     moved: list[tuple[Array, Array, Array, Array, int]],
@@ -241,6 +267,7 @@ def adam(
     eps: float,
 ) -> None:
     """Algorithm 1 of Kingma & Ba 2015 for each (p, g, m, v, step), in place on p, m and v."""
+    refuse_half(moved)
     b1, b2 = betas
     for p, g, m, v, step in moved:
         m *= b1

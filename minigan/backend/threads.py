@@ -3,28 +3,38 @@
 NumPy releases the interpreter's lock in copies, ufuncs and matrix products, so plain threads over
 blocks use all cores, for the copies as well as for the products. How work is cut into blocks depends
 on shapes alone, and sums over blocks are taken in a fixed order: the same bytes come out for any
-number of threads.
+number of threads, provided that BLAS can be kept to one (see `blas_trouble`).
 
-Products belong into `share` even where there is only one: outside, BLAS wakes threads of its own, and
-these go on turning for some 30 ms after it, on the cores that the helpers need.
+Run products inside `share` even where there is only one: outside, BLAS wakes threads of its own, and
+these keep spinning for some 30 ms, on the cores that the helpers need.
+
+Python runs signal handlers on the main thread, between any two instructions, and a handler may raise
+(Ctrl-C, a timeout) or use the engine itself. So each call of `share` is an object of its own. Its
+helpers, which no handler interrupts, keep the record of who is at work, and all that has to happen
+at its end may be interrupted and done again.
 """
 
 from __future__ import annotations
 
+import contextvars
+import ctypes
 import functools
 import math
 import os
+import queue
+import sys
 import threading
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
+import threadpoolctl
 
 LINE = 64  # bytes: an array that begins with a line of the cache is read twice as fast
 BUFFER = 1024  # numbers: NumPy gathers shorter runs in a buffer before it computes on them
+UNUSED = 2  # references to memory that nobody uses: the array that we keep, and the question itself
 _threads: int | None = None  # until somebody asks or sets it
-_helpers: list[_Helper] = []
-_turn = threading.Lock()  # BLAS has one setting for all: of two callers, one waits
 _scratch = threading.local()
 
 
@@ -56,84 +66,242 @@ def set_num_threads(count: int) -> None:
     _threads = count
 
 
+# -- blocks of work, shared out ------------------------------------------------------------------------
+
+_turn = threading.RLock()  # BLAS has one setting for all: of two callers, one waits
+_waiting: queue.SimpleQueue[_Call] = queue.SimpleQueue()  # calls that a helper may join
+_helpers: list[_Helper] = []
+_unfinished: _Call | None = None  # the call whose turn it is, or one that could not end its own
+
+
+def share(work: Callable[[int], None], count: int) -> None:
+    """Call work(0) ... work(count - 1), each once, on this thread and its helpers.
+
+    When it returns or raises, no block is being worked on any more. After an error no further block
+    is begun, and those under way are finished first. A call from within another one on the same
+    thread, by a block or by a signal handler, uses this thread alone; other threads wait their turn.
+    """
+    global _unfinished
+    tell_blas_trouble()
+    if isinstance(threading.current_thread(), _Helper):  # within a block: BLAS is limited already
+        for i in range(count):
+            work(i)
+        return
+    wanted = min(get_num_threads(), count) - 1
+    within = _turn._is_owned()  # by this thread, as threading.Condition asks
+    with _turn:  # no handler can run between taking the lock and being sure to release it
+        call = _Call(work, count, len(_lent) if within else 0)
+        if not within:
+            if _unfinished:
+                _unfinished.end()
+            _unfinished = call
+        try:
+            try:
+                call.run(0 if within else wanted)
+            finally:
+                call.end()
+        finally:  # a handler may have raised within the first end, outside of its own guard
+            call.end()
+    if call.errors:
+        raise call.errors.pop(0)
+
+
+class _Call:
+    """A call of `share`: its blocks, and the helpers that are at work on them."""
+
+    def __init__(self, work: Callable[[int], None], count: int, lent: int) -> None:
+        self.work: Callable[[int], None] | None = work
+        self.numbers = iter(range(count))
+        self.busy: set[threading.Lock] = (
+            set()
+        )  # a lock for each helper at work: its end releases it
+        self.errors: list[BaseException] = []  # of helpers
+        self.lent = lent  # that part of _lent is for the call around this one to give back
+
+    def run(self, wanted: int) -> None:
+        """Take blocks on this thread, with so many helpers if the system has them."""
+        _limit_blas()
+        for _ in range(_hire(wanted)):
+            _waiting.put(self)
+        contextvars.copy_context().run(self._take)  # the size of NumPy's buffer is part of it
+
+    def help(self) -> None:
+        """Take blocks on a helper. One that comes when the call is over finds none left."""
+        ended = threading.Lock()
+        ended.acquire()
+        self.busy.add(ended)  # before a block is taken, so that `end` misses none
+        try:
+            self._take()
+        except BaseException as error:
+            self.errors.append(error)
+            self._drop_the_rest()
+        self.busy.discard(ended)  # first the truth, then the bell: whoever has heard it finds it so
+        ended.release()
+
+    def _take(self) -> None:
+        np.setbufsize(BUFFER)
+        for i in self.numbers:  # whose next() is atomic: whoever is free takes the next block
+            self.work(i)
+
+    def _drop_the_rest(self) -> None:
+        for _ in self.numbers:
+            pass
+
+    def end(self) -> None:
+        """Wait for the helpers at work, and give BLAS its threads back.
+
+        Each part can be interrupted and done again. What a handler raises while we wait is raised
+        when the wait is over.
+        """
+        global _unfinished
+        self._drop_the_rest()
+        interrupt = None
+        while self.busy:
+            try:
+                for ended in tuple(self.busy):
+                    ended.acquire()
+            except BaseException as error:
+                interrupt = error
+        self.work = None  # and with it its arrays: a helper that comes late may still hold the call
+        _restore_blas(self.lent)
+        if _unfinished is self:
+            _unfinished = None
+        if interrupt is not None:
+            raise interrupt
+
+
+class _Helper(threading.Thread):
+    """A thread that waits for calls to join. A queue in C wakes it as soon as a bare lock does."""
+
+    def __init__(self) -> None:
+        super().__init__(name="minigan", daemon=True)
+
+    def run(self) -> None:
+        while True:
+            _waiting.get().help()
+
+
+def _hire(wanted: int) -> int:
+    """Start helpers until there are so many, or the system gives no more; how many may join a call."""
+    while len(_helpers) < wanted:
+        helper = _Helper()
+        try:
+            helper.start()
+        except RuntimeError:  # `ulimit -u`: the threads that there are take its blocks
+            break
+        _helpers.append(helper)
+    return min(wanted, len(_helpers))
+
+
 def _forget_helpers() -> None:
-    global _turn
+    global _turn, _waiting, _unfinished
     _helpers.clear()  # they did not come along into the forked process
-    _turn = threading.Lock()
+    while _unfinished and _unfinished.busy:  # a handler forked, and the blocks they had are missing
+        _unfinished.errors.append(RuntimeError("forked within a kernel, without its helpers"))
+        _unfinished.busy.pop().release()
+    _turn, _waiting, _unfinished = threading.RLock(), queue.SimpleQueue(), None
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_helpers)
 
 
+# -- BLAS, kept to one thread --------------------------------------------------------------------------
+
+# What NumPy calls for a product, as the builds of BLAS name it.
+PRODUCTS = [f"{start}cblas_sgemm{end}" for start in ("", "scipy_") for end in ("", "64_", "_64")]
+OWN = ("pthreads", "disabled")  # OpenBLAS's own threads, or none: OpenMP's limit is one caller's
+_lent: list[tuple[threadpoolctl.LibController, int]] = []  # the threads to give back to each BLAS
+_told = False  # the trouble with BLAS
+
+
 @functools.cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
+def _blas() -> list[threadpoolctl.LibController]:
+    libraries = threadpoolctl.ThreadpoolController().lib_controllers
+    return [library for library in libraries if library.user_api == "blas"]
 
 
-class _Helper:
-    """A thread that waits for work: on bare locks, which wake it sooner than a queue or a future."""
-
-    def __init__(self) -> None:
-        self.work: Callable[[], None] | None = None
-        self.error: BaseException | None = None
-        self.go, self.done = threading.Lock(), threading.Lock()
-        self.go.acquire()
-        self.done.acquire()
-        threading.Thread(target=self._run, name="minigan", daemon=True).start()
-
-    def _run(self) -> None:
-        np.setbufsize(BUFFER)
-        while True:
-            self.go.acquire()
-            try:
-                self.work()
-            except BaseException as error:
-                self.error = error
-            self.work = None  # and with it the arrays it refers to
-            self.done.release()
-
-    def start(self, work: Callable[[], None]) -> None:
-        self.work = work
-        self.go.release()
-
-    def finish(self) -> BaseException | None:
-        """Wait for the end of the work, through a Ctrl-C too; the error that ended it, if one did."""
-        interrupt = None
-        while True:
-            try:
-                self.done.acquire()
-                break
-            except KeyboardInterrupt as error:
-                interrupt = error
-        error, self.error = self.error or interrupt, None
-        return error
+def _limit_blas() -> None:
+    for library in _blas():
+        count = library.num_threads
+        if count not in (None, 1):
+            _lent.append((library, count))  # first, so that an interruption loses nothing
+            library.set_num_threads(1)
 
 
-def share(work: Callable[[int], None], count: int) -> None:
-    """Call work(0) ... work(count - 1), each once, on this thread and its helpers."""
-    with _turn, _blas().limit(limits=1, user_api="blas"):
-        numbers = iter(range(count))  # next() is atomic: whoever is free takes the next block
+def _restore_blas(lent: int) -> None:
+    """Give back all but the first so many."""
+    while len(_lent) > lent:
+        library, count = _lent[-1]
+        library.set_num_threads(count)
+        _lent.pop()
 
-        def take() -> None:
-            for i in numbers:
-                work(i)
 
-        wanted = max(0, min(get_num_threads(), count) - 1)
-        while len(_helpers) < wanted:
-            _helpers.append(_Helper())
-        buffer, started = np.setbufsize(BUFFER), []
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=4)  # where `share` is called
+
+
+def tell_blas_trouble(say: Callable[[str], None] = _warn) -> None:
+    """Say once in a process why results may depend on the number of threads, where they may."""
+    if not _told and (trouble := blas_trouble()):
+        say(trouble)
+
+
+def blas_trouble() -> str | None:
+    """Why results may depend on the number of threads, in a sentence; None where they do not.
+
+    Whoever asks has been told.
+    """
+    global _told
+    _told = True
+    if why := _why_not_limited():
+        return (
+            f"NumPy's BLAS cannot be kept to one thread ({why}): the last bits of results may depend "
+            "on the number of threads, and training may be slower; start Python with "
+            "OPENBLAS_NUM_THREADS=1 (or OMP_, MKL_, BLIS_ or VECLIB_MAXIMUM_THREADS=1)"
+        )
+    return None
+
+
+@functools.cache
+def _why_not_limited() -> str | None:
+    """What is seen of the BLAS that NumPy uses, if it is not an OpenBLAS that obeys."""
+    found = next(filter(_multiplies_for_numpy, _blas()), None)
+    if found is None:
+        return f"threadpoolctl {threadpoolctl.__version__} does not find it"
+    kind = f"{found.internal_api} {found.version or 'of unknown version'}"
+    if found.internal_api != "openblas":
+        return f"it is {kind}; only OpenBLAS is known to obey"
+    if found.threading_layer not in OWN:
+        return (
+            f"it is {kind} with {found.threading_layer} threads, where a limit holds for one caller"
+        )
+    with _turn:
+        lent = len(_lent)
         try:
-            for helper in _helpers[:wanted]:
-                helper.start(take)
-                started.append(helper)
-            take()
+            _limit_blas()
+            count = found.num_threads
         finally:
-            errors = [helper.finish() for helper in started]
-            np.setbufsize(buffer)
-    for error in errors:
-        if error is not None:
-            raise error
+            _restore_blas(lent)
+    return None if count == 1 else f"{kind} has {count} threads after it was told to have 1"
+
+
+def _multiplies_for_numpy(library: threadpoolctl.LibController) -> bool:
+    """Whether NumPy's products are made by this library: SciPy, or PyTorch, may bring another."""
+    if Path(library.filepath).parent.name == "numpy.libs":  # Windows has no more to go by
+        return True
+    numpys = ctypes.CDLL(sys.modules["numpy._core._multiarray_umath"].__file__)
+    addresses = [(_address(numpys, name), _address(library.dynlib, name)) for name in PRODUCTS]
+    return any(mine == its is not None for mine, its in addresses)
+
+
+def _address(library: ctypes.CDLL, name: str) -> int | None:
+    """Where the function of that name lies that the library, or what it was linked with, has."""
+    function = getattr(library, name, None)
+    return function and ctypes.cast(function, ctypes.c_void_p).value
+
+
+# -- memory --------------------------------------------------------------------------------------------
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -145,13 +313,15 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """This thread's memory of that name, with undefined content; it is overwritten at the next call.
+    """This thread's memory of that name, with undefined content.
 
-    Fresh memory costs a page fault for every 4 KB, which is more than filling it.
+    It is the memory of the last call, unless somebody still holds that: a kernel that a signal handler
+    has stopped to run another, say. So let go of it before you ask again, or new memory is taken, where
+    each 4 KB cost a page fault, which is more than filling them.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     held = getattr(_scratch, name, None)
-    if held is None or held.nbytes < size:
+    if held is None or held.nbytes < size or sys.getrefcount(held.base) > UNUSED:
         held = empty((size,), np.uint8)
         setattr(_scratch, name, held)
     return held[:size].view(dtype).reshape(shape)

@@ -13,7 +13,7 @@ import re
 import stat
 import warnings
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -24,21 +24,31 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from minigan.data.attributes import find_attributes, read_attributes
-from minigan.data.cache import DataError, Source, Unreadable, plain
+from minigan.data.cache import Changed, DataError, Source, Unreadable, contents, plain
 
 FOLDER = "img_align_celeba"
 ZIP = "img_align_celeba.zip"
 ZIP_BYTES = 1_443_490_838  # of the zip as published: 202,599 JPEGs of 178x218
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+# Pillow decodes these in memory in proportion to the size that the header announces. TIFF and AVIF
+# are left out, because a small picture may be one tile or frame of gigabytes in them.
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jfif", ".jpe"),
+    "PNG": (".png",),
+    "WebP": (".webp",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),  # the first image of it, as of a WebP that moves
+}
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 MAX_PIXELS = 64_000_000  # of a picture, and
 MAX_BYTES = 64 * 2**20  # of its file: anything larger is taken for a decompression bomb, as is
 MAX_PIXELS_PER_BYTE = 250  # more than that (a JPEG of one colour has 60 to 160), unless it has
 FEW_PIXELS = 2_000_000  # no more than these, which need little memory whatever the file
 MAX_ASPECT = 16  # long side to short: enlarged to a short side of S, a thin strip grows huge
 MAX_SCANS = 100  # of a progressive JPEG, each a pass over all pixels for some bytes; 10 are usual
-RECIPE = {"decode": 1, "resize": "bilinear", "crop": "centre"}  # raise "decode" if bytes change
-REMEDY = f"give the path of {ZIP} or of a folder that holds it or the pictures"
+VERSION = ("bytes", "mtime_ns", "ctime_ns")  # of a file, as `_version` has it
+RECIPE = {"decode": 2, "resize": "bilinear", "crop": "centre"}  # raise "decode" if bytes change
+READ = ", ".join(SUFFIXES)
+REMEDY = f"give the path of {ZIP}, or of a folder or zip of pictures ({READ})"
 
 
 def open_source(
@@ -50,7 +60,9 @@ def open_source(
 
     In a folder, the first of these that is there: a folder `img_align_celeba` with pictures (the
     folder itself or one below it), a file `img_align_celeba.zip`, all pictures below the folder.
-    Hidden files and `__MACOSX` are ignored. Raises DataError if there is nothing to use.
+    Pictures are known by their suffixes, SUFFIXES, in upper or lower case; `left_out` of the source
+    counts the other files. Hidden files and `__MACOSX` are ignored. Raises DataError if there is
+    nothing to use.
     """
     if image_size < 1 or (max_images is not None and max_images < 1):
         raise ValueError(f"image_size {image_size} and max_images {max_images} must be positive")
@@ -77,7 +89,8 @@ def decode(data: bytes, size: int) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on metadata, and on sizes that are checked here
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:  # reads the header only
+            # reads the header only
+            with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
                 _check(*image.size, size, data)
                 return _resize_and_crop(_to_rgb(image), size)
     except (Unreadable, MemoryError):
@@ -85,7 +98,8 @@ def decode(data: bytes, size: int) -> np.ndarray:
     except Image.DecompressionBombError:  # Pillow's own limit lies higher
         raise Unreadable(f"more than {MAX_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
-        raise Unreadable("not a JPEG, PNG, WebP or BMP picture") from None
+        *most, last = FORMATS
+        raise Unreadable(f"not a {', '.join(most)} or {last} picture") from None
     except Exception as error:  # decoders raise nearly anything when the data is damaged
         raise Unreadable(f"broken picture: {plain(error)}") from error
 
@@ -132,10 +146,11 @@ class _Pictures:
     """What both kinds of source share; `members` lists (name, where to find it)."""
 
     path: Path
-    stamp: dict  # with the path it tells which files these are
+    stamp: dict  # with the path it tells which files these are; "kind": "celeba" or "pictures"
     image_size: int
     max_images: int | None
     kept: frozenset[str] | None  # by --only, the file names; None: all are
+    left_out: str  # a sentence on the files that are not pictures by their suffix, or ""
 
     def __len__(self) -> int:
         return len(self.members)
@@ -158,25 +173,53 @@ class FolderPictures(_Pictures):
 
     def read(self, inner: str) -> bytes:
         try:
-            with open(self.path / inner, "rb") as file:
-                return file.read(MAX_BYTES + 1)
+            return contents(self.path / inner, MAX_BYTES)
         except OSError as error:
             raise _cannot_read(self.path / inner, error) from error
+
+    def check(self) -> None:
+        try:
+            paths = ((inner, os.path.join(self.path, inner)) for _, inner in self.members)
+            digest = _digest((inner, _version(os.stat(path))) for inner, path in paths)
+        except FileNotFoundError:
+            digest = ""
+        except OSError as error:
+            raise _cannot_read(error.filename or self.path, error) from error
+        if digest != self.stamp["digest"]:
+            raise _changed(self.path)
 
 
 class ZipPictures(_Pictures):
     def __reduce__(self):
         """A process that gets a copy opens the zip for itself, at its first picture."""
-        fields = (self.path, self.stamp, self.image_size, self.max_images, self.kept)
+        fields = (self.path, self.stamp, self.image_size, self.max_images, self.kept, "")
         return ZipPictures, fields
+
+    def check(self) -> None:
+        try:
+            self._check(os.stat(self.path))
+        except FileNotFoundError:
+            raise _changed(self.path) from None
+        except OSError as error:
+            raise _cannot_read(self.path, error) from error
+
+    def _check(self, status: os.stat_result) -> None:
+        if _version(status) != tuple(self.stamp[key] for key in VERSION):
+            raise _changed(self.path)
 
     @cached_property
     def archive(self) -> zipfile.ZipFile:
+        """The zip, open: no other than the one that `stamp` is of, whichever process this is."""
         try:
-            return zipfile.ZipFile(self.path)
+            archive = zipfile.ZipFile(self.path)
+            self._check(os.fstat(archive.fp.fileno()))
+            return archive
+        except Changed:
+            raise
         except OSError as error:
             raise _cannot_read(self.path, error) from error
         except Exception as error:  # a damaged directory: BadZipFile, but struct.error and others
+            self.check()
             raise _broken_zip(self.path) from error
 
     @cached_property
@@ -190,11 +233,10 @@ class ZipPictures(_Pictures):
         ends = dict(pairwise([*starts, self.stamp["bytes"]]))
         entries = {}
         for info in self.archive.infolist():  # of two with one name the first counts
+            info.filename = info.filename.replace("\\", "/")  # as some programs of Windows write it
             entries.setdefault(info.filename, (info, ends[info.header_offset]))
-        pictures = _pictures(entries)
-        if not pictures:
-            raise DataError(f"{self.path} holds no pictures ({_types(entries)}); {REMEDY}")
-        chosen = _celeba(pictures) or {path: path for path in pictures}
+        chosen = _choose(self.path, entries)
+        self.left_out = _left_out(self.path, entries, chosen)
         return {name: entries[path] for name, path in chosen.items()}
 
     def read(self, place: tuple[zipfile.ZipInfo, int]) -> bytes:
@@ -220,22 +262,19 @@ def _open_folder(path: Path, image_size: int, max_images: int | None, only: str 
     files = _walk(path)
     if not files:
         raise DataError(f"{path} is an empty folder; {REMEDY}")
-    pictures = _pictures(files)
-    chosen = _celeba(pictures, path.name)
     zips = [inner for inner in files if inner.rpartition("/")[2] == ZIP]
-    if zips and not chosen:
+    if zips and not _celeba(_pictures(files), path.name):
         return _open_zip(path / min(zips, key=_depth), image_size, max_images, only)
-    if not pictures:
-        raise DataError(f"{path} holds no pictures ({_types(files)}); {REMEDY}")
-    beside = (path / next(iter(chosen.values()))).parent if chosen else path
-    chosen = chosen or {inner: inner for inner in pictures}
+    chosen = _choose(path, files)
+    first = next(iter(chosen.values()))
+    kind = _kind(path / first)
+    beside = (path / first).parent if kind == "celeba" else path
     kept, stamp = _keep(only, beside, chosen)
     members = _first(chosen, kept, max_images)
-    digest = hashlib.sha256()
-    for _, inner in members:
-        digest.update(os.fsencode(f"{inner}\0{files[inner]}\n"))
-    stamp |= {"count": len(members), "digest": digest.hexdigest()}
-    return FolderPictures(path, stamp, image_size, max_images, kept, members)
+    digest = _digest((inner, files[inner]) for _, inner in members)
+    stamp |= {"kind": kind, "count": len(members), "digest": digest}
+    left_out = _left_out(path, files, chosen)
+    return FolderPictures(path, stamp, image_size, max_images, kept, left_out, members)
 
 
 def _open_zip(path: Path, image_size: int, max_images: int | None, only: str | None) -> Source:
@@ -249,12 +288,17 @@ def _open_zip(path: Path, image_size: int, max_images: int | None, only: str | N
         )
     if not head.startswith(b"PK") and path.suffix.lower() != ".zip":
         raise DataError(f"{path} is neither a zip nor a folder; {REMEDY}")
-    stamp = {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-    source = ZipPictures(path, stamp, image_size, max_images, None)
+    stamp = dict(zip(VERSION, _version(status), strict=True))
+    source = ZipPictures(path, stamp, image_size, max_images, None, "")
     if only is not None:
         source.kept, which = _keep(only, path.parent, source.pictures)
         stamp |= which
-    elif status.st_size != ZIP_BYTES:
+    if path.name == ZIP or status.st_size == ZIP_BYTES:
+        stamp["kind"] = "celeba"
+    else:
+        info, _ = next(iter(source.pictures.values()))
+        stamp["kind"] = _kind(Path(info.filename))
+    if status.st_size != ZIP_BYTES:
         len(source)  # lists it, to fail early; CelebA's own takes a second, so only when needed
     return source
 
@@ -292,8 +336,25 @@ def _file(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def _walk(root: Path) -> dict[str, tuple[int, int]]:
-    """{path below root: (bytes, mtime_ns)} of every file, hidden ones left out."""
+def _version(status: os.stat_result) -> tuple[int, int, int]:
+    """Which contents a file has, without reading them.
+
+    The time of the last change of state (ctime) cannot be set, so a file that is replaced, or is
+    changed and given its old time, differs. (On Windows it is the time of creation.)
+    """
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _digest(versions: Iterable[tuple[str, tuple[int, int, int]]]) -> str:
+    """Of files, each with its path below the folder."""
+    digest = hashlib.sha256()
+    for inner, version in versions:
+        digest.update(os.fsencode(f"{inner}\0{version}\n"))
+    return digest.hexdigest()
+
+
+def _walk(root: Path) -> dict[str, tuple[int, int, int]]:
+    """{path below root: its version} of every file, hidden ones left out."""
     found, seen, folders = {}, set(), [""]
     while folders:
         inner = folders.pop()
@@ -309,8 +370,7 @@ def _walk(root: Path) -> dict[str, tuple[int, int]]:
                 if entry.is_dir():
                     below.append(f"{inner}{entry.name}/")
                 elif entry.is_file():
-                    status = entry.stat()
-                    found[inner + entry.name] = (status.st_size, status.st_mtime_ns)
+                    found[inner + entry.name] = _version(entry.stat())
         folders += sorted(below)
     return found
 
@@ -336,6 +396,36 @@ def _celeba(pictures: list[str], top: str = "") -> dict[str, str]:
     return folders[min(found, key=_depth)] if found else {}
 
 
+def _choose(where: Path, files: Collection[str]) -> dict[str, str]:
+    """{name: path} of the pictures to use."""
+    pictures = _pictures(files)
+    if not pictures:
+        only = f"only {_suffixes(files)}" if files else "it is empty"
+        raise DataError(f"{where} holds no pictures ({only}); {REMEDY}")
+    return _celeba(pictures, where.name) or {path: path for path in pictures}
+
+
+def _kind(picture: Path) -> str:
+    """What `picture`, one of those that were chosen, is of: CelebA's lie in a folder of this name."""
+    return "celeba" if picture.parent.name == FOLDER else "pictures"
+
+
+def _left_out(where: Path, files: Iterable[str], chosen: dict[str, str]) -> str:
+    """What is left out beside the pictures because of its suffix, as a sentence, or ""."""
+    first = next(iter(chosen.values()))
+    folder = first.rpartition("/")[0] if _kind(where / first) == "celeba" else None
+    others = [
+        file
+        for file in files
+        if not file.lower().endswith((*SUFFIXES, "/"))
+        and not any(map(_ignored, file.split("/")))
+        and folder in (None, file.rpartition("/")[0])
+    ]
+    count = "1 file" if len(others) == 1 else f"{len(others):,} files"
+    left = f"{count} with other suffixes ({_suffixes(others)}) left out of {where}"
+    return f"{left}; pictures are {READ}" if others else ""
+
+
 def _depth(path: str) -> tuple[int, str]:
     return path.count("/"), path
 
@@ -344,9 +434,14 @@ def _ignored(part: str) -> bool:
     return part == "__MACOSX" or (part.startswith(".") and part not in (".", ".."))
 
 
-def _types(paths: Iterable[str]) -> str:
+def _suffixes(paths: Iterable[str]) -> str:
     suffixes = sorted({Path(path).suffix.lower() or "no suffix" for path in paths})
-    return plain("only " + ", ".join(suffixes[:8]))[:200] if suffixes else "it is empty"
+    more = ", ..." if len(suffixes) > 8 else ""
+    return plain(", ".join(suffixes[:8]))[:200] + more
+
+
+def _changed(path: Path) -> Changed:
+    return Changed(f"{path} was changed or replaced while it was read; run again")
 
 
 def _cannot_read(path: str | Path, error: OSError) -> DataError:

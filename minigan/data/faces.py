@@ -415,6 +415,9 @@ class Faces:
         """All that determines the bytes, for JSON."""
         return {"kind": "faces", "version": VERSION, **asdict(self)}
 
+    def check(self) -> None:
+        """Nothing: a drawn set has no files that could change."""
+
     def name(self, index: int) -> str:
         return f"face-{self._checked(index):06d}"
 

@@ -25,7 +25,7 @@ class Loader:
         if not 1 <= batch_size <= len(images):
             raise DataError(
                 f"a batch of {batch_size} cannot be filled from {len(images)} pictures; "
-                "lower --batch-size or raise --max-images"
+                "lower --batch-size or use more pictures"
             )
         self.images = images
         self.batch_size = batch_size

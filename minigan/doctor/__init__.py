@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import backend
+from ..console import STDOUT
 from ..gradcheck import gradcheck, gradgradcheck
 from ..losses import non_saturating
 from ..models.dcgan import Discriminator, Generator
@@ -120,6 +121,8 @@ def step_times(device: str) -> list[float]:
         for i in range(steps):
             scores = game.play(report=i == steps - 1)
         ended = time.perf_counter()
+        if ended <= started:
+            raise ArithmeticError("the clock has not moved during a step")
         seconds.append((ended - started) / steps)
         if turn == 1:
             steps = max(1, int(TURN_SECONDS / seconds[-1]))
@@ -201,7 +204,8 @@ class Examination:
         self.exact_training = cache(lambda label: trained(label, "cpu", np.float64))
 
     def say(self, text: str) -> None:
-        print(text, flush=True)
+        STDOUT.write(f"{text}\n")
+        STDOUT.flush()
 
     def check(self, name: str, work: Callable[..., Any], *arguments: Any) -> Any:
         """The result of the work, or None if it raised an error: then the check has failed."""
@@ -324,10 +328,11 @@ class Examination:
 
 def run(device: str | None) -> int:
     """Examine one device, or all there are; the exit code is 0 if all is well."""
+    chosen = [backend.resolve_device(device)] if device else []  # fails before anything is said
     patient, about = Examination(), describe()
     listing = "\n".join(f"{name + ':':9}{text}" for name, text in about.items())
     patient.say(f"== versions and devices\n{listing}")
-    devices = [backend.resolve_device(device)] if device else patient.find_devices()
+    devices = chosen or patient.find_devices()
     tried = ", ".join(f"{name} ({about[name]})" if name in about else name for name in devices)
     if not device and not count_gpus():
         tried += f"; there is no GPU to try: {backend.gpu_trouble(0)}"

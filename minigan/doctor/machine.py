@@ -13,7 +13,7 @@ import PIL
 from threadpoolctl import threadpool_info
 
 from .. import __version__
-from ..backend.threads import get_num_threads
+from ..backend.threads import blas_trouble, get_num_threads
 
 
 def last_lines(error: BaseException, count: int = 6) -> str:
@@ -50,7 +50,7 @@ def describe() -> dict[str, str]:
         "minigan": __version__,
         "Python": f"{platform.python_version()} on {platform.platform()}",
         "NumPy": np.__version__,
-        "BLAS": ", ".join(blas) or "unknown",
+        "BLAS": "; ".join(filter(None, [", ".join(blas) or "unknown", blas_trouble()])),
         "Pillow": PIL.__version__,
         "CPU": f"{model}; {os.cpu_count()} cores, {get_num_threads()} threads",
         "memory": answer(lambda: f"{memory():.1f} GiB"),

@@ -12,14 +12,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ..backend.threads import get_num_threads, set_num_threads
+from ..console import STDERR, STDOUT, plain
 from ..losses import GENERATOR_LOSSES
 from ..models.dcgan import IMAGE_SIZES
 
-# The help of --threads, which generate.py has as well.
-THREADS = "threads of the CPU's kernels (default: MINIGAN_NUM_THREADS, or the cores there are)"
+# Parts of the help that other programs have as well.
+MOST_THREADS, MOST_SEED = 1024, 2**64 - 1
+DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
+SEEDS = f"0 to {MOST_SEED}"
+THREADS = (
+    f"threads of the CPU's kernels; 1 to {MOST_THREADS} "
+    "(default: MINIGAN_NUM_THREADS, or the cores there are)"
+)
 
 
 class ConfigError(Exception):
@@ -37,7 +44,8 @@ def _option(
 ) -> Any:
     """A field: `trains` says that it changes the result, so that a resumed run must keep it.
 
-    A whole number is from `least` to `most`: beyond, it is a slip of the finger, or worse.
+    A whole number is from `least` to `most`: beyond, it is a slip of the finger, or worse. In the help,
+    {limits} stands for both; the default is added at the end, unless the help names it or it is None.
     """
     limits = {"least": least, "most": most}
     return dataclasses.field(
@@ -51,59 +59,85 @@ class Config:
 
     dataroot: str | None = _option(
         None,
-        "CelebA: img_align_celeba.zip, its folder or a folder above it (none: drawn faces)",
+        "img_align_celeba.zip, or any folder or zip of pictures: JPEG, PNG, WebP, BMP, GIF "
+        "(default: the folder data/, or drawn faces)",
         trains=False,  # what is in it does, and is compared itself
     )
     image_size: int = _option(64, f"pixels a side: one of {IMAGE_SIZES}", flags=["--imageSize"])
     max_images: int | None = _option(
-        None, "use only the first so many images", type=int, most=10**7
+        None, "use only the first so many images; {limits} (default: all)", type=int, most=10**7
     )
     only: str | None = _option(
-        None, "use only images with these attributes of CelebA, as Male,no-Eyeglasses"
+        None,
+        "use only images with these attributes of CelebA, as Male,no-Eyeglasses (default: all)",
     )
-    flip: bool = _option(False, "mirror each image with probability 1/2")
+    flip: bool = _option(
+        False, "mirror each image with probability 1/2", off_help="mirror no image"
+    )
     workers: int = _option(
-        os.cpu_count() or 1, "processes that decode images", trains=False, least=0, most=4096
+        os.cpu_count() or 1,
+        "processes that decode images; {limits}, 0 and 1 for none beside this one",
+        trains=False,
+        least=0,
+        most=4096,
     )
 
     nc: int = _option(3, "channels of an image: 3 for colour, 1 for grey")
-    nz: int = _option(100, "length of the noise vector z", most=10_000)
-    ngf: int = _option(64, "channels of G's last hidden layer", most=1024)
-    ndf: int = _option(64, "channels of D's first layer", most=1024)
+    nz: int = _option(100, "length of the noise vector z; {limits}", most=10_000)
+    ngf: int = _option(64, "channels of G's last hidden layer; {limits}", most=1024)
+    ndf: int = _option(64, "channels of D's first layer; {limits}", most=1024)
     noise: str = _option("normal", "distribution of z", choices=["normal", "uniform"])
 
-    batch_size: int = _option(128, "images a step", flags=["--batchSize"])
-    epochs: int = _option(20, "passes over the data", trains=False, flags=["--niter"])
+    batch_size: int = _option(128, "images a step; {limits}", least=2, flags=["--batchSize"])
+    epochs: int = _option(20, "passes over the data; {limits}", trains=False, flags=["--niter"])
     steps: int | None = _option(
-        None, "stop after so many steps in all", type=int, trains=False, most=10**8 - 1
+        None,
+        "stop after so many steps in all; {limits} (default: those of --epochs)",
+        type=int,
+        trains=False,
+        most=10**8 - 1,
     )
-    lr: float = _option(2e-4, "learning rate of both Adams")
-    beta1: float = _option(0.5, "Adam's first beta (the second is 0.999)")
+    lr: float = _option(2e-4, "learning rate of both Adams; above 0")
+    beta1: float = _option(0.5, "Adam's first beta, the second being 0.999; at least 0, below 1")
     loss: str = _option("non-saturating", "G's objective", choices=list(GENERATOR_LOSSES))
     fresh_noise: bool = _option(
-        True, "new noise for G's half of a step, or the fakes that D has seen", off="--reuse-fakes"
+        True,
+        "draw new noise for G's half of a step",
+        off="--reuse-fakes",
+        off_help="judge in G's half of a step the fakes that D has seen in its own",
     )
     seed: int = _option(
-        999, "seed of all random streams", least=0, most=2**64 - 1, flags=["--manualSeed"]
+        999, "seed of all random streams; {limits}", least=0, most=MOST_SEED, flags=["--manualSeed"]
     )
 
-    device: str = _option("auto", "auto, cpu, cuda or cuda:N", trains=False)
+    device: str = _option("auto", DEVICE, trains=False)
     ngpu: int | None = _option(
         None,
-        "0 for the CPU, 1 for the GPU; N: data parallel on N GPUs, with --device cpu on CPUs",
+        "0 for the CPU, 1 for the GPU; N: data parallel on N GPUs, with --device cpu on CPUs; {limits} "
+        "(default: as --device says)",
         type=int,
         trains=False,
         least=0,
         most=1024,
     )
-    threads: int | None = _option(None, THREADS, type=int, trains=False, most=1024)
+    threads: int | None = _option(None, THREADS, type=int, trains=False, most=MOST_THREADS)
     tf32: bool = _option(
-        True, "on a GPU, products of 10-bit factors, as PyTorch's convolutions", trains=False
+        True,
+        "on a GPU, multiply factors rounded to 10 bits, as PyTorch's convolutions do",
+        trains=False,
+        off_help="on a GPU, multiply all bits of float32, which is slower",
     )
     out: str = _option("runs", "folder that holds the runs", trains=False, flags=["--outf"])
-    name: str | None = _option(None, "name of the run's folder, after its number", trains=False)
+    name: str | None = _option(
+        None,
+        "name of the run's folder, after its number (default: the data, and --image-size)",
+        trains=False,
+    )
     log_every: int | None = _option(
-        None, "steps between lines of metrics (default: 1, on a GPU 10)", type=int, trains=False
+        None,
+        "steps between lines of metrics; {limits} (default: 1, on a GPU 10)",
+        type=int,
+        trains=False,
     )
     on_divergence: str = _option(
         "warn",
@@ -112,10 +146,13 @@ class Config:
         trains=False,
         choices=["warn", "stop", "rollback", "ignore"],
     )
-    checkpoint_every: int = _option(500, "steps between checkpoints", trains=False)
-    keep: int = _option(3, "checkpoints kept", trains=False)
+    checkpoint_every: int = _option(500, "steps between checkpoints; {limits}", trains=False)
+    keep: int = _option(3, "checkpoints kept; {limits}", trains=False)
     sample_every: int | None = _option(
-        None, "steps between sample grids (default: an epoch)", type=int, trains=False
+        None,
+        "steps between sample grids; {limits} (default: those of an epoch)",
+        type=int,
+        trains=False,
     )
 
     def __post_init__(self) -> None:
@@ -220,27 +257,60 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for field in dataclasses.fields(Config):
         argument = dict(field.metadata["argument"])
         flags = [_flag(field.name), *argument.pop("flags", [])]
-        shown = "" if field.default is None else f" (default: {field.default})"
-        argument.update(
-            dest=field.name, default=argparse.SUPPRESS, help=field.metadata["help"] + shown
-        )
+        argument.update(dest=field.name, default=argparse.SUPPRESS, help=help_of(field))
         if isinstance(field.default, bool):
             off = argument.pop("off", "--no-" + flags[0][2:])
+            default = f"default: {flags[0]}" if field.default else "the default"
+            off_help = f"{argument.pop('off_help')} ({default})"
             parser.add_argument(*flags, action="store_true", **argument)
-            del argument["help"]
-            parser.add_argument(off, action="store_false", **argument)
+            parser.add_argument(off, action="store_false", **{**argument, "help": off_help})
         else:
             kind = str if field.default is None else type(field.default)
             parser.add_argument(*flags, **{"type": kind, **argument})
 
 
-def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """What the user gives. Some Pythons make a list of the value in `--name=--`: it is refused."""
-    options = parser.parse_args(argv)
-    for name, value in vars(options).items():
-        if isinstance(value, list):
-            parser.error(f"argument {_flag(name)}: '--' is no value")
-    return options
+def help_of(field: dataclasses.Field) -> str:
+    """What --help says of an option: its meaning, limits and default."""
+    limits = f"{field.metadata['least']} to {field.metadata['most']}"
+    text = field.metadata["help"].format(limits=limits)
+    return text if field.default is None else f"{text} (default: {field.default})"
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line that takes no abbreviations, and whose messages are printed as all others are."""
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_args(self, *arguments: Any, **options: Any) -> argparse.Namespace:
+        """Some Pythons make a list of the value in `--name=--`: it is refused."""
+        found = super().parse_args(*arguments, **options)
+        for name, value in vars(found).items():
+            if isinstance(value, list):
+                self.error(f"argument {_flag(name)}: '--' is no value")
+        return found
+
+    def error(self, message: str) -> NoReturn:
+        super().error(plain(message))  # it quotes words of the command line
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        STDERR.write(message or "")
+        sys.exit(status)
+
+    def print_help(self, file: Any = None) -> None:
+        STDOUT.write(self.format_help())
+
+    def print_usage(self, file: Any = None) -> None:
+        STDERR.write(self.format_usage())
+
+
+def check_folder(flag: str, path: Path) -> None:
+    """Raise ConfigError if a file stands where this folder is, or where one above it would be made."""
+    for place in (path, *path.parents):
+        if os.path.lexists(place):
+            if not place.is_dir():
+                raise ConfigError(f"{flag} {path}: {place} is not a folder; give another path")
+            return
 
 
 def use_threads(count: int | None) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 import PIL
 
 from .. import __version__, backend
+from ..console import INTERRUPTED, lost_output, say
 from ..data import cache, celeba
 from ..data.faces import Faces
 from ..data.loader import Loader
@@ -34,7 +35,7 @@ from .config import FACES, Config, that_train, use_threads
 from .game import play_round
 from .parallel import Group
 from .run import Metrics, Run
-from .terminal import INTERRUPTED, Progress, interrupt_flag
+from .terminal import Progress, interrupt_flag
 from .watch import LOWER_RATE, NOT_FINITE, SPOILED, Trouble, Watch
 
 SHOWN = 64  # images of a grid
@@ -82,8 +83,13 @@ def sample(G: Generator, z: Tensor) -> np.ndarray:
     return pictures.to_pixels(images)
 
 
-def open_images(config: Config, progress: bool = True) -> cache.Images:
-    """The images of a run, decoded into `<out>/cache` unless they are there already."""
+def open_images(
+    config: Config, progress: bool = True, say: Callable[[str], None] | None = None
+) -> cache.Images:
+    """The images of a run, decoded into `<out>/cache` unless they are there already.
+
+    `say` is told of files that were left out.
+    """
     if config.dataroot is None:
         count = config.max_images or FACES["max_images"]
         source: Any = Faces(count, config.seed, config.image_size)
@@ -91,17 +97,16 @@ def open_images(config: Config, progress: bool = True) -> cache.Images:
         source = celeba.open_source(
             config.dataroot, config.image_size, config.max_images, config.only
         )
+        if say and source.left_out:
+            say(source.left_out)
     images = cache.build(source, Path(config.out) / "cache", config.workers, progress)
     Loader(images.pixels, config.batch_size, random_stream(0, "check"))  # fails before a run exists
     return images
 
 
 def fingerprint(images: cache.Images) -> str:
-    """A digest of 64 of the images and of all names: the same data, wherever it lies."""
-    chosen = np.linspace(0, len(images.pixels) - 1, 64).astype(int)
-    digest = hashlib.sha256(images.pixels[chosen].tobytes())
-    digest.update("\n".join(images.names).encode())
-    return digest.hexdigest()[:16]
+    """A digest of all pixels and all names: the same data, wherever it lies."""
+    return hashlib.sha256("\n".join([images.digest, *images.names]).encode()).hexdigest()
 
 
 def check_same_images(saved: dict[str, Any], images: cache.Images) -> None:
@@ -140,7 +145,7 @@ class Trainer:
         config: Config,
         images: cache.Images,
         run: Run,
-        say: Callable[[str], None],
+        say: Callable[[str], None] = say,
         group: Group | None = None,
     ):
         self.config, self.images, self.run, self.say = config, images, run, say
@@ -268,10 +273,10 @@ class Trainer:
     def draw_figures(self) -> None:
         """losses.png, scores.png and progress.gif, from what the run folder holds."""
         if self.group.leader:
-            if metrics := self.run.metrics():
+            if metrics := self.run.metrics(self.say):
                 pictures.save_curves(self.run.folder, metrics)
             if frames := sorted(self.run.samples.glob("step-*.png")):
-                pictures.save_film(self.run.folder / "progress.gif", frames)
+                pictures.save_film(self.run.folder / "progress.gif", frames, self.say)
         self.group.wait()
 
     # -- the loop --
@@ -309,7 +314,8 @@ class Trainer:
         if not report:
             return {}
         scores = self.group.mean(scores)
-        rate = config.batch_size * self.unreported / self.seconds
+        # A clock may stand still, or be set back.
+        rate = config.batch_size * self.unreported / self.seconds if self.seconds > 0 else math.nan
         self.unreported, self.seconds = 0, 0.0
         return {
             "step": self.step,
@@ -373,46 +379,59 @@ class Trainer:
         """metrics.jsonl up to this step, and the watch as it was."""
         if self.metrics:
             self.metrics.close()
-        size, lines = sum(p.data.size for p in self.G.parameters()), self.run.metrics
-        lines = [line for line in self.group.from_leader(lines) if line["step"] <= self.step]
+        size = sum(p.data.size for p in self.G.parameters())
+        lines = self.group.from_leader(lambda: self.run.cut_metrics(self.step, self.say))
         self.watch = Watch(size, lines)
-        leader = self.group.leader
-        self.metrics = self.run.open_metrics(self.step) if leader else Metrics(os.devnull)
+        self.metrics = self.run.open_metrics() if self.group.leader else Metrics(os.devnull)
 
     def train(self) -> int:
-        """Play until the last step, Ctrl-C or SIGTERM, leave checkpoint and figures; the exit code."""
+        """Play until the last step or a signal, leave checkpoint and figures; the exit code.
+
+        The signals are Ctrl-C, SIGTERM and SIGHUP; outside of the main thread none is listened to.
+        """
         self.draw_reals()
         if self.step == 0:
             self.draw_samples()
-        quiet = warnings.catch_warnings()
         self._open_metrics()
-        saved = self.step if self.step else None
         try:
-            with interrupt_flag() as interrupted, Progress(self) as progress, quiet:
-                warnings.simplefilter("ignore", RuntimeWarning)  # overflow: play and save see to it
-                # Of Ctrl-C one process may hear a step before another.
-                while self.step < self.total and not self.group.any(interrupted):
-                    if line := self.play():
-                        self.metrics.write(line)
-                        progress.show(line)
-                        if (trouble := self.watch.look(line)) and self._meet(trouble):
-                            continue
-                    last = self.step == self.total
-                    if self.step % self.sample_every == 0 or last:
-                        self.draw_samples()
-                    if (self.step % self.config.checkpoint_every == 0 or last) and self.save():
-                        saved = self.step
-            if saved != self.step:
-                self.save()
+            with interrupt_flag() as interrupted:
+                if self._play_until(interrupted) != self.step:
+                    self.save()
+                self.draw_figures()
         except Diverged:
             self.draw_figures()
             raise
         finally:
             self.metrics.close()
-        self.draw_figures()
         stopped = self.group.any(interrupted)
         if self.group.leader:
             self.run.event("interrupt" if stopped else "done", step=self.step)
         if interrupted:
             return 128 + interrupted[0]
         return INTERRUPTED if stopped else 0
+
+    def _play_until(self, interrupted: list[int]) -> int | None:
+        """Play until the last step, or until the list is not empty; the step that was saved last."""
+        saved = self.step if self.step else None
+        with Progress(self) as progress, warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # overflow: play and save see to it
+            # Of Ctrl-C one process may hear a step before another.
+            while self.step < self.total and not self.group.any(interrupted):
+                if line := self.play():
+                    self.metrics.write(line)
+                    progress.show(line)
+                    self.note_lost_output()
+                    if (trouble := self.watch.look(line)) and self._meet(trouble):
+                        continue
+                last = self.step == self.total
+                if self.step % self.sample_every == 0 or last:
+                    self.draw_samples()
+                if (self.step % self.config.checkpoint_every == 0 or last) and self.save():
+                    saved = self.step
+        return saved
+
+    def note_lost_output(self) -> None:
+        """Add to events.jsonl what could not be written to stdout or stderr: nobody has seen it."""
+        lost = lost_output()
+        if lost and self.group.leader:
+            self.run.event("output lost", reason="; ".join(lost))

@@ -27,6 +27,7 @@ import numpy as np
 from .. import backend
 from ..backend import Array
 from ..backend.threads import get_num_threads, set_num_threads
+from ..console import STDERR, STDOUT, Stream, pip
 from ..tensor import Tensor
 from .config import Config, ConfigError
 
@@ -34,7 +35,7 @@ T = TypeVar("T")
 
 PATIENCE = 2.0  # seconds that a failing process gives all others to fail as well
 PAUSE = 0.01  # between two looks at whether the others are here
-INSTALL = "pip install -e '.[parallel]'"
+INSTALL = ("-e", ".[parallel]")  # what pip is asked for
 
 # Where it says how many processes there are: `restart` below, the mpiexec of MPICH and of Intel and
 # Slurm's srun --mpi=pmi2, the mpiexec of Open MPI.
@@ -148,17 +149,21 @@ class Group:
         others would wait for this one for ever: MPI ends them, with this exit code.
         """
         if self.size == 1 or self._all_have_failed():
-            print(message, file=sys.stderr)
+            STDERR.write(message + "\n")
         else:
-            print(f"rank {self.rank} of {self.size}: {message}", file=sys.__stderr__, flush=True)
+            own = Stream("__stderr__")  # sys.stderr is the leader's
+            own.write(f"rank {self.rank} of {self.size}: {message}\n")
+            own.flush()
             self.comm.Abort(code)
         return code
 
     def _all_have_failed(self) -> bool:
-        arrived, deadline = self._failed.Ibarrier(), time.monotonic() + PATIENCE
-        while not (all_here := arrived.Test()) and time.monotonic() < deadline:
+        arrived = self._failed.Ibarrier()
+        for _ in range(round(PATIENCE / PAUSE)):  # counted, as clocks may stand still
+            if arrived.Test():
+                return True
             time.sleep(PAUSE)
-        return all_here
+        return arrived.Test()
 
 
 def _nccl(size: int, rank: int) -> Callable[[Array, Array], None]:
@@ -169,7 +174,7 @@ def _nccl(size: int, rank: int) -> Callable[[Array, Array], None]:
         return init_process_group(size, rank, backend="nccl", use_mpi=True).all_reduce
     except (ImportError, RuntimeError) as error:
         raise backend.DeviceError(
-            f"NCCL cannot be used; pip install nvidia-nccl-cu12, or use --ngpu 1 ({error})"
+            f"NCCL cannot be used; {pip('nvidia-nccl-cu12')}, or use --ngpu 1 ({error})"
         ) from error
 
 
@@ -190,14 +195,15 @@ def join() -> Group:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: it finds no library of MPI
         raise ConfigError(
-            f"mpiexec has started {count} processes, but mpi4py cannot be used; {INSTALL} ({error})"
+            f"mpiexec has started {count} processes, but mpi4py cannot be used; "
+            f"{pip(*INSTALL)} ({error})"
         ) from error
     machine = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
     group = Group(MPI.COMM_WORLD, machine.Get_rank())
     if group.size != count:
         raise ConfigError(
             f"mpiexec has started {count} processes, but mpi4py sees {group.size}: they belong to "
-            f"different MPIs; {INSTALL}, and use the mpiexec beside {sys.executable}"
+            f"different MPIs; {pip(*INSTALL)}, and use the mpiexec beside {sys.executable}"
         )
     sys.excepthook = lambda *error: group.fail("".join(traceback.format_exception(*error)))
     if not group.leader:
@@ -227,7 +233,9 @@ def restart(count: int) -> NoReturn:
     mpiexec = shutil.which("mpiexec", path=beside) or shutil.which("mpiexec")
     if mpiexec is None or importlib.util.find_spec("mpi4py") is None:
         missing = "mpiexec" if mpiexec is None else "mpi4py"
-        raise ConfigError(f"--ngpu {count} needs {missing}, which is not installed; {INSTALL}")
+        raise ConfigError(
+            f"--ngpu {count} needs {missing}, which is not installed; {pip(*INSTALL)}"
+        )
     os.environ["MINIGAN_NGPU"] = str(count)  # they do not restart, whatever mpiexec tells them
-    sys.stdout.flush()
+    STDOUT.flush()
     os.execv(mpiexec, [mpiexec, "-n", str(count), sys.executable, *sys.orig_argv[1:]])

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..files import naming, write_atomically
+from ..data.cache import Unreadable, contents
+from ..files import write_atomically
+from .run import RunError
 
 GAP = 2  # pixels between the images of a grid
 FRAMES = 60  # of progress.gif at the most
 FRAME_MS, LAST_FRAME_MS = 150, 2000
+MOST_PIXELS = 5_000_000  # of a frame: the grid of 64 images of 256 x 256 has 4.3 million
+MOST_BYTES = 4 * MOST_PIXELS  # of its file, which is not compressed at the worst
 
 
 def to_pixels(images: np.ndarray) -> np.ndarray:
@@ -50,13 +59,42 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def save_film(path: Path, frames: Sequence[Path]) -> None:
-    """A GIF of grid pictures, thinned evenly to FRAMES; the last one stays longer."""
+def read_frame(path: Path) -> Image.Image:
+    """A grid that `save_png` wrote, as RGB. Raises Unreadable if the file is anything else."""
+    if path.is_symlink():  # no part of a run is one
+        raise Unreadable("a link")
+    file = io.BytesIO(contents(path, MOST_BYTES))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on sizes, which are checked here
+            with Image.open(file, formats=("PNG",)) as image:  # reads the header only
+                if image.width * image.height > MOST_PIXELS:
+                    raise Unreadable(f"more than {MOST_PIXELS:,} pixels")
+                return image.convert("RGB")
+    except (Unreadable, MemoryError):
+        raise
+    except Image.DecompressionBombError:  # Pillow's own limit lies higher
+        raise Unreadable(f"more than {MOST_PIXELS:,} pixels") from None
+    except Exception as error:  # decoders raise nearly anything when the data is damaged
+        raise Unreadable("not a PNG picture, or a damaged one") from error
+
+
+def save_film(path: Path, frames: Sequence[Path], say: Callable[[str], None] = print) -> None:
+    """A GIF of grid pictures, thinned evenly to FRAMES; the last one stays longer.
+
+    `say` is told of frames that cannot be used: the film does without them.
+    """
     chosen = sorted({round(i) for i in np.linspace(0, len(frames) - 1, min(FRAMES, len(frames)))})
-    images = []
+    images, faults = [], []
     for i in chosen:
-        with naming(frames[i]), open(frames[i], "rb") as file, Image.open(file) as image:
-            images.append(image.convert("RGB").quantize(128))
+        try:
+            images.append(read_frame(frames[i]).quantize(128))
+        except Unreadable as error:
+            faults.append(f"{frames[i]}: {error}")
+    if faults:
+        say(f"{path.name} lacks {len(faults)} of {len(chosen)} frames; {faults[0]}")
+    if not images:
+        return
     buffer = io.BytesIO()
     durations = [FRAME_MS] * (len(images) - 1) + [LAST_FRAME_MS]
     images[0].save(
@@ -74,21 +112,50 @@ def save_curves(folder: Path, metrics: Sequence[dict[str, float]]) -> None:
             {"d_x": "D(x)", "d_gz_before": "D(G(z)) before", "d_gz_after": "D(G(z)) after"},
         ),
     }
-    from matplotlib.figure import Figure  # half a second: not to be paid by whoever draws nothing
-
     steps = np.array([m["step"] for m in metrics])
-    width = max(1, len(steps) // 50)
+    width = min(max(1, len(steps) // 50), 2000)  # the time it takes is its product with the steps
     for name, (title, lines) in curves.items():
-        figure = Figure(figsize=(8, 4), layout="constrained")
-        axes = figure.subplots()
-        for key, label in lines.items():
-            values = np.array([m[key] for m in metrics], float)  # None: nan, a gap
-            (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
-            smooth = np.convolve(values, np.ones(width) / width, "valid")
-            axes.plot(steps[width - 1 :], smooth, color=line.get_color(), label=label)
-        axes.set(xlabel="step", ylabel=title)
-        axes.grid(alpha=0.3)
-        axes.legend()
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120)
+        with _new_figure(figsize=(8, 4), layout="constrained") as figure:
+            axes = figure.subplots()
+            for key, label in lines.items():
+                values = np.array([m[key] for m in metrics], float)  # None: nan, a gap
+                (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
+                smooth = np.convolve(values, np.ones(width) / width, "valid")
+                axes.plot(steps[width - 1 :], smooth, color=line.get_color(), label=label)
+            axes.set(xlabel="step", ylabel=title)
+            axes.grid(alpha=0.3)
+            axes.legend()
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png", dpi=120)
         write_atomically(folder / name, buffer.getvalue())
+
+
+@contextmanager
+def _new_figure(**options: Any) -> Iterator[Any]:
+    """A figure of matplotlib, drawn by Agg and with its default settings, whatever the user's are."""
+    matplotlib = _import_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # The backend is pyplot's, which is not used here; once set, `rc_context` would not set it back.
+    defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
+    with matplotlib.rc_context(defaults):
+        figure = Figure(**options)
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def _import_matplotlib() -> ModuleType:
+    """Import it only here, because it takes half a second, and without MPLBACKEND: it may be wrong."""
+    chosen = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    except (ImportError, OSError, ValueError) as error:  # the latter two of the user's matplotlibrc
+        raise RunError(
+            f"matplotlib cannot be used to draw the curves: {error}; reinstall it or mend its "
+            "matplotlibrc, then draw them with --resume"
+        ) from error
+    finally:
+        if chosen is not None:
+            os.environ["MPLBACKEND"] = chosen
+    return matplotlib

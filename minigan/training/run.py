@@ -6,22 +6,69 @@ events.jsonl   start, resume, skipped files, interrupt, done, diverged
 samples/       grids at fixed noise, reals, real beside fake
 checkpoints/   see checkpoint.py
 losses.png, scores.png, progress.gif, skipped.txt
+metrics.jsonl.damaged  what metrics.jsonl was, if there were wrong lines among the others
+
+A run folder may come from a stranger. Its parts are files and folders of its own: a run with a link
+among them is refused, because what is written there would be written elsewhere. And where a run lies,
+not its config.json, says where the image cache is.
 """
 
 from __future__ import annotations
 
+import errno
+import functools
+import itertools
 import json
 import math
+import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from ..files import hold, naming, sync, sync_names, trouble, write_atomically
-from .checkpoint import newest_first
+from ..console import quote
+from ..files import (
+    FOLDER,
+    cautiously,
+    hold,
+    is_own,
+    naming,
+    sync,
+    sync_names,
+    trouble,
+    write_atomically,
+)
+from .checkpoint import DIGITS, newest_first
+
+# The files of a run, by folder. Whatever else is there is somebody else's and left alone.
+FILES = {
+    "": (
+        *(".lock", "config.json", "metrics.jsonl", "events.jsonl", "skipped.txt"),
+        *("losses.png", "scores.png", "progress.gif"),
+    ),
+    "samples": ("step-*.png", "reals.png", "real-beside-fake.png"),
+    "checkpoints": ("step-*.safetensors",),
+    "generated": (),  # files in these are never read, and replaced as a whole
+    "generated/single": (),
+}
+
+# What each line of metrics has: counts, and figures, which are null where they were not finite.
+COUNTS = ("step", "epoch")
+FIGURES = (
+    *("loss_d", "loss_g", "grad_d", "grad_g"),
+    *("d_x", "d_gz_before", "d_gz_after", "images_per_second"),
+)
+LARGEST = 3.5e38  # of a figure: they are computed in float32
+LINE = 2**16  # bytes of a line of metrics at the most; one has about 250
+TAIL = 2**20  # bytes of an event at the most
+FAULTS = 10_000  # lines without metrics, after which the rest of a file is not read
+CONFIG = 2**20  # bytes of config.json at the most
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # as FAT answers to os.link
 
 
 class RunError(Exception):
@@ -49,13 +96,53 @@ class Run:
     """An existing run folder, and how to write to it."""
 
     def __init__(self, folder: Path):
+        """The folder may be given by a link. Raises RunError if anything that is used in it is one."""
         self.folder = folder
-        self.samples = folder / "samples"
-        self.checkpoints = folder / "checkpoints"
         if not (folder / "config.json").is_file():
             raise RunError(
                 f"{folder} is no run folder: it has no config.json; give the path of a run, or auto"
             )
+        try:
+            for name, patterns in FILES.items():
+                if name and not is_own(folder / name, FOLDER):
+                    continue
+                for part in (folder / name).iterdir():
+                    if any(fnmatchcase(part.name, pattern) for pattern in patterns):
+                        is_own(part)
+        except OSError as error:
+            raise RunError(
+                f"{trouble(error, folder)}, then start again, or use another run"
+            ) from error
+
+    @property
+    def samples(self) -> Path:
+        return self._folder("samples")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self._folder("checkpoints")
+
+    def _folder(self, name: str) -> Path:
+        """The path of one of its folders, in which it is safe to write."""
+        is_own(self.folder / name, FOLDER)
+        return self.folder / name
+
+    def _open(self, name: str, mode: str) -> IO[bytes]:
+        """One of its files, open. All files that are not replaced as a whole are opened here."""
+        path = self.folder / name
+        with naming(path):
+            is_own(path)
+            file = open(path, mode, opener=cautiously)  # noqa: SIM115, the caller closes it
+            if "r" not in mode and os.fstat(file.fileno()).st_nlink > 1:
+                file.close()
+                raise OSError(errno.EMLINK, "it has another name as well, by a hard link")
+        return file
+
+    @property
+    def out(self) -> Path:
+        """The folder that holds it, and the image cache."""
+        named = self.folder.name not in ("", "..")
+        return (self.folder if named else self.folder.resolve()).parent
 
     @classmethod
     def create(cls, out: Path, name: str, config: dict[str, Any]) -> Run:
@@ -78,12 +165,17 @@ class Run:
     def find(cls, where: str, out: Path) -> Run | None:
         """The run that `--resume` names: a folder, or "auto" for the newest one with a checkpoint.
 
-        None if it is "auto" and there is nothing to resume.
+        None if it is "auto" and there is nothing to resume. A link to a run must be named.
         """
         if where != "auto":
             return cls(Path(where))
         for folder in reversed(numbered_runs(out)):
             if newest_first(folder / "checkpoints"):
+                if folder.is_symlink():
+                    raise RunError(
+                        f"{folder}, the newest run, is a link to another folder; "
+                        "give its path instead of auto"
+                    )
                 return cls(folder)
         return None
 
@@ -107,7 +199,7 @@ class Run:
                 yield
         except OSError as error:
             raise RunError(
-                f"{trouble(error, self.folder)}, then go on with --resume {self.folder} "
+                f"{trouble(error, self.folder)}, then go on with --resume {quote(self.folder)} "
                 "(or anew, if it has no checkpoint yet)"
             ) from error
 
@@ -116,8 +208,11 @@ class Run:
         """What config.json holds."""
         path = self.folder / "config.json"
         try:
-            with naming(path):
-                found = json.loads(path.read_bytes())
+            with naming(path), self._open("config.json", "rb") as file:
+                content = file.read(CONFIG + 1)
+            if len(content) > CONFIG:
+                raise ValueError(f"it has more than {CONFIG:,} bytes")
+            found = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise RunError(
                 f"{path} is not JSON: {error}; restore it, or start a new run"
@@ -127,34 +222,86 @@ class Run:
         return found
 
     def event(self, kind: str, **details: Any) -> None:
-        """Add a line to events.jsonl, in the place of a last one that was cut short."""
+        """Add a line to events.jsonl, instead of a last one that was cut short."""
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": kind, **details}
-        path = self.folder / "events.jsonl"
-        with naming(path), open(path, "ab+") as file:
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
+        with naming(self.folder / "events.jsonl"), self._open("events.jsonl", "ab+") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - TAIL))
+            last = file.read(TAIL).rpartition(b"\n")[2]
+            if last and len(last) < TAIL and not _is_json(last):
+                file.truncate(end - len(last))
+            elif last:  # whole, and has lost its line end to an editor
+                file.write(b"\n")
             file.write(_line(line))
 
-    def metrics(self) -> list[dict[str, float]]:
-        """The lines of metrics.jsonl, up to the first that a crash or a power cut has spoiled."""
-        path, found = self.folder / "metrics.jsonl", []
-        with naming(path):
-            content = path.read_bytes() if path.is_file() else b""
-        for line in content.splitlines(keepends=True):
-            try:
-                entry = json.loads(line) if line.endswith(b"\n") else None
-            except (ValueError, RecursionError):
-                break
-            if not isinstance(entry, dict) or type(entry.get("step")) is not int:
-                break
-            found.append(entry)
-        return found
+    def metrics(self, say: Callable[[str], None] = warnings.warn) -> list[dict[str, float]]:
+        """The lines of metrics.jsonl: of each step one, in order. `say` is told of wrong ones.
 
-    def open_metrics(self, steps: int) -> Metrics:
-        """metrics.jsonl, cut back to the first `steps` steps and open for those that follow."""
-        kept = [m for m in self.metrics() if m["step"] <= steps]
-        write_atomically(self.folder / "metrics.jsonl", b"".join(map(_line, kept)))
-        return Metrics(self.folder / "metrics.jsonl")
+        A last line that is cut short is left out without a word: a training is writing it, or was
+        killed there.
+        """
+        lines, fault = self._read_metrics(math.inf)
+        if fault:
+            say(f"{fault}; only the usable lines are read, in order")
+        return lines
+
+    def cut_metrics(
+        self, steps: int, say: Callable[[str], None] = warnings.warn
+    ) -> list[dict[str, float]]:
+        """Cut metrics.jsonl back to the first `steps` steps; returns their lines.
+
+        The lines of later steps will be written again. If one before them is wrong, the old file is
+        kept beside the new one, and `say` is told.
+        """
+        path = self.folder / "metrics.jsonl"
+        lines, fault = self._read_metrics(steps)
+        if fault:
+            kept = _keep(path)
+            self.event("damaged metrics", fault=fault, kept=kept.name)
+            say(f"{fault}; the usable lines are kept in order, and the old file is now {kept.name}")
+        write_atomically(path, b"".join(map(_line, lines)))
+        return lines
+
+    def open_metrics(self) -> Metrics:
+        """metrics.jsonl, open for further lines."""
+        path = self.folder / "metrics.jsonl"
+        is_own(path)
+        return Metrics(path)
+
+    def _read_metrics(self, steps: float) -> tuple[list[dict[str, float]], str]:
+        """The lines up to a step, and a sentence about those that are wrong, or "".
+
+        A line is wrong if it holds no metrics or is out of order. After the line of the last step a
+        wrong one does no harm, because the lines there will be written again.
+        """
+        path, lines = self.folder / "metrics.jsonl", {}
+        newest, unusable, count, first = 0, 0, 0, ""
+        if not is_own(path):
+            return [], ""
+        with naming(path), self._open("metrics.jsonl", "rb") as file:
+            for number, text in enumerate(iter(functools.partial(file.readline, LINE), b""), 1):
+                line, reason = _parse(text.removeprefix(b"\xef\xbb\xbf") if number == 1 else text)
+                if line:
+                    step = line["step"]
+                    if step <= steps:
+                        reason = f"step {step} stands after step {newest}" if step <= newest else ""
+                        lines[step] = line  # of two lines of a step the later one
+                    newest = max(newest, step)
+                elif reason:
+                    unusable += 1
+                    torn = not text.endswith(b"\n") and len(text) < LINE
+                    if torn or (newest >= steps and unusable < FAULTS):
+                        reason = ""
+                if reason:
+                    count, first = count + 1, first or f"line {number} is wrong ({reason})"
+                if unusable == FAULTS:
+                    break
+        fault = f"{path}: {first}" if count else ""
+        if count > 1:
+            fault += f", and {count - 1:,} more"
+        if unusable == FAULTS:
+            fault += ", and what follows was not read"
+        return [lines[step] for step in sorted(lines)], fault
 
     def write_skipped(self, skipped: Iterable[tuple[str, str]]) -> None:
         """skipped.txt: name and reason of each image that was left out."""
@@ -166,7 +313,8 @@ class Metrics:
     """metrics.jsonl while it grows: each step's line is handed to the system at once."""
 
     def __init__(self, path: Path | str):
-        self._path, self._file = Path(path), open(path, "ab")  # noqa: SIM115, closed by close()
+        self._path = Path(path)
+        self._file = open(path, "ab", opener=cautiously)  # noqa: SIM115, closed by close()
 
     def write(self, metrics: dict[str, float]) -> None:
         """Add a line. What is not finite becomes null, as JSON has no other word for it."""
@@ -187,3 +335,55 @@ class Metrics:
 
 def _line(entry: dict[str, Any]) -> bytes:
     return json.dumps(entry).encode() + b"\n"
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _parse(text: bytes) -> tuple[dict[str, Any] | None, str]:
+    """A line of metrics, or None and what is wrong with it; "" if it is blank."""
+    if not text.strip():
+        return None, ""
+    try:
+        line = json.loads(text.decode())
+        reason = _misfit(line)
+    except (ValueError, RecursionError):
+        return None, "not JSON"
+    return (None, reason) if reason else (line, "")
+
+
+def _misfit(line: Any) -> str:
+    if not isinstance(line, dict):
+        return "not a table"
+    for key in (*COUNTS, *FIGURES):
+        if key not in line:
+            return f"it has no {key}"
+    for key, value in line.items():
+        if key in COUNTS:
+            fits = type(value) is int and (key == "step") <= value < 10**DIGITS
+        else:
+            fits = value is None or (type(value) in (int, float) and abs(value) <= LARGEST)
+        if not fits:
+            return f"its {key!a:.20} is {value!a:.40}"
+    return ""
+
+
+def _keep(path: Path) -> Path:
+    """Give a file a second name, of which the first free one is taken.
+
+    The first name stays until the new file replaces it, so whoever is killed between has lost nothing.
+    """
+    names = (path.with_name(f"{path.name}.damaged{i or ''}") for i in itertools.count())
+    kept = next(name for name in names if not os.path.lexists(name))
+    try:
+        os.link(path, kept)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        path.rename(kept)
+    return kept

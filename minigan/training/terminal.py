@@ -1,10 +1,10 @@
-"""The terminal: what the user sees of a training, and how the user stops it."""
+"""The terminal: what the user sees of a training, and how it is stopped."""
 
 from __future__ import annotations
 
 import math
 import signal
-import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,32 +12,46 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from ..console import STDERR, bar
+
 if TYPE_CHECKING:
     from .loop import Trainer
 
-INTERRUPTED = 130  # the exit code of a program ended by Ctrl-C: 128 + SIGINT
 PLAIN_LINE_SECONDS = 10.0  # between the lines that stand in for the bar where there is no terminal
+IMPATIENT = (signal.SIGINT, signal.SIGTERM)  # of which a second one ends the program at once
+SIGNALS = (*IMPATIENT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))  # not on Windows
 
 
 @contextmanager
 def interrupt_flag() -> Iterator[list[int]]:
-    """A list that gets the number of a SIGINT (Ctrl-C) or SIGTERM.
+    """A list that gets the number of a SIGINT (Ctrl-C), SIGTERM or SIGHUP (a terminal that is closed).
 
-    So the step under way is finished first. A second signal ends the program at once.
+    So the step under way is finished first. A second Ctrl-C or SIGTERM ends the program at once; a
+    second SIGHUP does not, as a shell that ends sends one after the system's own. Signals that were
+    ignored stay so (nohup). Signals belong to the main thread: in another one the list stays empty.
     """
     flag: list[int] = []
+    before: dict[int, Any] = {}
 
     def note(number: int, frame: Any) -> None:
         flag.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        if number in IMPATIENT:
+            restore(*IMPATIENT)
 
-    before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
+    def restore(*numbers: int) -> None:
+        for number in numbers:
+            if number in before:
+                signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            handler = signal.getsignal(number)
+            if handler not in (signal.SIG_IGN, None):  # None: of a program that Python is inside of
+                before[number] = signal.signal(number, note)
     try:
         yield flag
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        restore(*before)
 
 
 class Progress:
@@ -45,17 +59,17 @@ class Progress:
 
     def __init__(self, trainer: Trainer):
         self.trainer = trainer
-        self.terminal = sys.stderr.isatty()
+        self.terminal = STDERR.isatty()
         self.started, self.first = time.monotonic(), trainer.step
         self.last_line = -math.inf
 
     def __enter__(self) -> Progress:
-        self.bar = tqdm(
+        self.bar = bar(
+            self.terminal,
             total=self.trainer.total,
             initial=self.first,
             unit="step",
             dynamic_ncols=True,
-            disable=not self.terminal,
         )
         return self
 
@@ -78,6 +92,7 @@ class Progress:
         if now - self.last_line < PLAIN_LINE_SECONDS and not last:
             return
         self.last_line = now
-        each = (now - self.started) / max(1, m["step"] - self.first)  # it may have gone back
+        # Both the clock and the step may have gone back.
+        each = max(0.0, now - self.started) / max(1, m["step"] - self.first)
         left = tqdm.format_interval(each * (self.trainer.total - m["step"]))
         self.trainer.say(f"step {m['step']}/{self.trainer.total}  {text}  {left} left")

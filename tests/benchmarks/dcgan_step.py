@@ -4,6 +4,7 @@
     python tests/benchmarks/dcgan_step.py                # the step: speed, ratios, peak memory
     python tests/benchmarks/dcgan_step.py --batches 16,64,128 --compile --json figures.json
     python tests/benchmarks/dcgan_step.py --layers --sampling --scaling --data --ablate
+    python tests/benchmarks/dcgan_step.py --before ../old   # beside another checkout of minigan
 
 The step is the PyTorch tutorial's, float32, 64 x 64 pixels, ngf = ndf = 64, nz = 100: D on reals, D
 on detached fakes, D's Adam on the sum; then G through the updated D on the same fakes, G's Adam. All
@@ -51,7 +52,7 @@ BUSY = 0.5  # load average
 SAME_LOSS = 1e-4  # relative, at the first step
 GEMM_SIZE = 2048
 SAMPLED, SCALED = (64, 1), (32, 64, 128, 256)  # batch sizes
-MINIGAN, EAGER = "minigan", ["PyTorch", "PyTorch channels_last"]
+MINIGAN, BEFORE, EAGER = "minigan", "minigan before", ["PyTorch", "PyTorch channels_last"]
 FROZEN, COMPILED = "PyTorch channels_last, D frozen", "PyTorch compiled, D frozen"
 THREADS = ("MINIGAN_NUM", "OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "VECLIB_MAXIMUM")
 
@@ -68,11 +69,15 @@ class Worker:
 
     def __init__(self, kind: str, options: argparse.Namespace):
         self.kind, self.timeout = kind, options.timeout
+        home = Path(__file__).resolve().parents[2]
+        if kind == BEFORE:
+            home, kind = options.before.resolve(), MINIGAN
+        threads = {f"{name}_THREADS": str(options.threads) for name in THREADS}
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("engines.py")), kind],
+            [sys.executable, str(home / "tests" / "benchmarks" / "engines.py"), kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {f"{name}_THREADS": str(options.threads) for name in THREADS},
+            env=os.environ | threads | {"PYTHONPATH": str(home)},
             text=True,
         )
         self.answers: queue.Queue[str] = queue.Queue()
@@ -226,7 +231,7 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
 
 def steps(options: argparse.Namespace, batch: int) -> dict[str, Any]:
     """The training step in all engines."""
-    kinds = [MINIGAN]
+    kinds = [MINIGAN] + [BEFORE] * bool(options.before)
     if options.torch:
         kinds += [*EAGER, FROZEN] + [COMPILED] * options.compile
     members = {"GEMM": ("GEMM", GEMM_SIZE)} | {kind: (kind, batch) for kind in kinds}
@@ -380,6 +385,12 @@ def main() -> int:
     add("--steps-per-round", type=int, default=1)
     add("--threads", type=int, default=available(), help="default: the cores of this process")
     add("--timeout", type=float, default=900, help="seconds an engine has for an answer")
+    add(
+        "--before",
+        type=Path,
+        metavar="FOLDER",
+        help="another checkout, measured in turns with this",
+    )
     add("--compile", action="store_true", help="torch.compile too; it takes minutes")
     add("--ablate", action="store_true", help="minigan with single parts replaced")
     add("--scaling", action="store_true", help=f"minigan at batch {', '.join(map(str, SCALED))}")

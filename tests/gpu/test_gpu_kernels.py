@@ -134,6 +134,18 @@ def test_normalisation_and_activation_forward_and_backward(xp, rng, shape, slope
                 np.testing.assert_allclose(f.get(), e, **bound)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_the_relu_behind_a_norm_cut_off_has_no_gradient(xp, rng, dtype):
+    x, plain = rng.standard_normal((2, 3, 2, 4, 5)).astype(dtype)
+    stats = reference.batch_statistics(np, x, 0.1, 0.3, None)
+    y = reference.scale_shift(np, x, *stats, 1.0, 0.0, 0.0)
+    g, plain = (np.where(y > 0, plain, dtype(cut_off)) for cut_off in (np.inf, 0))
+    expected = reference.batch_norm_gradients(np, plain, y, x, *stats, 1.0, 0.0)
+    on_gpu = [put(a) for a in (g, y, x, *stats)]
+    found = gpu.batch_norm_gradients(xp, *on_gpu, 1.0, 0.0)
+    agree([f.reshape(e.shape) for f, e in zip(found, expected, strict=True)], expected, dtype)
+
+
 def test_a_batch_without_images_can_be_normalised(xp):
     x, ones = put(np.ones((0, 3, 2, 2))), put(np.ones((1, 3, 1, 1)))
     assert gpu.scale_shift(xp, x, ones, ones, ones, ones, 1.0).shape == x.shape
@@ -152,9 +164,10 @@ def test_the_leaky_relu_is_right_for_every_number(xp, slope, dtype):
         np.testing.assert_array_equal(gpu.leaky_relu(xp, put(x), slope).get(), y)
     finite = np.isfinite(y)
     g = np.arange(1, x.size + 1).astype(dtype)
-    found = gpu.leaky_relu_gradient(xp, put(g), put(y), slope).get()[finite]
-    expected = reference.leaky_relu_gradient(np, g, y, slope)[finite]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    for v in (g, g * np.inf, g * np.nan):
+        found = gpu.leaky_relu_gradient(xp, put(v), put(y), slope).get()[finite]
+        expected = reference.leaky_relu_gradient(np, v, y, slope)[finite]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

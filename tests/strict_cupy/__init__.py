@@ -28,7 +28,7 @@ __all__ = ["counters", "install"]
 FUNCTIONS = (
     "array", "asarray", "ascontiguousarray", "empty", "empty_like", "zeros",
     "zeros_like", "ones", "ones_like", "full", "where", "clip", "concatenate", "pad",
-    "moveaxis", "broadcast_to", "matmul", "tensordot", "ndarray",
+    "moveaxis", "broadcast_to", "may_share_memory", "matmul", "tensordot", "ndarray",
 )  # fmt: skip
 DTYPES = ("bool_", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 DTYPES += ("float16", "float32", "float64", "dtype", "newaxis", "inf", "nan", "pi", "result_type")

@@ -64,6 +64,7 @@ class ndarray:
     itemsize = property(lambda self: self._array.itemsize)
     strides = property(lambda self: self._array.strides)
     T = property(lambda self: view(self, self._array.T))
+    base = property(lambda self: self._memory)  # the real one has the array that owns the memory
 
     @property
     def flags(self) -> Any:
@@ -453,6 +454,10 @@ def as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
 
 
 # -- products -----------------------------------------------------------------------------------
+
+
+def may_share_memory(a: ndarray, b: ndarray, max_work: int | None = None) -> bool:
+    return np.may_share_memory(a._array, b._array, max_work)
 
 
 def matmul(a: ndarray, b: ndarray, /, *, out: ndarray | None = None) -> ndarray:

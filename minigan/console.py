@@ -1,0 +1,186 @@
+"""The console: what the user is told, whether anybody reads it or not, and what the user may type.
+
+Nothing else depends on the standard streams. They may be missing (a daemon, pythonw), closed, on a full
+disk, in an encoding without the letter needed, or a pipe whose reader has gone away.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+INTERRUPTED = 130  # the exit code of a program ended by Ctrl-C: 128 + SIGINT
+
+
+def plain(text: object) -> str:
+    """What a file says of itself as one line to print: no line breaks, no codes for terminals."""
+    text = str(text) or type(text).__name__
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+# -- what the user is told ------------------------------------------------------------------------
+
+_lost: list[str] = []
+
+
+def lost_output() -> list[str]:
+    """Which streams have failed since the last call, each with the reason."""
+    lost, _lost[:] = _lost[:], []
+    return lost
+
+
+class Stream:
+    """sys.stdout or sys.stderr as a file whose `write` and `flush` never fail.
+
+    The first error ends the writing to it; what comes later is dropped.
+    """
+
+    def __init__(self, name: str):
+        self._name = name
+        self._failed: Any = None  # the file that stood there at the error
+
+    @property
+    def _file(self) -> Any:
+        file = getattr(sys, self._name, None)
+        return None if file is self._failed else file
+
+    @property
+    def encoding(self) -> str:
+        return getattr(self._file, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        try:
+            return bool(self._file.isatty())
+        except (AttributeError, OSError, ValueError):  # no file, or a closed one
+            return False
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def write(self, text: str) -> None:
+        """Letters that the encoding lacks are written as backslash escapes."""
+        self._attempt(
+            lambda file: file.write(
+                text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+            )
+        )
+
+    def flush(self) -> None:
+        self._attempt(lambda file: getattr(file, "flush", lambda: None)())
+
+    def _attempt(self, work: Callable[[Any], object]) -> None:
+        file = self._file
+        if file is None:
+            return
+        try:
+            work(file)
+        except Exception as error:  # sys.stdout may be an object of anybody's
+            self._failed = file
+            _lost.append(f"{self._name}: {getattr(error, 'strerror', None) or plain(error)}")
+            if file in (sys.__stdout__, sys.__stderr__):
+                _drop_what_is_buffered(file)
+
+
+def _drop_what_is_buffered(file: Any) -> None:
+    """Point the file's descriptor at nothing, or Python fails when it flushes the file at the exit."""
+    with suppress(OSError, ValueError):
+        number = file.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)
+
+
+STDOUT, STDERR = Stream("stdout"), Stream("stderr")
+
+
+def say(text: object, stream: Stream = STDOUT) -> None:
+    """A line for the user: at once, through a pipe as well, and whatever stands in a path."""
+    stream.write(plain(text) + "\n")
+    stream.flush()
+
+
+def bar(shown: bool, **options: Any) -> tqdm:
+    """A progress bar on stderr, shown on a terminal only."""
+    from tqdm import tqdm
+
+    return tqdm(file=STDERR, disable=not (shown and STDERR.isatty()), **options)
+
+
+# -- the program ----------------------------------------------------------------------------------
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Run a program and exit with its code, whatever becomes of its output and of Ctrl-C."""
+    _open_descriptors()
+    try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see the first lines of the examples
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = main()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    finally:  # argparse leaves by SystemExit
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own end would print tracebacks
+        STDOUT.flush()
+        STDERR.flush()
+    sys.exit(code)
+
+
+def _open_descriptors() -> None:
+    """Let 0, 1 and 2 be open, so that no file of ours gets one of these numbers.
+
+    Whatever is started, and every library in C, takes them for the standard streams.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+
+
+# -- what the user may type -----------------------------------------------------------------------
+
+
+def python(*words: object) -> str:
+    """A command for the user's shell that starts this very interpreter."""
+    return quote(_executable(), *words)
+
+
+def pip(*words: object) -> str:
+    """A command that installs something for this very interpreter."""
+    return python("-m", "pip", "install", *words)
+
+
+def quote(*words: object) -> str:
+    """The words as they are typed in the user's shell."""
+    texts = [_not_an_option(w) if isinstance(w, Path) else str(w) for w in words]
+    return subprocess.list2cmdline(texts) if sys.platform == "win32" else shlex.join(texts)
+
+
+def nearby(path: Path) -> Path:
+    """The path from the working folder on, if it is below that."""
+    try:
+        return path.relative_to(Path.cwd())
+    except (OSError, ValueError):  # the working folder has been removed, or is elsewhere
+        return path
+
+
+def _executable() -> str:
+    if not sys.executable:  # Python inside of another program
+        return "python"
+    path = str(nearby(Path(sys.executable)))
+    return path if os.path.dirname(path) else os.path.join(os.curdir, path)
+
+
+def _not_an_option(path: Path) -> str:
+    return os.path.join(os.curdir, path) if str(path).startswith("-") else str(path)

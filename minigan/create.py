@@ -1,0 +1,123 @@
+"""New tensors: of one value, of a range, of random numbers, under PyTorch's names.
+
+Sizes stand alone or in a tuple: zeros(2, 3) and zeros((2, 3)) are the same. The options of all are
+dtype, device and requires_grad. Random numbers come from the generator that `manual_seed` seeds, and
+are drawn on the host: every device gets the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import backend, init
+from .ops import _sizes
+from .tensor import DEFAULT_DTYPE, Tensor
+
+
+def _new(
+    values: np.ndarray, dtype: Any = None, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """The values as a leaf; floats become float32 where no dtype is named."""
+    if dtype is None:
+        dtype = DEFAULT_DTYPE if values.dtype.kind == "f" else values.dtype
+    return Tensor(backend.move(values.astype(dtype, copy=False), device or "cpu"), requires_grad)
+
+
+def _shape(size: tuple) -> tuple[int, ...]:
+    shape = _sizes(size)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"no tensor has the shape {shape}: a size is negative")
+    return shape
+
+
+def full(size: int | Sequence[int], fill_value: float, **options: Any) -> Tensor:
+    """One value everywhere; an integer gives int64, a bool gives bool."""
+    value = fill_value.item() if hasattr(fill_value, "item") else fill_value
+    return _new(np.full(_shape((size,)), value), **options)
+
+
+def zeros(*size: Any, **options: Any) -> Tensor:
+    """0.0 everywhere."""
+    return _new(np.zeros(_shape(size)), **options)
+
+
+def ones(*size: Any, **options: Any) -> Tensor:
+    """1.0 everywhere."""
+    return _new(np.ones(_shape(size)), **options)
+
+
+def arange(start: float, end: float | None = None, step: float = 1, **options: Any) -> Tensor:
+    """start, start + step, ... below end; arange(n) counts from 0. Integers give int64."""
+    start, end = (0, start) if end is None else (start, end)
+    return _new(np.arange(start, end, step), **options)
+
+
+def linspace(start: float, end: float, steps: int, **options: Any) -> Tensor:
+    """`steps` numbers from start to end, both included, at equal distances."""
+    return _new(np.linspace(start, end, steps), **options)
+
+
+def _floating(dtype: Any) -> np.dtype:
+    dtype = np.dtype(DEFAULT_DTYPE if dtype is None else dtype)
+    if dtype.kind != "f":
+        raise TypeError(f"these random numbers are floats, not {dtype}; randint draws integers")
+    return dtype
+
+
+def rand(*size: Any, dtype: Any = None, **options: Any) -> Tensor:
+    """Random numbers, uniform in [0, 1)."""
+    dtype = _floating(dtype)
+    values = init.generator().random(_shape(size)).astype(dtype)
+    below_one = 1 - np.finfo(dtype).epsneg  # rounding to a shorter dtype may have given 1
+    return _new(np.minimum(values, below_one), dtype, **options)
+
+
+def randn(*size: Any, dtype: Any = None, **options: Any) -> Tensor:
+    """Random numbers, normal with mean 0 and standard deviation 1."""
+    return _new(init.generator().standard_normal(_shape(size)), _floating(dtype), **options)
+
+
+def randint(
+    low: int, high: int | Sequence[int], size: Sequence[int] | None = None, **options: Any
+) -> Tensor:
+    """Random integers from low to high - 1; randint(high, size) starts at 0."""
+    low, high, size = (0, low, high) if size is None else (low, high, size)
+    return _new(init.generator().integers(low, high, _shape((size,))), **options)
+
+
+def _like(input: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with dtype and device of the input where they name none."""
+    return {"dtype": input.dtype, "device": input.device, **options}
+
+
+def zeros_like(input: Tensor, **options: Any) -> Tensor:
+    """0 everywhere, in the shape and dtype of the input and on its device."""
+    return zeros(input.shape, **_like(input, options))
+
+
+def ones_like(input: Tensor, **options: Any) -> Tensor:
+    """1 everywhere, in the shape and dtype of the input and on its device."""
+    return ones(input.shape, **_like(input, options))
+
+
+def full_like(input: Tensor, fill_value: float, **options: Any) -> Tensor:
+    """One value everywhere, in the shape and dtype of the input and on its device."""
+    return full(input.shape, fill_value, **_like(input, options))
+
+
+def rand_like(input: Tensor, **options: Any) -> Tensor:
+    """Uniform random numbers in the shape and dtype of the input and on its device."""
+    return rand(input.shape, **_like(input, options))
+
+
+def randn_like(input: Tensor, **options: Any) -> Tensor:
+    """Normal random numbers in the shape and dtype of the input and on its device."""
+    return randn(input.shape, **_like(input, options))
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A Tensor that shares the array's memory; `tensor` copies."""
+    return Tensor(array)

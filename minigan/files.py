@@ -34,6 +34,7 @@ REMEDIES = {
     errno.EPERM: WRITABLE,
     errno.EEXIST: "move it away",
     errno.ENOTDIR: "move away the file that stands for a folder",
+    errno.ENOMEM: "end what else runs, or raise the limit of memory (ulimit -v)",
     errno.EPIPE: "let run what reads the output",
     errno.ELOOP: "put what it links to in its place",
     errno.EMLINK: "replace it with a copy",

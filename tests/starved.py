@@ -2,9 +2,9 @@
 folder.
 
 Sets the limit of the address space to what is in use, as clusters do it, and fills what the process
-still holds in reserve. Then the same without a limit: to write a checkpoint beside arrays of 64 MB in
-another order in memory, with 8 MB left. Prints [exit code and stderr of the first, exit code of a
-resume, bytes written].
+still holds in reserve. Before that, with 20 MB left, it draws curves, for which matplotlib has to be
+loaded; after it, with 8 MB left, it writes arrays of 64 MB. Prints [the number of the error that ended
+the curves, exit code and stderr of the training, exit code of its resume, bytes written].
 """
 
 import contextlib
@@ -19,9 +19,10 @@ import numpy as np
 import tiny
 
 from minigan import tensorfile
-from minigan.training import checkpoint
+from minigan.training import checkpoint, pictures
 
 RUN = ["--steps", "3", "--checkpoint-every", "1", "--threads", "1", "--resume", "auto"]
+FIGURES = ("step", "loss_d", "loss_g", "d_x", "d_gz_before", "d_gz_after")
 UNIT = 2**18  # bytes: what a write needs at once is more
 
 
@@ -58,6 +59,12 @@ def starved(path: Path, *arguments: object) -> None:
 
 if __name__ == "__main__":
     tiny.train_celeba.explain = lambda given, config: None
+    with left(20 * 2**20):
+        try:
+            pictures.save_curves(Path(), [dict.fromkeys(FIGURES, 1)])
+        except OSError as error:
+            ended = error.errno
+
     write, checkpoint.write = checkpoint.write, starved
     code, err = train()
     checkpoint.write = write
@@ -66,4 +73,4 @@ if __name__ == "__main__":
     arrays = {f"{i}": np.full((4, 4, 512, 512), i, "f").transpose(3, 2, 0, 1) for i in range(4)}
     with left(8 * 2**20):
         tensorfile.write(Path("large"), arrays, "")
-    print(json.dumps([code, err, code_after, os.path.getsize("large")]))
+    print(json.dumps([ended, code, err, code_after, os.path.getsize("large")]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from ..files import write_atomically
 from .run import RunError
 
 GAP = 2  # pixels between the images of a grid
+FIGURE_BYTES = 2**27  # of memory; matplotlib's libraries and a figure take 68 MB
 FRAMES = 60  # of progress.gif at the most
 FRAME_MS, LAST_FRAME_MS = 150, 2000
 MOST_PIXELS = 5_000_000  # of a frame: the grid of 64 images of 256 x 256 has 4.3 million
@@ -133,6 +135,8 @@ def save_curves(folder: Path, metrics: Sequence[dict[str, float]]) -> None:
 @contextmanager
 def _new_figure(**options: Any) -> Iterator[Any]:
     """A figure of matplotlib, drawn by Agg and with its default settings, whatever the user's are."""
+    # OSError without room for it: where its libraries cannot be loaded, the process hangs or aborts.
+    mmap.mmap(-1, FIGURE_BYTES).close()
     matplotlib = _import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

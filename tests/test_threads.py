@@ -294,15 +294,33 @@ def test_the_arrays_of_a_call_are_let_go_when_it_ends():
 
 
 def test_a_block_may_share_out_work_itself():
-    counts = Counter()
+    """On this thread or on a helper; the thread that does so does all of it."""
+    numbers, done, both = np.ones(1 << 16), [], threading.Barrier(2)
 
     def work(i):
-        threads.share(lambda j: counts.update([(i, j)]), 3)
+        if i < 2:
+            both.wait(PATIENCE)  # so that each thread has one of them
+        mine = threading.get_ident()
+        threads.share(
+            lambda j: done.append((i, j, numbers.sum(), threading.get_ident() == mine)), 9
+        )
 
-    caller = threading.Thread(target=threads.share, args=(work, 40), daemon=True)
+    caller = threading.Thread(target=threads.share, args=(work, 20), daemon=True)
     caller.start()
     caller.join(PATIENCE)
-    assert counts == {(i, j): 1 for i in range(40) for j in range(3)}
+    assert sorted(done) == [(i, j, 1 << 16, True) for i in range(20) for j in range(9)]
+
+
+def test_a_call_within_another_leaves_the_helpers_to_that_one():
+    joined = threading.Event()
+
+    def within(i):
+        if threading.current_thread() is threading.main_thread():
+            assert not joined.wait(0.05)
+        else:
+            joined.set()
+
+    threads.share(lambda i: threads.share(within, 2), 1)
 
 
 @TIMER

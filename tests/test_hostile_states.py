@@ -278,6 +278,12 @@ ARRAYS = {
     ),
     "a weight that is not finite": (with_array(NAME, spoiled), f"{NAME} holds values that are not"),
     "a moment that is not finite": (with_array("opt_D.0.exp_avg_sq", spoiled), "holds values"),
+    "a negative mean of squares": (
+        with_array("opt_D.0.exp_avg_sq", lambda a: a - 1), "opt_D.0.exp_avg_sq holds negative values",
+    ),
+    "a negative variance": (
+        with_array("D.main.3.running_var", lambda a: -a), "running_var holds negative values",
+    ),
 }  # fmt: skip
 
 
@@ -320,7 +326,9 @@ def test_any_of_the_arrays(trainer, data):
         if key.partition(".")[0] in ("G", "D", "opt_G", "opt_D")
     }
     said = refused(trainer, made, state)
-    assert (said is None) == (form(made) == form(arrays))
+    squares = [a for key, a in made.items() if key.endswith(("exp_avg_sq", "running_var"))]
+    fits = form(made) == form(arrays) and not any((a < 0).any() for a in squares)
+    assert (said is None) == fits
     if said is None:
         found = held(trainer)
         assert found[0] == {key: made[key].tobytes() for key in found[0]}

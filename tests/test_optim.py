@@ -468,10 +468,10 @@ def test_a_gradient_whose_square_overflows_does_not_freeze_adam(kernels, monkeyp
 @pytest.mark.parametrize("g", [0.1, -3e-5, 7e8])
 def test_a_constant_gradient_never_makes_a_centered_variance_negative(dtype, g):
     p = tensor(np.zeros(1, dtype), requires_grad=True)
-    optimiser = RMSprop([p], lr=1e-2, alpha=0.9, centered=True)
+    optimiser = RMSprop([p], lr=1e-2, centered=True)
     gradient, before = tensor(np.full(1, g, dtype)), 0.0
     digit = np.finfo(dtype).eps
-    for _ in range(400):
+    for _ in range(1300):
         optimiser.step([gradient])
         moved, before = abs(p.item() - before), p.item()
         # at most g over the root of what the last digit of the mean of squares is worth

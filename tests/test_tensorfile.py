@@ -17,7 +17,7 @@ import tiny
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from minigan import tensorfile
+from minigan import files, tensorfile
 from minigan.training import checkpoint
 from minigan.training.run import Run
 
@@ -185,13 +185,18 @@ def test_where_memory_is_limited_a_training_ends_in_one_sentence_and_goes_on(tmp
     ended, code, err, code_after, size = json.loads(done.stdout)
     assert ended == errno.ENOMEM  # before matplotlib is loaded, which would hang or abort
     assert code == 1
-    assert re.fullmatch(r"error: no memory left\b.*; lower --batch-size.*\n", err)
+    assert re.fullmatch(r"error: no memory left(: [^;]+)?; lower --batch-size.*\n", err)
     assert code_after == 0  # the run is unlocked, and its first checkpoint whole
     run = Run(tmp_path / "runs" / tiny.FIRST)
     assert [e["step"] for e in tiny.events(run) if e["event"] == "resume"] == [1]
     assert tiny.saved(run) == [1, 2, 3]
     assert not list(run.folder.rglob("*.partial"))
     assert size > 4 * 2**24
+
+
+@pytest.mark.parametrize(("text", "said"), [("", ""), ("8 bytes", ": 8 bytes")])
+def test_what_did_not_fit_is_said_where_the_error_says_it(text, said):
+    assert files.no_memory(MemoryError(text)) == "no memory left" + said
 
 
 def test_a_checkpoint_that_does_not_fit_into_memory_is_not_taken_for_a_bad_one(

@@ -30,6 +30,7 @@ T = TypeVar("T")
 FORMAT = "minigan checkpoint 2"
 REMEDY = "use another checkpoint"
 DIGITS = 8  # of a step: a hundred million are out of reach
+SQUARES = ("exp_avg_sq", "running_var")  # means of squares, of which roots are taken
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what Adam keeps beside the counter, of its parameter's form
 
 
@@ -251,6 +252,8 @@ def check(
             )
         if key in found and not np.isfinite(found[key]).all():  # such are never saved
             raise CheckpointError(f"{path}: {key} holds values that are not finite; {REMEDY}")
+        if key in found and key.endswith(SQUARES) and (found[key] < 0).any():
+            raise CheckpointError(f"{path}: {key} holds negative values; {REMEDY}")
 
 
 def _form(array: Any) -> str:

@@ -60,7 +60,7 @@ def within_share(frame):
 
 def settings():
     """What a call must leave as it was: the threads of each BLAS, and NumPy's buffer."""
-    return [library.num_threads for library in threads._blas()], np.getbufsize()
+    return [library.num_threads for library, _ in threads._blas()], np.getbufsize()
 
 
 class Blocks:
@@ -553,7 +553,7 @@ def test_numpys_blas_is_known_by_the_function_that_numpy_calls():
     """Not by its name: that of another file with the same functions is another one."""
     if threads.blas_trouble():
         pytest.skip(threads.blas_trouble())
-    for library in filter(threads._multiplies_for_numpy, threads._blas()):
+    for library in (lib for lib, _ in threads._blas() if threads._multiplies_for_numpy(lib)):
         path = SimpleNamespace(filepath="/elsewhere/blas.so", dynlib=library.dynlib)
         if sys.platform != "win32":
             assert threads._multiplies_for_numpy(path)
@@ -602,7 +602,7 @@ def test_blocks_are_computed_under_the_same_settings_on_every_thread(monkeypatch
             other.start()
             other.join()
             threads.share(work, count)
-            limits = {library.num_threads for library in threads._blas()}
+            limits = {library.num_threads for library, _ in threads._blas()}
             assert limits <= {3}
     finally:
         np.setbufsize(before)

@@ -233,42 +233,48 @@ if hasattr(os, "register_at_fork"):
 
 # -- BLAS, kept to one thread --------------------------------------------------------------------------
 
-# What NumPy calls for a product, as the builds of BLAS name it.
-PRODUCTS = [f"{start}cblas_sgemm{end}" for start in ("", "scipy_") for end in ("", "64_", "_64")]
+NAMES = [
+    (start, end) for start in ("", "scipy_") for end in ("", "64_", "_64")
+]  # of OpenBLAS's builds
 OWN = ("pthreads", "disabled")  # OpenBLAS's own threads, or none: OpenMP's limit is one caller's
-_lent: list[tuple[threadpoolctl.LibController, int]] = []  # the threads to give back to each BLAS
+_lent: list[tuple[Callable[[int], None], int]] = []  # setters, and the threads to give back by them
 _told = False  # the trouble with BLAS
 
 
 @functools.cache
-def _blas() -> list[threadpoolctl.LibController]:
+def _blas() -> list[tuple[threadpoolctl.LibController, Callable[[int], None]]]:
+    """Each BLAS of this process, and what sets its number of threads."""
     libraries = threadpoolctl.ThreadpoolController().lib_controllers
-    return [library for library in libraries if library.user_api == "blas"]
+    return [(library, _setter(library)) for library in libraries if library.user_api == "blas"]
+
+
+def _setter(library: threadpoolctl.LibController) -> Callable[[int], None]:
+    """OpenBLAS's own function, where there is one.
+
+    threadpoolctl ignores, since 3.8, all but the first thread that has set a limit, and takes a lock
+    for it, which a signal handler would wait for without end.
+    """
+    if library.internal_api == "openblas" and library.threading_layer in OWN:
+        for start, end in NAMES:
+            if function := getattr(library.dynlib, f"{start}openblas_set_num_threads{end}", None):
+                return function
+    return library.set_num_threads
 
 
 def _limit_blas() -> None:
-    for library in _blas():
+    for library, set_num_threads in _blas():
         count = library.num_threads
         if count not in (None, 1):
-            _lent.append((library, count))  # first, so that an interruption loses nothing
-            _let_anybody_set(library)
-            library.set_num_threads(1)
+            _lent.append((set_num_threads, count))  # first, so that an interruption loses nothing
+            set_num_threads(1)
 
 
 def _restore_blas(lent: int) -> None:
     """Give back all but the first so many."""
     while len(_lent) > lent:
-        library, count = _lent[-1]
-        _let_anybody_set(library)
-        library.set_num_threads(count)
-        _let_anybody_set(library)  # the user's other threads too
+        set_num_threads, count = _lent[-1]
+        set_num_threads(count)
         _lent.pop()
-
-
-def _let_anybody_set(library: threadpoolctl.LibController) -> None:
-    """threadpoolctl ignores, since 3.8, whoever is not the first thread that has set a limit."""
-    if forget := getattr(library, "clear_controlling_thread", None):
-        forget(force=True)
 
 
 def _warn(text: str) -> None:
@@ -300,7 +306,7 @@ def blas_trouble() -> str | None:
 @functools.cache
 def _why_not_limited() -> str | None:
     """What is seen of the BLAS that NumPy uses, if it is not an OpenBLAS that obeys."""
-    found = next(filter(_multiplies_for_numpy, _blas()), None)
+    found = next((library for library, _ in _blas() if _multiplies_for_numpy(library)), None)
     if found is None:
         return f"threadpoolctl {threadpoolctl.__version__} does not find it"
     kind = f"{found.internal_api} {found.version or 'of unknown version'}"
@@ -320,7 +326,8 @@ def _multiplies_for_numpy(library: threadpoolctl.LibController) -> bool:
     if Path(library.filepath).parent.name == "numpy.libs":  # Windows has no more to go by
         return True
     numpys = ctypes.CDLL(sys.modules["numpy._core._multiarray_umath"].__file__)
-    addresses = [(_address(numpys, name), _address(library.dynlib, name)) for name in PRODUCTS]
+    names = [f"{start}cblas_sgemm{end}" for start, end in NAMES]  # what NumPy calls for a product
+    addresses = [(_address(numpys, name), _address(library.dynlib, name)) for name in names]
     return any(mine == its is not None for mine, its in addresses)
 
 

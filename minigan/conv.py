@@ -72,6 +72,7 @@ def conv2d(
     input (N, C, H, W) or (C, H, W), weight (O, C, kh, kw), bias (O,) -> (N, O, OH, OW), where
     OH = floor((H + 2*padding - kh) / stride) + 1. An int stands for a pair (vertical, horizontal).
     """
+    alike("conv2d", input=input, weight=weight, bias=bias)
     if input.ndim == 3:
         return squeeze(conv2d(unsqueeze(input, 0), weight, bias, stride, padding), 0)
     _check("conv2d", input, weight, input_dim=1, bias=bias, bias_length=weight.shape[:1])
@@ -100,6 +101,7 @@ def conv_transpose2d(
     H = (OH - 1) * stride - 2*padding + kh + output_padding. Of the `stride` image sizes that conv2d
     maps to the same grid, output_padding chooses one.
     """
+    alike("conv_transpose2d", input=input, weight=weight, bias=bias)
     if input.ndim == 3:
         image = conv_transpose2d(unsqueeze(input, 0), weight, bias, stride, padding, output_padding)
         return squeeze(image, 0)
@@ -145,4 +147,3 @@ def _check(
         raise ValueError(f"{name}: the weight {w.shape} has no elements")
     if bias is not None and bias.shape != bias_length:
         raise ValueError(f"{name}: the bias has shape {bias.shape}, expected {bias_length}")
-    alike(name, input=x, weight=w, bias=bias)

@@ -47,6 +47,7 @@ from .tensor import Tensor, op
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b: input (..., in), weight (out, in), bias (out,) -> (..., out)."""
+    alike("linear", input=input, weight=weight, bias=bias)
     if input.ndim == 0 or weight.ndim != 2 or input.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"linear: an input {input.shape} and a weight {weight.shape} do not fit together; "
@@ -54,7 +55,6 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"linear: the bias has shape {bias.shape}, expected {weight.shape[:1]}")
-    alike("linear", input=input, weight=weight, bias=bias)
     y = input @ transpose(weight, 0, 1)
     return y if bias is None else y + bias
 

@@ -25,11 +25,16 @@ def generator() -> np.random.Generator:
     return _default
 
 
-def _fill(t: Tensor | Array, values: np.ndarray) -> Any:
+def _fill(name: str, t: Tensor | Array, values: np.ndarray) -> Any:
+    """Write the values into the memory of t, which other tensors may share."""
+    array = t.data if isinstance(t, Tensor) else t
+    if backend.repeats(array):
+        raise RuntimeError(
+            f"{name}: elements of this tensor share memory, or it is read-only; clone() it first"
+        )
+    array[...] = backend.copy_like(array, values)
     if isinstance(t, Tensor):
-        t.data = backend.copy_like(t.data, values)
-    else:
-        t[...] = backend.copy_like(t, values)
+        t.data = array  # counts as a change in place
     return t
 
 
@@ -49,7 +54,7 @@ def uniform_(
     _check("uniform_", tensor)
     if not a <= b:
         raise ValueError(f"uniform_: the bounds {a} and {b} must be in ascending order")
-    return _fill(tensor, (generator or _default).uniform(a, b, tensor.shape))
+    return _fill("uniform_", tensor, (generator or _default).uniform(a, b, tensor.shape))
 
 
 def normal_(
@@ -62,13 +67,13 @@ def normal_(
     _check("normal_", tensor)
     if not std >= 0:
         raise ValueError(f"normal_: std must be at least 0, not {std}")
-    return _fill(tensor, (generator or _default).normal(mean, std, tensor.shape))
+    return _fill("normal_", tensor, (generator or _default).normal(mean, std, tensor.shape))
 
 
 def constant_(tensor: Tensor | Array, val: float) -> Any:
     """One value everywhere, in place; a Tensor or a raw array, which is returned."""
     _check("constant_", tensor)
-    return _fill(tensor, np.full(tensor.shape, val, np.float64))
+    return _fill("constant_", tensor, np.full(tensor.shape, val, np.float64))
 
 
 def zeros_(tensor: Tensor | Array) -> Any:

@@ -31,11 +31,19 @@ class Parameter(Tensor):
 
 
 class Buffer(Tensor):
-    """A Tensor that belongs to a Module's state and is not trained, such as a running mean."""
+    """A Tensor that belongs to a Module's state and is not trained, such as a running mean.
+
+    It has no history, so a tensor that requires a gradient is refused: the gradient would stop here
+    without a word. (PyTorch's buffers keep the history, and all that it refers to.)
+    """
 
     __slots__ = ()
 
     def __init__(self, data: backend.Array | Tensor):
+        if isinstance(data, Tensor) and data.requires_grad:
+            raise RuntimeError(
+                "a Buffer hands no gradient on, and this tensor requires one; give tensor.detach()"
+            )
         super().__init__(data)
 
 
@@ -62,12 +70,9 @@ class Module:
     """
 
     training = True
-    _kinds: dict[str, type]  # by name: Parameter, Buffer or Module
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Module:
-        self = super().__new__(cls)
-        vars(self)["_kinds"] = {}  # here, so that subclasses need not call __init__
-        return self
+    # By name: Parameter, Buffer or Module. It is replaced and never changed, for a copy.copy of the
+    # module refers to the same, and so does every module that has no parts yet.
+    _kinds: Mapping[str, type] = {}
 
     def __setattr__(self, name: str, value: Any) -> None:
         held = self._kinds.get(name)
@@ -86,13 +91,13 @@ class Module:
                 f"cannot assign {type(value).__name__} to {type(self).__name__}.{name}: the module "
                 "would contain itself; hold it in a tuple, (module,), to refer to it only"
             )
-        if kind:
-            self._kinds[name] = kind
+        if kind and kind is not held:
+            self._kinds = {**self._kinds, name: kind}
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
-        self._kinds.pop(name, None)
+        self._kinds = {k: kind for k, kind in self._kinds.items() if k != name}
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Assign a Parameter, or None in the place of one, under a name."""
@@ -117,7 +122,7 @@ class Module:
                 f"{_remedy(value) if kind is Module else ''}"
             )
         setattr(self, name, value)
-        self._kinds[name] = kind
+        self._kinds = {**self._kinds, name: kind}
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
@@ -196,7 +201,10 @@ class Module:
         return (b for _, b in self.named_buffers())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All parameters and buffers by name, in PyTorch's order; they share this module's memory."""
+        """All parameters and buffers by name, in PyTorch's order; they share this module's memory.
+
+        A module that is moved or converted by `to` leaves them behind in its old memory.
+        """
         return {name: t.detach() for name, t in self._state()}
 
     def state_dict_numpy(self) -> dict[str, np.ndarray]:
@@ -208,11 +216,15 @@ class Module:
         """
         return {name: np.array(t.numpy(), order="C") for name, t in self.state_dict().items()}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
-        """Copy values (minigan or PyTorch tensors, or arrays) into this module's own tensors.
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True
+    ) -> tuple[list[str], list[str]]:
+        """Write values (minigan or PyTorch tensors, or arrays) into this module's own tensors.
 
-        A missing or unexpected name is an error if `strict`, a wrong shape or a value that the
-        tensor's dtype cannot hold always. Nothing is changed unless all fits.
+        Their memory stays, with its order, and whatever shares it has the new values. A missing or
+        unexpected name is an error if `strict`, a wrong shape or a value that the tensor's dtype
+        cannot hold always; digits that it has not are rounded, as those of integers above 2^24 in
+        float32. Nothing is changed unless all fits. Returns the missing and the unexpected names.
         """
         place = type(self).__name__
         if not isinstance(state_dict, Mapping):
@@ -233,7 +245,9 @@ class Module:
             if name in state_dict
         }
         for name, copy in copies.items():
-            own[name].data = copy
+            own[name].data[...] = copy
+            own[name].data = own[name].data  # counts as a change in place
+        return missing, unexpected
 
     def train(self, mode: bool = True) -> Module:
         """Switch to training mode (or out of it), and return the module."""
@@ -260,17 +274,20 @@ class Module:
     def to(self, target: Any = None, dtype: Any = None, *, device: str | None = None) -> Module:
         """Move all floating parameters and buffers to a device, into a floating dtype, or both.
 
-        A counter of batches stays an integer, and on the host, where adding 1 launches no kernel.
+        Their gradients go with them. A counter of batches stays an integer, and on the host, where
+        adding 1 launches no kernel.
         """
-        for name, t in self._named(Tensor):
-            if t.dtype.kind == "f":
+        for name, tensor in self._named(Tensor):
+            held = [t for t in (tensor, tensor.grad) if t is not None and t.dtype.kind == "f"]
+            for t in held:
                 moved = F.to(t.detach(), target, dtype, device=device).data
                 if moved.dtype.kind != "f":
                     raise TypeError(
                         f"{type(self).__name__}: {name} cannot be trained as {moved.dtype}; "
                         "move it to a device or to a floating dtype"
                     )
-                t.data, t.grad = moved, None
+                if moved is not t.data:
+                    t.data = moved
         return self
 
     def cuda(self, device: str | int = "cuda") -> Module:
@@ -317,6 +334,8 @@ def _once(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 def _values(value: Any, own: Tensor, place: str) -> np.ndarray:
     """What a state dict has for a tensor, as a host array of its shape and dtype."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{place} is a masked array; give hidden values a number with .filled(...)")
     convert = "convert it first: a bfloat16 or complex tensor with .float()"
     try:
         array = _array(value)
@@ -325,6 +344,11 @@ def _values(value: Any, own: Tensor, place: str) -> np.ndarray:
     if array.shape != own.shape:
         raise ValueError(
             f"{place} has shape {array.shape} in the state dict, {own.shape} in the module"
+        )
+    if backend.repeats(own.data):
+        raise ValueError(
+            f"{place} takes no values: its elements share memory, or it is read-only; make it of a "
+            "clone()"
         )
     if array.dtype == own.dtype:
         return array
@@ -656,7 +680,7 @@ class _BatchNorm(Module):
 
     def activated(self, input: Tensor, slope: float) -> Tensor:
         """The norm and a leaky ReLU behind it (slope 1: none), in one operation."""
-        if input.ndim not in self.dims:
+        if isinstance(input, Tensor) and input.ndim not in self.dims:
             raise ValueError(
                 f"{type(self).__name__}: {self.dims} dimensions expected, not {input.shape}"
             )

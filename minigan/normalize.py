@@ -192,8 +192,12 @@ def check_constants(eps: float, momentum: float) -> None:
 
 def _check(input: Tensor, **per_channel: Tensor | None) -> None:
     """Raise unless all fits together; here, before the running statistics move."""
-    if not isinstance(input, Tensor):
-        raise TypeError(f"batch_norm: the input is a {type(input).__name__}, not a Tensor")
+    for name, t in {"input": input, **per_channel}.items():
+        if not isinstance(t, Tensor) and (t is not None or name == "input"):
+            raise TypeError(
+                f"batch_norm: the {name} is a {type(t).__name__}, not a Tensor; make it a tensor with "
+                "minigan.tensor"
+            )
     if input.ndim < 2 or input.dtype.kind != "f":
         raise ValueError(
             f"batch_norm: expected floats (N, C, ...), not {input.dtype} {input.shape}"

@@ -25,10 +25,16 @@ Dims = int | Sequence[int] | None
 
 
 def alike(name: str, **tensors: Tensor | None) -> None:
-    """Raise unless the tensors that are given lie on one device and have one dtype.
+    """Raise unless these are tensors or arrays on one device and of one dtype; input must be given.
 
     The operations check this too, but under their own names and not those of the caller's arguments.
     """
+    for key, t in tensors.items():
+        known = isinstance(t, (Tensor, np.ndarray)) or backend.is_array(t)
+        if not known and (t is not None or key == "input"):
+            raise TypeError(
+                f"{name}: the {key} is a {type(t).__name__}; make it a tensor with minigan.tensor"
+            )
     arrays = {key: raw(t) for key, t in tensors.items() if t is not None}
     if len({backend.device_of(a) for a in arrays.values()}) > 1:
         places = ", ".join(f"{key} on {backend.device_of(a)}" for key, a in arrays.items())
@@ -589,7 +595,8 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 @op(lambda g, y, x, *, index: _put(g, index=index, shape=x.shape), view=True)
 def _getitem(xp, x, *, index):
-    return x[index]
+    y = x[index]
+    return x[(*index, ...)] if isinstance(y, np.generic) else y  # of one element: a view, no number
 
 
 @op(lambda g, y, x, *, index, shape: _getitem(g, index=index))

@@ -320,7 +320,8 @@ class no_grad:
     """Operations inside `with no_grad():`, or in a function under `@no_grad()`, are not recorded.
 
     A generator under `@no_grad()` runs unrecorded from each yield to the next, and whoever iterates
-    over it records as before.
+    over it records as before. Only functions and methods can be put under it: what calling another
+    object runs, and when, is not to be seen.
     """
 
     _entered: list[AbstractContextManager]
@@ -338,6 +339,11 @@ class no_grad:
         self._entered.pop().__exit__(*error)
 
     def __call__(self, function: Callable) -> Callable:
+        if not (inspect.isfunction(function) or inspect.ismethod(function)):
+            raise TypeError(
+                f"no_grad: expected a function or a method, not a {_kind(function)}; put `with "
+                "no_grad():` around its calls"
+            )
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(
                 f"no_grad: {function.__name__} is asynchronous, and other tasks run while it waits; "

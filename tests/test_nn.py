@@ -11,7 +11,7 @@ from strategies import as_function, leaf
 
 import minigan.functional as F
 from minigan import gradcheck, gradgradcheck, init, manual_seed, nn, tensor
-from minigan.tensor import grad
+from minigan.tensor import grad, no_grad
 
 rng = np.random.default_rng
 
@@ -308,6 +308,40 @@ def test_assigning_anything_else_does_not_unregister_a_module_or_a_buffer():
         double.scale = mean
 
 
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda net, t: setattr(net, "b", t),
+        lambda net, t: net.register_buffer("b", t),
+        lambda net, t: setattr(net, "b", nn.Buffer(t)),
+    ],
+)
+def test_a_buffer_is_no_silent_end_of_a_gradient(keep):
+    net, w = nn.Module(), tensor([2.0, 3.0], requires_grad=True)
+    net.register_buffer("b", tensor([0.0, 0.0]))
+    for t in (w, w * 3.0):
+        with pytest.raises(RuntimeError, match=r"hands no gradient on, .* give tensor.detach\(\)"):
+            keep(net, t)
+    with no_grad():
+        keep(net, w * 3.0)
+    assert net.b.tolist() == [6, 9]
+
+
+def test_a_copy_of_a_module_has_parts_of_its_own():
+    net = Net()
+    double = copy.copy(net)
+    del double.scale, double.norm
+    double.later = nn.Parameter(np.ones(1))
+    for name in ("scale", "norm"):
+        with pytest.raises(TypeError, match=f"a str to Net.{name}"):
+            setattr(net, name, "free")
+        setattr(double, name, "free")
+    net.later = "free"
+    with pytest.raises(TypeError, match=r"a str to Net.later"):
+        double.later = "free"
+    assert {*double.state_dict()} < {*net.state_dict(), "later"}
+
+
 def test_a_module_that_would_contain_itself_is_refused():
     net = Net()
     for place, part in ((net, net), (net.first, net), (net.body[0], nn.Sequential(net.body))):
@@ -387,6 +421,25 @@ def test_sequential_calls_a_forward_that_is_not_the_layers_own(norm, activation)
     found = nn.Sequential(norm, activation)(x).numpy()
     np.testing.assert_array_equal(found, activation(norm(x)).numpy())
     assert np.abs(found).max() > 50
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Linear(2, 2),
+        nn.Conv2d(2, 2, 1),
+        nn.ConvTranspose2d(2, 2, 1),
+        nn.BatchNorm1d(2),
+        nn.BatchNorm2d(2),
+    ],
+)
+@pytest.mark.parametrize("given", [[1.0, 2.0], None, 3.0])
+def test_what_is_no_tensor_is_refused_in_a_sentence_that_names_the_layer(layer, given):
+    kind = type(given).__name__
+    with pytest.raises(
+        TypeError, match=rf"^\w+: the input is a {kind}.*make it a tensor with mini"
+    ):
+        layer(given)
 
 
 def test_a_module_without_forward_says_so():
@@ -510,7 +563,7 @@ def test_double_and_float_convert_all_that_floats_and_nothing_else():
     net.scale.grad = tensor([1.0])
     assert net.double() is net
     assert net.scale is parameters[0]  # optimisers keep their hold of it
-    assert net.scale.grad is None
+    assert (net.scale.grad.dtype, net.scale.grad.tolist()) == (np.float64, [1.0])
     dtypes = lambda: {name: t.dtype.name for name, t in net.state_dict().items()}
     counters = {"steps": "int64", "norm.num_batches_tracked": "int64"}
     assert dtypes() == dict.fromkeys(dtypes(), "float64") | counters
@@ -519,6 +572,22 @@ def test_double_and_float_convert_all_that_floats_and_nothing_else():
     net.float()
     assert dtypes() == dict.fromkeys(dtypes(), "float32") | counters
     assert net.to("cpu").scale.device == "cpu"
+
+
+def test_what_is_not_moved_keeps_its_gradients_and_graphs():
+    net = Net()
+    loss = net(tensor([[1.0, 2.0], [0.5, 1.0]])).sum()
+    loss.backward(retain_graph=True)
+    before = {name: (p.data, p.grad) for name, p in net.named_parameters()}
+    for move in (lambda: net.to("cpu"), net.float, net.cpu, lambda: net.to("cpu", "float32")):
+        move()
+        for name, p in net.named_parameters():
+            assert p.data is before[name][0]
+            assert p.grad is before[name][1] is not None
+    loss.backward(retain_graph=True)  # nothing has changed
+    net.double()
+    with pytest.raises(RuntimeError, match="changed in place"):
+        loss.backward()
 
 
 def test_a_module_moves_to_floating_dtypes_and_the_host_only():
@@ -547,6 +616,40 @@ def test_a_state_dict_shares_memory_and_loads_into_the_tensors_of_another_module
     assert all(p is q for p, q in zip(own, b.parameters(), strict=True))
     x = tensor([[1.0, 2.0], [0.5, 1.0]])
     np.testing.assert_array_equal(a.eval()(x).numpy(), b.eval()(x).numpy())
+
+
+def test_an_older_state_dict_sees_what_is_loaded_and_drawn():
+    net = nn.Sequential(nn.Conv2d(2, 3, (1, 2), bias=False), nn.BatchNorm2d(3))
+    array = np.ones(3, "f")
+    net[1].weight, net[1].bias = nn.Parameter(array), nn.Parameter(array)  # over one memory
+    older = net.state_dict()
+    strides = {k: t.data.strides for k, t in older.items()}
+    loss = net(tensor(np.ones((2, 2, 2, 2), "f"))).sum()
+    net.load_state_dict({k: np.array(t.numpy() + 2, order="C") for k, t in older.items()})
+    with pytest.raises(RuntimeError, match="changed in place"):
+        loss.backward()
+    init.normal_(net[0].weight)
+    init.constant_(net[1].weight, 5.0)
+    for name, t in net.state_dict().items():
+        assert t.data.strides == strides[name]
+        assert np.shares_memory(t.numpy(), older[name].numpy())
+        np.testing.assert_array_equal(t.numpy(), older[name].numpy())
+    assert older["1.bias"].tolist() == [5, 5, 5]
+
+
+def test_values_that_are_exchanged_are_read_before_they_are_written():
+    net = nn.BatchNorm1d(2)
+    net.weight.data = np.array([3.0, 4.0], "f")
+    state = net.state_dict()
+    net.load_state_dict({**state, "weight": state["bias"], "bias": state["weight"]})
+    assert (net.weight.tolist(), net.bias.tolist()) == ([0, 0], [3, 4])
+
+
+def test_a_tensor_whose_elements_share_memory_takes_no_state():
+    net = nn.BatchNorm1d(2)
+    net.bias = nn.Parameter(tensor([1.0]).expand(2))
+    with pytest.raises(ValueError, match=r"BatchNorm1d: bias takes no values: .* clone\(\)"):
+        net.load_state_dict(nn.BatchNorm1d(2).state_dict())
 
 
 class Foreign:
@@ -593,6 +696,7 @@ BRAIN = np.dtype([("bfloat16", np.uint16)])  # ml_dtypes' type is of NumPy's kin
         (lambda s: s.update(scale=BFLOAT16), TypeError, r"Net: scale does .*BFloat16.*\.float\(\)"),
         (lambda s: s.update(scale=np.ones(1, BRAIN)), TypeError, r"scale is .*\.float\(\)"),
         (lambda s: s.update(scale=np.ones(1, complex)), TypeError, "scale is complex128"),
+        (lambda s: s.update(scale=np.ma.ones(1)), TypeError, r"scale is a masked .*\.filled\("),
         (lambda s: s.update(scale=["one"]), TypeError, "scale is <U3 in the state dict, not fl"),
         (lambda s: s.update(scale=[None]), TypeError, "scale is object in the state dict"),
         (lambda s: s.update(scale=[[1], [2, 3]]), TypeError, "scale does not become a NumPy array"),
@@ -610,7 +714,11 @@ def test_a_state_dict_that_does_not_fit_changes_nothing(change, error, message):
         net.load_state_dict(state)
     assert all((t.numpy() == before[k]).all() for k, t in net.state_dict().items())
     if error is KeyError:
-        net.load_state_dict(state, strict=False)
+        missing, unexpected = net.load_state_dict(state, strict=False)
+        assert (missing, unexpected) == (
+            [k for k in before if k not in state],
+            [k for k in state if k not in before],
+        )
         changed = {k for k, t in net.state_dict().items() if (t.numpy() != before[k]).all()}
         assert changed == set(before) & set(state)
 
@@ -771,8 +879,34 @@ def test_the_functions_of_init_take_tensors_and_their_arrays(of):
 
 
 @pytest.mark.parametrize(
+    "part",
+    [
+        lambda t: t[0],
+        lambda t: t[1, 0],
+        lambda t: t.detach(),
+        lambda t: t.transpose(0, 1),
+        nn.Parameter,
+    ],
+)
+@pytest.mark.parametrize("fill", [init.ones_, init.normal_, init.uniform_])
+def test_filling_a_part_fills_the_whole_and_counts(fill, part):
+    t = tensor(np.full((3, 2), 7.0), requires_grad=True)
+    y = t * t
+    given = part(t)
+    assert fill(given) is given
+    np.testing.assert_array_equal(np.sort(t.data[t.data != 7]), np.sort(given.numpy().ravel()))
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (
+            lambda t: init.zeros_(t.expand(3)),
+            RuntimeError,
+            r"constant_: elements .* share memory, or it is read-only; clone\(\) it first",
+        ),
         (
             lambda t: init.normal_(None),
             TypeError,

@@ -1,5 +1,7 @@
 """no_grad: as a context, and around functions of every kind."""
 
+import functools
+
 import pytest
 
 from minigan import no_grad, tensor
@@ -58,6 +60,23 @@ def test_a_generator_under_it_records_nothing_and_those_who_iterate_do():
     closed.close()
     assert log == [False] * 3
     assert recorded()
+
+
+class Waits:
+    async def __call__(self):
+        pass
+
+
+@pytest.mark.parametrize("thing", [Waits, Waits(), functools.partial(Waits()), 1.0])
+def test_what_is_no_function_is_refused(thing):
+    kind = type(thing).__name__
+    with pytest.raises(
+        TypeError, match=rf"no_grad: expected a function or a method, not .*{kind};"
+    ):
+        no_grad()(thing)
+    assert no_grad()(functools.partial(recorded).func)() is False
+    with pytest.raises(TypeError, match="asynchronous"):
+        no_grad()(Waits().__call__)
 
 
 def test_asynchronous_functions_are_refused():

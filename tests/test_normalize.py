@@ -166,6 +166,16 @@ def test_an_array_is_refused_as_an_input():
         nn.BatchNorm1d(3)(np.ones((2, 3), "f"))
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", ["running_mean", "running_var", "weight", "bias"])
+def test_arrays_and_lists_are_refused_as_statistics_and_weights(name, training):
+    statistics = {"running_mean": tensor(np.zeros(3)), "running_var": tensor(np.ones(3))}
+    for values in (np.ones(3), [1.0] * 3):
+        with pytest.raises(TypeError, match=f"the {name} is a .*; make it a tensor with minigan.t"):
+            F.batch_norm(tensor(np.ones((2, 3))), **{**statistics, name: values}, training=training)
+    assert statistics["running_mean"].tolist() == [0, 0, 0]
+
+
 def test_a_negative_slope_behind_batch_norm_is_refused_as_it_is_alone():
     x, relu = tensor(np.ones((3, 2), "f")), nn.LeakyReLU(0.1)
     relu.negative_slope = -0.1

@@ -143,6 +143,10 @@ def _check(
         )
     if 0 in w.shape:
         raise ValueError(f"{name}: the weight {w.shape} has no elements")
+    if bias is not None and getattr(bias, "shape", None) is None:
+        raise TypeError(f"{name}: the bias is a tensor of shape {bias_length}, not {bias!r:.80}")
     if bias is not None and bias.shape != bias_length:
         raise ValueError(f"{name}: the bias has shape {bias.shape}, expected {bias_length}")
     alike(name, input=x, weight=w, bias=bias)
+    if x.dtype.kind != "f":
+        raise TypeError(f"{name}: it computes floats, and these are {x.dtype}; use .to('float32')")

@@ -147,3 +147,5 @@ def _check(
         raise ValueError(f"{name}: the weight {w.shape} has no elements")
     if bias is not None and bias.shape != bias_length:
         raise ValueError(f"{name}: the bias has shape {bias.shape}, expected {bias_length}")
+    if x.dtype.kind != "f":
+        raise TypeError(f"{name}: it computes floats, and these are {x.dtype}; use .to('float32')")

@@ -7,14 +7,15 @@ are drawn on the host: every device gets the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from . import backend, init
-from .ops import _sizes
-from .tensor import DEFAULT_DTYPE, Tensor
+from .ops import _sizes, is_whole
+from .tensor import DEFAULT_DTYPE, Tensor, held
 
 
 def _new(
@@ -23,7 +24,8 @@ def _new(
     """The values as a leaf; floats become float32 where no dtype is named."""
     if dtype is None:
         dtype = DEFAULT_DTYPE if values.dtype.kind == "f" else values.dtype
-    return Tensor(backend.move(values.astype(dtype, copy=False), device or "cpu"), requires_grad)
+    values = values if values.dtype == dtype else held("the new tensor", values, dtype)
+    return Tensor(backend.move(values, device or "cpu"), requires_grad)
 
 
 def _shape(size: tuple) -> tuple[int, ...]:
@@ -35,6 +37,8 @@ def _shape(size: tuple) -> tuple[int, ...]:
 
 def full(size: int | Sequence[int], fill_value: float, **options: Any) -> Tensor:
     """One value everywhere; an integer gives int64, a bool gives bool."""
+    if isinstance(fill_value, (list, tuple)) or math.prod(getattr(fill_value, "shape", ())) != 1:
+        raise TypeError(f"full: fill_value is one number, not {fill_value!r:.80}")
     value = fill_value.item() if hasattr(fill_value, "item") else fill_value
     return _new(np.full(_shape((size,)), value), **options)
 
@@ -52,11 +56,19 @@ def ones(*size: Any, **options: Any) -> Tensor:
 def arange(start: float, end: float | None = None, step: float = 1, **options: Any) -> Tensor:
     """start, start + step, ... below end; arange(n) counts from 0. Integers give int64."""
     start, end = (0, start) if end is None else (start, end)
-    return _new(np.arange(start, end, step), **options)
+    try:
+        values = np.arange(start, end, step)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(
+            f"arange: from {start} to {end} in steps of {step} there is no finite number of values"
+        ) from None
+    return _new(values, **options)
 
 
 def linspace(start: float, end: float, steps: int, **options: Any) -> Tensor:
     """`steps` numbers from start to end, both included, at equal distances."""
+    if not is_whole(steps) or steps < 0:
+        raise ValueError(f"linspace: steps is a whole number of at least 0, not {steps!r}")
     return _new(np.linspace(start, end, steps), **options)
 
 
@@ -85,6 +97,11 @@ def randint(
 ) -> Tensor:
     """Random integers from low to high - 1; randint(high, size) starts at 0."""
     low, high, size = (0, low, high) if size is None else (low, high, size)
+    if is_whole(size):
+        raise TypeError("randint: the size is a tuple: randint(low, high, (2, 3))")
+    if not low < high:
+        raise ValueError(f"randint: there is no integer from {low} to below {high}")
+    held("randint", np.array([low, high - 1]), options.get("dtype") or np.int64)
     return _new(init.generator().integers(low, high, _shape((size,))), **options)
 
 

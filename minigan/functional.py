@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from . import backend, ops
 from .conv import conv2d, conv_transpose2d
 from .normalize import batch_norm
@@ -42,7 +44,7 @@ from .ops import (
     var,
     where,
 )
-from .tensor import Tensor, op
+from .tensor import Tensor, op, operand
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -65,8 +67,13 @@ def _log(p: Tensor) -> Tensor:
     return maximum(where(zero, -100.0, log(where(zero, 1.0, p))), -100.0)
 
 
+def _guard(p: Tensor) -> float:
+    """What p (1 - p) is held at. PyTorch's 1e-12 is 0 in float16, whose smallest normal number does."""
+    return float(np.finfo(p.dtype).tiny) if p.dtype == np.float16 else 1e-12
+
+
 @op(
-    lambda g, y, p, t: g * (p - t) / clamp(p * (1.0 - p), min=1e-12),
+    lambda g, y, p, t: g * (p - t) / clamp(p * (1.0 - p), min=_guard(p)),
     lambda g, y, p, t: g * (_log(1.0 - p) - _log(p)),
     elementwise=True,
 )
@@ -77,14 +84,15 @@ def _cross_entropy(xp, p, t):
     return -(t * log_p + (1 - t) * log_q)
 
 
-def binary_cross_entropy(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+def binary_cross_entropy(input: Tensor, target: Tensor | float, reduction: str = "mean") -> Tensor:
     """-(t log p + (1 - t) log(1 - p)) for probabilities p = input; PyTorch's BCELoss.
 
     The logarithms are held at -100, so that the loss stays finite, and the gradient's p (1 - p) at
-    1e-12. Behind a Sigmoid that has saturated, nothing of the gradient is left: this is where
-    "Loss_G: 100" in so many logs comes from. `binary_cross_entropy_with_logits` has no such end.
+    1e-12, in float16 at 6e-5. Behind a Sigmoid that has saturated, nothing of the gradient is left:
+    this is where "Loss_G: 100" in so many logs comes from. `binary_cross_entropy_with_logits` has no
+    such end. A number as target is one label for all.
     """
-    _check_shapes("binary_cross_entropy", input, target)
+    input, target = _alike("binary_cross_entropy", input, target)
     if not bool(((input.data >= 0) & (input.data <= 1)).all()):
         raise ValueError("binary_cross_entropy: probabilities must lie between 0 and 1")
     return _reduced(_cross_entropy(input, target), reduction)
@@ -118,14 +126,18 @@ def binary_cross_entropy_with_logits(
     the gradient sigmoid(x) - t, written so as to keep its digits on both tails. A number as target is
     one label for all.
     """
-    if not isinstance(target, (int, float)):
-        _check_shapes("binary_cross_entropy_with_logits", input, target)
+    input, target = _alike("binary_cross_entropy_with_logits", input, target)
     return _reduced(_bce_with_logits(input, target), reduction)
 
 
-def _check_shapes(name: str, input: Tensor, target: Any) -> None:
-    if input.shape != target.shape:
+def _alike(name: str, input: Any, target: Any) -> tuple[Tensor, Tensor | float]:
+    """Both as operands: tensors of one shape, or a number as target."""
+    input, target = operand(input, name), operand(target, name)
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{name}: the input is a tensor, not the number {input}")
+    if isinstance(target, Tensor) and input.shape != target.shape:
         raise ValueError(f"{name}: input {input.shape} and target {target.shape} must be alike")
+    return input, target
 
 
 def _reduced(loss: Tensor, reduction: str) -> Tensor:

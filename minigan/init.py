@@ -9,6 +9,7 @@ import numpy as np
 
 from . import backend
 from .backend import Array
+from .ops import is_whole
 from .tensor import Tensor
 
 _default = np.random.default_rng()
@@ -17,6 +18,8 @@ _default = np.random.default_rng()
 def manual_seed(seed: int) -> None:
     """Seed the generator that layers draw their first weights from, and `randn` and its kin."""
     global _default
+    if not is_whole(seed) or seed < 0:
+        raise ValueError(f"manual_seed: the seed is a whole number of at least 0, not {seed!r}")
     _default = np.random.default_rng(seed)
 
 
@@ -54,6 +57,8 @@ def uniform_(
     _check("uniform_", tensor)
     if not a <= b:
         raise ValueError(f"uniform_: the bounds {a} and {b} must be in ascending order")
+    if not math.isfinite(b - a):
+        raise ValueError(f"uniform_: the bounds {a} and {b} must lie at a finite distance")
     return _fill("uniform_", tensor, (generator or _default).uniform(a, b, tensor.shape))
 
 

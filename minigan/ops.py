@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import backend
-from .tensor import DEFAULT_DTYPE, Tensor, misfit, op, operand, tensor
+from .tensor import DEFAULT_DTYPE, REFUSALS, Tensor, misfit, op, operand, tensor
 
 Dims = int | Sequence[int] | None
 
@@ -208,18 +208,27 @@ def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> 
     if min is None and max is None:
         raise ValueError("clamp: both bounds are None; give min, max or both")
     low, high = (v.item() if isinstance(v, np.generic) else v for v in (min, max))
+    for bound in (low, high):
+        if bound is not None and not isinstance(bound, (int, float)):
+            raise TypeError(
+                f"clamp: a bound is a number, not {type(bound).__name__}; for tensors use maximum(...)"
+            )
     return _clamp(input, low=low, high=high)
 
 
 def _share(g: Tensor, a: Any, b: Any) -> Tensor:
-    """g where a > b, g / 2 where they are equal, else 0."""
+    """g where a > b, g / 2 where they are equal, 0 where a < b; where a or b is NaN, g to both."""
     a, b = raw(a), raw(b)
-    return _keep(g, mask=a >= b) * constant(((a > b) + 1.0) / 2, g)
+    return _keep(g, mask=~(a < b)) * constant(((a != b) + 1.0) / 2, g)
 
 
 @op(lambda g, y, a, b: _share(g, a, b), lambda g, y, a, b: _share(g, b, a), elementwise=True)
 def maximum(xp, a, b):
-    """The larger of a and b; where they are equal, each gets half of the gradient."""
+    """The larger of a and b, NaN where one is NaN.
+
+    Where they are equal, each gets half of the gradient. Where one is NaN, each gets all of it, as in
+    PyTorch: a NaN is to be seen in the gradient's path too.
+    """
     return xp.maximum(a, b)
 
 
@@ -262,9 +271,11 @@ def _leaky_relu(xp, x, *, slope):
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
-    """x where x > 0, else negative_slope * x, for a slope of at least 0."""
-    if negative_slope < 0:
-        raise ValueError(f"leaky_relu: negative_slope {negative_slope} must be at least 0")
+    """x where x > 0, else negative_slope * x, for a finite slope of at least 0."""
+    if not is_real(negative_slope) or negative_slope < 0:
+        raise ValueError(
+            f"leaky_relu: negative_slope {negative_slope} must be at least 0 and finite"
+        )
     return _leaky_relu(input, slope=float(negative_slope))
 
 
@@ -301,7 +312,12 @@ def _cast(xp, x, *, dtype):
 
 def cast(input: Tensor, dtype: Any) -> Tensor:
     """The same values in another dtype; itself if it has that dtype already."""
-    dtype = np.dtype(dtype)
+    try:
+        dtype = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(
+            f"to: {dtype!r} is neither a device (cpu, cuda, cuda:1) nor a dtype (float32, int64, ...)"
+        ) from None
     return input if input.dtype == dtype else _cast(input, dtype=dtype)
 
 
@@ -311,13 +327,15 @@ def _move(xp, x, *, device):
 
 
 def to(
-    input: Tensor, target: Any = None, dtype: Any = None, *, device: str | None = None
+    input: Tensor, target: Any = None, dtype: Any = None, *, device: str | int | None = None
 ) -> Tensor:
     """The tensor on a device ("cpu", "cuda", "cuda:1"), in a dtype, or both; itself if nothing changes.
 
-    `target` is a device or a dtype.
+    `target` is a device, the number of a GPU, or a dtype. Values that an integer dtype cannot hold
+    wrap around, as in PyTorch; `tensor(x, dtype=...)` refuses them.
     """
     for wish in (target, device, dtype):
+        wish = f"cuda:{wish}" if is_whole(wish) else wish
         if isinstance(wish, str) and wish.partition(":")[0] in ("cpu", "cuda", "auto"):
             place = backend.resolve_device(wish)
             input = input if input.device == place else _move(input, device=place)
@@ -351,6 +369,8 @@ def numpy_names(function: Callable) -> Callable:
     def renamed(*args: Any, **kwargs: Any) -> Any:
         for numpy_name, name in (("axis", "dim"), ("keepdims", "keepdim")):
             if numpy_name in kwargs:
+                if name in kwargs:
+                    raise TypeError(f"{function.__name__}: give {name} or {numpy_name}, not both")
                 kwargs[name] = kwargs.pop(numpy_name)
         return function(*args, **kwargs)
 
@@ -363,6 +383,13 @@ def _one_dim(dim: int, ndim: int) -> int:
     if not -ndim <= dim < ndim:
         raise IndexError(f"dimension {dim} is out of range for a tensor of {ndim} dimensions")
     return dim % ndim
+
+
+def _check_flag(function: str, name: str, value: Any) -> None:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(
+            f"{function}: {name} is True or False, not {value!r}; several dimensions go into a tuple"
+        )
 
 
 def _all_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
@@ -380,7 +407,10 @@ def _sizes(sizes: tuple) -> tuple[int, ...]:
         not hasattr(sizes[0], "__index__") or getattr(sizes[0], "ndim", 0)
     )
     try:
-        return tuple(map(operator.index, sizes[0] if nested else sizes))
+        found = tuple(sizes[0] if nested else sizes)
+        if any(isinstance(n, (bool, np.bool_)) for n in found):
+            raise TypeError("bool is an integer to Python")
+        return tuple(map(operator.index, found))
     except TypeError as error:
         raise TypeError(f"sizes must be integers, not {sizes}") from error
 
@@ -401,6 +431,7 @@ def _sum(xp, x, *, dims, keepdim):
 @numpy_names
 def sum(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The sum over the dimensions `dim`, by default over all."""
+    _check_flag("sum", "keepdim", keepdim)
     return _sum(input, dims=_all_dims(dim, input.ndim), keepdim=keepdim)
 
 
@@ -421,9 +452,15 @@ def _mean(xp, x, *, dims, keepdim):
 
 @numpy_names
 def mean(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """The mean over the dimensions `dim`, by default over all."""
+    """The mean over the dimensions `dim`, by default over all; of integers as float32.
+
+    Integers are added up exactly, those of 64 bits in float64.
+    """
+    _check_flag("mean", "keepdim", keepdim)
     count = _count(input, dim)
-    if count == 0 or input.dtype.kind != "f":  # integers are added up exactly
+    if input.dtype.kind in "iu" and input.dtype.itemsize == 8 and count:  # their sum may not fit
+        return cast(mean(cast(input, np.float64), dim, keepdim), DEFAULT_DTYPE)
+    if count == 0 or input.dtype.kind != "f":
         return sum(input, dim, keepdim) / (count or math.nan)
     return _mean(input, dims=_all_dims(dim, input.ndim), keepdim=keepdim)
 
@@ -440,6 +477,8 @@ def var(
     """sum((x - mean)^2) / (n - correction); the correction is 1 (unbiased) unless said otherwise."""
     if isinstance(dim, bool):  # var(False), as in PyTorch
         dim, unbiased = None, dim
+    _check_flag("var", "unbiased", unbiased)
+    _check_flag("var", "keepdim", keepdim)
     if correction is None:
         correction = 1 if unbiased else 0
     if input.dtype == np.float16:  # the sum of squares would overflow
@@ -460,7 +499,10 @@ def _reshape(xp, x, *, shape):
 
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The same elements in another shape; one size may be -1."""
-    return _reshape(input, shape=_sizes(shape))
+    sizes = _sizes(shape)
+    if min(sizes, default=0) < -1:
+        raise ValueError(f"reshape: {sizes} has a negative size; only one, -1, is found by itself")
+    return _reshape(input, shape=sizes)
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -553,6 +595,8 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
 
     Negative amounts cut off. Only PyTorch's mode "constant" is there.
     """
+    if not isinstance(pad, Sequence) or not all(map(is_whole, pad)):
+        raise TypeError(f"pad: the amounts are a tuple of integers, not {pad!r:.80}")
     if mode != "constant" or len(pad) % 2 or len(pad) > 2 * input.ndim:
         raise ValueError(f"pad: {tuple(pad)} in mode {mode!r} does not fit {input.ndim} dimensions")
     pairs = [tuple(pad[i : i + 2]) for i in range(0, len(pad), 2)]
@@ -581,12 +625,17 @@ def _cat(xp, *xs, dim):
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors joined along an existing dimension."""
     tensors = list(tensors)
+    if not tensors:
+        raise ValueError("cat: there are no tensors to join; give at least one")
     return _cat(*tensors, dim=_one_dim(dim, tensors[0].ndim))
 
 
 @numpy_names
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension."""
+    tensors = list(tensors)
+    if not tensors:
+        raise ValueError("stack: there are no tensors to join; give at least one")
     return cat([unsqueeze(t, dim) for t in tensors], _one_dim(dim, tensors[0].ndim + 1))
 
 
@@ -601,25 +650,53 @@ def _getitem(xp, x, *, index):
 
 @op(lambda g, y, x, *, index, shape: _getitem(g, index=index))
 def _put(xp, x, *, index, shape):
-    """Zeros of the given shape, with x added at the index (an index may occur more than once)."""
-    y = xp.zeros(shape, x.dtype)
-    xp.add.at(y, index, x)
-    return y
+    """Zeros of the given shape, with x added at the index (an index may occur more than once).
+
+    Floats are added up in float64 and rounded once: in float16, 1 added to 2048 leaves 2048.
+    """
+    if _is_basic(index):  # and then none occurs twice
+        y = xp.zeros(shape, x.dtype)
+        y[index] = x
+        return y
+    wide = np.dtype(np.float64) if x.dtype.kind == "f" else x.dtype
+    y = xp.zeros(shape, wide)
+    xp.add.at(y, index, x.astype(wide, copy=False))
+    return y.astype(x.dtype, copy=False)
+
+
+def _is_basic(index: Any) -> bool:
+    """Whether what it takes is a view: no lists, no arrays."""
+    entries = index if isinstance(index, tuple) else (index,)
+    return all(e is None or e is ... or isinstance(e, slice) or is_whole(e) for e in entries)
+
+
+def _index(name: str, index: Any) -> tuple:
+    """The index as NumPy takes it: with `...`, a single element too is a view, of 0 dimensions."""
+    entries = index if isinstance(index, tuple) else (index,)
+    found = tuple(_entry(name, e) for e in entries)
+    return found if not _is_basic(found) or any(e is ... for e in found) else (*found, ...)
 
 
 def _getitem_method(self: Tensor, index: Any) -> Tensor:
-    entries = index if isinstance(index, tuple) else (index,)
-    return _getitem(self, index=tuple(_entry(e) for e in entries))
+    return _getitem(self, index=_index("getitem", index))
 
 
-def _entry(index: Any) -> Any:
+def _entry(name: str, index: Any) -> Any:
     """One entry of an index. Arrays are copied: the backward pass reads them again, later."""
-    if isinstance(index, Tensor):
-        return index.data.copy()
+    index = raw(index)
     if isinstance(index, (list, np.ndarray)):
         index = np.array(index)
-        return index if index.size or index.dtype == bool else index.astype(int)  # x[[]]
-    return index.copy() if backend.is_array(index) else index  # a CuPy array
+        if not index.size and index.dtype != bool:  # x[[]]
+            index = index.astype(int)
+    elif backend.is_array(index):  # CuPy's
+        index = index.copy()
+    else:
+        return index
+    if index.dtype == np.uint8:
+        raise TypeError(
+            f"{name}: a uint8 index may mean a mask or positions; convert it to bool or to int64"
+        )
+    return int(index) if index.ndim == 0 and index.dtype.kind in "iu" else index
 
 
 # -- matmul -------------------------------------------------------------------------------------
@@ -667,26 +744,48 @@ def _comparison(name: str) -> Callable:
         other = raw(operand(other, name))
         try:
             return Tensor(getattr(operator, name)(self.data, other))
-        except ValueError as error:
+        except REFUSALS as error:
             raise misfit(name, [self.data, other], {}, error) from None
 
     return compare
 
 
-def _in_place(function: Callable) -> Callable:
+def _logic(name: str) -> Callable:
+    """The operator &, | or ^, of bools."""
+
+    def combine(self: Tensor, other: Any) -> Tensor:
+        found = [self.data, raw(operand(other, name))]
+        for a in found:
+            dtype = np.asarray(a).dtype if isinstance(a, (bool, int, float)) else a.dtype
+            if dtype.kind != "b":
+                raise TypeError(f"{name}: it joins bools, not {dtype}; compare first, as in x > 0")
+        try:
+            return Tensor(getattr(operator, name)(*found))
+        except REFUSALS as error:
+            raise misfit(name, found, {}, error) from None
+
+    return combine
+
+
+def _invert(self: Tensor) -> Tensor:
+    if self.dtype != bool:
+        raise TypeError(f"invert: it turns bools, not {self.dtype}; compare first, as in x > 0")
+    return Tensor(~self.data)
+
+
+def _in_place(function: Callable, name: str) -> Callable:
     """The method that writes the function's result over the tensor's own values: add_ of add, ..."""
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return self._write(method.__name__, function(self, *args, **kwargs))
+        return self._write(name, function(self, *args, **kwargs))
 
-    method.__name__ = f"{function.__name__.strip('_')}_"
+    method.__name__ = name
     method.__doc__ = f"{function.__name__} in place: this tensor, changed, and all views of it."
     return method
 
 
 def _setitem_method(self: Tensor, index: Any, value: Any) -> None:
-    entries = index if isinstance(index, tuple) else (index,)
-    self._write("setitem", value, tuple(_entry(e) for e in entries))
+    self._write("setitem", value, _index("setitem", index))
 
 
 def size(input: Tensor, dim: int | None = None) -> tuple[int, ...] | int:
@@ -704,16 +803,25 @@ Tensor.__mul__ = Tensor.__rmul__ = mul
 Tensor.__truediv__, Tensor.__rtruediv__ = div, _swapped(div)
 Tensor.__matmul__, Tensor.__rmatmul__ = matmul, _swapped(matmul)
 Tensor.__neg__, Tensor.__pow__, Tensor.__rpow__ = neg, pow, _power_of
+Tensor.__abs__, Tensor.__pos__, Tensor.__invert__ = abs, lambda self: self, _invert
 Tensor.__getitem__, Tensor.__setitem__ = _getitem_method, _setitem_method
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(Tensor, f"__{_name}__", _comparison(_name))
+for _name, _sign in (("and_", "&"), ("or_", "|"), ("xor", "^")):
+    _method = _logic(_name)
+    setattr(Tensor, f"__{_name.strip('_')}__", _method)
+    setattr(Tensor, f"__r{_name.strip('_')}__", _method)
+    setattr(Tensor, f"__i{_name.strip('_')}__", _in_place(_method, f"{_sign}="))
 for _method in (
     abs, clamp, clone, contiguous, exp, expand, flatten, log, mean, permute, pow, relu, reshape,
     sigmoid, size, sqrt, squeeze, sum, tanh, to, transpose, unsqueeze, var,
 ):  # fmt: skip
     setattr(Tensor, _method.__name__, _method)
-for _method in (add, sub, mul, div, clamp):
-    setattr(Tensor, f"{_method.__name__}_", _in_place(_method))
+for _method in (add, sub, mul, div, pow, clamp):
+    setattr(Tensor, f"{_method.__name__}_", _in_place(_method, f"{_method.__name__}_"))
+Tensor.__iadd__, Tensor.__isub__ = _in_place(add, "+="), _in_place(sub, "-=")
+Tensor.__imul__, Tensor.__itruediv__ = _in_place(mul, "*="), _in_place(div, "/=")
+Tensor.__ipow__ = _in_place(pow, "**=")
 Tensor.fill_ = lambda self, value: self._write("fill_", value)
 Tensor.copy_ = lambda self, source: self._write("copy_", source)
 Tensor.zero_ = lambda self: self._write("zero_", 0)

@@ -103,6 +103,8 @@ class Tensor:
 
     def item(self) -> float | int | bool:
         """The value of a tensor of one element, as a Python number."""
+        if self._data.size != 1:
+            raise ValueError(f"a tensor of shape {self.shape} is not one number; use .tolist()")
         return self._data.item()
 
     def dim(self) -> int:
@@ -157,6 +159,8 @@ class Tensor:
                     leaf.grad = g if leaf.grad is None else leaf.grad + g
 
     def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("a 0-dimensional tensor has no length; use numel()")
         return len(self._data)
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -165,6 +169,11 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __bool__(self) -> bool:
+        if self._data.size != 1:
+            raise ValueError(
+                f"the truth of a tensor of shape {self.shape} is ambiguous; "
+                "use .numpy().all() or .numpy().any()"
+            )
         return bool(self._data)
 
     def __float__(self) -> float:
@@ -193,7 +202,8 @@ class Tensor:
         if _state.recording and (self.requires_grad or getattr(value, "requires_grad", False)):
             raise RuntimeError(
                 f"{name}: what requires a gradient cannot be changed in place, or written into another "
-                "tensor, while operations are recorded; do it inside `with no_grad():`"
+                "tensor, while operations are recorded; do it inside `with no_grad():`, or make a new "
+                "tensor, as `a = a + b` does"
             )
         if backend.repeats(self._data):
             raise RuntimeError(
@@ -212,8 +222,11 @@ class Tensor:
             self._data[index] = array
         except ValueError as error:
             raise ValueError(
-                f"{name}: values of shape {np.shape(array)} do not fit this tensor, {self.shape}"
+                f"{name}: values of shape {np.shape(array)} do not fit the place of shape "
+                f"{self._data[index].shape}"
             ) from error
+        except REFUSALS as error:
+            raise misfit(name, [self._data, array], {}, error) from None
         self.changes[0] += 1
         return self
 
@@ -263,13 +276,29 @@ def tensor(
 ) -> Tensor:
     """A new leaf with a copy of `data`: numbers, nested lists, an array, a Tensor (or PyTorch's).
 
-    Arrays keep their dtype; Python floats become float32, as in PyTorch.
+    Arrays keep their dtype; Python floats become float32, as in PyTorch. Where a dtype is named,
+    it must hold the values; an integer is what remains of a float without its fraction.
     """
     if isinstance(data, Tensor):
         data = data.data
     array = data if backend.is_array(data) else _converted(data)
-    array = array.copy(order="K") if dtype is None else _plain(array).astype(dtype)
+    array = array.copy(order="K") if dtype is None else held("tensor", _plain(array), dtype)
     return Tensor(backend.move(array, device) if device else array, requires_grad)
+
+
+def held(name: str, array: Array, dtype: Any) -> Array:
+    """A copy of the array in a dtype that holds its values: integers would wrap around."""
+    dtype = np.dtype(dtype)
+    if dtype.kind in "iu" and array.dtype != dtype and array.dtype.kind in "iuf" and array.size:
+        limits = np.iinfo(dtype)
+        low, high = array.min().item(), array.max().item()
+        # Python compares them exactly, and NaN with nothing; -0.5 becomes 0, in a uint8 too.
+        if not (limits.min - 1 < low and high < limits.max + 1):
+            raise ValueError(
+                f"{name}: {dtype} holds integers from {limits.min} to {limits.max}, and the values "
+                f"go from {low} to {high}; name another dtype"
+            )
+    return array.astype(dtype)
 
 
 def _converted(data: Any) -> np.ndarray:
@@ -405,7 +434,7 @@ def op(
                  both. All other rules must return exactly their input's shape.
     every        for any number of inputs: one rule for all, with the input's position as first
                  argument
-    view         the result may share the first input's memory, and so it shares its version
+    view         the result may share the first input's memory; if it does, it shares its version
     fused        a kernel that does what the rules do, on raw arrays and in one go: it gets the array
                  module and the positions asked for, then what a rule gets, and returns a list. It
                  is used where nothing is recorded, and the tests hold it equal to the rules.
@@ -425,14 +454,14 @@ def op(
                 arrays = [a if _is_number(a) else a.astype(np.float32) for a in arrays]
             try:
                 y = forward(xp, *arrays, **params)
-            except ValueError as error:
+            except REFUSALS as error:
                 raise misfit(name, arrays, params, error) from None
             if half:
                 y = y.astype(np.float16)
             elif elementwise and y.dtype == np.float64 != first.dtype:
                 y = y.astype(DEFAULT_DTYPE)  # of integers NumPy makes float64
             result = Tensor(y)
-            if view:
+            if view and backend.owner(y) is backend.owner(first):
                 result.changes = inputs[0].changes
             tensors = [x for x in inputs if isinstance(x, Tensor)]
             if _state.recording and any(x.requires_grad for x in tensors):
@@ -451,10 +480,22 @@ def op(
     return decorate
 
 
-def misfit(
-    name: str, arrays: Sequence[Any], params: dict[str, Any], error: ValueError
-) -> ValueError:
+REFUSALS = (IndexError, OverflowError, TypeError, ValueError)  # an array module's, of operands
+
+
+def misfit(name: str, arrays: Sequence[Any], params: dict[str, Any], error: Exception) -> Exception:
     """What an array module said of operands that do not fit, in words that name the operation."""
+    dtypes = " and ".join(str(a.dtype) for a in arrays if hasattr(a, "dtype"))
+    if isinstance(error, OverflowError):
+        return OverflowError(
+            f"{name}: {dtypes} cannot hold a number it was given; use .to(dtype) first"
+        )
+    if isinstance(error, TypeError):
+        if dtypes.startswith("bool"):
+            return TypeError(f"{name}: not defined for {dtypes}; use .to(dtype) first")
+        return TypeError(f"{name} of {dtypes}: {error}")
+    if isinstance(error, IndexError):
+        return IndexError(f"{name} of a tensor of shape {arrays[0].shape}: {error}")
     found = [a.shape for a in (*arrays, *params.values()) if hasattr(a, "shape")]
     shapes = " and ".join(map(str, found))
     if str(error).startswith("operands could not be broadcast"):  # NumPy's and CuPy's words
@@ -497,18 +538,25 @@ def _arrays(inputs: tuple, name: str, elementwise: bool) -> list:
         dtypes = ", ".join(str(a.dtype) for a in own)
         raise TypeError(f"{name}: operands have dtypes {dtypes}; make them one with .to(dtype)")
     dtype = _promoted(arrays, own)
+    if dtype == np.float64 and all(a.dtype.kind != "f" for a in own):  # NumPy's way out
+        raise TypeError(f"{name}: no integers hold those of uint64 and signed ones; use .to(dtype)")
     return [a if _is_number(a) else a.astype(dtype, copy=False) for a in arrays]
 
 
 def _promoted(arrays: list, own: list) -> np.dtype:
-    """PyTorch's promotion: floats over integers, arrays over 0-dimensional ones and numbers."""
+    """PyTorch's promotion: floats over integers, these over bools, and among those of one kind arrays
+    over 0-dimensional ones and numbers."""
     for group in ([a for a in own if a.ndim], own):
         floats = [a.dtype for a in group if a.dtype.kind == "f"]
         if floats:
             return max(floats, key=lambda d: d.itemsize)
     if any(isinstance(a, float) for a in arrays):
         return DEFAULT_DTYPE
-    return np.result_type(*(a.dtype for a in own))
+    for group in ([a for a in own if a.ndim], own):
+        integers = {a.dtype for a in group if a.dtype.kind in "iu"}
+        if integers:
+            return np.result_type(*integers)
+    return np.dtype(bool)
 
 
 # -- the walk -----------------------------------------------------------------------------------

@@ -45,8 +45,16 @@ def kernels(xp: ModuleType) -> ModuleType:
     return cpu if xp is np else gpu
 
 
+CUDA = "cuda(:[0-9]{1,4})?"
+
+
 class Device(str):
     """The name of a device, with PyTorch's attributes: Device("cuda:1").type is "cuda"."""
+
+    def __new__(cls, name: str) -> Device:
+        if name != "cpu" and not re.fullmatch(f"auto|{CUDA}", str(name)):
+            raise DeviceError(f"unknown device {name!r:.80}: choose auto, cpu, cuda or cuda:N")
+        return super().__new__(cls, name)
 
     type = property(lambda self: self.partition(":")[0])
     index = property(lambda self: _number(self) if ":" in self else None)
@@ -81,7 +89,7 @@ def resolve_device(name: str) -> str:
         return "cpu"
     if name == "auto":
         return "cpu" if gpu_trouble(0) else "cuda:0"
-    if not re.fullmatch("cuda(:[0-9]{1,4})?", name):
+    if not re.fullmatch(CUDA, name):
         raise DeviceError(f"unknown device {name[:80]!r}: choose auto, cpu, cuda or cuda:N")
     number = _number(name) if ":" in name else 0
     if trouble := gpu_trouble(number):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,19 @@ def manual_seed(seed: int) -> None:
     if not is_whole(seed) or seed < 0:
         raise ValueError(f"manual_seed: the seed is a whole number of at least 0, not {seed!r}")
     _default = np.random.default_rng(seed)
+
+
+def _renew_lock() -> None:
+    """After a fork: another thread may have been drawing, and its lock on the generator stays closed."""
+    global _default
+    bits = _default.bit_generator
+    renewed = type(bits)(bits.seed_seq)
+    renewed.state = bits.state
+    _default = np.random.Generator(renewed)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def generator() -> np.random.Generator:

@@ -89,9 +89,12 @@ class Optimizer:
         The numbers of the parameters may be strings, which is what JSON makes of them. Nothing is
         changed unless all of it fits.
         """
+        self.options, self.state = self.checked_state(state_dict)
+
+    def checked_state(self, state_dict: Mapping[str, Any]) -> tuple[dict, list[dict[str, Any]]]:
+        """Options and state as `load_state_dict` takes them over; ValueError if they do not fit."""
         options = _saved_options(self, state_dict)
-        self.state = _saved_states(self, state_dict["state"], options)
-        self.options = options
+        return options, _saved_states(self, state_dict["state"], options)
 
 
 class SGD(Optimizer):

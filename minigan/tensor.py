@@ -30,6 +30,7 @@ import numpy as np
 
 from . import backend
 from .backend import Array
+from .backend.threads import ThreadsError
 
 DEFAULT_DTYPE = np.dtype(np.float32)  # of Python floats, as in PyTorch
 DTYPES = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # bool, integers, float16, 32, 64; native bytes
@@ -448,7 +449,12 @@ def op(
 def misfit(
     name: str, arrays: Sequence[Any], params: dict[str, Any], error: ValueError
 ) -> ValueError:
-    """What an array module said of operands that do not fit, in words that name the operation."""
+    """What an array module said of operands that do not fit, in words that name the operation.
+
+    The error itself if it is not about operands.
+    """
+    if isinstance(error, ThreadsError):
+        return error
     found = [a.shape for a in (*arrays, *params.values()) if hasattr(a, "shape")]
     shapes = " and ".join(map(str, found))
     if str(error).startswith("operands could not be broadcast"):  # NumPy's and CuPy's words

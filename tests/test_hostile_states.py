@@ -278,6 +278,9 @@ ARRAYS = {
     ),
     "a weight that is not finite": (with_array(NAME, spoiled), f"{NAME} holds values that are not"),
     "a moment that is not finite": (with_array("opt_D.0.exp_avg_sq", spoiled), "holds values"),
+    "a negative square": (
+        with_array("opt_D.0.exp_avg_sq", lambda a: a - 1), "opt_D refuses it: .*negative values",
+    ),
 }  # fmt: skip
 
 
@@ -319,8 +322,10 @@ def test_any_of_the_arrays(trainer, data):
         for key, array in arrays.items()
         if key.partition(".")[0] in ("G", "D", "opt_G", "opt_D")
     }
+    squares = [a for key, a in made.items() if key.endswith(".exp_avg_sq")]
+    fits = form(made) == form(arrays) and all((a >= 0).all() for a in squares)
     said = refused(trainer, made, state)
-    assert (said is None) == (form(made) == form(arrays))
+    assert (said is None) == fits
     if said is None:
         found = held(trainer)
         assert found[0] == {key: made[key].tobytes() for key in found[0]}

@@ -251,6 +251,11 @@ def check(
             )
         if key in found and not np.isfinite(found[key]).all():  # such are never saved
             raise CheckpointError(f"{path}: {key} holds values that are not finite; {REMEDY}")
+    for name, optimizer in optimizers.items():
+        try:
+            optimizer.checked_state(_state_dict(name, optimizer, arrays, state))
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {name} refuses it: {plain(error)}; {REMEDY}") from error
 
 
 def _form(array: Any) -> str:
@@ -267,14 +272,20 @@ def restore(
     for name, network in networks.items():
         network.load_state_dict(_below(name, arrays))
     for name, optimizer in optimizers.items():
-        saved: dict[int, dict[str, Any]] = {}
-        for key, value in _below(name, arrays).items():
-            i, _, entry = key.partition(".")
-            saved.setdefault(int(i), {})[entry] = value
-        for i, step in state["optimizer_steps"].get(name, {}).items():
-            saved[int(i)]["step"] = step
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": saved, "param_groups": groups})
+        optimizer.load_state_dict(_state_dict(name, optimizer, arrays, state))
+
+
+def _state_dict(
+    name: str, optimizer: Optimizer, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `read` gave of an optimiser as its state dict, with the options that it has now."""
+    saved: dict[int, dict[str, Any]] = {}
+    for key, value in _below(name, arrays).items():
+        i, _, entry = key.partition(".")
+        saved.setdefault(int(i), {})[entry] = value
+    for i, step in state["optimizer_steps"].get(name, {}).items():
+        saved[int(i)]["step"] = step
+    return {"state": saved, "param_groups": optimizer.state_dict()["param_groups"]}
 
 
 def _below(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -238,13 +238,27 @@ def test_filtering_makes_no_infinity_and_no_nan_of_its_own(layer, extreme, facto
         np.testing.assert_array_equal(kinds(found), kinds(expected))
 
 
+@pytest.mark.parametrize("spread", [0, 3, 8])
+def test_the_rounding_error_of_filtering_is_relative_to_the_tile(spread):
+    rng, window = np.random.default_rng(0), Window((16, 16), (4, 4), (2, 2), (1, 1))
+    shapes = (20, 8, 16, 16), (12, 8, 4, 4)
+    x, w = (rng.standard_normal(s) * np.exp(spread * rng.standard_normal(s)) for s in shapes)
+    found = filtering.conv(np.float32(x), np.float32(w), window)
+    exact = reference.conv(np, np.float64(np.float32(x)), np.float64(np.float32(w)), window)
+    pixels = np.pad(np.abs(x), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    tiles = np.lib.stride_tricks.sliding_window_view(pixels, (6, 6), (2, 3))[:, :, ::4, ::4]
+    sums = tiles.sum((1, 4, 5)).repeat(2, 1).repeat(2, 2)[:, None]  # over a tile of 2 x 2 outputs
+    scale = np.abs(w).max((1, 2, 3))[:, None, None] * sums
+    assert (np.abs(found - exact) <= 16 * 2.0**-24 * scale).all()
+
+
 def test_a_weight_whose_transform_overflows_is_not_kept_for_the_gradients():
-    x, w, y, window = a_layer(17, 8, 9, 16, "float32")
-    w = np.float32(2e38) * np.sign(w)
+    x, w, y, window = a_layer(70, 8, 9, 4, "float32")
+    w[...] = np.float32([2e38, 2e38, -2e38, -2e38])[:, None]  # the sum of its infinite sums is NaN
     memo = {}
-    y = cpu.conv(np, x * np.float32(1e-4), w, window, memo)
-    assert np.isfinite(y).all()
-    dx, dw = cpu.conv_gradients(np, [0, 1], x, w, y * np.float32(1e-38), window, memo)
+    assert np.isfinite(cpu.conv(np, x * np.float32(1e-4), w, window, memo)).all()
+    y = np.abs(y) * np.float32(1e-4)
+    dx, dw = cpu.conv_gradients(np, [0, 1], x, w, y, window, memo)
     assert np.isfinite(dx).all()
     assert np.isfinite(dw).all()
 

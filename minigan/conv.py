@@ -21,11 +21,14 @@ kernel may leave what it made of the weight, for the gradients need it again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
 
 from .backend import kernels
 from .backend.reference import Window
-from .ops import alike, is_whole, reshape, squeeze, unsqueeze
+from .ops import alike, cast, is_whole, reshape, squeeze, unsqueeze
 from .tensor import Tensor, op
 
 Pair = int | Sequence[int]
@@ -76,6 +79,8 @@ def conv2d(
     if input.ndim == 3:
         return squeeze(conv2d(unsqueeze(input, 0), weight, bias, stride, padding), 0)
     _check("conv2d", input, weight, input_dim=1, bias=bias, bias_length=weight.shape[:1])
+    if input.dtype == np.float16:
+        return _half(conv2d, input, weight, bias, stride, padding)
     window = Window(
         input.shape[2:], weight.shape[2:], pair("stride", stride), pair("padding", padding)
     )
@@ -106,6 +111,8 @@ def conv_transpose2d(
         image = conv_transpose2d(unsqueeze(input, 0), weight, bias, stride, padding, output_padding)
         return squeeze(image, 0)
     _check("conv_transpose2d", input, weight, input_dim=0, bias=bias, bias_length=weight.shape[1:2])
+    if input.dtype == np.float16:
+        return _half(conv_transpose2d, input, weight, bias, stride, padding, output_padding)
     stride, padding = pair("stride", stride), pair("padding", padding)
     extra = pair("output_padding", output_padding)
     if any(e >= s for e, s in zip(extra, stride, strict=True)):
@@ -120,6 +127,17 @@ def conv_transpose2d(
         raise ValueError(f"conv_transpose2d: the output would have the size {image}")
     window = Window(image, weight.shape[2:], stride, padding)
     return _with_bias(_conv_image(weight, input, window=window, memo={}), bias)
+
+
+def _half(
+    convolve: Callable[..., Tensor], input: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any
+) -> Tensor:
+    """The convolution of float16, rounded once.
+
+    float64 holds every product of two such numbers, and no partial sum overflows or cancels in it.
+    """
+    wide = [t if t is None else cast(t, np.float64) for t in (input, weight, bias)]
+    return cast(convolve(*wide, *rest), np.float16)
 
 
 def _with_bias(y: Tensor, bias: Tensor | None) -> Tensor:

@@ -13,9 +13,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from . import ops
 from .backend import array_module, kernels
-from .ops import alike, is_real, leaky_relu_gradient, reshape
+from .ops import alike, cast, is_real, leaky_relu_gradient, reshape
 from .tensor import Tensor, op
 
 
@@ -159,6 +161,15 @@ def batch_norm_activated(
         raise ValueError(
             f"batch_norm: training needs more than one value per channel, not {input.shape}"
         )
+    if input.dtype == np.float16:  # where 1 / sqrt(eps) and sums over a batch overflow
+        own = (input, running_mean, running_var, weight, bias)
+        single = [t if t is None else cast(t, np.float32) for t in own]
+        y = batch_norm_activated(*single, training, momentum, eps, slope)
+        if training and running_mean is not None:
+            for r, moved in zip(own[1:3], single[1:3], strict=True):
+                r.data[...] = moved.data
+                r.data = r.data  # counts as a change in place
+        return cast(y, np.float16)
     # a stray np.float64 would widen a float32 network
     eps, momentum, slope = float(eps), float(momentum), float(slope)
     w, b = (1.0 if weight is None else weight), (0.0 if bias is None else bias)

@@ -484,7 +484,9 @@ def var(
     if input.dtype == np.float16:  # the sum of squares would overflow
         found = var(cast(input, np.float32), dim, keepdim=keepdim, correction=correction)
         return cast(found, np.float16)
-    square = (input - mean(input, dim, keepdim=True)) ** 2
+    near = mean(input, dim, keepdim=True).detach()
+    center = near + mean(input - near, dim, keepdim=True)  # without what rounding has left over
+    square = (input - center) ** 2
     degrees = _count(input, dim) - correction
     return sum(square, dim, keepdim) / (degrees if degrees > 0 else math.nan)
 

@@ -31,6 +31,7 @@ import numpy as np
 
 from . import backend
 from .backend import Array
+from .backend.threads import ThreadsError
 
 DEFAULT_DTYPE = np.dtype(np.float32)  # of Python floats, as in PyTorch
 DTYPES = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # bool, integers, float16, 32, 64; native bytes
@@ -553,7 +554,12 @@ REFUSALS = (IndexError, OverflowError, TypeError, ValueError)  # an array module
 
 
 def misfit(name: str, arrays: Sequence[Any], params: dict[str, Any], error: Exception) -> Exception:
-    """What an array module said of operands that do not fit, in words that name the operation."""
+    """What an array module said of operands that do not fit, in words that name the operation.
+
+    The error itself if it is not about operands.
+    """
+    if isinstance(error, ThreadsError):
+        return error
     dtypes = " and ".join(str(a.dtype) for a in arrays if hasattr(a, "dtype"))
     if isinstance(error, OverflowError):
         return OverflowError(

@@ -52,13 +52,19 @@ def pieces(array: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _pieces(arrays: Mapping[str, np.ndarray], text: str) -> Iterator[bytes | np.ndarray]:
-    """The contents of the file, from the first byte to the last."""
+    """The contents of the file, from the first byte to the last. It refuses what `read` would."""
+    if not isinstance(text, str):
+        raise TypeError(f"the text of a tensor file must be a str, is {type(text).__name__}")
     types = {}
     for name, array in arrays.items():
+        if not isinstance(name, str):
+            raise TypeError(f"{name!r}: the name of an array must be a str; rename it")
         if name == METADATA:
             raise ValueError(f"{name}: this name is reserved for the text; rename the array")
         if array.dtype.str not in NAMES:
             raise TypeError(f"{name}: a tensor file cannot hold {array.dtype}; convert it")
+        if array.ndim > DIMENSIONS:
+            raise ValueError(f"{name}: it has {array.ndim} dimensions; reshape it to {DIMENSIONS}")
         types[name] = NAMES[array.dtype.str]
     order = sorted(arrays, key=lambda name: (RANK[types[name]], name))
     header: dict[str, Any] = {METADATA: {KEY: text}}

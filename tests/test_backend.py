@@ -1,5 +1,6 @@
 """Devices are named and refused in words; the CPU's kernels do in blocks what the reference does."""
 
+import subprocess
 import sys
 from contextlib import nullcontext
 from types import ModuleType, SimpleNamespace
@@ -164,3 +165,26 @@ def test_adam_in_blocks_is_adam(strided):
     reference.adam(np, [(*expected, 3)], 0.1, (0.5, 0.9), 1e-8)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-14)  # another order of the same arithmetic
+
+
+def test_the_engine_is_whole_once_it_is_imported():
+    """A signal handler in the midst of the first operation, or __del__ at exit, can import nothing."""
+    program = """
+import subprocess
+import sys
+import minigan as mg, minigan.functional as F
+before = set(sys.modules)
+x = mg.ones(16, 8, 8, 8, dtype=mg.float32).requires_grad_()
+y = F.batch_norm(F.conv2d(x, mg.ones(8, 8, 4, 4), stride=2, padding=1), None, None, training=True)
+F.leaky_relu(y).sum().backward()
+mg.optim.Adam([x]).step()
+print(sorted(m for m in set(sys.modules) - before if m.startswith("minigan")), "cupy" in sys.modules)
+
+class Last:
+    def __del__(self):
+        print((mg.ones(2) * 2).sum().item())
+
+last = Last()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout.split("\n")[:2], done.stderr) == (["[] False", "4.0"], "")

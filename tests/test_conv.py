@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import sizes, windows
 
 import minigan.functional as F
-from minigan import gradcheck, gradgradcheck, tensor
+from minigan import grad, gradcheck, gradgradcheck, tensor
 from minigan.backend import cpu, filtering, gpu, kernels, reference
 from minigan.backend.reference import Window
 
@@ -46,7 +46,9 @@ def derivatives(module, x, w, y, window):
         (module.conv_gradients(np, [0, 1], x, w, y, window), (dx, dw)),
         (module.conv_image_gradients(np, [0, 1], w, y, x, window), (dw, dy)),
     ):  # equal to the last bit: what is asked for beside a gradient does not change it
-        assert all(map(np.array_equal, found, expected))
+        assert all(
+            np.array_equal(*pair, equal_nan=True) for pair in zip(found, expected, strict=True)
+        )
     return dy, dx, dw
 
 
@@ -201,3 +203,79 @@ def test_operands_that_do_not_fit_are_named(call, message):
 def test_each_kind_of_array_gets_its_kernels():
     assert kernels(np) is cpu
     assert kernels(SimpleNamespace()) is gpu
+
+
+# -- what only filtering would make infinite, or NaN ----------------------------------------------
+
+EXTREMES = {  # numbers for one element of a factor, or for all of them, of which sums overflow
+    "infinity": lambda rng, a: a.flat[[77]] + np.inf,
+    "minus infinity": lambda rng, a: a.flat[[77]] - np.inf,
+    "NaN": lambda rng, a: a.flat[[77]] * np.nan,
+    "large": lambda rng, a: 2e38 * rng.choice([-1, 1], a.shape),
+}
+
+
+def kinds(a):
+    """Of each number, whether it is finite, NaN, or which infinity."""
+    return np.where(np.isfinite(a), 0, a)
+
+
+@pytest.mark.parametrize("factor", [0, 1, 2], ids=["image", "weight", "grid"])
+@pytest.mark.parametrize("extreme", EXTREMES)
+@pytest.mark.parametrize("layer", [(17, 8, 9, 16), (130, 8, 9, 8)], ids=["at once", "in blocks"])
+def test_filtering_makes_no_infinity_and_no_nan_of_its_own(layer, extreme, factor):
+    *factors, window = a_layer(*layer, "float32")
+    rng = np.random.default_rng(1)
+    made = EXTREMES[extreme](rng, factors[factor])
+    if made.size > 1:
+        factors = [a * np.float32(1e-4) for a in factors]
+        factors[factor][...] = made
+    else:
+        factors[factor].flat[77] = made[0]
+    with np.errstate(all="ignore"):
+        pair = [derivatives(module, *factors, window) for module in (cpu, reference)]
+    for found, expected in zip(*pair, strict=True):
+        np.testing.assert_array_equal(kinds(found), kinds(expected))
+
+
+@pytest.mark.parametrize("spread", [0, 3, 8])
+def test_the_rounding_error_of_filtering_is_relative_to_the_tile(spread):
+    rng, window = np.random.default_rng(0), Window((16, 16), (4, 4), (2, 2), (1, 1))
+    shapes = (20, 8, 16, 16), (12, 8, 4, 4)
+    x, w = (rng.standard_normal(s) * np.exp(spread * rng.standard_normal(s)) for s in shapes)
+    found = filtering.conv(np.float32(x), np.float32(w), window)
+    exact = reference.conv(np, np.float64(np.float32(x)), np.float64(np.float32(w)), window)
+    pixels = np.pad(np.abs(x), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    tiles = np.lib.stride_tricks.sliding_window_view(pixels, (6, 6), (2, 3))[:, :, ::4, ::4]
+    sums = tiles.sum((1, 4, 5)).repeat(2, 1).repeat(2, 2)[:, None]  # over a tile of 2 x 2 outputs
+    scale = np.abs(w).max((1, 2, 3))[:, None, None] * sums
+    assert (np.abs(found - exact) <= 16 * 2.0**-24 * scale).all()
+
+
+def test_a_weight_whose_transform_overflows_is_not_kept_for_the_gradients():
+    x, w, y, window = a_layer(70, 8, 9, 4, "float32")
+    w[...] = np.float32([2e38, 2e38, -2e38, -2e38])[:, None]  # the sum of its infinite sums is NaN
+    memo = {}
+    assert np.isfinite(cpu.conv(np, x * np.float32(1e-4), w, window, memo)).all()
+    y = np.abs(y) * np.float32(1e-4)
+    dx, dw = cpu.conv_gradients(np, [0, 1], x, w, y, window, memo)
+    assert np.isfinite(dx).all()
+    assert np.isfinite(dw).all()
+
+
+@pytest.mark.parametrize("size", [0.25, 200])
+def test_a_convolution_of_float16_is_rounded_once(size):
+    """Large numbers leave its range only where they do so in the result."""
+    x, w, y, _ = a_layer(17, 8, 9, 16)
+    x, w, y = (np.float16(a * size) for a in (x, w, y))
+    exact = [tensor(np.float64(a), requires_grad=True) for a in (x, w, y)]
+    half = [tensor(a, requires_grad=True) for a in (x, w, y)]
+    for fn, a, b in ((F.conv2d, 0, 1), (F.conv_transpose2d, 2, 1)):
+        with np.errstate(over="ignore"):
+            pair = []
+            for t in (half, exact):
+                z = fn(t[a], t[b], stride=2, padding=1)
+                pair.append([z, *grad(z, [t[a], t[b]], tensor(np.full(z.shape, size, z.dtype)))])
+            for found, expected in zip(*pair, strict=True):
+                assert found.dtype == np.float16
+                np.testing.assert_array_equal(found.numpy(), np.float16(expected.numpy()))

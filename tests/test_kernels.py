@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
+import minigan.functional as F
+from minigan import tensor
 from minigan.backend import cpu, filtering, memory, planes, reference, threads
 from minigan.backend.reference import Window
 
@@ -246,6 +248,20 @@ def test_a_wrong_number_of_threads_is_named(monkeypatch, value):
         threads._available()
     with pytest.raises(ValueError, match="at least 1"):
         threads.set_num_threads(0)
+    monkeypatch.setattr(threads, "_threads", None)
+    x = tensor(np.ones((1, 1, 3, 3)))
+    with pytest.raises(threads.ThreadsError, match=rf"^MINIGAN_NUM_THREADS is '{value}': it must"):
+        F.conv2d(x, x)
+
+
+@pytest.mark.parametrize("count", [2.5, 2.0, float("nan"), True, "2", None])
+def test_what_is_no_number_of_threads_is_refused(count):
+    before = threads.get_num_threads()
+    with pytest.raises(TypeError, match="give a whole number"):
+        threads.set_num_threads(count)
+    assert threads.get_num_threads() == before
+    threads.set_num_threads(np.int64(2))
+    assert type(threads.get_num_threads()) is int
 
 
 def test_the_environment_decides_the_number_of_threads(monkeypatch):

@@ -9,7 +9,7 @@ from strategies import leaf, sizes
 
 import minigan.functional as F
 from minigan import gradcheck, gradgradcheck, nn, tensor
-from minigan.backend import kernels
+from minigan.backend import cpu, kernels, reference
 from minigan.gradcheck import GradcheckError
 from minigan.tensor import grad
 
@@ -182,3 +182,39 @@ def test_a_negative_slope_behind_batch_norm_is_refused_as_it_is_alone():
     for layers in ([relu], [nn.BatchNorm1d(2), relu]):
         with pytest.raises(ValueError, match="must be at least 0"):
             nn.Sequential(*layers)(x)
+
+
+@pytest.mark.parametrize("value", [12345.678, -0.1, 3e7, 0])
+@pytest.mark.parametrize("kernels", [cpu, reference])
+def test_a_channel_of_equal_numbers_has_that_mean_and_becomes_0(kernels, value):
+    x = np.full((64, 3, 63, 63), value, "f")
+    x[:, 0] = np.arange(63)
+    mean, var = kernels.moments(np, x)
+    assert (mean[0, 1:] == np.float32(value)).all()
+    assert (var[0, 1:] >= 0).all()
+    assert (var[0, 1:] <= 1e-12 * value**2).all()
+    assert tensor(x[:, 1]).var().item() == 0
+    mean, inv_std = kernels.batch_statistics(np, x, 1e-5, 0.1, None)
+    assert not kernels.scale_shift(np, x, mean, inv_std, 1.0, 0.0, 1.0)[:, 1:].any()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_batch_norm_of_float16_divides_in_float32(training):
+    """1e-8 is 0 in float16, and 1e6 infinite."""
+    x, results = np.float16([[1, 2], [3, 2], [1, 2]]), []
+    for dtype in ("float16", "float32"):
+        mean, var = running(2, dtype)
+        var.data[...] = 0
+        with np.errstate(over="raise"):
+            y = F.batch_norm(
+                tensor(x.astype(dtype) / 200),
+                mean,
+                var,
+                training=training,
+                eps=1e-12 if training else 1e-8,
+            )
+        results.append((y, mean, var))
+        assert mean.version == var.version == training
+    for found, expected in zip(*results, strict=True):
+        assert found.dtype == np.float16
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=2e-3)

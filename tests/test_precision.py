@@ -120,6 +120,22 @@ def test_long_sums_keep_their_digits(name, gap):
         np.testing.assert_allclose(g.numpy().reshape(mean.shape), t.sum(axes).numpy(), rtol=1.1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_long_sums_keep_their_digits_where_numpy_copies_what_it_adds(dtype):
+    """Memory that begins at an odd byte, and float16, are added up one buffer after another."""
+    n = 2**21
+    memory = np.zeros(n * np.dtype(dtype).itemsize + 1, np.uint8)
+    x = memory[dtype == "float32" :][: memory.size - 1].view(dtype)
+    x[:] = 2.0**-14  # of which the sum of a buffer is too small to be added to the first number
+    x[0] = 65504
+    before = np.setbufsize(16)
+    try:
+        found = cpu._sum(x, (0,))
+    finally:
+        np.setbufsize(before)
+    np.testing.assert_allclose(found, [x.sum(dtype="d")], rtol=1.1e-5)
+
+
 def test_a_number_repeated_is_summed_without_its_memory():
     b = minigan.tensor(np.zeros((1, 2), "f"), requires_grad=True)
     (g,) = minigan.grad(b.expand(2**25, 2).sum(), b)  # in float32 it would end at 2^24

@@ -210,3 +210,24 @@ def test_a_checkpoint_that_does_not_fit_into_memory_is_not_taken_for_a_bad_one(
     monkeypatch.setattr(np, "empty", full)
     with pytest.raises(MemoryError):  # or a run would go back to an older one
         checkpoint.read(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "text", "message"),
+    [
+        ({}, 5, "the text of a tensor file must be a str, is int"),
+        ({}, None, "must be a str, is NoneType"),
+        ({5: np.ones(3)}, "", "5: the name of an array must be a str; rename it"),
+        ({None: np.ones(3), "x": np.ones(3)}, "", "None: the name"),
+        ({"x": np.ones((1,) * 33)}, "", "x: it has 33 dimensions; reshape it to 32"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(tmp_path, arrays, text, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        tensorfile.write(tmp_path / "f", arrays, text)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_array_of_as_many_dimensions_as_there_may_be_comes_back(tmp_path):
+    tensorfile.write(tmp_path / "f", {"x": np.ones((1,) * 32)}, "")
+    assert tensorfile.read(tmp_path / "f")["x"].shape == (1,) * 32

@@ -583,6 +583,23 @@ def test_a_training_says_so_in_one_line(seen, tmp_path, monkeypatch, capsys):
     assert "BLAS" not in "".join(capsys.readouterr())
 
 
+def test_what_the_caller_has_said_of_floating_point_errors_holds_on_every_thread():
+    together, found = threading.Barrier(2), []
+
+    def work(i):
+        together.wait(PATIENCE)
+        found.append((np.geterr(), np.geterrcall()))
+
+    handler = lambda *error: None
+    with np.errstate(all="call", call=handler):
+        threads.share(work, 2)
+        assert found == 2 * [(np.geterr(), handler)]
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+        threads.share(lambda i: together.wait(PATIENCE) or np.ones(1) / np.zeros(1), 2)
+    threads.share(work, 2)
+    assert found[2:] == 2 * [(np.geterr(), None)]
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_blocks_are_computed_under_the_same_settings_on_every_thread(monkeypatch, count):
     """One thread for BLAS, and the same buffer for NumPy, whatever the user has set and who calls."""

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from ..console import pip
-
-Array = Any  # a numpy.ndarray or a cupy.ndarray
+from . import cpu, gpu
+from .reference import Array
 
 
 class DeviceError(RuntimeError):
@@ -40,8 +40,6 @@ def is_array(x: Any) -> bool:
 
 def kernels(xp: ModuleType) -> ModuleType:
     """The heavy kernels for the arrays of a module, all under the names of `reference.py`."""
-    from . import cpu, gpu
-
     return cpu if xp is np else gpu
 
 

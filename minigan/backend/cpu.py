@@ -8,13 +8,17 @@ or for images of few channels `planes.py`. (docs/performance.md tells the whole 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any, TypeVar
 
 import numpy as np
 
 from . import filtering, memory, planes, reference
 from .reference import Window, cross_entropy, cross_entropy_gradient, scale_pixels  # noqa: F401
 from .threads import empty, scratch, share
+
+T = TypeVar("T")
 
 BLOCK = 1 << 21  # bytes of columns in a block of work: they stay in the second-level cache
 LANES = 4  # weight gradients are summed in so many lanes, whatever the number of threads
@@ -52,12 +56,34 @@ def _columns(x: np.ndarray, window: Window) -> np.ndarray:
     return reference.columns(np, x, window)
 
 
+def _if_finite(kernel: Callable[..., T], *arguments: Any, memo: dict | None = None) -> T | None:
+    """What a kernel of filtering gives; None where it made an infinity or a NaN of its own.
+
+    It subtracts what the formula only adds: infinity - infinity is NaN, and 2e38 - -2e38 infinite.
+    The processor notes both, and NumPy asks it after each call anyway. So a look at the results is
+    needed only where it has; the caller then computes as it does without filtering.
+    """
+    noted: list[tuple] = []
+    keeping = () if memo is None else (memo,)
+    with np.errstate(over="call", invalid="call", call=lambda *error: noted.append(error)):
+        result = kernel(*arguments, *keeping)
+    if noted and not all(
+        np.isfinite(a).all() for a in (result if type(result) is list else [result])
+    ):
+        if memo:
+            memo.clear()
+        return None
+    return result
+
+
 def conv(
     xp: ModuleType, x: np.ndarray, w: np.ndarray, window: Window, memo: dict | None = None
 ) -> np.ndarray:
     """See reference.conv."""
     if _filtered(len(x), w.shape[:2], window):
-        return filtering.conv(x, w, window, memo)
+        y = _if_finite(filtering.conv, x, w, window, memo=memo)
+        if y is not None:
+            return y
     blocks = _blocks(len(x), x.shape[1] * x.itemsize, window)
     kernel = reference.kernel_rows(w)  # (kh*kw*C, O)
     y = empty((len(x), *window.grid, len(w)), x.dtype)
@@ -75,7 +101,9 @@ def conv_image(
 ) -> np.ndarray:
     """See reference.conv_image."""
     if _filtered(len(y), w.shape[:2], window):
-        return filtering.conv_image(w, y, window, memo)
+        x = _if_finite(filtering.conv_image, w, y, window, memo=memo)
+        if x is not None:
+            return x
     (kh, kw), c = window.kernel, w.shape[1]
     kernel = reference.kernel_rows(w)  # (kh*kw*C, O)
     slabs = kernel.reshape(kh, kw * c, len(w))
@@ -111,7 +139,9 @@ def conv_weight(xp: ModuleType, x: np.ndarray, y: np.ndarray, window: Window) ->
     """See reference.conv_weight."""
     c, o = x.shape[1], y.shape[1]
     if _filtered(len(x), (o, c), window):
-        return filtering.conv_weight(x, y, window)
+        w = _if_finite(filtering.conv_weight, x, y, window)
+        if w is not None:
+            return w
     w = empty((*window.kernel, c, o), x.dtype)
     kernel = w.reshape(-1, o)  # (kh*kw*C, O)
     if _covers(window):
@@ -144,7 +174,9 @@ def conv_gradients(
 ) -> list[np.ndarray]:
     """See reference.conv_gradients."""
     if asked == [0, 1] and _filtered(len(x), w.shape[:2], window):
-        return filtering.conv_gradients(x, w, y, window, memo)
+        both = _if_finite(filtering.conv_gradients, x, w, y, window, memo=memo)
+        if both is not None:
+            return both
     kernels = (lambda: conv_image(xp, w, y, window, memo), lambda: conv_weight(xp, x, y, window))
     return [kernels[i]() for i in asked]
 
@@ -160,7 +192,9 @@ def conv_image_gradients(
 ) -> list[np.ndarray]:
     """See reference.conv_image_gradients."""
     if asked == [0, 1] and _filtered(len(x), w.shape[:2], window):
-        return filtering.conv_image_gradients(w, y, x, window, memo)
+        both = _if_finite(filtering.conv_image_gradients, w, y, x, window, memo=memo)
+        if both is not None:
+            return both
     kernels = (lambda: conv_weight(xp, x, y, window), lambda: conv(xp, x, w, window, memo))
     return [kernels[i]() for i in asked]
 
@@ -172,11 +206,12 @@ def _added_in_turn(x: np.ndarray, axes: tuple[int, ...]) -> list[int]:
     """The axes along which NumPy adds one number after another.
 
     Along the innermost run of memory it adds in a tree, which loses few digits. Where the run has a
-    hole, it adds one buffer after another. (Whether a number repeated, of stride 0, is a run depends
-    on the other axes; it is taken for none.)
+    hole, begins at an odd byte or is of float16, it adds one buffer after another. (Whether a number
+    repeated, of stride 0, is a run depends on the other axes; it is taken for none.)
     """
     order = sorted((a for a in range(x.ndim) if x.shape[a] > 1), key=lambda a: abs(x.strides[a]))
-    run = x.strides[order[0]] if order else 0  # in bytes
+    copied = not x.flags.aligned or x.dtype == np.float16
+    run = 0 if copied or not order else x.strides[order[0]]  # in bytes
     while run and order and order[0] in axes and x.strides[order[0]] == run:
         run *= x.shape[order.pop(0)]
     return [a for a in order if a in axes]
@@ -298,18 +333,22 @@ def moments(xp: ModuleType, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """See reference.moments. One pass: blocks have moments of their own, which are then joined.
 
     With n_i elements, mean m_i and squared deviations M_i a block, the whole has
-    M = sum M_i + sum n_i (m_i - m)^2 (Chan, Golub & LeVeque 1979).
+    M = sum M_i + sum n_i (m_i - m)^2 (Chan, Golub & LeVeque 1979). Of a block, what a rounded mean
+    leaves over is added to it: of equal numbers the mean is that number.
     """
     rows, c = _rows(x), x.shape[1]
     cuts = _cuts(rows)
-    means = np.empty((len(cuts), c), x.dtype)
+    means = np.empty((len(cuts), c), np.float64)
     squares = np.empty_like(means)
 
     def work(i: int) -> None:
         block = rows[cuts[i]]
-        means[i] = _channel_sums(block, c) / (block.size // c)
-        off = np.subtract(block, _along(means[i], rows), out=scratch("off", block.shape, x.dtype))
-        squares[i] = _channel_sums(np.square(off, out=off), c)
+        n = block.size // c
+        near = (_channel_sums(block, c) / n).astype(x.dtype)
+        off = np.subtract(block, _along(near, rows), out=scratch("off", block.shape, x.dtype))
+        rest = _channel_sums(off, c).astype(np.float64) / n
+        means[i] = near + rest
+        squares[i] = np.maximum(_channel_sums(np.square(off, out=off), c) - n * rest**2, 0)
 
     share(work, len(cuts))
     counts = np.array([rows[cut].size // c for cut in cuts], np.float64)[:, None]
@@ -331,9 +370,9 @@ def _along(v: np.ndarray | float, rows: np.ndarray) -> np.ndarray | float:
 
 def batch_statistics(xp, x, eps, momentum, running):
     """See reference.batch_statistics."""
-    mean, var = moments(xp, x.astype(np.float32) if x.dtype == np.float16 else x)
+    mean, var = moments(xp, x)
     reference.move_running(running, mean, var, x.size // max(1, x.shape[1]), momentum)
-    return mean.astype(x.dtype, copy=False), ((var + eps) ** -0.5).astype(x.dtype, copy=False)
+    return mean, (var + eps) ** -0.5
 
 
 def scale_shift(xp, x, center, scale, w, b, slope):
@@ -354,9 +393,6 @@ def scale_shift(xp, x, center, scale, w, b, slope):
 
 def batch_norm_gradients(xp, g, y, x, mean, inv_std, w, slope):
     """See reference.batch_norm_gradients: a pass for dw and db, and one for dx."""
-    if x.dtype == np.float16:  # where sums over a batch overflow
-        single = [np.asarray(a, np.float32) for a in (g, y, x, mean, inv_std, w)]
-        return tuple(a.astype(x.dtype) for a in batch_norm_gradients(xp, *single, slope))
     rows, g_rows, y_rows = _rows(x), _rows(g), _rows(y)
     dx, out = _empty_like(x)
     c = x.shape[1]

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from . import Array, reference
-from .reference import Window, kernel_rows
+from . import reference
+from .reference import Array, Window, kernel_rows
 
 THREADS = 256  # of a block whose threads work each for itself
 SUMMING = 512  # of a block that sums: THREADS in norm.cu

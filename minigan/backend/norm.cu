@@ -43,7 +43,10 @@ extern "C" __global__ void batch_statistics(
     const Real* row = x + c * count;
     Real sum = 0;
     for (Index i = threadIdx.x; i < count; i += THREADS) sum += row[i];
-    const Real m = block_sum(sum) / count;
+    const Real near = block_sum(sum) / count;
+    sum = 0;
+    for (Index i = threadIdx.x; i < count; i += THREADS) sum += row[i] - near;
+    const Real m = near + block_sum(sum) / count;  // of equal numbers the mean is that number
     sum = 0;
     for (Index i = threadIdx.x; i < count; i += THREADS) sum += (row[i] - m) * (row[i] - m);
     const Real squares = block_sum(sum);

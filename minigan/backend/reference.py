@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
-from . import Array
+Array = Any  # a numpy.ndarray or a cupy.ndarray
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,9 @@ def average(xp: ModuleType, x: Array, axes: tuple[int, ...], keepdims: bool) -> 
 
 
 def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
-    """Mean and (biased) variance per channel."""
+    """Mean and (biased) variance per channel; what a rounded mean leaves over is added to it."""
     mean = _sum(x) / _count(x)
+    mean = mean + _sum(x - mean) / _count(x)  # of equal numbers the mean is that number
     return mean, _sum(xp.square(x - mean)) / _count(x)
 
 

@@ -26,6 +26,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from numbers import Integral
 from pathlib import Path
 from types import FrameType
 
@@ -39,11 +40,15 @@ _threads: int | None = None  # until somebody asks or sets it
 _scratch = threading.local()
 
 
+class ThreadsError(ValueError):
+    """MINIGAN_NUM_THREADS is no number of threads; the first kernel that shares its work finds out."""
+
+
 def _available() -> int:
     """MINIGAN_NUM_THREADS, or the cores that this process may use."""
     if wanted := os.environ.get("MINIGAN_NUM_THREADS"):
         if not wanted.isdecimal() or int(wanted) < 1:
-            raise ValueError(f"MINIGAN_NUM_THREADS is {wanted!r}: it must be a number from 1 on")
+            raise ThreadsError(f"MINIGAN_NUM_THREADS is {wanted!r}: it must be a number from 1 on")
         return int(wanted)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -51,7 +56,7 @@ def _available() -> int:
 def get_num_threads() -> int:
     """How many threads the kernels use: as set, or MINIGAN_NUM_THREADS, or the cores there are.
 
-    Raises ValueError if it is MINIGAN_NUM_THREADS, and no number of threads.
+    Raises ThreadsError if it is MINIGAN_NUM_THREADS, and no number of threads.
     """
     global _threads
     if _threads is None:
@@ -62,9 +67,11 @@ def get_num_threads() -> int:
 def set_num_threads(count: int) -> None:
     """How many threads the kernels use from now on."""
     global _threads
+    if not isinstance(count, Integral) or isinstance(count, bool):
+        raise TypeError(f"set_num_threads: {count!r} threads; give a whole number")
     if count < 1:
         raise ValueError(f"set_num_threads: {count} threads; give at least 1")
-    _threads = count
+    _threads = int(count)
 
 
 # -- blocks of work, shared out ------------------------------------------------------------------------
@@ -80,6 +87,8 @@ def share(work: Callable[[int], None], count: int) -> None:
     When it returns or raises, no block is being worked on any more. After an error no further block
     is begun, and those under way are finished first. A call from within another one on the same
     thread, by a block or by a signal handler, uses this thread alone; other threads wait their turn.
+
+    Each thread works in a copy of the caller's context, so np.errstate holds on all of them.
     """
     tell_blas_trouble()
     if isinstance(threading.current_thread(), _Helper):  # within a block: BLAS is limited already
@@ -111,6 +120,7 @@ class _Call:
 
     def __init__(self, work: Callable[[int], None], count: int) -> None:
         self.work: Callable[[int], None] | None = work
+        self.context = contextvars.copy_context()  # never entered, only copied
         self.numbers = iter(range(count))
         self.busy: set[threading.Lock] = set()  # a lock for each helper at work, which it releases
         self.errors: list[BaseException] = []  # of helpers
@@ -137,7 +147,7 @@ class _Call:
         _limit_blas()
         for _ in range(_hire(helpers)):
             _joinable.put(self)
-        contextvars.copy_context().run(self._take)  # the size of NumPy's buffer is part of it
+        self.context.copy().run(self._take)  # the size of NumPy's buffer is part of it
 
     def help(self) -> None:
         """Take blocks on a helper. One that comes when the call is over finds none left."""
@@ -145,7 +155,7 @@ class _Call:
         ended.acquire()
         self.busy.add(ended)  # before a block is taken, so that `end` misses none
         try:
-            self._take()
+            self.context.copy().run(self._take)
         except BaseException as error:
             self.errors.append(error)
             self._drop_the_rest()

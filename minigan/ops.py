@@ -776,7 +776,11 @@ def _invert(self: Tensor) -> Tensor:
 
 
 def _in_place(function: Callable, name: str) -> Callable:
-    """The method that writes the function's result over the tensor's own values: add_ of add, ..."""
+    """The method that writes the function's result over the tensor's own values: add_ of add, ...
+
+    PyTorch also records such a change of a result (`loss += penalty`). Here a Tensor is its own node of
+    the graph, with one history, so this is refused: write `loss = loss + penalty`.
+    """
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return self._write(name, function(self, *args, **kwargs))

@@ -1,6 +1,8 @@
 """Hypothesis profiles, chosen by the environment variable HYPOTHESIS_PROFILE (default: ci)."""
 
+import importlib
 import os
+import pkgutil
 import signal
 
 import pytest
@@ -10,6 +12,19 @@ settings.register_profile("ci", max_examples=15, deadline=None, derandomize=True
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("deep", max_examples=2000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_module():
+    """Hypothesis draws from the constants of the modules that are loaded, at each example.
+
+    A module that a test is the first to load would change what the same seed draws.
+    """
+    import minigan  # not before the emulator is in CuPy's place
+
+    for module in pkgutil.walk_packages(minigan.__path__, "minigan."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -25,7 +25,7 @@ def manual_seed(seed: int) -> None:
 
 
 def _renew_lock() -> None:
-    """After a fork: another thread may have been drawing, and its lock on the generator stays closed."""
+    """In a forked process: a thread that was drawing did not come along, and its lock stays closed."""
     global _default
     bits = _default.bit_generator
     renewed = type(bits)(bits.seed_seq)

@@ -373,7 +373,7 @@ class _State(threading.local):
     """Each thread has its own, so that drawing samples cannot stop a training."""
 
     recording = True
-    before: tuple | None = None  # what to go back to: (recording, before) when it was switched
+    before: tuple | None = None  # (recording, before) as the last block found them
 
 
 _state = _State()
@@ -394,20 +394,36 @@ if hasattr(os, "register_at_fork"):
 class _recording:
     """Switches recording on or off on this thread, until the block is left.
 
-    A signal handler may raise after any call, so there is none beside the assignments. What was
-    before belongs to the thread: blocks in generators may be left in any order, and the last one
-    leaves recording as the first one found it.
+    If a signal handler raises before the first instruction of `__exit__`, the generator switches back
+    when it is closed, which is when this object dies.
     """
+
+    blocks: tuple | None = None  # entered and not left: (the last, those before)
 
     def __init__(self, on: bool):
         self.on = on
 
     def __enter__(self) -> None:
+        switched = [False]
+        block = _switches_back(switched)
+        next(block)
+        self.blocks = block, self.blocks
+        switched[0] = True  # no call follows, for a handler may raise after any
         _state.before, _state.recording = (_state.recording, _state.before), self.on
 
     def __exit__(self, *error: Any) -> None:
-        # None: it is a generator's block, which another thread has entered
-        _state.recording, _state.before = _state.before or (True, None)
+        block, self.blocks = self.blocks
+        next(block, None)
+
+
+def _switches_back(switched: list[bool]) -> Iterator[None]:
+    """What was before belongs to the thread, not to the block: blocks in generators may be left in any
+    order, and the last one leaves recording as the first one found it."""
+    try:
+        yield
+    finally:
+        if switched[0]:  # nothing is before in a generator's block that another thread has entered
+            _state.recording, _state.before = _state.before or (True, None)
 
 
 class no_grad(_recording):
@@ -417,9 +433,9 @@ class no_grad(_recording):
     over it records as before. Only functions and methods can be put under it: what calling another
     object runs, and when, is not to be seen.
 
-    This holds for all that the thread does inside, a signal handler included. And what a handler
-    raises (Ctrl-C) at the very moment when the block is left, before the first instruction of
-    `__exit__`, leaves recording off.
+    This holds for all that the thread does inside, in a signal handler too. If a handler raises
+    (Ctrl-C) just as the block is left, recording may stay off as long as something refers to the
+    `no_grad()` object: the exception's traceback, or a variable.
     """
 
     def __new__(cls, function: Callable | None = None) -> Any:
@@ -827,10 +843,7 @@ def _add_to(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
     """
     while True:
         before = leaf.grad
-        if before is None:
-            total = g
-        else:
-            total = (before if create_graph else _constant(before)) + g
+        total = g if before is None else (before if create_graph else _constant(before)) + g
         if leaf.grad is before:
             leaf.grad = total
             return
@@ -849,12 +862,12 @@ def _check_unchanged(y: Tensor) -> None:
 
 
 def _fitted(g: Tensor, y: Tensor, i: int) -> Tensor:
-    """The gradient of y's input i in that input's shape and dtype: broadcasting and promotion undone."""
+    """The gradient of y's input i in its shape and dtype: broadcasting and promotion undone."""
     x = y.inputs[i]
     if not isinstance(g, Tensor):
         raise TypeError(
-            f"{y.op.name}: the rule of input {i} gave a {_kind(g)}; a rule returns a Tensor, the gradient "
-            f"of its input, here of shape {x.shape}"
+            f"{y.op.name}: the rule of input {i} gave a {_kind(g)}, not a Tensor, the gradient of "
+            f"that input, of shape {x.shape}"
         )
     if y.op.elementwise:
         extra = g.ndim - x.ndim

@@ -2,7 +2,8 @@
 
     python examples/generate.py --run runs/00000-faces64 --n 64 --seed 0
 
-They are left in the run's folder generated/, or in --out.
+They are left in the run's folder generated/, in place of those of the call before, or in --out, where
+nothing is deleted.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ def generate(options: argparse.Namespace) -> None:
     names = single_names(options.n)
     for name, picture in zip(names, pixels, strict=True):
         pictures.save_png(out / "single" / name, picture)
-    drop_others(out / "single", names)
+    if options.out is None:  # a folder that the user names may hold pictures of the user's
+        drop_others(out / "single", names)
 
     ends = draw_noise(rng, 2 * WALK_ROWS, run["nz"], run["noise"], "cpu").numpy()
     walk = interpolate(ends[:WALK_ROWS], ends[WALK_ROWS:], WALK_STEPS)
@@ -125,11 +127,14 @@ def single_names(count: int) -> list[str]:
 
 
 def drop_others(folder: Path, names: list[str]) -> None:
-    """Remove the single pictures of an earlier call; files that no call makes are left alone."""
+    """Remove the single pictures of an earlier call from a run's generated/single.
+
+    Files that no call makes are left alone.
+    """
     for path in folder.iterdir():
         ours = re.fullmatch(r"[0-9]{1,5}\.png", path.name) and path.name not in names
         if ours and path.is_file() and not path.is_symlink():
-            path.unlink()
+            path.unlink(missing_ok=True)  # another call may be dropping it too
 
 
 def load_newest(where: str) -> tuple[Path, Generator, dict[str, Any]]:

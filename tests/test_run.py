@@ -168,15 +168,28 @@ def test_a_run_in_use_is_refused_and_free_again_afterwards(tmp_path):
         pass
 
 
-def test_what_a_killed_process_was_writing_is_tidied_up(tmp_path):
+def test_what_a_killed_process_was_writing_is_tidied_up_and_nothing_else(tmp_path):
     run = Run.create(tmp_path, "x", {})
-    left = [run.folder / ".a.png.7.partial", run.checkpoints / ".step-1.safetensors.7.partial"]
-    kept = run.samples / "step-1.partial.png"
-    for path in (*left, kept):
+    left = [
+        run.folder / ".losses.png.7.partial",
+        run.samples / ".step-00000001.png.123456.partial",
+        run.checkpoints / ".step-00000001.safetensors.7.partial",
+    ]
+    kept = [
+        run.samples / "step-1.partial.png",
+        run.folder / ".notes.partial",
+        run.folder / ".diary.txt.7.partial",
+        run.folder / ".losses.png.x.partial",
+        run.samples / ".losses.png.7.partial",
+    ]
+    for path in (*left, *kept):
         path.touch()
+    folders = [run.folder / ".x.partial", run.checkpoints / ".step-1.safetensors.7.partial"]
+    for path in folders:
+        path.mkdir()
     with run.in_use():
         assert not any(path.exists() for path in left)
-    assert kept.exists()
+    assert all(path.exists() for path in (*kept, *folders))
 
 
 def test_what_another_process_is_writing_without_the_lock_is_left_alone(tmp_path):

@@ -193,9 +193,10 @@ class Run:
                     "wait for its end, or start a new run"
                 )
             with lock:
-                for folder in (self.folder, self.samples, self.checkpoints):
-                    for partial in folder.glob(".*.partial"):
-                        partial.unlink(missing_ok=True)
+                for name, patterns in FILES.items():
+                    folder = self._folder(name) if name else self.folder
+                    if patterns and folder.is_dir():
+                        _drop_partials(folder, patterns)
                 yield
         except OSError as error:
             raise RunError(
@@ -331,6 +332,15 @@ class Metrics:
     def close(self) -> None:
         with naming(self._path):
             self._file.close()
+
+
+def _drop_partials(folder: Path, patterns: tuple[str, ...]) -> None:
+    """Delete what killed processes were writing: `.NAME.PID.partial` of these names, and no others."""
+    for path in folder.iterdir():
+        name = re.fullmatch(r"\.(.+)\.[0-9]+\.partial", path.name)
+        ours = name and any(fnmatchcase(name[1], pattern) for pattern in patterns)
+        if ours and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
 
 
 def _line(entry: dict[str, Any]) -> bytes:

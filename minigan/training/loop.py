@@ -76,11 +76,16 @@ def to_tensor(batch: np.ndarray, nc: int, device: str) -> Tensor:
 
 def sample(G: Generator, z: Tensor) -> np.ndarray:
     """G's images of fixed noise, uint8 (N, H, W, 3): in evaluation mode, so that nothing changes."""
+    return pictures.to_pixels(evaluate(G, z))
+
+
+def evaluate(G: Generator, z: Tensor) -> np.ndarray:
+    """The same images as values in [-1, 1], float32 (N, nc, H, W)."""
     G.eval()
     with no_grad():
         images = G(z).numpy()
     G.train()
-    return pictures.to_pixels(images)
+    return images
 
 
 def open_images(

@@ -2,7 +2,8 @@
 
     python examples/generate.py --run runs/00000-faces64 --n 64 --seed 0
 
-They are left in the run's folder generated/, or in --out.
+They are left in the run's folder generated/, in place of those of the call before, or in --out, where
+nothing is deleted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 import argparse
 import functools
+import os
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,7 @@ from minigan.training.config import (
     check_folder,
     use_threads,
 )
-from minigan.training.loop import draw_noise, random_stream, sample
+from minigan.training.loop import draw_noise, evaluate, random_stream
 from minigan.training.run import Run, RunError
 
 BATCH = 64  # images drawn at a time, to bound the memory
@@ -95,9 +98,11 @@ def generate(options: argparse.Namespace) -> None:
     G.to(device)
 
     def draw(z: Tensor) -> np.ndarray:
-        return np.concatenate([sample(G, z[i : i + BATCH]) for i in range(0, len(z), BATCH)])
+        return np.concatenate(
+            [pixels_of(path, G, z[i : i + BATCH]) for i in range(0, len(z), BATCH)]
+        )
 
-    out = path.parent.parent / "generated" if options.out is None else Path(options.out)
+    out = folder_of(path) / "generated" if options.out is None else Path(options.out)
     if options.out is None:
         make_own(out)
     else:
@@ -109,13 +114,34 @@ def generate(options: argparse.Namespace) -> None:
     names = single_names(options.n)
     for name, picture in zip(names, pixels, strict=True):
         pictures.save_png(out / "single" / name, picture)
-    drop_others(out / "single", names)
+    if options.out is None:  # a folder that the user names may hold pictures of the user's
+        drop_others(out / "single", names)
 
     ends = draw_noise(rng, 2 * WALK_ROWS, run["nz"], run["noise"], "cpu").numpy()
     walk = interpolate(ends[:WALK_ROWS], ends[WALK_ROWS:], WALK_STEPS)
     walk = pictures.grid(draw(Tensor(walk).to(device)), columns=WALK_STEPS)
     pictures.save_png(out / "interpolation.png", walk)
     say(f"{path.name}: {options.n} images and {WALK_ROWS} interpolations in {out}")
+
+
+def pixels_of(path: Path, G: Generator, z: Tensor) -> np.ndarray:
+    """G's pictures. Raises CheckpointError where its weights, though finite, are too large for any."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of overflows, which are looked for here
+        images = evaluate(G, z)
+    if not np.isfinite(images).all():
+        raise checkpoint.CheckpointError(
+            f"{path}: its generator draws values that are not finite; {checkpoint.REMEDY}"
+        )
+    return pictures.to_pixels(images)
+
+
+def folder_of(path: Path) -> Path:
+    """The run folder that a checkpoint lies in. Raises ConfigError if it lies in none."""
+    folder = Path(os.path.abspath(path)).parent
+    if folder.name != "checkpoints" or not (folder.parent / "config.json").is_file():
+        raise ConfigError(f"{path} lies in no run; give --out, a folder for the pictures")
+    return console.nearby(folder.parent)
 
 
 def single_names(count: int) -> list[str]:
@@ -125,11 +151,14 @@ def single_names(count: int) -> list[str]:
 
 
 def drop_others(folder: Path, names: list[str]) -> None:
-    """Remove the single pictures of an earlier call; files that no call makes are left alone."""
+    """Remove the single pictures of an earlier call from a run's generated/single.
+
+    Files that no call makes are left alone.
+    """
     for path in folder.iterdir():
         ours = re.fullmatch(r"[0-9]{1,5}\.png", path.name) and path.name not in names
         if ours and path.is_file() and not path.is_symlink():
-            path.unlink()
+            path.unlink(missing_ok=True)  # another call may be dropping it too
 
 
 def load_newest(where: str) -> tuple[Path, Generator, dict[str, Any]]:

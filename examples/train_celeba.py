@@ -141,7 +141,7 @@ def play(run: Run, new: bool, config: Config, images: Images, group: parallel.Gr
         group.from_leader(lambda: check_same_images(run.config, images))
         trainer.load_newest()
         if trainer.step >= trainer.total:
-            trainer.draw_figures()  # one that was killed after its last step has not come to it
+            trainer.finish()
             reached = f"{run.folder} is at step {trainer.step} of {trainer.total}"
             say(f"{reached}: raise --epochs or --steps to go on.")
             trainer.note_lost_output()

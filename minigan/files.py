@@ -102,7 +102,9 @@ def is_own(path: Path, kind: str = FILE) -> bool:
 def make_own(folder: Path) -> None:
     """Make this folder unless it is there. OSError if a link or anything else is there."""
     if not is_own(folder, FOLDER):
-        folder.mkdir()
+        with suppress(FileExistsError):  # another process may have made it since
+            folder.mkdir()
+        is_own(folder, FOLDER)
 
 
 def cautiously(path: str, flags: int) -> int:

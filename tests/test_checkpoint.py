@@ -17,6 +17,7 @@ from minigan.optim import Adam
 from minigan.tensor import grad
 from minigan.training import checkpoint, loop, pictures
 from minigan.training.checkpoint import CheckpointError
+from minigan.training.run import write_config
 
 rng = np.random.default_rng
 
@@ -293,12 +294,64 @@ def test_only_the_newest_are_kept():
     assert tiny.saved(tiny.train("all", *flags, 3, "--keep", 9)) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("flags", [["--checkpoint-every", 3], ["--keep", 1], ["--steps", 9]])
+def test_where_nothing_is_trained_no_checkpoint_is_dropped(flags):
+    run = tiny.train("out", "--steps", 10, "--checkpoint-every", 4)
+    assert tiny.saved(run) == [4, 8, 10]
+    tiny.train("out", "--resume", "auto", *flags)
+    assert tiny.saved(run) == [4, 8, 10]
+
+
 def test_the_last_step_is_saved_once(monkeypatch):
     save, steps = loop.Trainer.save, []
     monkeypatch.setattr(loop.Trainer, "save", lambda t: steps.append(t.step) or save(t))
     tiny.train("out", "--steps", 5, "--checkpoint-every", 2)
     tiny.train("out", "--steps", 6, "--checkpoint-every", 2, "--resume", "auto")
     assert steps == [2, 4, 5, 6]
+
+
+def test_a_checkpoint_of_another_run_is_passed_over_and_each_difference_named(capsys):
+    run = tiny.train("out", "--steps", 4, "--checkpoint-every", 2)
+    other = tiny.train("other", "--steps", 6, "--seed", 5, "--lr", 0.1)
+    foreign = checkpoint.path_of(run.checkpoints, 6)
+    shutil.copy(checkpoint.path_of(other.checkpoints, 6), foreign)
+    tiny.train("out", "--resume", "auto", "--steps", 5)
+    (resume,) = [e for e in tiny.events(run) if e["event"] == "resume"]
+    assert resume["step"] == 4
+    assert resume["skipped"] == [
+        f"{foreign} does not fit: it was written with other options: --lr 0.1 -> 0.0005, "
+        "--seed 5 -> 999; restore config.json, or use another checkpoint"
+    ]
+
+
+@pytest.mark.parametrize(
+    "option", [{"lr": 1.0}, {"beta1": 0.9}, {"flip": True}, {"loss": "minimax"}]
+)
+def test_an_option_that_trains_is_not_changed_by_way_of_config_json(option, capsys):
+    run = tiny.train("out", "--steps", 2)
+    config = run.config
+    config["options"].update(option)
+    write_config(run.folder, config)
+    before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
+    tiny.train("out", "--resume", "auto", "--steps", 5, code=1)
+    (error,) = capsys.readouterr().err.splitlines()[-1:]
+    assert f"it was written with other options: --{next(iter(option))} " in error
+    assert error.startswith(f"error: {run.folder} has no checkpoint to resume from; ")
+    assert before == {p: p.read_bytes() for p in before}
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_passed_over(capsys):
+    run = tiny.train("out", "--steps", 4, "--checkpoint-every", 2)
+    wrong = checkpoint.path_of(run.checkpoints, 9)
+    shutil.copy(checkpoint.path_of(run.checkpoints, 2), wrong)
+    tiny.train("out", "--resume", "auto", "--steps", 5)
+    (resume,) = [e for e in tiny.events(run) if e["event"] == "resume"]
+    assert resume["step"] == 4
+    assert (
+        f"{wrong}: its state is not that of a training run, step (2, not the"
+        in resume["skipped"][0]
+    )
+    assert tiny.generate.main(["--run", str(wrong), "--n", "1", "--out", "g"]) == 1
 
 
 def test_a_run_folder_can_be_moved_and_resumed(capsys):

@@ -20,6 +20,7 @@ import tiny
 import minigan.__main__ as doctors
 from minigan import console, doctor
 from minigan.backend import threads
+from minigan.files import make_own
 from minigan.training import loop, pictures
 from minigan.training.config import Config, Parser
 from minigan.training.run import RunError
@@ -451,29 +452,58 @@ def test_no_name_reaches_a_terminal_as_it_is(base, capsys):
 # -- single pictures ---------------------------------------------------------------------------------
 
 
+def generate(base, *flags):
+    assert tiny.generate.main(["--run", str(base.folder), *flags]) == 0
+
+
 def test_the_single_pictures_of_an_earlier_call_do_not_stay_among_the_new_ones(base):
+    folder = base.folder / "generated"
     for count in (11, 2):
-        words = ["--run", str(base.folder), "--out=out", f"--n={count}"]
-        assert tiny.generate.main(words) == 0
-        assert len(os.listdir("out/single")) == count
-        assert sorted(os.listdir("out")) == ["grid.png", "interpolation.png", "single"]
-    assert sorted(os.listdir("out/single")) == ["0.png", "1.png"]
+        generate(base, f"--n={count}")
+        assert len(os.listdir(folder / "single")) == count
+        assert sorted(os.listdir(folder)) == ["grid.png", "interpolation.png", "single"]
+    assert sorted(os.listdir(folder / "single")) == ["0.png", "1.png"]
+    shutil.rmtree(folder)
 
 
 def test_files_that_no_call_makes_are_left_alone(base):
     others = {"cat.png", "2.jpg", "000007.png", "7", "３.png", "-1.png", "9.png", "8.png"}
-    Path("out/single/9.png").mkdir(parents=True)
+    single = base.folder / "generated" / "single"
+    (single / "9.png").mkdir(parents=True)
     Path("precious").touch()
     for name in others - {"9.png", "8.png"}:
-        Path("out/single", name).touch()
+        (single / name).touch()
     if sys.platform == "win32":
         others.remove("8.png")
     else:
-        Path("out/single/8.png").symlink_to(Path("precious").absolute())
-    words = ["--run", str(base.folder), "--out=out", "--n=1"]
-    assert tiny.generate.main(words) == 0
-    assert set(os.listdir("out/single")) == {*others, "0.png"}
+        (single / "8.png").symlink_to(Path("precious").absolute())
+    generate(base, "--n=1")
+    assert set(os.listdir(single)) == {*others, "0.png"}
     assert Path("precious").exists()
+    shutil.rmtree(single.parent)
+
+
+def test_in_a_folder_that_the_user_names_nothing_is_deleted(base):
+    mine = {"7.png", "00042.png", "000007.png", "cat.png"}
+    Path("ph/single").mkdir(parents=True)
+    for name in mine:
+        Path("ph/single", name).write_bytes(b"mine")
+    generate(base, "--n=1", "--out=ph")
+    assert set(os.listdir("ph/single")) == {*mine, "0.png"}
+    assert all(Path("ph/single", name).read_bytes() == b"mine" for name in mine)
+
+
+def test_two_calls_may_drop_the_same_pictures_and_make_the_same_folder(tmp_path, monkeypatch):
+    """Each finds what the other one has just done."""
+    mkdir, unlink = Path.mkdir, Path.unlink
+    monkeypatch.setattr(Path, "mkdir", lambda path: mkdir(path) or mkdir(path))
+    monkeypatch.setattr(
+        Path, "unlink", lambda path, **how: unlink(path, **how) or unlink(path, **how)
+    )
+    make_own(tmp_path / "single")
+    (tmp_path / "single" / "7.png").touch()
+    tiny.generate.drop_others(tmp_path / "single", ["0.png"])
+    assert os.listdir(tmp_path / "single") == []
 
 
 # -- the help ----------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The two programs as their user meets them: what they say, what they leave, and how they end."""
 
 import ast
+import json
 import os
 import shlex
 import shutil
@@ -22,6 +23,7 @@ from minigan.backend import threads
 from minigan.data import celeba
 from minigan.training import checkpoint, pictures
 from minigan.training.config import FACES, Config, that_train
+from minigan.training.loop import sample
 from minigan.training.run import Run
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to another process")
@@ -481,6 +483,38 @@ def test_a_checkpoint_alone_suffices(run):
     assert generated(older, "c", "--n", 2) != generated(run.folder, "b", "--n", 2)
 
 
+def test_the_pictures_of_a_checkpoint_alone_go_to_its_run(run, monkeypatch, capsys):
+    written = run.folder / "generated"
+    for folder in (run.checkpoints, run.folder, run.folder.parent):
+        monkeypatch.chdir(folder)
+        path = os.path.relpath(checkpoint.newest_first(run.checkpoints)[0])
+        assert tiny.generate.main(["--run", path, "--n", "1"]) == 0
+        assert files(written) == ["grid.png", "interpolation.png", "single/0.png"]
+        shutil.rmtree(written)
+    assert not (run.checkpoints / "generated").exists()
+
+
+def test_a_checkpoint_that_lies_in_no_run_needs_a_folder_for_its_pictures(run, capsys):
+    shutil.copy(checkpoint.newest_first(run.checkpoints)[0], "alone.bin")
+    assert tiny.generate.main(["--run", "alone.bin", "--n", "1"]) == 1
+    error = "error: alone.bin lies in no run; give --out, a folder for the pictures\n"
+    assert capsys.readouterr() == ("", error)
+    assert os.listdir() == ["alone.bin"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_too_large_to_draw_with_are_one_sentence(run, capsys):
+    arrays, state = checkpoint.read(checkpoint.newest_first(run.checkpoints)[0])
+    huge = lambda a: np.copysign(np.float32(3e38), a)
+    arrays = {k: huge(a) if k.endswith("weight") else a for k, a in arrays.items()}
+    checkpoint.write_signed(Path("huge"), arrays, json.dumps(state))
+    assert generated("huge", "out", code=1) == {}
+    assert capsys.readouterr() == (
+        "",
+        "error: huge: its generator draws values that are not finite; use another checkpoint\n",
+    )
+
+
 def test_a_damaged_checkpoint_is_skipped_for_the_one_before(run, base, tmp_path, capsys):
     copy = shutil.copytree(run.folder, tmp_path / "00000-copy")
     older, newest = sorted((copy / "checkpoints").iterdir())
@@ -503,7 +537,7 @@ def test_generated_images_are_those_of_the_generator_in_evaluation_mode(run):
     checkpoint.restore(arrays, state, {"G": G}, {})
     z = tiny.generate.draw_noise(tiny.generate.random_stream(1, "generate"), 5, 8, "normal", "cpu")
     for i in range(5):
-        (expected,) = tiny.generate.sample(G, z[i : i + 1]).astype(int)
+        (expected,) = sample(G, z[i : i + 1]).astype(int)
         assert np.abs(np.asarray(Image.open(f"out/single/{i}.png")) - expected).max() <= 1
 
 

@@ -89,6 +89,27 @@ def test_auto_is_the_newest_run_with_a_checkpoint(tmp_path):
     assert Run.find(str(runs[2].folder), tmp_path).folder == runs[2].folder
 
 
+def test_auto_does_not_pass_over_a_run_that_cannot_be_looked_into(tmp_path, monkeypatch):
+    """A stand-in for another user's folder, as whoever tests may be root."""
+    runs = [Run.create(tmp_path, name, {}) for name in "ab"]
+    for run in runs:
+        (run.checkpoints / "step-00000001.safetensors").touch()
+    secret, scandir, listdir = str(runs[1].checkpoints), os.scandir, os.listdir
+
+    def refusing(real):
+        def call(path="."):
+            if str(path) == secret:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), secret)
+            return real(path)
+
+        return call
+
+    monkeypatch.setattr(os, "scandir", refusing(scandir))
+    monkeypatch.setattr(os, "listdir", refusing(listdir))
+    with pytest.raises(RunError, match=f"{secret}: Permission denied; make it .* instead of auto"):
+        Run.find("auto", tmp_path)
+
+
 @pytest.mark.parametrize("where", ["nowhere", "."])
 def test_a_folder_without_a_configuration_is_no_run(tmp_path, monkeypatch, where):
     monkeypatch.chdir(tmp_path)
@@ -168,15 +189,28 @@ def test_a_run_in_use_is_refused_and_free_again_afterwards(tmp_path):
         pass
 
 
-def test_what_a_killed_process_was_writing_is_tidied_up(tmp_path):
+def test_what_a_killed_process_was_writing_is_tidied_up_and_nothing_else(tmp_path):
     run = Run.create(tmp_path, "x", {})
-    left = [run.folder / ".a.png.7.partial", run.checkpoints / ".step-1.safetensors.7.partial"]
-    kept = run.samples / "step-1.partial.png"
-    for path in (*left, kept):
+    left = [
+        run.folder / ".losses.png.7.partial",
+        run.samples / ".step-00000001.png.123456.partial",
+        run.checkpoints / ".step-00000001.safetensors.7.partial",
+    ]
+    kept = [
+        run.samples / "step-1.partial.png",
+        run.folder / ".notes.partial",
+        run.folder / ".diary.txt.7.partial",
+        run.folder / ".losses.png.x.partial",
+        run.samples / ".losses.png.7.partial",
+    ]
+    for path in (*left, *kept):
         path.touch()
+    folders = [run.folder / ".x.partial", run.checkpoints / ".step-1.safetensors.7.partial"]
+    for path in folders:
+        path.mkdir()
     with run.in_use():
         assert not any(path.exists() for path in left)
-    assert kept.exists()
+    assert all(path.exists() for path in (*kept, *folders))
 
 
 def test_what_another_process_is_writing_without_the_lock_is_left_alone(tmp_path):
@@ -254,8 +288,10 @@ def test_metrics_that_cannot_be_written_name_their_file():
             call()
 
 
-@pytest.mark.parametrize("steps", [0, 2, 4, 9])
-@pytest.mark.parametrize("tail", [b"", b'{"step": 5, "lo', b"{"])
+@pytest.mark.parametrize(
+    ("steps", "tail"),
+    [(9, b""), *((n, tail) for n in (0, 2, 4) for tail in (b"", b'{"step": 5, "lo', b"{"))],
+)
 def test_metrics_are_cut_back_to_the_step_of_the_checkpoint(tmp_path, steps, tail):
     run = Run.create(tmp_path, "x", {})
     path = run.folder / "metrics.jsonl"
@@ -269,6 +305,41 @@ def test_metrics_are_cut_back_to_the_step_of_the_checkpoint(tmp_path, steps, tai
     assert sorted(os.listdir(run.folder)) == [
         *("checkpoints", "config.json", "metrics.jsonl", "samples"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("before", "tail", "steps", "every"),
+    [
+        (text(line(1)), b'{"step": 2, "lo', 4, 1),
+        (text(line(10)), b'{"step": 20, "lo', 25, 10),
+        (b"", bytes(400), 4, 1),
+        (text(line(1), line(2)), bytes(400), 4, 1),
+        (b"", text(line(1), line(2))[:-1].replace(b"\n", b" "), 4, 1),
+    ],
+)
+def test_a_line_cut_short_before_the_checkpoint_is_told_and_kept(
+    tmp_path, before, tail, steps, every
+):
+    run, said = Run.create(tmp_path, "x", {}), []
+    path = run.folder / "metrics.jsonl"
+    path.write_bytes(before + tail)
+    run.cut_metrics(steps, said.append, every)
+    assert path.read_bytes() == before
+    assert (run.folder / "metrics.jsonl.damaged").read_bytes() == before + tail
+    assert len(said) == 1
+
+
+def test_a_line_cut_short_after_the_last_that_was_due_is_what_a_kill_leaves(tmp_path):
+    run = Run.create(tmp_path, "x", {})
+    (run.folder / "metrics.jsonl").write_bytes(text(line(10), line(20)) + b'{"step": 30, "lo')
+    assert run.cut_metrics(25, every=10) == [line(10), line(20)]
+
+
+def test_zeros_instead_of_metrics_are_told(tmp_path):
+    run, said = Run.create(tmp_path, "x", {}), []
+    (run.folder / "metrics.jsonl").write_bytes(bytes(400))
+    assert run.metrics(said.append) == []
+    assert "line 1 is wrong (not JSON)" in said[0]
 
 
 def without(key):
@@ -342,12 +413,13 @@ def test_lines_after_the_checkpoint_are_written_again_so_faults_there_do_not_mat
     assert not (run.folder / "metrics.jsonl.damaged").exists()
 
 
-def test_what_editors_do_to_metrics_loses_nothing(tmp_path):
+@pytest.mark.parametrize("end", [b"\r\n", b"\r"])
+def test_what_editors_do_to_metrics_loses_nothing(tmp_path, end):
     """Blank lines, other line ends, a mark at the start, none at the end, another order of keys."""
     run = Run.create(tmp_path, "x", {})
     turned = dict(reversed(line(2).items()))
     edited = b"\xef\xbb\xbf" + text(line(1)) + b"\n  \t\n" + text(turned, line(4))[:-1]
-    (run.folder / "metrics.jsonl").write_bytes(edited.replace(b"\n", b"\r\n"))
+    (run.folder / "metrics.jsonl").write_bytes(edited.replace(b"\n", end))
     assert run.metrics() == [line(1), line(2), line(4)]
     run.cut_metrics(9)
     assert (run.folder / "metrics.jsonl").read_bytes() == text(line(1), turned, line(4))
@@ -452,6 +524,15 @@ def test_an_event_that_has_lost_its_line_end_stays(tmp_path, end):
     path.write_bytes(b'{"event": "start"}' + end)
     run.event("resume")
     assert [json.loads(s)["event"] for s in path.read_text().splitlines()] == ["start", "resume"]
+
+
+def test_events_with_other_line_ends_stay(tmp_path):
+    run = Run.create(tmp_path, "x", {})
+    path = run.folder / "events.jsonl"
+    path.write_bytes(b'{"event": "start"}\r{"event": "done"}\r{"time')
+    run.event("resume")
+    kinds = [json.loads(s)["event"] for s in path.read_text().splitlines()]
+    assert kinds == ["start", "done", "resume"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has room for each zero")

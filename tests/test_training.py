@@ -458,6 +458,23 @@ def test_a_second_hangup_does_not_end_what_the_first_has_begun(monkeypatch, dead
     assert (run.folder / "progress.gif").is_file()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_last_step_finds_the_run_done(monkeypatch, capsys, sigint, number):
+    draw_figures = loop.Trainer.draw_figures
+
+    def interrupted(trainer):
+        signal.raise_signal(number)
+        draw_figures(trainer)
+
+    monkeypatch.setattr(loop.Trainer, "draw_figures", interrupted)
+    run = tiny.train("out", "--steps", 3)
+    assert tiny.events(run)[-1].items() >= {"event": "done", "step": 3}.items()
+    assert (run.folder / "progress.gif").is_file()
+    out = capsys.readouterr().out
+    assert "Done: look at" in out
+    assert "go on:" not in out
+
+
 @pytest.mark.parametrize("number", terminal.SIGNALS)
 def test_a_signal_that_was_ignored_at_the_start_stays_ignored(monkeypatch, number):
     """As by nohup, and by a shell for what runs in its background."""

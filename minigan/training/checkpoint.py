@@ -23,7 +23,7 @@ from ..data.cache import plain
 from ..files import reason
 from ..nn import Module
 from ..optim import Optimizer
-from .config import Config, ConfigError
+from .config import Config, ConfigError, differing
 
 T = TypeVar("T")
 
@@ -49,8 +49,18 @@ def step_of(path: Path) -> int:
 
 
 def newest_first(folder: Path) -> list[Path]:
-    """The checkpoints in a folder; files of other names are somebody else's."""
-    return sorted(folder.glob("step-" + 8 * "[0-9]" + ".safetensors"), reverse=True)
+    """The checkpoints in a folder; files of other names are somebody else's.
+
+    There are none where there is no folder. Raises OSError if there is one that cannot be listed.
+    """
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if _is_named(path)), reverse=True)
+
+
+def _is_named(path: Path) -> bool:
+    """Whether it has the name of a checkpoint."""
+    return re.fullmatch(rf"step-[0-9]{{{DIGITS}}}\.safetensors", path.name) is not None
 
 
 def newest(
@@ -150,6 +160,8 @@ def _state(path: Path, text: str) -> dict[str, Any]:
             Config(**{name: state["options"][name] for name in STATE["options"]})
         except ConfigError as error:
             wrong = f"one of its options ({plain(error)})"
+        if not wrong and _is_named(path) and step_of(path) != state["step"]:
+            wrong = f"step ({state['step']}, not the one in its name)"
     if wrong:
         raise CheckpointError(
             f"{path}: its state is not that of a training run, {wrong} is wrong; {REMEDY}"
@@ -219,6 +231,18 @@ def _digest(arrays: Mapping[str, np.ndarray], text: str) -> str:
         for piece in tensorfile.pieces(array):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def check_options(path: Path, state: Mapping[str, Any], config: Config) -> None:
+    """Raise CheckpointError unless it was written with these options, as far as they train.
+
+    Otherwise it is another run's, or somebody has changed those of this one.
+    """
+    if changed := differing(state["options"], config):
+        raise CheckpointError(
+            f"{path} does not fit: it was written with other options: {plain(changed)[:500]}; "
+            f"restore config.json, or {REMEDY}"
+        )
 
 
 def check(

@@ -9,7 +9,7 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -353,9 +353,25 @@ def resumed(saved: Any, given: dict[str, Any]) -> Config:
     before = {name: saved.get(name, field.default) for name, field in fields.items()}
     changed = [k for k in given if fields[k].metadata["trains"] and given[k] != before[k]]
     if changed:
-        listed = ", ".join(f"{_flag(k)} {_short(before[k])} -> {_short(given[k])}" for k in changed)
-        raise ConfigError(f"the run to resume was started with other options: {listed}")
+        raise ConfigError(
+            f"the run to resume was started with other options: {_listed(changed, before, given)}"
+        )
     return Config(**{**before, **given})
+
+
+def differing(saved: Mapping[str, Any], config: Config) -> str:
+    """Those of the options that train which are others now, as "--nz 8 -> 9"; "" if none are.
+
+    One that is missing in `saved` had its default; one that this version does not know is now None.
+    """
+    defaults, now = that_train(Config()), that_train(config)
+    before = {**defaults, **saved}
+    changed = [name for name in before if name not in now or before[name] != now[name]]
+    return _listed(changed, before, now)
+
+
+def _listed(changed: Iterable[str], before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    return ", ".join(f"{_flag(k)} {_short(before[k])} -> {_short(now.get(k))}" for k in changed)
 
 
 def _fits(value: Any, field: dataclasses.Field) -> bool:

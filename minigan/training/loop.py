@@ -76,11 +76,16 @@ def to_tensor(batch: np.ndarray, nc: int, device: str) -> Tensor:
 
 def sample(G: Generator, z: Tensor) -> np.ndarray:
     """G's images of fixed noise, uint8 (N, H, W, 3): in evaluation mode, so that nothing changes."""
+    return pictures.to_pixels(evaluate(G, z))
+
+
+def evaluate(G: Generator, z: Tensor) -> np.ndarray:
+    """The same images as values in [-1, 1], float32 (N, nc, H, W)."""
     G.eval()
     with no_grad():
         images = G(z).numpy()
     G.train()
-    return pictures.to_pixels(images)
+    return images
 
 
 def open_images(
@@ -230,11 +235,11 @@ class Trainer:
         self.rollbacks = max(self.rollbacks, state["rollbacks"])
         if self.group.leader:
             self.run.event(reason, step=self.step, **found)
-            self._drop_old()  # which a kill may have come before
 
     def _read_newest(self) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
         def use(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             arrays, state = checkpoint.read(path)
+            checkpoint.check_options(path, state, self.config)
             checkpoint.check(path, arrays, state, self.networks, self.optimizers)
             return arrays, state
 
@@ -269,6 +274,16 @@ class Trainer:
 
     def _picture(self, name: str, pixels: np.ndarray) -> None:
         pictures.save_png(self.run.samples / name, pixels)
+
+    def finish(self) -> None:
+        """Do what a run that was killed after its last step has not come to.
+
+        With other options than those of the run it drops no checkpoint, as it trains nothing with them.
+        """
+        saved, counts = self.run.config["options"], ("checkpoint_every", "keep", "epochs", "steps")
+        if self.group.leader and all(saved.get(n) == getattr(self.config, n) for n in counts):
+            self._drop_old()
+        self.draw_figures()
 
     def draw_figures(self) -> None:
         """losses.png, scores.png and progress.gif, from what the run folder holds."""
@@ -380,13 +395,16 @@ class Trainer:
         if self.metrics:
             self.metrics.close()
         size = sum(p.data.size for p in self.G.parameters())
-        lines = self.group.from_leader(lambda: self.run.cut_metrics(self.step, self.say))
+        lines = self.group.from_leader(
+            lambda: self.run.cut_metrics(self.step, self.say, self.log_every)
+        )
         self.watch = Watch(size, lines)
         self.metrics = self.run.open_metrics() if self.group.leader else Metrics(os.devnull)
 
     def train(self) -> int:
         """Play until the last step or a signal, leave checkpoint and figures; the exit code.
 
+        It is 0 after the last step, whatever signal comes while the figures are drawn.
         The signals are Ctrl-C, SIGTERM and SIGHUP; outside of the main thread none is listened to.
         """
         self.draw_reals()
@@ -403,12 +421,13 @@ class Trainer:
             raise
         finally:
             self.metrics.close()
-        stopped = self.group.any(interrupted)
+        done = self.step == self.total  # even if a signal has come since
+        stopped = self.group.any(interrupted) and not done
         if self.group.leader:
             self.run.event("interrupt" if stopped else "done", step=self.step)
-        if interrupted:
-            return 128 + interrupted[0]
-        return INTERRUPTED if stopped else 0
+        if not stopped:
+            return 0
+        return 128 + interrupted[0] if interrupted else INTERRUPTED
 
     def _play_until(self, interrupted: list[int]) -> int | None:
         """Play until the last step, or until the list is not empty; the step that was saved last."""

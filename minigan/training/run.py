@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
 import itertools
 import json
 import math
@@ -64,7 +65,7 @@ FIGURES = (
     *("d_x", "d_gz_before", "d_gz_after", "images_per_second"),
 )
 LARGEST = 3.5e38  # of a figure: they are computed in float32
-LINE = 2**16  # bytes of a line of metrics at the most; one has about 250
+LINE = 2**16  # letters of a line of metrics at the most; one has about 250
 TAIL = 2**20  # bytes of an event at the most
 FAULTS = 10_000  # lines without metrics, after which the rest of a file is not read
 CONFIG = 2**20  # bytes of config.json at the most
@@ -170,7 +171,13 @@ class Run:
         if where != "auto":
             return cls(Path(where))
         for folder in reversed(numbered_runs(out)):
-            if newest_first(folder / "checkpoints"):
+            try:
+                found = newest_first(folder / "checkpoints")
+            except OSError as error:
+                raise RunError(
+                    f"{trouble(error, folder)}, or give the path of another run instead of auto"
+                ) from error
+            if found:
                 if folder.is_symlink():
                     raise RunError(
                         f"{folder}, the newest run, is a link to another folder; "
@@ -193,9 +200,10 @@ class Run:
                     "wait for its end, or start a new run"
                 )
             with lock:
-                for folder in (self.folder, self.samples, self.checkpoints):
-                    for partial in folder.glob(".*.partial"):
-                        partial.unlink(missing_ok=True)
+                for name, patterns in FILES.items():
+                    folder = self._folder(name) if name else self.folder
+                    if patterns and folder.is_dir():
+                        _drop_partials(folder, patterns)
                 yield
         except OSError as error:
             raise RunError(
@@ -227,7 +235,7 @@ class Run:
         with naming(self.folder / "events.jsonl"), self._open("events.jsonl", "ab+") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(0, end - TAIL))
-            last = file.read(TAIL).rpartition(b"\n")[2]
+            last = file.read(TAIL).replace(b"\r", b"\n").rpartition(b"\n")[2]
             if last and len(last) < TAIL and not _is_json(last):
                 file.truncate(end - len(last))
             elif last:  # whole, and has lost its line end to an editor
@@ -240,21 +248,21 @@ class Run:
         A last line that is cut short is left out without a word: a training is writing it, or was
         killed there.
         """
-        lines, fault = self._read_metrics(math.inf)
+        lines, fault = self._read_metrics(math.inf, torn_after=0)
         if fault:
             say(f"{fault}; only the usable lines are read, in order")
         return lines
 
     def cut_metrics(
-        self, steps: int, say: Callable[[str], None] = warnings.warn
+        self, steps: int, say: Callable[[str], None] = warnings.warn, every: int = 1
     ) -> list[dict[str, float]]:
         """Cut metrics.jsonl back to the first `steps` steps; returns their lines.
 
         The lines of later steps will be written again. If one before them is wrong, the old file is
-        kept beside the new one, and `say` is told.
+        kept beside the new one, and `say` is told. There is a line each `every` steps.
         """
         path = self.folder / "metrics.jsonl"
-        lines, fault = self._read_metrics(steps)
+        lines, fault = self._read_metrics(steps, torn_after=steps - every + 1)
         if fault:
             kept = _keep(path)
             self.event("damaged metrics", fault=fault, kept=kept.name)
@@ -268,19 +276,22 @@ class Run:
         is_own(path)
         return Metrics(path)
 
-    def _read_metrics(self, steps: float) -> tuple[list[dict[str, float]], str]:
+    def _read_metrics(self, steps: float, torn_after: int) -> tuple[list[dict[str, float]], str]:
         """The lines up to a step, and a sentence about those that are wrong, or "".
 
         A line is wrong if it holds no metrics or is out of order. After the line of the last step a
-        wrong one does no harm, because the lines there will be written again.
+        wrong one does no harm, because the lines there will be written again; and a last line that is
+        cut short does none once the step `torn_after` was reached.
         """
         path, lines = self.folder / "metrics.jsonl", {}
         newest, unusable, count, first = 0, 0, 0, ""
         if not is_own(path):
             return [], ""
         with naming(path), self._open("metrics.jsonl", "rb") as file:
-            for number, text in enumerate(iter(functools.partial(file.readline, LINE), b""), 1):
-                line, reason = _parse(text.removeprefix(b"\xef\xbb\xbf") if number == 1 else text)
+            # Any line end is one, of which it makes "\n"; what is not UTF-8 stays as it is.
+            reader = io.TextIOWrapper(file, "utf-8", "surrogateescape")
+            for number, text in enumerate(iter(functools.partial(reader.readline, LINE), ""), 1):
+                line, reason = _parse(text.removeprefix("\ufeff") if number == 1 else text)
                 if line:
                     step = line["step"]
                     if step <= steps:
@@ -289,8 +300,9 @@ class Run:
                     newest = max(newest, step)
                 elif reason:
                     unusable += 1
-                    torn = not text.endswith(b"\n") and len(text) < LINE
-                    if torn or (newest >= steps and unusable < FAULTS):
+                    torn = text[0] == "{" and text[-1] != "\n" and len(text) < LINE
+                    excused = newest >= torn_after if torn else newest >= steps
+                    if excused and unusable < FAULTS:
                         reason = ""
                 if reason:
                     count, first = count + 1, first or f"line {number} is wrong ({reason})"
@@ -333,6 +345,15 @@ class Metrics:
             self._file.close()
 
 
+def _drop_partials(folder: Path, patterns: tuple[str, ...]) -> None:
+    """Delete what killed processes were writing: `.NAME.PID.partial` of these names, and no others."""
+    for path in folder.iterdir():
+        name = re.fullmatch(r"\.(.+)\.[0-9]+\.partial", path.name)
+        ours = name and any(fnmatchcase(name[1], pattern) for pattern in patterns)
+        if ours and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
+
+
 def _line(entry: dict[str, Any]) -> bytes:
     return json.dumps(entry).encode() + b"\n"
 
@@ -345,12 +366,13 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
-def _parse(text: bytes) -> tuple[dict[str, Any] | None, str]:
+def _parse(text: str) -> tuple[dict[str, Any] | None, str]:
     """A line of metrics, or None and what is wrong with it; "" if it is blank."""
     if not text.strip():
         return None, ""
     try:
-        line = json.loads(text.decode())
+        text.encode()  # an error if there were bytes that are not UTF-8
+        line = json.loads(text)
         reason = _misfit(line)
     except (ValueError, RecursionError):
         return None, "not JSON"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,19 @@ def manual_seed(seed: int) -> None:
     """Seed the generator that layers draw their first weights from, and `randn` and its kin."""
     global _default
     _default = np.random.default_rng(seed)
+
+
+def _renew_lock() -> None:
+    """In a forked process: a thread that was drawing did not come along, and its lock stays closed."""
+    global _default
+    bits = _default.bit_generator
+    renewed = type(bits)(bits.seed_seq)
+    renewed.state = bits.state
+    _default = np.random.Generator(renewed)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def generator() -> np.random.Generator:

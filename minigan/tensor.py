@@ -18,12 +18,13 @@ reference counting, the moment its last output is dropped. (One exception, as in
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import operator
+import os
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,8 @@ class Tensor:
 
     data           the raw array, NumPy or CuPy. Assigning it (`p.data = a`, `p.data -= a`) counts as
                    a change in place.
-    requires_grad  whether gradients flow to it: set by the user on leaves, inherited by results
+    requires_grad  whether gradients flow to it: set by the user on floating-point leaves, inherited by
+                   floating-point results
     grad           what `backward` has added up here so far: a Tensor, or None
     op, inputs, params
                    the operation that made it, its operands (Tensors or Python numbers) and its
@@ -57,7 +59,7 @@ class Tensor:
     copies and is safe.
     """
 
-    __slots__ = ("_data", "changes", "grad", "inputs", "op", "params", "requires_grad", "seen")
+    __slots__ = ("_data", "_requires_grad", "changes", "grad", "inputs", "op", "params", "seen")
     __array_ufunc__ = None  # in `array * tensor`, NumPy leaves the choice to the Tensor's operator
 
     def __init__(self, data: Array | Tensor, requires_grad: bool = False):
@@ -66,10 +68,10 @@ class Tensor:
             self.changes, data = data.changes, data._data
         if type(data) is not np.ndarray or data.dtype not in DTYPES:
             data = _plain(data)
-        if requires_grad:
-            _check_differentiable(data)
+        if requires_grad is not False:
+            requires_grad = _checked_flag(requires_grad, data)
         self._data = data
-        self.requires_grad = requires_grad
+        self._requires_grad = requires_grad
         self.grad: Tensor | None = None
         self.op: Callable | None = None
         self.inputs: tuple = ()
@@ -89,6 +91,14 @@ class Tensor:
             _check_differentiable(array)
         self._data = array
         self.changes[0] += 1
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        self.requires_grad_(requires_grad)
 
     version = property(lambda self: self.changes[0])
     shape = property(lambda self: self._data.shape)
@@ -123,11 +133,10 @@ class Tensor:
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Switch gradients on or off for this leaf, and return it."""
-        if not self.is_leaf:
+        requires_grad = _checked_flag(requires_grad, self._data)
+        if self.op is not None and not requires_grad:
             raise RuntimeError("only a leaf's requires_grad can be changed; use detach()")
-        if requires_grad:
-            _check_differentiable(self._data)
-        self.requires_grad = requires_grad
+        self._requires_grad = requires_grad
         return self
 
     def backward(
@@ -138,8 +147,8 @@ class Tensor:
     ) -> None:
         """Add d(self)/d(leaf) to the `.grad` of every leaf that requires it.
 
-        Each `.grad` has memory of its own, so it may be changed in place. Threads may add to one leaf
-        at the same time.
+        Each `.grad` has memory of its own, so it may be changed in place. Threads and signal handlers
+        may add to one leaf at the same time.
 
         gradient      the upstream gradient: a Tensor, array or number of this tensor's shape; may be
                       left out for one element
@@ -150,11 +159,17 @@ class Tensor:
         upstream = _upstream([self], [gradient])
         order = _topological([self])
         leaves = [t for t in order if t.is_leaf]
+        for leaf in leaves:
+            if leaf.grad is not None and np.shape(leaf.grad) != leaf.shape:
+                raise ValueError(
+                    f"backward: a leaf of shape {leaf.shape} has a .grad of shape "
+                    f"{np.shape(leaf.grad)}; set it to None or to a gradient of the leaf's shape"
+                )
         grads = _gradients([self], upstream, leaves, order, create_graph, retain_graph)
-        with _adding, _recording(create_graph):
+        with _adding, _recording(create_graph or _state.recording):
             for leaf, g in zip(leaves, grads, strict=True):
                 if g is not None:
-                    leaf.grad = g if leaf.grad is None else leaf.grad + g
+                    _add_to(leaf, g, create_graph)
 
     def __len__(self) -> int:
         return len(self._data)
@@ -182,6 +197,19 @@ class Tensor:
                 f"the format {spec!r} is of a number; this tensor has shape {self.shape}"
             )
         return format(self.item(), spec) if spec else str(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self.op is not None:
+            raise RuntimeError(
+                f"deepcopy: this tensor of shape {self.shape} is a result of {self.op.name}, and only "
+                "leaves can be copied, without a graph; copy its detach()"
+            )
+        make, arguments, state = self.__reduce_ex__(4)[:3]
+        copied = memo[id(self)] = make(*arguments)
+        attributes, slots = copy.deepcopy(state, memo)  # the attributes of a subclass
+        for name, value in {**(attributes or {}), **slots}.items():
+            object.__setattr__(copied, name, value)
+        return copied
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
@@ -258,6 +286,18 @@ def _check_differentiable(array: Array) -> None:
         raise TypeError(f"only floating-point tensors have gradients, this one is {array.dtype}")
 
 
+def _checked_flag(requires_grad: Any, array: Array) -> bool:
+    """requires_grad as the bool that it must be; True is for floating-point arrays."""
+    if not isinstance(requires_grad, (bool, np.bool_)):
+        value = " ".join(repr(requires_grad).split())[:60]
+        raise TypeError(
+            f"requires_grad must be True or False, not {value}; tensor(data, dtype=...) chooses a dtype"
+        )
+    if requires_grad:
+        _check_differentiable(array)
+    return bool(requires_grad)
+
+
 def tensor(
     data: Any, requires_grad: bool = False, dtype: Any = None, device: str | None = None
 ) -> Tensor:
@@ -300,42 +340,79 @@ def _converted(data: Any) -> np.ndarray:
 
 
 class _State(threading.local):
-    recording = True  # each thread has its own, so that drawing samples cannot stop a training
+    """Each thread has its own, so that drawing samples cannot stop a training."""
+
+    recording = True
+    before: tuple | None = None  # (recording, before) as the last block found them
 
 
 _state = _State()
 _adding = threading.RLock()  # held while `.grad` is read and replaced; a signal handler may reenter
 
 
-@contextmanager
-def _recording(on: bool) -> Iterator[None]:
-    before, _state.recording = _state.recording, on
+def _renew_lock() -> None:
+    global _adding
+    _adding = (
+        threading.RLock()
+    )  # the thread that held it did not come along into the forked process
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+class _recording:
+    """Switches recording on or off on this thread, until the block is left.
+
+    If a signal handler raises before the first instruction of `__exit__`, the generator switches back
+    when it is closed, which is when this object dies.
+    """
+
+    blocks: tuple | None = None  # entered and not left: (the last, those before)
+
+    def __init__(self, on: bool):
+        self.on = on
+
+    def __enter__(self) -> None:
+        switched = [False]
+        block = _switches_back(switched)
+        next(block)
+        self.blocks = block, self.blocks
+        switched[0] = True  # no call follows, for a handler may raise after any
+        _state.before, _state.recording = (_state.recording, _state.before), self.on
+
+    def __exit__(self, *error: Any) -> None:
+        block, self.blocks = self.blocks
+        next(block, None)
+
+
+def _switches_back(switched: list[bool]) -> Iterator[None]:
+    """What was before belongs to the thread, not to the block: blocks in generators may be left in any
+    order, and the last one leaves recording as the first one found it."""
     try:
         yield
     finally:
-        _state.recording = before
+        if switched[0]:  # nothing is before in a generator's block that another thread has entered
+            _state.recording, _state.before = _state.before or (True, None)
 
 
-class no_grad:
+class no_grad(_recording):
     """Operations inside `with no_grad():`, or in a function under `@no_grad()`, are not recorded.
 
     A generator under `@no_grad()` runs unrecorded from each yield to the next, and whoever iterates
     over it records as before.
-    """
 
-    _entered: list[AbstractContextManager]
+    This holds for all that the thread does inside, in a signal handler too. If a handler raises
+    (Ctrl-C) just as the block is left, recording may stay off as long as something refers to the
+    `no_grad()` object: the exception's traceback, or a variable.
+    """
 
     def __new__(cls, function: Callable | None = None) -> Any:
         self = super().__new__(cls)
-        self._entered = []
         return self if function is None else self(function)  # `@no_grad` will do
 
-    def __enter__(self) -> None:
-        self._entered.append(_recording(False))
-        self._entered[-1].__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._entered.pop().__exit__(*error)
+    def __init__(self, function: None = None):
+        super().__init__(False)
 
     def __call__(self, function: Callable) -> Callable:
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
@@ -429,16 +506,24 @@ def op(
             if view:
                 result.changes = inputs[0].changes
             tensors = [x for x in inputs if isinstance(x, Tensor)]
-            if _state.recording and any(x.requires_grad for x in tensors):
-                result.requires_grad = True
+            # Integers are constant almost everywhere.
+            if _state.recording and any(x.requires_grad for x in tensors) and y.dtype.kind == "f":
+                result._requires_grad = True
                 result.op, result.inputs, result.params = operation, inputs, params
                 result.seen = tuple(getattr(x, "version", 0) for x in (*inputs, result))
             return result
 
+        def rule(i: int) -> Callable:
+            if every:
+                return functools.partial(every, i)
+            if i >= len(rules) or not callable(rules[i]):
+                raise TypeError(f"{name}: input {i} has no backward rule; give @op one per input")
+            return rules[i]
+
         operation.name = name
         operation.elementwise = elementwise
         operation.fused = fused
-        operation.rule = (lambda i: functools.partial(every, i)) if every else (lambda i: rules[i])
+        operation.rule = rule
         OPERATIONS[name] = operation
         return operation
 
@@ -623,8 +708,9 @@ def _gradients(
     def add(x: Tensor, g: Tensor) -> None:
         pending[id(x)] = pending[id(x)] + g if id(x) in pending else g
 
-    with _recording(create_graph):
+    with _recording(create_graph or _state.recording):
         for y, g in zip(outputs, upstream, strict=True):
+            g = g if create_graph else _constant(g)
             add(y, g if g.dtype == y.dtype else g.to(y.dtype))
         order.reverse()
         while order:
@@ -635,8 +721,8 @@ def _gradients(
             if id(y) in wanted:
                 found[id(y)] = g
             asked = [i for i, x in enumerate(y.inputs) if id(x) in needed]
-            for i, gx in zip(asked, _input_gradients(g, y, asked), strict=True):
-                add(y.inputs[i], _fitted(gx, y.inputs[i], y.op))
+            for i, gx in zip(asked, _input_gradients(g, y, asked, create_graph), strict=True):
+                add(y.inputs[i], _fitted(gx, y, i))
             if asked and not retain_graph:  # a target's own history may be wanted by another pass
                 y.inputs, y.params, y.seen = (), {}, None
         return _separate([found.get(id(t)) for t in targets], upstream)
@@ -665,16 +751,42 @@ def _separate(grads: list[Tensor | None], upstream: list[Tensor]) -> list[Tensor
     return result
 
 
-def _input_gradients(g: Tensor, y: Tensor, asked: list[int]) -> list[Tensor]:
-    """The gradients of those of y's inputs that are asked for, by their rules or the fused kernel."""
+def _input_gradients(g: Tensor, y: Tensor, asked: list[int], create_graph: bool) -> list[Tensor]:
+    """The gradients of those of y's inputs that are asked for, by their rules or the fused kernel.
+
+    Where no graph is created, rules get constants, of which nothing is recorded. (To switch recording
+    off meanwhile would switch it off for a signal handler as well.)
+    """
     if asked:
         _check_unchanged(y)
-    if asked and y.op.fused and not _state.recording:
+    if asked and y.op.fused and not create_graph:
         xp = backend.array_module(y.data)
         arrays = [x.data if isinstance(x, Tensor) else x for x in y.inputs]
         found = y.op.fused(xp, asked, g.data, y.data, *arrays, **y.params)
         return [Tensor(a) for a in found]
-    return [y.op.rule(i)(g, y, *y.inputs, **y.params) for i in asked]
+    if create_graph:
+        return [y.op.rule(i)(g, y, *y.inputs, **y.params) for i in asked]
+    constants = [_constant(x) for x in (y, *y.inputs)] if asked else []
+    return [_constant(y.op.rule(i)(g, *constants, **y.params)) for i in asked]
+
+
+def _constant(x: Any) -> Any:
+    """A tensor that requires a gradient, detached; anything else as it is."""
+    return Tensor(x) if getattr(x, "requires_grad", False) else x
+
+
+def _add_to(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
+    """leaf.grad + g as the new leaf.grad, also if a signal handler adds to it meanwhile.
+
+    Handlers run on this thread, so no lock keeps them out. But Python runs them only after calls and
+    jumps back: one may come while the sum is computed, and none between comparison and assignment.
+    """
+    while True:
+        before = leaf.grad
+        total = g if before is None else (before if create_graph else _constant(before)) + g
+        if leaf.grad is before:
+            leaf.grad = total
+            return
 
 
 def _check_unchanged(y: Tensor) -> None:
@@ -689,9 +801,15 @@ def _check_unchanged(y: Tensor) -> None:
             )
 
 
-def _fitted(g: Tensor, x: Tensor, operation: Callable) -> Tensor:
-    """The gradient in its input's shape and dtype: broadcasting and promotion undone."""
-    if operation.elementwise:
+def _fitted(g: Tensor, y: Tensor, i: int) -> Tensor:
+    """The gradient of y's input i in its shape and dtype: broadcasting and promotion undone."""
+    x = y.inputs[i]
+    if not isinstance(g, Tensor):
+        raise TypeError(
+            f"{y.op.name}: the rule of input {i}, of shape {x.shape}, gave a {_kind(g)}; a rule returns "
+            "a Tensor, the gradient of its input"
+        )
+    if y.op.elementwise:
         extra = g.ndim - x.ndim
         stretched = [i + extra for i, n in enumerate(x.shape) if n == 1 and g.shape[i + extra] != 1]
         if extra or stretched:
@@ -700,7 +818,7 @@ def _fitted(g: Tensor, x: Tensor, operation: Callable) -> Tensor:
             g = g.to(x.dtype)
     if g.shape != x.shape or g.dtype != x.dtype:
         raise AssertionError(
-            f"{operation.name}: a rule gave a gradient {g.shape} {g.dtype} "
+            f"{y.op.name}: a rule gave a gradient {g.shape} {g.dtype} "
             f"for an input {x.shape} {x.dtype}"
         )
     return g

@@ -1,5 +1,6 @@
 """The Tensor and the walk: what is recorded, in which order gradients flow, and what is freed."""
 
+import copy
 import doctest
 import gc
 import sys
@@ -226,6 +227,60 @@ def test_only_floating_tensors_can_require_gradients():
     assert not param(1.0).requires_grad_(False).requires_grad
 
 
+def test_requires_grad_is_checked_when_it_is_assigned():
+    x, whole = param(1.0), tensor([1, 2])
+    with pytest.raises(TypeError, match="this one is int64"):
+        whole.requires_grad = True
+    with pytest.raises(RuntimeError, match="use detach"):
+        (x * 2).requires_grad = False
+    x.requires_grad = np.bool_(False)
+    assert (x.requires_grad, whole.requires_grad) == (False, False)
+
+
+@pytest.mark.parametrize("value", ["float64", np.float64, np.dtype("f"), 4, None, [True, False]])
+def test_what_is_no_flag_is_not_taken_for_requires_grad(value):
+    """In PyTorch a dtype is never the second argument."""
+    a = np.ones(2, "f")
+    for call in (
+        lambda: tensor([1.0, 2.0], value),
+        lambda: Tensor(a, value),
+        lambda: nn.Parameter(a, value),
+        lambda: tensor(a).requires_grad_(value),
+        lambda: setattr(tensor(a), "requires_grad", value),
+    ):
+        with pytest.raises(TypeError, match=r"True or False, not .*dtype=.*chooses") as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_leaves_are_deep_copied_and_results_are_not():
+    class Named(Tensor):
+        """With attributes of its own."""
+
+    x, named = param(1.0, 2.0), Named(np.ones(2, "f"))
+    x.grad, named.names = tensor([3.0, 4.0]), ["a"]
+    for original in (x, nn.Parameter(x), named, {"w": x, "again": [x, x.detach()]}):
+        copied = copy.deepcopy(original)
+        if isinstance(original, dict):
+            copied, view = copied["w"], copied["again"][1]
+            assert np.shares_memory(view.data, copied.data)
+            assert view.changes is copied.changes
+            assert copied.grad.tolist() == [3, 4]
+            original = x
+        assert type(copied) is type(original)
+        assert (copied.tolist(), copied.requires_grad) == (
+            original.tolist(),
+            original.requires_grad,
+        )
+        assert not np.shares_memory(copied.data, original.data)
+    copied = copy.deepcopy(named)
+    assert copied.names == ["a"]
+    assert copied.names is not named.names
+    for loss in ((x * 2).sum(), [x, x + 1]):
+        with pytest.raises(RuntimeError, match=r"is a result of (sum|add), and only leaves"):
+            copy.deepcopy(loss)
+
+
 def test_a_tensor_of_one_element_is_a_number():
     t = tensor([[2.5]])
     assert (t.item(), float(t), bool(t), len(t), t.numel(), t.ndim) == (2.5, 2.5, True, 1, 1, 2)
@@ -299,6 +354,33 @@ def test_backward_adds_up_in_leaves_and_nowhere_else():
     y.backward()
     assert x.grad.numpy().tolist() == [36, 72]  # twice 18 x
     assert (middle.grad, unused.grad, x.grad.requires_grad) == (None, None, False)
+
+
+@pytest.mark.parametrize("whole", ["uint8", "int64", "bool"])
+def test_no_gradient_flows_through_integers(whole):
+    """It would wrap around: -1.5 is 255 in uint8."""
+    x = param(1.9, 2.9)
+    assert not x.to(whole).requires_grad
+    assert not x.to(whole).to("float32").requires_grad
+    (x - x.to(whole).float()).sum().backward()
+    assert x.grad.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "there", [tensor([1.0]), tensor([[1.0, 2.0]]), tensor(1.0), np.ones(3), 0.5]
+)
+def test_a_grad_of_another_shape_is_not_added_to(there):
+    x = param(1.0, 2.0)
+    x.grad = there
+    y = (x * x).sum()
+    with pytest.raises(
+        ValueError, match=r"leaf of shape \(2,\) has a .grad of shape .*set it to None"
+    ):
+        y.backward()
+    assert x.grad is there
+    x.grad = np.ones(2, "f")
+    y.backward()
+    assert x.grad.tolist() == [3, 5]
 
 
 def test_grad_changes_no_grad_attribute_and_reaches_tensors_within_the_graph():
@@ -537,9 +619,9 @@ def asked(monkeypatch):
     calls = []
     original = engine._input_gradients
 
-    def counted(g, y, asked):
+    def counted(g, y, asked, create_graph):
         calls.extend((y.op.name, i) for i in asked)
-        return original(g, y, asked)
+        return original(g, y, asked, create_graph)
 
     monkeypatch.setattr(engine, "_input_gradients", counted)
     return calls
@@ -858,6 +940,50 @@ def test_a_rule_that_gives_a_wrong_shape_or_dtype_is_caught(rule):
 
     with pytest.raises(AssertionError, match="broken: a rule gave a gradient"):
         broken(tensor(np.ones((2, 3), "f"), requires_grad=True)).sum().backward()
+
+
+@pytest.mark.usefixtures("scratch_operations")
+@pytest.mark.parametrize("elementwise", [False, True])
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (None, "odd: input 1 has no backward rule"),
+        ("missing", "odd: input 1 has no backward rule"),
+        (lambda g, y, a, b: None, "odd: the rule of input 1, .*, gave a NoneType; .* Tensor"),
+        (
+            lambda g, y, a, b: g.data,
+            "odd: the rule of input 1, .*, gave a numpy.ndarray; .* Tensor",
+        ),
+        (lambda g, y, a, b: 1.0, "odd: the rule of input 1, .*, gave a float; .* Tensor"),
+    ],
+)
+def test_a_rule_that_is_missing_or_gives_no_tensor_is_named(rule, message, elementwise):
+    rules = (lambda g, y, a, b: g,) + (() if rule == "missing" else (rule,))
+
+    @op(*rules, elementwise=elementwise)
+    def odd(xp, a, b):
+        return a + b
+
+    x, w = tensor(np.ones((2, 3), "f")), param(1.0, 2.0, 3.0)
+    w = w if elementwise else tensor(np.ones((2, 3), "f"), requires_grad=True)
+    for create_graph in (False, True):
+        with pytest.raises(TypeError, match=message):
+            odd(x, w).sum().backward(create_graph=create_graph)
+    x.requires_grad_()
+    assert grad(odd(x, w).sum(), x)[0].tolist() == [[1, 1, 1], [1, 1, 1]]
+
+
+@pytest.mark.usefixtures("scratch_operations")
+def test_what_a_rule_takes_from_elsewhere_is_not_recorded():
+    w = param(3.0)
+
+    @op(lambda g, y, x: g * w)
+    def scaled(xp, x):
+        return x * w.data
+
+    x = param(2.0)
+    assert not grad(scaled(x), x)[0].requires_grad
+    assert grad(grad(scaled(x), x, create_graph=True)[0], w)[0].item() == 1
 
 
 @pytest.mark.parametrize("detached", [False, True])

@@ -949,9 +949,12 @@ def test_a_rule_that_gives_a_wrong_shape_or_dtype_is_caught(rule):
     [
         (None, "odd: input 1 has no backward rule"),
         ("missing", "odd: input 1 has no backward rule"),
-        (lambda g, y, a, b: None, "odd: the rule of input 1 gave a NoneType; .* Tensor"),
-        (lambda g, y, a, b: g.data, "odd: the rule of input 1 gave a numpy.ndarray; .* Tensor"),
-        (lambda g, y, a, b: 1.0, "odd: the rule of input 1 gave a float; .* Tensor"),
+        (lambda g, y, a, b: None, "odd: the rule of input 1, .*, gave a NoneType; .* Tensor"),
+        (
+            lambda g, y, a, b: g.data,
+            "odd: the rule of input 1, .*, gave a numpy.ndarray; .* Tensor",
+        ),
+        (lambda g, y, a, b: 1.0, "odd: the rule of input 1, .*, gave a float; .* Tensor"),
     ],
 )
 def test_a_rule_that_is_missing_or_gives_no_tensor_is_named(rule, message, elementwise):

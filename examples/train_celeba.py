@@ -63,7 +63,7 @@ No --dataroot and no data/img_align_celeba.zip: training on faces that the progr
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(description=__doc__.split("\n")[0])
+    parser = Parser(description=(__doc__ or "").split("\n")[0])  # python -OO drops it
     add_options(parser)
     parser.add_argument(
         "--resume",

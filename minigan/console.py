@@ -6,6 +6,7 @@ disk, in an encoding without the letter needed, or a pipe whose reader has gone 
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import signal
@@ -109,11 +110,24 @@ def say(text: object, stream: Stream = STDOUT) -> None:
     stream.flush()
 
 
+@functools.cache
+def import_tqdm() -> type[tqdm]:
+    """The class tqdm, imported without the variables TQDM_*, because it fails on some of their values.
+
+    It reads them when it is imported, so no bar depends on them. (They count where another module has
+    imported it before.)
+    """
+    variables = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("TQDM_")}
+    try:
+        from tqdm import tqdm
+    finally:
+        os.environ.update(variables)
+    return tqdm
+
+
 def bar(shown: bool, **options: Any) -> tqdm:
     """A progress bar on stderr, shown on a terminal only."""
-    from tqdm import tqdm
-
-    return tqdm(file=STDERR, disable=not (shown and STDERR.isatty()), **options)
+    return import_tqdm()(file=STDERR, disable=not (shown and STDERR.isatty()), **options)
 
 
 # -- the program ----------------------------------------------------------------------------------

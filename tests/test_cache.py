@@ -349,3 +349,9 @@ def test_other_errors_of_a_source_are_not_hidden(tmp_path):
 
     with pytest.raises(DataError, match="the disk is gone"):
         build(Faulty(3, str(tmp_path / "log")), tmp_path / "cache")
+
+
+def test_what_maps_the_pixels_is_imported_before_the_files_run_out():
+    """np.memmap imports mmap at its first call."""
+    script = "import sys; from minigan.data import cache; assert 'mmap' in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)

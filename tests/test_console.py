@@ -254,6 +254,32 @@ def test_a_closed_stream_gives_its_number_to_no_file_of_ours():
     assert Path("file").read_text() == repr((["/dev/null"] * 3, True))
 
 
+@POSIX
+@pytest.mark.parametrize(
+    ("name", "value"), [("ASCII", "1"), ("BAR_FORMAT", "{foo}"), ("MININTERVAL", "abc")]
+)
+def test_no_bar_depends_on_the_variables_of_tqdm(monkeypatch, name, value):
+    """A new process, because tqdm reads them when it is imported."""
+    monkeypatch.setenv(f"TQDM_{name}", value)
+    script = (
+        "import os, sys\n"
+        "from minigan import console\n"
+        "sys.stderr.isatty = lambda: True\n"
+        "with console.bar(True, total=2, unit='img') as shown:\n"
+        "    shown.update(1)\n"
+        f"assert os.environ['TQDM_{name}'] == {value!r}\n"
+    )
+    code, said = shell("2>&1", "-c", script)
+    assert (code, "Traceback" in said, "img/s" in said) == (0, False, True)
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["train_celeba.py", "generate.py"])
+def test_both_programs_run_without_docstrings(name):
+    code, said = shell("2>&1", "-OO", tiny.EXAMPLES / name, "--help")
+    assert (code, said.split()[:2]) == (0, ["usage:", name])
+
+
 # -- Ctrl-C outside of the training ------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ that builds holds a system lock on it while others wait, and a lock dies with it
 import hashlib
 import json
 import math
+import mmap  # noqa: F401, what np.memmap imports at its first call, when no file may be left to open
 import multiprocessing
 import os
 import signal

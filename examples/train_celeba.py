@@ -44,6 +44,7 @@ from minigan.training.loop import (
     Diverged,
     Trainer,
     check_same_images,
+    check_same_size,
     frozen,
     open_images,
 )
@@ -133,12 +134,14 @@ def train(given: dict, resume: str | None, dry_run: bool, group: parallel.Group)
 
 def play(run: Run, new: bool, config: Config, images: Images, group: parallel.Group) -> int:
     """Train in this run, which no other process writes to meanwhile."""
+    if not new:  # before the networks are built
+        group.from_leader(lambda: check_same_images(run.config, images))
+        group.from_leader(lambda: check_same_size(config, run.checkpoints))
     trainer = Trainer(config, images, run, group=group)
     if new:
         if group.leader:
             run.event("start", images=len(images.pixels))
     else:
-        group.from_leader(lambda: check_same_images(run.config, images))
         trainer.load_newest()
         if trainer.step >= trainer.total:
             trainer.draw_figures()  # one that was killed after its last step has not come to it

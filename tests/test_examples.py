@@ -20,9 +20,9 @@ from PIL import Image
 from minigan import backend
 from minigan.backend import threads
 from minigan.data import celeba
-from minigan.training import checkpoint, pictures
+from minigan.training import checkpoint, loop, pictures
 from minigan.training.config import FACES, Config, that_train
-from minigan.training.run import Run
+from minigan.training.run import Run, write_config
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to another process")
 
@@ -361,6 +361,32 @@ def test_a_run_goes_on_with_moved_data_and_refuses_other_images(tmp_path, capsys
 
 
 # -- as processes ----------------------------------------------------------------------------------
+
+
+def test_a_run_below_its_data_goes_on(tmp_path, capsys, without_curves):
+    """Its own pictures are no data."""
+    flags = ["--dataroot", factory.make(tmp_path / "data", 8), "--out", tmp_path / "data" / "runs"]
+    run = tiny.train(tmp_path / "data" / "runs", "--steps", 1, *flags)
+    tiny.train(run.out, "--steps", 2, *flags, "--resume", "auto")
+    assert tiny.saved(run) == [2]
+    flags[-1] = tmp_path / "data" / "runs" / ".."
+    assert tiny.train_celeba.main([*tiny.TINY, *map(str, flags)]) == 1
+    assert "is the folder of --dataroot as well" in capsys.readouterr().err
+
+
+def test_no_networks_are_built_that_the_checkpoint_could_not_fill(
+    monkeypatch, capsys, without_curves
+):
+    """A config.json of a kilobyte could ask for any amount of memory."""
+    run = tiny.train("out", "--steps", 1)
+    monkeypatch.setattr(loop, "Generator", None)
+    monkeypatch.setattr(loop, "Discriminator", None)
+    for name in ("ngf", "ndf", "nz"):
+        config = run.config
+        write_config(run.folder, {**config, "options": {**config["options"], name: 1000}})
+        assert tiny.train_celeba.main(["--resume", str(run.folder)]) == 1
+        assert "its networks are smaller than those that" in capsys.readouterr().err
+        write_config(run.folder, config)
 
 
 def start(script, *flags):

@@ -94,8 +94,13 @@ def open_images(
         count = config.max_images or FACES["max_images"]
         source: Any = Faces(count, config.seed, config.image_size)
     else:
+        if os.path.realpath(config.dataroot) == os.path.realpath(config.out):
+            raise cache.DataError(
+                f"--out {config.out} is the folder of --dataroot as well, so the run's own pictures "
+                "would count as data; give another --out"
+            )
         source = celeba.open_source(
-            config.dataroot, config.image_size, config.max_images, config.only
+            config.dataroot, config.image_size, config.max_images, config.only, config.out
         )
         if say and source.left_out:
             say(source.left_out)
@@ -119,6 +124,25 @@ def check_same_images(saved: dict[str, Any], images: cache.Images) -> None:
             f"these {len(images.pixels)} images are not the {count} that the "
             "run was started with; give their --dataroot, or start a new run"
         )
+
+
+def check_same_size(config: Config, folder: Path) -> None:
+    """Raise CheckpointError unless some checkpoint is large enough for the networks of these options.
+
+    So the memory for the networks is in proportion to the files of the run, whatever config.json says.
+    """
+    G, D = (width * config.image_size // 8 for width in (config.ngf, config.ndf))
+    weights = 16 * (config.nz * G + G * (G // 2) + D * (D // 2))  # of the largest layers
+
+    def use(path: Path) -> None:
+        if path.stat().st_size < 4 * weights:
+            checkpoint.read(path)  # where it is damaged, that is the reason
+            raise checkpoint.CheckpointError(
+                f"{path}: its networks are smaller than those that the run's options name; "
+                "restore config.json, or start a new run"
+            )
+
+    checkpoint.newest(folder, "resume", use, lambda skipped: None)  # the trainer tells of those
 
 
 def frozen(config: Config, images: cache.Images) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def play(run: Run, new: bool, config: Config, images: Images, group: parallel.Gr
         if trainer.step >= trainer.total:
             trainer.draw_figures()  # one that was killed after its last step has not come to it
             reached = f"{run.folder} is at step {trainer.step} of {trainer.total}"
-            say(f"{reached}: raise --epochs or --steps to go on.")
+            say(f"{reached}: raise {' and '.join(trainer.limits())} to go on.")
             trainer.note_lost_output()
             return 0
         if group.leader:
@@ -167,7 +167,7 @@ def play(run: Run, new: bool, config: Config, images: Images, group: parallel.Gr
     if code:
         say(f"  go on:             {command('--resume', run.folder)}")
     else:
-        longer = ("--steps", 2 * config.steps) if config.steps else ("--epochs", 2 * config.epochs)
+        longer = [word for flag, n in trainer.limits().items() for word in (flag, 2 * n)]
         say(f"  train for longer:  {command('--resume', run.folder, *longer)}")
     trainer.note_lost_output()
     return code

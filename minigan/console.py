@@ -178,7 +178,20 @@ def pip(*words: object) -> str:
 def quote(*words: object) -> str:
     """The words as they are typed in the user's shell."""
     texts = [_not_an_option(w) if isinstance(w, Path) else str(w) for w in words]
-    return subprocess.list2cmdline(texts) if sys.platform == "win32" else shlex.join(texts)
+    if sys.platform == "win32":
+        return subprocess.list2cmdline(texts)
+    return " ".join(shlex.quote(t) if t.isprintable() else _escaped(t) for t in texts)
+
+
+def _escaped(text: str) -> str:
+    """A word that cannot be printed, as bash and zsh know it: $'...', with bytes in octal."""
+    return (
+        "$'" + "".join(c if c.isprintable() and c not in "\\'" else _octal(c) for c in text) + "'"
+    )
+
+
+def _octal(letter: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in os.fsencode(letter))
 
 
 def nearby(path: Path) -> Path:

@@ -355,3 +355,14 @@ def test_what_maps_the_pixels_is_imported_before_the_files_run_out():
     """np.memmap imports mmap at its first call."""
     script = "import sys; from minigan.data import cache; assert 'mmap' in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_damaged_name_or_reason_is_noticed(tmp_path):
+    source = factory.Squares(4, str(tmp_path / "log"))
+    images = cache.build(source, tmp_path, progress=False)
+    path = tmp_path / f"{images.identity['key']}.json"
+    whole = path.read_text()
+    for key, value in (("names", ["x", *images.names[1:]]), ("skipped", [["a", "b"]])):
+        path.write_text(json.dumps({**json.loads(whole), key: value}))
+        again = cache.build(source, tmp_path, progress=False)
+        assert (again.names, again.skipped) == (images.names, images.skipped)

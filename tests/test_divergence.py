@@ -400,7 +400,7 @@ def test_an_absurd_learning_rate_is_told_in_one_sentence(capsys):
     error = capsys.readouterr().err.splitlines()[-1]
     assert error == (
         "error: step 1: the loss of G is nan; the last good checkpoint is none; "
-        "try --resume with --on-divergence rollback, or a new run with a lower --lr"
+        "try a new run with a lower --lr"
     )
     assert tiny.saved(run) == []
 

@@ -297,7 +297,7 @@ def test_nothing_left_to_do_is_said(capsys, without_curves):
     capsys.readouterr()
     tiny.train("out", "--resume", "auto")
     out, err = capsys.readouterr()
-    assert out == f"{run.folder} is at step 2 of 2: raise --epochs or --steps to go on.\n"
+    assert out == f"{run.folder} is at step 2 of 2: raise --steps to go on.\n"
     assert err == ""
     del before["events.jsonl"]
     assert before.items() <= {n: (run.folder / n).read_bytes() for n in files(run.folder)}.items()
@@ -387,6 +387,24 @@ def test_no_networks_are_built_that_the_checkpoint_could_not_fill(
         assert tiny.train_celeba.main(["--resume", str(run.folder)]) == 1
         assert "its networks are smaller than those that" in capsys.readouterr().err
         write_config(run.folder, config)
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (["--epochs=1", "--steps=10"], "--epochs"),
+        (["--epochs=2", "--steps=3"], "--steps"),
+        (["--epochs=1", "--steps=5"], "--epochs and --steps"),
+    ],
+)
+def test_the_end_names_the_limit_that_was_reached(capsys, without_curves, flags, names):
+    run = tiny.train("out", *flags)
+    *_, longer = capsys.readouterr().out.splitlines()
+    tiny.train("out", "--resume", "auto")
+    assert f": raise {names} to go on." in capsys.readouterr().out
+    before = tiny.saved(run)
+    assert tiny.train_celeba.main(shlex.split(longer)[5:]) == 0
+    assert tiny.saved(run) > before
 
 
 def start(script, *flags):

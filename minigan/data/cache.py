@@ -4,8 +4,8 @@ Every epoch needs every picture, and decoding one costs a hundred times more tha
 each is decoded once. A finished cache is two files:
 
     <key>.npy      the usable pictures, (N, S, S, 3), in the source's order, in NumPy's format
-    <key>.json     the source's identity, the N names, what was skipped and why, and `digest`, the
-                   SHA-256 of the pixels
+    <key>.json     the source's identity, the N names, what was skipped and why, `digest`, the
+                   SHA-256 of the pixels, and `check`, that of all the rest of this file
 
 The key hashes the source's identity, which is read without decoding: it finds a cache fast, and
 changes when a source is replaced or changed. The digest tells what is in the cache: it is computed
@@ -46,7 +46,14 @@ CHUNK = 512  # pictures decoded and written at a time
 HEADER = 128  # bytes before the pixels in the .npy file
 BLOCK = 2**20  # bytes hashed at a time
 MOST_PROCESSES = 61 if sys.platform == "win32" else 4096  # Windows waits for no more at once
-DAMAGE = (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError)  # as by strange JSON
+DAMAGE = (
+    FileNotFoundError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)  # as by strange JSON
 
 Chunk = tuple[int, np.ndarray | None, list[tuple[int, str]]]
 
@@ -266,10 +273,19 @@ def _resume(
 
 
 def _read_json(path: Path) -> dict:
+    """What `_write_json` wrote. ValueError if it is damaged."""
     if not path.is_file():  # a device or a pipe may never end
         raise FileNotFoundError(path)
     with naming(path):
-        return json.loads(path.read_text())
+        value = json.loads(path.read_text())
+    if value.pop("check") != _digest_of(value):
+        raise ValueError("its contents do not fit its digest")
+    return value
+
+
+def _digest_of(value: dict) -> str:
+    """SHA-256 of its JSON, which is the same for what is read back."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _drop_link(path: Path) -> None:
@@ -293,7 +309,7 @@ def _write_json(path: Path, value: dict) -> None:
     new = path.with_name(path.name + ".new")
     _drop_link(new)
     with naming(path):
-        new.write_text(json.dumps(value))
+        new.write_text(json.dumps({**value, "check": _digest_of(value)}))
         os.replace(new, path)
 
 

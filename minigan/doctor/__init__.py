@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import shlex
 import subprocess
 import sys
 import textwrap
@@ -26,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import backend
-from ..console import STDOUT
+from ..console import STDOUT, quote
 from ..gradcheck import gradcheck, gradgradcheck
 from ..losses import non_saturating
 from ..models.dcgan import Discriminator, Generator
@@ -320,7 +319,7 @@ class Examination:
         for trouble, (first, *more) in list(self.troubles.items())[:REPORTED]:
             failures.append(first + (f", and {len(more)} more checks" if more else ""))
             failures.append(textwrap.indent(trouble, "  "))
-        command = shlex.join(["python", *sys.orig_argv[1:]])
+        command = quote("python", *sys.orig_argv[1:])
         report = [BEGIN, f"$ {command}", about, "", *failures, "", *self.speeds, verdict, END]
         self.say(f"{verdict}\n{ASK}\n\n" + "\n".join(report))
         return 1

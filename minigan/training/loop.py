@@ -14,7 +14,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from .game import play_round
 from .parallel import Group
 from .run import Metrics, Run
 from .terminal import Progress, interrupt_flag
-from .watch import LOWER_RATE, NOT_FINITE, SPOILED, Trouble, Watch
+from .watch import GO_BACK, LOWER_RATE, NOT_FINITE, SPOILED, Trouble, Watch
 
 SHOWN = 64  # images of a grid
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as Pillow has it
@@ -200,6 +200,14 @@ class Trainer:
         self.log_every = config.log_every or (1 if self.device == "cpu" else GPU_LOG_EVERY)
         self.unreported, self.seconds = 0, 0.0  # steps since the last report, and their time
         self.metrics: Metrics | None = None
+
+    def limits(self) -> dict[str, int]:
+        """The options that end the run at `total`, as typed, each with its value."""
+        config = self.config
+        ends = {"--epochs": (config.epochs, config.epochs * self.loader.batches_per_epoch)}
+        if config.steps:
+            ends["--steps"] = (config.steps, config.steps)
+        return {flag: value for flag, (value, end) in ends.items() if end == self.total}
 
     # -- checkpoints --
 
@@ -365,6 +373,8 @@ class Trainer:
         """Do what --on-divergence says: True if the training went back to a checkpoint."""
         does, text = self.config.on_divergence, f"step {self.step}: {trouble.text}"
         good, planned = self.group.from_leader(lambda: self._before(trouble.since))
+        if trouble.remedy == LOWER_RATE and planned and does != "rollback":
+            trouble = replace(trouble, remedy=f"{GO_BACK}, or {LOWER_RATE.removeprefix('try ')}")
         if does == "rollback" and (self.rollbacks == ROLLBACKS or not planned):
             text += f", after {self.rollbacks} of {ROLLBACKS} rollbacks"
             does = "stop"

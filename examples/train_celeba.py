@@ -15,7 +15,9 @@ import signal
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from among the imports; see `run`
 
+import errno
 import json
+import sys
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -102,8 +104,7 @@ def train(given: dict, resume: str | None, dry_run: bool, group: parallel.Group)
     if run is None and config.dataroot is None:
         explain(given, config)
     if dry_run:
-        print(json.dumps(asdict(config), indent=2), flush=True)  # for a program, which must get it
-        return 0
+        return dry(config)
     if resume is not None and run is None:
         say(f"Nothing to resume in {config.out}: starting a new run.")
     if device == "cpu" and config.device_name == "auto" and find_spec("cupy"):
@@ -130,6 +131,20 @@ def train(given: dict, resume: str | None, dry_run: bool, group: parallel.Group)
             return group.fail(
                 plain(f"interrupted; to go on from its checkpoint: {again}"), INTERRUPTED
             )
+
+
+def dry(config: Config) -> int:
+    """Print the options for a program, which must get them."""
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed")
+        print(json.dumps(asdict(config), indent=2), flush=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise ConfigError(
+            f"--dry-run: the options cannot be printed to stdout ({why}); redirect it to a file"
+        ) from error
+    return 0
 
 
 def play(run: Run, new: bool, config: Config, images: Images, group: parallel.Group) -> int:

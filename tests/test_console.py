@@ -199,6 +199,12 @@ def test_a_dry_run_whose_json_cannot_be_written_fails(monkeypatch, capsys):
     assert os.strerror(errno.ENOSPC) in capsys.readouterr().err
 
 
+@POSIX
+def test_a_dry_run_without_stdout_fails():
+    code, said = shell(">&-", tiny.EXAMPLES / "train_celeba.py", "--dry-run", "--dataroot=x")
+    assert (code, said.count("--dry-run: the options cannot be printed to stdout")) == (1, 1)
+
+
 # -- the same, as processes --------------------------------------------------------------------------
 
 

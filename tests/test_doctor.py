@@ -460,3 +460,14 @@ def test_a_clock_that_stands_still_is_named(monkeypatch):
     monkeypatch.setattr(doctor, "time", SimpleNamespace(perf_counter=lambda: 1.0))
     with pytest.raises(ArithmeticError, match="the clock has not moved during a step"):
         doctor.step_times("cpu")
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"), [("--threads=0", "error: --threads 0: must be"), ("--device=", "error: ")]
+)
+def test_a_wrong_option_is_told_by_its_name(capsys, flag, said):
+    from minigan.__main__ import main
+
+    assert main(["doctor", flag]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err[: len(said)]) == ("", said)

@@ -389,6 +389,16 @@ def test_no_networks_are_built_that_the_checkpoint_could_not_fill(
         write_config(run.folder, config)
 
 
+def test_a_run_that_goes_on_keeps_its_name(capsys, without_curves):
+    run = tiny.train("out", "--steps", 1, "--name", "one")
+    tiny.train("out", "--resume", "auto", "--name", "one")
+    tiny.train("out", "--resume", "auto", "--name", "two", code=1)
+    assert "--name two: a run that is resumed keeps its name" in capsys.readouterr().err
+    (run.folder / "config.json").unlink()
+    assert tiny.train_celeba.main(["--resume", "auto", "--out", "out"]) == 1
+    assert "one, the newest run, has no config.json; restore it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
@@ -621,7 +631,7 @@ def test_generate_uses_so_many_threads(run, monkeypatch):
     assert threads.get_num_threads() == 3
 
 
-@pytest.mark.parametrize("number", ["two", "0", "²"])
+@pytest.mark.parametrize("number", ["two", "0", "²", "1025", "99999"])
 def test_a_wrong_number_of_threads_in_the_environment_is_one_sentence(
     run, monkeypatch, capsys, number
 ):
@@ -634,7 +644,7 @@ def test_a_wrong_number_of_threads_in_the_environment_is_one_sentence(
         assert main(flags) == 1
         assert capsys.readouterr() == (
             "",
-            f"error: MINIGAN_NUM_THREADS is {number!r}: it must be a number from 1 on\n",
+            f"error: MINIGAN_NUM_THREADS is {number!r}: it must be a number from 1 to 1024\n",
         )
     assert os.listdir() == []
 

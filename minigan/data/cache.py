@@ -39,7 +39,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from ..console import bar, plain
-from ..files import hold, naming, sync, trouble
+from ..files import hold, naming, reason, sync, trouble
 
 FORMAT = 1  # part of the key: raise it when the layout of the files changes
 CHUNK = 512  # pictures decoded and written at a time
@@ -235,7 +235,8 @@ def _finish(source: Source, identity: dict, base: Path, state: dict, digest: str
     meta = {"identity": identity, "shape": shape, "names": names, "skipped": skipped}
     _write(partial, 0, _npy_header((len(names), *shape)))
     _write_json(base.with_suffix(".json"), {**meta, "digest": digest})
-    os.replace(partial, base.with_suffix(".npy"))  # the last step that makes it a cache
+    with naming(base.with_suffix(".npy")):
+        os.replace(partial, base.with_suffix(".npy"))  # the last step that makes it a cache
     journal.unlink()
 
 
@@ -390,15 +391,28 @@ def _chunks(source: Source, start: int, workers: int) -> Iterator[Chunk]:
             "save it to a file, or run with workers=1"
         )
     spawn = multiprocessing.get_context("spawn")  # the one way that works on every system
-    with ProcessPoolExecutor(workers, spawn, _start_worker, (source,)) as pool:
+    with _starting(workers):
+        executor = ProcessPoolExecutor(workers, spawn, _start_worker, (source,))
+    with executor as pool:
         pending = deque()  # bounded, so that slow writing does not fill the memory
         for pair in bounds:
-            with _deaf_to_ctrl_c():  # a worker may start here
+            with _starting(workers), _deaf_to_ctrl_c():  # a worker may start here
                 pending.append(pool.submit(_decode_in_worker, *pair))
             if len(pending) > 2 * workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+@contextmanager
+def _starting(workers: int) -> Iterator[None]:
+    """An OSError inside is told of the workers: their locks and pipes are no files of the cache."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{workers} worker processes cannot be started: {reason(error)}, or run with --workers 1"
+        ) from error
 
 
 @contextmanager

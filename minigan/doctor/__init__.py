@@ -327,13 +327,14 @@ class Examination:
 
 def run(device: str | None) -> int:
     """Examine one device, or all there are; the exit code is 0 if all is well."""
-    chosen = [backend.resolve_device(device)] if device else []  # fails before anything is said
+    # Fails before anything is said.
+    chosen = [] if device is None else [backend.resolve_device(device)]
     patient, about = Examination(), describe()
     listing = "\n".join(f"{name + ':':9}{text}" for name, text in about.items())
     patient.say(f"== versions and devices\n{listing}")
     devices = chosen or patient.find_devices()
     tried = ", ".join(f"{name} ({about[name]})" if name in about else name for name in devices)
-    if not device and not count_gpus():
+    if device is None and not count_gpus():
         tried += f"; there is no GPU to try: {backend.gpu_trouble(0)}"
     for name in devices:
         patient.examine(name)

@@ -445,7 +445,7 @@ def test_a_wrong_option_is_an_error_in_a_sentence(capsys):
     assert main(["doctor", "--threads", "0"]) == 1
     assert main(["doctor", "--device", "gpu"]) == 1
     assert capsys.readouterr().err.splitlines() == [
-        "error: set_num_threads: 0 threads; give at least 1",
+        "error: --threads 0: must be from 1 to 1024",
         "error: unknown device 'gpu': choose auto, cpu, cuda or cuda:N",
     ]
 
@@ -462,12 +462,9 @@ def test_a_clock_that_stands_still_is_named(monkeypatch):
         doctor.step_times("cpu")
 
 
-@pytest.mark.parametrize(
-    ("flag", "said"), [("--threads=0", "error: --threads 0: must be"), ("--device=", "error: ")]
-)
-def test_a_wrong_option_is_told_by_its_name(capsys, flag, said):
-    from minigan.__main__ import main
-
-    assert main(["doctor", flag]) == 1
-    out, err = capsys.readouterr()
-    assert (out, err[: len(said)]) == ("", said)
+def test_an_empty_device_is_not_all_of_them(capsys):
+    assert main(["doctor", "--device="]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "error: unknown device '': choose auto, cpu, cuda or cuda:N\n",
+    )

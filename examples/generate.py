@@ -49,7 +49,7 @@ WALK_ROWS, WALK_STEPS = 8, 10
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(description=__doc__.split("\n")[0])
+    parser = Parser(description=(__doc__ or "").split("\n")[0])  # python -OO drops it
     parser.add_argument(
         "--run",
         required=True,

@@ -15,7 +15,9 @@ import signal
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from among the imports; see `run`
 
+import errno
 import json
+import sys
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -44,6 +46,7 @@ from minigan.training.loop import (
     Diverged,
     Trainer,
     check_same_images,
+    check_same_size,
     frozen,
     open_images,
 )
@@ -63,7 +66,7 @@ No --dataroot and no data/img_align_celeba.zip: training on faces that the progr
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(description=__doc__.split("\n")[0])
+    parser = Parser(description=(__doc__ or "").split("\n")[0])  # python -OO drops it
     add_options(parser)
     parser.add_argument(
         "--resume",
@@ -101,8 +104,7 @@ def train(given: dict, resume: str | None, dry_run: bool, group: parallel.Group)
     if run is None and config.dataroot is None:
         explain(given, config)
     if dry_run:
-        print(json.dumps(asdict(config), indent=2), flush=True)  # for a program, which must get it
-        return 0
+        return dry(config)
     if resume is not None and run is None:
         say(f"Nothing to resume in {config.out}: starting a new run.")
     if device == "cpu" and config.device_name == "auto" and find_spec("cupy"):
@@ -131,19 +133,35 @@ def train(given: dict, resume: str | None, dry_run: bool, group: parallel.Group)
             )
 
 
+def dry(config: Config) -> int:
+    """Print the options for a program, which must get them."""
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed")
+        print(json.dumps(asdict(config), indent=2), flush=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise ConfigError(
+            f"--dry-run: the options cannot be printed to stdout ({why}); redirect it to a file"
+        ) from error
+    return 0
+
+
 def play(run: Run, new: bool, config: Config, images: Images, group: parallel.Group) -> int:
     """Train in this run, which no other process writes to meanwhile."""
+    if not new:  # before the networks are built
+        group.from_leader(lambda: check_same_images(run.config, images))
+        group.from_leader(lambda: check_same_size(config, run.checkpoints))
     trainer = Trainer(config, images, run, group=group)
     if new:
         if group.leader:
             run.event("start", images=len(images.pixels))
     else:
-        group.from_leader(lambda: check_same_images(run.config, images))
         trainer.load_newest()
         if trainer.step >= trainer.total:
             trainer.finish()
             reached = f"{run.folder} is at step {trainer.step} of {trainer.total}"
-            say(f"{reached}: raise --epochs or --steps to go on.")
+            say(f"{reached}: raise {' and '.join(trainer.limits())} to go on.")
             trainer.note_lost_output()
             return 0
         if group.leader:
@@ -164,7 +182,7 @@ def play(run: Run, new: bool, config: Config, images: Images, group: parallel.Gr
     if code:
         say(f"  go on:             {command('--resume', run.folder)}")
     else:
-        longer = ("--steps", 2 * config.steps) if config.steps else ("--epochs", 2 * config.epochs)
+        longer = [word for flag, n in trainer.limits().items() for word in (flag, 2 * n)]
         say(f"  train for longer:  {command('--resume', run.folder, *longer)}")
     trainer.note_lost_output()
     return code

@@ -6,6 +6,7 @@ disk, in an encoding without the letter needed, or a pipe whose reader has gone 
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import signal
@@ -109,11 +110,24 @@ def say(text: object, stream: Stream = STDOUT) -> None:
     stream.flush()
 
 
+@functools.cache
+def import_tqdm() -> type[tqdm]:
+    """The class tqdm, imported without the variables TQDM_*, because it fails on some of their values.
+
+    It reads them when it is imported, so no bar depends on them. (They count where another module has
+    imported it before.)
+    """
+    variables = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("TQDM_")}
+    try:
+        from tqdm import tqdm
+    finally:
+        os.environ.update(variables)
+    return tqdm
+
+
 def bar(shown: bool, **options: Any) -> tqdm:
     """A progress bar on stderr, shown on a terminal only."""
-    from tqdm import tqdm
-
-    return tqdm(file=STDERR, disable=not (shown and STDERR.isatty()), **options)
+    return import_tqdm()(file=STDERR, disable=not (shown and STDERR.isatty()), **options)
 
 
 # -- the program ----------------------------------------------------------------------------------
@@ -164,7 +178,20 @@ def pip(*words: object) -> str:
 def quote(*words: object) -> str:
     """The words as they are typed in the user's shell."""
     texts = [_not_an_option(w) if isinstance(w, Path) else str(w) for w in words]
-    return subprocess.list2cmdline(texts) if sys.platform == "win32" else shlex.join(texts)
+    if sys.platform == "win32":
+        return subprocess.list2cmdline(texts)
+    return " ".join(shlex.quote(t) if t.isprintable() else _escaped(t) for t in texts)
+
+
+def _escaped(text: str) -> str:
+    """A word that cannot be printed, as bash and zsh know it: $'...', with bytes in octal."""
+    return (
+        "$'" + "".join(c if c.isprintable() and c not in "\\'" else _octal(c) for c in text) + "'"
+    )
+
+
+def _octal(letter: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in os.fsencode(letter))
 
 
 def nearby(path: Path) -> Path:

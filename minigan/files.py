@@ -22,7 +22,7 @@ else:
 
 Buffer = Any  # bytes or a contiguous array
 
-ROOM, WRITABLE = "make room there", "make it writable"
+ROOM, WRITABLE, READABLE = "make room there", "make it writable", "make it readable"
 REMEDIES = {
     errno.ENOSPC: ROOM,
     errno.EDQUOT: ROOM,
@@ -33,6 +33,7 @@ REMEDIES = {
     errno.EACCES: WRITABLE,
     errno.EPERM: WRITABLE,
     errno.EEXIST: "move it away",
+    errno.EISDIR: "move it away",
     errno.ENOTDIR: "move away the file that stands for a folder",
     errno.ENOMEM: "end what else runs, or raise the limit of memory (ulimit -v)",
     errno.EPIPE: "let run what reads the output",
@@ -63,6 +64,9 @@ def trouble(error: OSError, where: Path | str = "a file or pipe") -> str:
 def reason(error: OSError) -> str:
     """Reason and remedy."""
     remedy = REMEDIES.get(error.errno, "see that the folder is there and its disk is sound")
+    path = error.filename
+    if error.errno == errno.EACCES and path and not os.access(path, os.R_OK):
+        remedy = READABLE if os.path.exists(path) else remedy
     return f"{error.strerror or error}; {remedy}"
 
 

@@ -866,8 +866,8 @@ def _fitted(g: Tensor, y: Tensor, i: int) -> Tensor:
     x = y.inputs[i]
     if not isinstance(g, Tensor):
         raise TypeError(
-            f"{y.op.name}: the rule of input {i}, of shape {x.shape}, gave a {_kind(g)}; a rule returns "
-            "a Tensor, the gradient of its input"
+            f"{y.op.name}: the rule of input {i}, of shape {x.shape}, gave a {_kind(g)}; "
+            "a rule returns a Tensor, the gradient of its input"
         )
     if y.op.elementwise:
         extra = g.ndim - x.ndim

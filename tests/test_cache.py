@@ -14,6 +14,7 @@ import pytest
 
 from minigan.data import cache, celeba
 from minigan.data.cache import DataError
+from minigan.files import reason
 
 
 def build(source, folder, workers=1):
@@ -349,3 +350,46 @@ def test_other_errors_of_a_source_are_not_hidden(tmp_path):
 
     with pytest.raises(DataError, match="the disk is gone"):
         build(Faulty(3, str(tmp_path / "log")), tmp_path / "cache")
+
+
+def test_what_maps_the_pixels_is_imported_before_the_files_run_out():
+    """np.memmap imports mmap at its first call."""
+    script = "import sys; from minigan.data import cache; assert 'mmap' in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_damaged_name_or_reason_is_noticed(tmp_path):
+    source = factory.Squares(4, str(tmp_path / "log"))
+    images = cache.build(source, tmp_path, progress=False)
+    path = tmp_path / f"{images.identity['key']}.json"
+    whole = path.read_text()
+    for key, value in (("names", ["x", *images.names[1:]]), ("skipped", [["a", "b"]])):
+        path.write_text(json.dumps({**json.loads(whole), key: value}))
+        again = cache.build(source, tmp_path, progress=False)
+        assert (again.names, again.skipped) == (images.names, images.skipped)
+
+
+def test_a_folder_in_the_place_of_the_cache_is_named(tmp_path):
+    source = factory.Squares(4, str(tmp_path / "log"))
+    key = cache.build(source, tmp_path, progress=False).identity["key"]
+    (tmp_path / f"{key}.npy").unlink()
+    (tmp_path / f"{key}.npy").mkdir()
+    with pytest.raises(DataError, match=rf"{key}.npy: Is a directory; move it away"):
+        cache.build(source, tmp_path, progress=False)
+
+
+def test_workers_that_cannot_be_started_are_named(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(cache, "ProcessPoolExecutor", refuse)
+    with pytest.raises(DataError, match=r"^2 worker processes cannot .*, or run with --workers 1$"):
+        cache.build(factory.Squares(4, str(tmp_path / "log")), tmp_path, 2, progress=False)
+
+
+def test_what_cannot_be_read_is_to_be_made_readable(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    path.touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert reason(PermissionError(errno.EACCES, "no", str(path))) == "no; make it readable"
+    assert reason(PermissionError(errno.EACCES, "no", "new")) == "no; make it writable"

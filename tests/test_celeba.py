@@ -1,12 +1,17 @@
 """The CelebA source: what it finds, what it makes of a picture, what it skips, what stops it."""
 
+import errno
 import io
+import json
 import os
 import pickle
 import re
+import subprocess
 import sys
+import tempfile
 import zipfile
 from dataclasses import fields
+from pathlib import Path
 
 import celeba_factory as factory
 import numpy as np
@@ -410,7 +415,61 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "000001.jpg")
     with pytest.raises(Unreadable, match="not a regular file"):
         source.load(0)
-    assert names(celeba.open_source(tmp_path)) == ["000002.jpg"]
+    assert names(celeba.open_source(tmp_path)) == ["000001.jpg", "000002.jpg"]  # skipped and listed
+
+
+def built_as_anybody(root, target):
+    """(names, skipped) of a cache, built by a process that has no rights but those of its user."""
+    script = (
+        "import json, os, sys\n"
+        "from minigan.data import cache, celeba\n"
+        "root, target = sys.argv[1:]\n"
+        "cache.build(celeba.open_source(root, 16), target + '-first', progress=False)  # imports\n"
+        "if os.getuid() == 0:\n"
+        "    os.setgid(65534), os.setuid(65534)\n"
+        "images = cache.build(celeba.open_source(root, 16), target, progress=False)\n"
+        "print(json.dumps([images.names, images.skipped]))\n"
+    )
+    root.parent.chmod(0o755)
+    target.mkdir()
+    target.chmod(0o777)
+    done = subprocess.run(
+        [sys.executable, "-c", script, root, target], capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no permissions of this kind")
+def test_files_and_folders_that_cannot_be_read_are_skipped_and_listed(monkeypatch):
+    # A folder that any user reaches, unlike tmp_path.
+    with tempfile.TemporaryDirectory() as folder:
+        root = factory.make(Path(folder) / "data", 3)
+        (root / "000002.jpg").chmod(0)
+        (root / "note").symlink_to("note")
+        (root / "loop.jpg").symlink_to("loop.jpg")
+        (root / "nothing.jpg").symlink_to("missing")
+        (root / "through.jpg").symlink_to("000001.jpg/x")
+        os.mkfifo(root / "pipe.jpg")
+        closed = root / "closed"
+        closed.mkdir(0)
+        names, skipped = built_as_anybody(root, Path(folder) / "cache")
+        assert names == ["000001.jpg", "000003.jpg"]
+        assert skipped == [
+            ["000002.jpg", "cannot be read: Permission denied"],
+            ["loop.jpg", f"cannot be read: {os.strerror(errno.ELOOP)}"],
+            ["nothing.jpg", "cannot be read: No such file or directory"],
+            ["pipe.jpg", "not a regular file"],
+            ["through.jpg", "cannot be read: Not a directory"],
+            ["closed/", "cannot be read: Permission denied"],
+        ]
+
+
+def test_a_folder_that_is_left_out_is_not_looked_into(tmp_path):
+    root = factory.make(tmp_path, 2)
+    factory.make(tmp_path / "runs" / "00000-x", 1)
+    found = celeba.open_source(root, leave_out=tmp_path / "00000-x" / ".." / "runs")
+    assert names(found) == ["000001.jpg", "000002.jpg"]
+    assert len(celeba.open_source(root, leave_out=tmp_path / "elsewhere")) == 3
 
 
 # What stops
@@ -435,13 +494,17 @@ def test_a_path_that_may_not_be_read(tmp_path, monkeypatch, as_zip):
     def denied(*arguments):
         raise PermissionError(13, "Permission denied")
 
+    def broken(*arguments):
+        raise OSError(5, "Input/output error")
+
     root = factory.make(tmp_path, 1, as_zip)
     source = celeba.open_source(root)
     monkeypatch.setattr(celeba.os, "scandir", denied)
     monkeypatch.setattr("builtins.open", denied)
     error_of(root, "cannot be read (Permission denied)")
     if not as_zip:
-        with pytest.raises(DataError, match=r"000001.jpg cannot be read \(Permission denied\)"):
+        monkeypatch.setattr("builtins.open", broken)
+        with pytest.raises(DataError, match=r"000001.jpg cannot be read \(Input/output error\)"):
             source.load(0)  # not the picture's fault, so it must not become a smaller data set
 
 

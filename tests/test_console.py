@@ -200,6 +200,12 @@ def test_a_dry_run_whose_json_cannot_be_written_fails(monkeypatch, capsys):
     assert os.strerror(errno.ENOSPC) in capsys.readouterr().err
 
 
+@POSIX
+def test_a_dry_run_without_stdout_fails():
+    code, said = shell(">&-", tiny.EXAMPLES / "train_celeba.py", "--dry-run", "--dataroot=x")
+    assert (code, said.count("--dry-run: the options cannot be printed to stdout")) == (1, 1)
+
+
 # -- the same, as processes --------------------------------------------------------------------------
 
 
@@ -255,6 +261,32 @@ def test_a_closed_stream_gives_its_number_to_no_file_of_ours():
     assert Path("file").read_text() == repr((["/dev/null"] * 3, True))
 
 
+@POSIX
+@pytest.mark.parametrize(
+    ("name", "value"), [("ASCII", "1"), ("BAR_FORMAT", "{foo}"), ("MININTERVAL", "abc")]
+)
+def test_no_bar_depends_on_the_variables_of_tqdm(monkeypatch, name, value):
+    """A new process, because tqdm reads them when it is imported."""
+    monkeypatch.setenv(f"TQDM_{name}", value)
+    script = (
+        "import os, sys\n"
+        "from minigan import console\n"
+        "sys.stderr.isatty = lambda: True\n"
+        "with console.bar(True, total=2, unit='img') as shown:\n"
+        "    shown.update(1)\n"
+        f"assert os.environ['TQDM_{name}'] == {value!r}\n"
+    )
+    code, said = shell("2>&1", "-c", script)
+    assert (code, "Traceback" in said, "img/s" in said) == (0, False, True)
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["train_celeba.py", "generate.py"])
+def test_both_programs_run_without_docstrings(name):
+    code, said = shell("2>&1", "-OO", tiny.EXAMPLES / name, "--help")
+    assert (code, said.split()[:2]) == (0, ["usage:", name])
+
+
 # -- Ctrl-C outside of the training ------------------------------------------------------------------
 
 
@@ -298,14 +330,21 @@ def test_ctrl_c_while_the_interruption_is_told_is_no_traceback(sigint):
 def typed(line):
     """The words of a line as the shell sees them, without the interpreter and the script."""
     command = line.partition(":")[2].strip()
-    interpreter, script, *words = shlex.split(command)
+    split = ["bash", "-c", f"printf '%s\\0' {command}"] if "$'" in command else None
+    if split:  # which shlex does not know
+        found = subprocess.run(split, capture_output=True, check=True).stdout
+        interpreter, script, *words = map(os.fsdecode, found.split(b"\0")[:-1])
+    else:
+        interpreter, script, *words = shlex.split(command)
     assert Path(interpreter).absolute() == Path(sys.executable)
     assert Path(script).is_file()
     return words
 
 
 @POSIX
-@pytest.mark.parametrize("out", ["it's two words; $HOME", "-x", "ünï"])
+@pytest.mark.parametrize(
+    "out", ["it's two words; $HOME", "-x", "ünï", os.fsdecode(b"it's\\ \n\t\xff")]
+)
 def test_what_the_end_advises_can_be_typed(monkeypatch, capsys, out):
     tiny.train_celeba.main([*tiny.TINY, "--steps=1", f"--out={out}"])
     generate, longer = map(typed, capsys.readouterr().out.splitlines()[-2:])

@@ -445,7 +445,7 @@ def test_a_wrong_option_is_an_error_in_a_sentence(capsys):
     assert main(["doctor", "--threads", "0"]) == 1
     assert main(["doctor", "--device", "gpu"]) == 1
     assert capsys.readouterr().err.splitlines() == [
-        "error: set_num_threads: 0 threads; give at least 1",
+        "error: --threads 0: must be from 1 to 1024",
         "error: unknown device 'gpu': choose auto, cpu, cuda or cuda:N",
     ]
 
@@ -460,3 +460,11 @@ def test_a_clock_that_stands_still_is_named(monkeypatch):
     monkeypatch.setattr(doctor, "time", SimpleNamespace(perf_counter=lambda: 1.0))
     with pytest.raises(ArithmeticError, match="the clock has not moved during a step"):
         doctor.step_times("cpu")
+
+
+def test_an_empty_device_is_not_all_of_them(capsys):
+    assert main(["doctor", "--device="]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "error: unknown device '': choose auto, cpu, cuda or cuda:N\n",
+    )

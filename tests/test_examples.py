@@ -21,10 +21,10 @@ from PIL import Image
 from minigan import backend
 from minigan.backend import threads
 from minigan.data import celeba
-from minigan.training import checkpoint, pictures
+from minigan.training import checkpoint, loop, pictures
 from minigan.training.config import FACES, Config, that_train
 from minigan.training.loop import sample
-from minigan.training.run import Run
+from minigan.training.run import Run, write_config
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to another process")
 
@@ -299,7 +299,7 @@ def test_nothing_left_to_do_is_said(capsys, without_curves):
     capsys.readouterr()
     tiny.train("out", "--resume", "auto")
     out, err = capsys.readouterr()
-    assert out == f"{run.folder} is at step 2 of 2: raise --epochs or --steps to go on.\n"
+    assert out == f"{run.folder} is at step 2 of 2: raise --steps to go on.\n"
     assert err == ""
     del before["events.jsonl"]
     assert before.items() <= {n: (run.folder / n).read_bytes() for n in files(run.folder)}.items()
@@ -363,6 +363,60 @@ def test_a_run_goes_on_with_moved_data_and_refuses_other_images(tmp_path, capsys
 
 
 # -- as processes ----------------------------------------------------------------------------------
+
+
+def test_a_run_below_its_data_goes_on(tmp_path, capsys, without_curves):
+    """Its own pictures are no data."""
+    flags = ["--dataroot", factory.make(tmp_path / "data", 8), "--out", tmp_path / "data" / "runs"]
+    run = tiny.train(tmp_path / "data" / "runs", "--steps", 1, *flags)
+    tiny.train(run.out, "--steps", 2, *flags, "--resume", "auto")
+    assert tiny.saved(run) == [2]
+    flags[-1] = tmp_path / "data" / "runs" / ".."
+    assert tiny.train_celeba.main([*tiny.TINY, *map(str, flags)]) == 1
+    assert "is the folder of --dataroot as well" in capsys.readouterr().err
+
+
+def test_no_networks_are_built_that_the_checkpoint_could_not_fill(
+    monkeypatch, capsys, without_curves
+):
+    """A config.json of a kilobyte could ask for any amount of memory."""
+    run = tiny.train("out", "--steps", 1)
+    monkeypatch.setattr(loop, "Generator", None)
+    monkeypatch.setattr(loop, "Discriminator", None)
+    for name in ("ngf", "ndf", "nz"):
+        config = run.config
+        write_config(run.folder, {**config, "options": {**config["options"], name: 1000}})
+        assert tiny.train_celeba.main(["--resume", str(run.folder)]) == 1
+        assert "its networks are smaller than those that" in capsys.readouterr().err
+        write_config(run.folder, config)
+
+
+def test_a_run_that_goes_on_keeps_its_name(capsys, without_curves):
+    run = tiny.train("out", "--steps", 1, "--name", "one")
+    tiny.train("out", "--resume", "auto", "--name", "one")
+    tiny.train("out", "--resume", "auto", "--name", "two", code=1)
+    assert "--name two: a run that is resumed keeps its name" in capsys.readouterr().err
+    (run.folder / "config.json").unlink()
+    assert tiny.train_celeba.main(["--resume", "auto", "--out", "out"]) == 1
+    assert "one, the newest run, has no config.json; restore it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (["--epochs=1", "--steps=10"], "--epochs"),
+        (["--epochs=2", "--steps=3"], "--steps"),
+        (["--epochs=1", "--steps=5"], "--epochs and --steps"),
+    ],
+)
+def test_the_end_names_the_limit_that_was_reached(capsys, without_curves, flags, names):
+    run = tiny.train("out", *flags)
+    *_, longer = capsys.readouterr().out.splitlines()
+    tiny.train("out", "--resume", "auto")
+    assert f": raise {names} to go on." in capsys.readouterr().out
+    before = tiny.saved(run)
+    assert tiny.train_celeba.main(shlex.split(longer)[5:]) == 0
+    assert tiny.saved(run) > before
 
 
 def start(script, *flags):
@@ -611,7 +665,7 @@ def test_generate_uses_so_many_threads(run, monkeypatch):
     assert threads.get_num_threads() == 3
 
 
-@pytest.mark.parametrize("number", ["two", "0", "²"])
+@pytest.mark.parametrize("number", ["two", "0", "²", "1025", "99999"])
 def test_a_wrong_number_of_threads_in_the_environment_is_one_sentence(
     run, monkeypatch, capsys, number
 ):
@@ -624,7 +678,7 @@ def test_a_wrong_number_of_threads_in_the_environment_is_one_sentence(
         assert main(flags) == 1
         assert capsys.readouterr() == (
             "",
-            f"error: MINIGAN_NUM_THREADS is {number!r}: it must be a number from 1 on\n",
+            f"error: MINIGAN_NUM_THREADS is {number!r}: it must be a number from 1 to 1024\n",
         )
     assert os.listdir() == []
 

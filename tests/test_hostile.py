@@ -237,6 +237,14 @@ def built_or_told(folder):
         sentence(error)
 
 
+def with_digest(value):
+    """As JSON with the digest that belongs to it, so that what is wrong is met itself."""
+    if isinstance(value, dict):
+        value = {key: part for key, part in value.items() if key != "check"}
+        value["check"] = cache._digest_of(value)
+    return json.dumps(value).encode()
+
+
 @once
 def finished() -> tuple[str, bytes, dict]:
     """Key, pixels and JSON of the cache of Three."""
@@ -271,7 +279,7 @@ def test_fields_of_a_cache(tmp_path, changes, header_too):
     if header_too and len(header) == cache.HEADER:
         npy = header + npy[cache.HEADER :]
     hostile.write(tmp_path, f"{key}.npy", npy)
-    hostile.write(tmp_path, f"{key}.json", json.dumps(meta).encode())
+    hostile.write(tmp_path, f"{key}.json", with_digest(meta))
     images = built(tmp_path)
     if not {"names", "skipped"} & changes.keys():
         assert images.names == KEPT
@@ -299,7 +307,7 @@ def test_fields_of_the_journal_of_a_build(tmp_path, journal, length):
     for suffix in ("npy", "json"):
         (tmp_path / f"{key}.{suffix}").unlink(missing_ok=True)
     hostile.write(tmp_path, f"{key}.partial", bytes(cache.HEADER + length))
-    hostile.write(tmp_path, f"{key}.partial.json", json.dumps(journal).encode())
+    hostile.write(tmp_path, f"{key}.partial.json", with_digest(journal))
     try:
         images = cache.build(Three(), tmp_path, progress=False)
     except DataError as error:
@@ -334,7 +342,7 @@ def test_a_cache_that_agrees_with_itself_and_is_wrong_is_built_anew(tmp_path, ch
     header = cache._npy_header((len(meta["names"]), *meta["shape"]))
     data = b"" if not meta["names"] else npy[cache.HEADER :]
     hostile.write(tmp_path, f"{key}.npy", header + data)
-    hostile.write(tmp_path, f"{key}.json", json.dumps(meta).encode())
+    hostile.write(tmp_path, f"{key}.json", with_digest(meta))
     images = built(tmp_path)
     expected = ["a", "b"] if changes == {"skipped": ["ab"]} else KEPT
     assert images.names in (expected, KEPT)
@@ -352,7 +360,7 @@ def test_a_journal_that_counts_from_the_end_is_not_followed(tmp_path):
     key, _, _ = finished()
     hostile.write(tmp_path, f"{key}.partial", bytes(cache.HEADER))
     journal = {"done": -2, "shape": [0], "skipped": []}
-    hostile.write(tmp_path, f"{key}.partial.json", json.dumps(journal).encode())
+    hostile.write(tmp_path, f"{key}.partial.json", with_digest(journal))
     assert built(tmp_path).names == KEPT
 
 
@@ -491,7 +499,7 @@ def test_any_bytes_of_a_picture(which, edits):
 @given(st.sampled_from(["npy", "json"]), mutations)
 def test_any_bytes_of_a_cache(tmp_path, suffix, edits):
     key, npy, meta = finished()
-    contents = {"npy": npy, "json": json.dumps(meta).encode()}
+    contents = {"npy": npy, "json": with_digest(meta)}
     contents[suffix] = mutated(contents[suffix], edits)
     for name, data in contents.items():
         hostile.write(tmp_path, f"{key}.{name}", data)
@@ -564,7 +572,7 @@ def test_memory_and_time_are_in_proportion(tmp_path):
     _, _, meta = finished()
     shape = [30_000, 30_000, 3]
     meta = {**meta, "shape": shape, "identity": {}}
-    hostile.write(tmp_path, "gigabytes.json", json.dumps(meta).encode())
+    hostile.write(tmp_path, "gigabytes.json", with_digest(meta))
     hostile.write(tmp_path, "gigabytes.npy", cache._npy_header((2, *shape)) + bytes(96))
     hostile.write(tmp_path, "deep.json", b"[" * 10_000)
     hostile.write(tmp_path, "identity", b"{}")
@@ -745,5 +753,5 @@ def test_an_array_of_objects_is_refused_by_its_type(tmp_path):
     """For the cache as for safetensors ("unknown type" above)."""
     key, npy, meta = finished()
     hostile.write(tmp_path, f"{key}.npy", npy.replace(b"'|u1'", b"'|O8'"))
-    hostile.write(tmp_path, f"{key}.json", json.dumps(meta).encode())
+    hostile.write(tmp_path, f"{key}.json", with_digest(meta))
     assert built(tmp_path).pixels.dtype == np.uint8

@@ -492,6 +492,16 @@ def test_mpiexec_is_known_by_its_environment(monkeypatch):
             assert parallel.started() == 3
 
 
+@pytest.mark.parametrize("name", parallel.COUNTS)
+def test_a_count_of_processes_that_is_none_is_one_sentence(monkeypatch, name):
+    monkeypatch.setenv(name, "")
+    assert parallel.started() is None  # as unset
+    for text in ("abc", "1.5", "-1", "0", "9" * 5000):
+        monkeypatch.setenv(name, text)
+        with pytest.raises(ConfigError, match=f"^{name} is '{text[:40]}': .*; unset it$"):
+            parallel.join()
+
+
 class FakeMPI:
     """mpi4py's module MPI, of `size` processes on one machine."""
 

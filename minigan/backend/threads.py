@@ -22,6 +22,7 @@ import functools
 import math
 import os
 import queue
+import re
 import sys
 import threading
 import warnings
@@ -36,6 +37,7 @@ import threadpoolctl
 LINE = 64  # bytes: an array that begins with a line of the cache is read twice as fast
 BUFFER = 1024  # numbers: NumPy gathers shorter runs in a buffer before it computes on them
 UNUSED = 2  # references to memory that nobody uses: the array that we keep, and the question itself
+MOST_THREADS = 1024  # that --threads and MINIGAN_NUM_THREADS may ask for
 _threads: int | None = None  # until somebody asks or sets it
 _scratch = threading.local()
 
@@ -47,8 +49,10 @@ class ThreadsError(ValueError):
 def _available() -> int:
     """MINIGAN_NUM_THREADS, or the cores that this process may use."""
     if wanted := os.environ.get("MINIGAN_NUM_THREADS"):
-        if not wanted.isdecimal() or int(wanted) < 1:
-            raise ThreadsError(f"MINIGAN_NUM_THREADS is {wanted!r}: it must be a number from 1 on")
+        if not re.fullmatch("0*[1-9][0-9]{0,3}", wanted) or int(wanted) > MOST_THREADS:
+            raise ThreadsError(
+                f"MINIGAN_NUM_THREADS is {wanted[:40]!r}: it must be a number from 1 to {MOST_THREADS}"
+            )
         return int(wanted)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -4,8 +4,8 @@ Every epoch needs every picture, and decoding one costs a hundred times more tha
 each is decoded once. A finished cache is two files:
 
     <key>.npy      the usable pictures, (N, S, S, 3), in the source's order, in NumPy's format
-    <key>.json     the source's identity, the N names, what was skipped and why, and `digest`, the
-                   SHA-256 of the pixels
+    <key>.json     the source's identity, the N names, what was skipped and why, `digest`, the
+                   SHA-256 of the pixels, and `check`, that of all the rest of this file
 
 The key hashes the source's identity, which is read without decoding: it finds a cache fast, and
 changes when a source is replaced or changed. The digest tells what is in the cache: it is computed
@@ -19,6 +19,7 @@ that builds holds a system lock on it while others wait, and a lock dies with it
 import hashlib
 import json
 import math
+import mmap  # noqa: F401, what np.memmap imports at its first call, when no file may be left to open
 import multiprocessing
 import os
 import signal
@@ -38,14 +39,21 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from ..console import bar, plain
-from ..files import hold, naming, sync, trouble
+from ..files import hold, naming, reason, sync, trouble
 
 FORMAT = 1  # part of the key: raise it when the layout of the files changes
 CHUNK = 512  # pictures decoded and written at a time
 HEADER = 128  # bytes before the pixels in the .npy file
 BLOCK = 2**20  # bytes hashed at a time
 MOST_PROCESSES = 61 if sys.platform == "win32" else 4096  # Windows waits for no more at once
-DAMAGE = (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError)  # as by strange JSON
+DAMAGE = (
+    FileNotFoundError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)  # as by strange JSON
 
 Chunk = tuple[int, np.ndarray | None, list[tuple[int, str]]]
 
@@ -227,7 +235,8 @@ def _finish(source: Source, identity: dict, base: Path, state: dict, digest: str
     meta = {"identity": identity, "shape": shape, "names": names, "skipped": skipped}
     _write(partial, 0, _npy_header((len(names), *shape)))
     _write_json(base.with_suffix(".json"), {**meta, "digest": digest})
-    os.replace(partial, base.with_suffix(".npy"))  # the last step that makes it a cache
+    with naming(base.with_suffix(".npy")):
+        os.replace(partial, base.with_suffix(".npy"))  # the last step that makes it a cache
     journal.unlink()
 
 
@@ -265,10 +274,19 @@ def _resume(
 
 
 def _read_json(path: Path) -> dict:
+    """What `_write_json` wrote. ValueError if it is damaged."""
     if not path.is_file():  # a device or a pipe may never end
         raise FileNotFoundError(path)
     with naming(path):
-        return json.loads(path.read_text())
+        value = json.loads(path.read_text())
+    if value.pop("check") != _digest_of(value):
+        raise ValueError("its contents do not fit its digest")
+    return value
+
+
+def _digest_of(value: dict) -> str:
+    """SHA-256 of its JSON, which is the same for what is read back."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _drop_link(path: Path) -> None:
@@ -292,7 +310,7 @@ def _write_json(path: Path, value: dict) -> None:
     new = path.with_name(path.name + ".new")
     _drop_link(new)
     with naming(path):
-        new.write_text(json.dumps(value))
+        new.write_text(json.dumps({**value, "check": _digest_of(value)}))
         os.replace(new, path)
 
 
@@ -373,15 +391,28 @@ def _chunks(source: Source, start: int, workers: int) -> Iterator[Chunk]:
             "save it to a file, or run with workers=1"
         )
     spawn = multiprocessing.get_context("spawn")  # the one way that works on every system
-    with ProcessPoolExecutor(workers, spawn, _start_worker, (source,)) as pool:
+    with _starting(workers):
+        executor = ProcessPoolExecutor(workers, spawn, _start_worker, (source,))
+    with executor as pool:
         pending = deque()  # bounded, so that slow writing does not fill the memory
         for pair in bounds:
-            with _deaf_to_ctrl_c():  # a worker may start here
+            with _starting(workers), _deaf_to_ctrl_c():  # a worker may start here
                 pending.append(pool.submit(_decode_in_worker, *pair))
             if len(pending) > 2 * workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+@contextmanager
+def _starting(workers: int) -> Iterator[None]:
+    """An OSError inside is told of the workers: their locks and pipes are no files of the cache."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{workers} worker processes cannot be started: {reason(error)}, or run with --workers 1"
+        ) from error
 
 
 @contextmanager

@@ -6,6 +6,7 @@ is scaled to S by Pillow's bilinear filter, which averages over all source pixel
 [-1, 1] are left to the training loop.
 """
 
+import errno
 import hashlib
 import io
 import os
@@ -45,6 +46,8 @@ MAX_PIXELS_PER_BYTE = 250  # more than that (a JPEG of one colour has 60 to 160)
 FEW_PIXELS = 2_000_000  # no more than these, which need little memory whatever the file
 MAX_ASPECT = 16  # long side to short: enlarged to a short side of S, a thin strip grows huge
 MAX_SCANS = 100  # of a progressive JPEG, each a pass over all pixels for some bytes; 10 are usual
+# Of one file: it is skipped. Any other error, such as EIO of a dying disk, stops the build.
+UNREADABLE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ELOOP, errno.ENOTDIR}
 VERSION = ("bytes", "mtime_ns", "ctime_ns")  # of a file, as `_version` has it
 RECIPE = {"decode": 2, "resize": "bilinear", "crop": "centre"}  # raise "decode" if bytes change
 READ = ", ".join(SUFFIXES)
@@ -52,11 +55,16 @@ REMEDY = f"give the path of {ZIP}, or of a folder or zip of pictures ({READ})"
 
 
 def open_source(
-    root: str | Path, image_size: int = 64, max_images: int | None = None, only: str | None = None
+    root: str | Path,
+    image_size: int = 64,
+    max_images: int | None = None,
+    only: str | None = None,
+    leave_out: str | Path | None = None,
 ) -> Source:
     """The first `max_images` pictures, by name, of a zip (never extracted) or below a folder.
 
     only  attributes that they must have, as "Male,no-Eyeglasses"; the list of them lies beside
+    leave_out  a folder that is not looked into, as that of the runs, which hold pictures of their own
 
     In a folder, the first of these that is there: a folder `img_align_celeba` with pictures (the
     folder itself or one below it), a file `img_align_celeba.zip`, all pictures below the folder.
@@ -70,7 +78,7 @@ def open_source(
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            return _open_folder(path, image_size, max_images, only)
+            return _open_folder(path, image_size, max_images, only, leave_out)
         if stat.S_ISREG(mode):
             return _open_zip(path, image_size, max_images, only)
     except (FileNotFoundError, NotADirectoryError):
@@ -173,16 +181,19 @@ class FolderPictures(_Pictures):
 
     def read(self, inner: str) -> bytes:
         try:
+            if inner.endswith("/"):  # could not be read, and raises the same again
+                os.scandir(self.path / inner).close()
+                raise _changed(self.path)
             return contents(self.path / inner, MAX_BYTES)
         except OSError as error:
+            if error.errno in UNREADABLE:
+                raise Unreadable(f"cannot be read: {error.strerror}") from error
             raise _cannot_read(self.path / inner, error) from error
 
     def check(self) -> None:
         try:
             paths = ((inner, os.path.join(self.path, inner)) for _, inner in self.members)
-            digest = _digest((inner, _version(os.stat(path))) for inner, path in paths)
-        except FileNotFoundError:
-            digest = ""
+            digest = _digest((inner, _version(_status(path))) for inner, path in paths)
         except OSError as error:
             raise _cannot_read(error.filename or self.path, error) from error
         if digest != self.stamp["digest"]:
@@ -258,8 +269,17 @@ class ZipPictures(_Pictures):
             raise Unreadable(f"cannot be unpacked: {plain(error)}") from error
 
 
-def _open_folder(path: Path, image_size: int, max_images: int | None, only: str | None) -> Source:
-    files = _walk(path)
+def _open_folder(
+    path: Path,
+    image_size: int,
+    max_images: int | None,
+    only: str | None,
+    leave_out: str | Path | None,
+) -> Source:
+    files, closed = _walk(path, leave_out)
+    if closed and not _pictures(files):
+        inner, error = next(iter(closed.items()))
+        raise _cannot_read(path / inner, error)
     if not files:
         raise DataError(f"{path} is an empty folder; {REMEDY}")
     zips = [inner for inner in files if inner.rpartition("/")[2] == ZIP]
@@ -271,7 +291,10 @@ def _open_folder(path: Path, image_size: int, max_images: int | None, only: str 
     beside = (path / first).parent if kind == "celeba" else path
     kept, stamp = _keep(only, beside, chosen)
     members = _first(chosen, kept, max_images)
-    digest = _digest((inner, files[inner]) for _, inner in members)
+    if kind == "pictures":  # CelebA's lie in one folder
+        members += [(inner, inner) for inner in closed]
+    versions = {**files, **{inner: _version(_status(path / inner)) for inner in closed}}
+    digest = _digest((inner, versions[inner]) for _, inner in members)
     stamp |= {"kind": kind, "count": len(members), "digest": digest}
     left_out = _left_out(path, files, chosen)
     return FolderPictures(path, stamp, image_size, max_images, kept, left_out, members)
@@ -336,13 +359,23 @@ def _file(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def _version(status: os.stat_result) -> tuple[int, int, int]:
-    """Which contents a file has, without reading them.
+def _status(entry: str | os.DirEntry) -> os.stat_result | None:
+    """What the system says of a file, or None if it cannot be reached."""
+    try:
+        return entry.stat() if isinstance(entry, os.DirEntry) else os.stat(entry)
+    except OSError as error:
+        if error.errno not in UNREADABLE:
+            raise
+        return None
+
+
+def _version(status: os.stat_result | None) -> tuple[int, int, int]:
+    """Which contents a file has, without reading them; zeros for one that cannot be reached.
 
     The time of the last change of state (ctime) cannot be set, so a file that is replaced, or is
     changed and given its old time, differs. (On Windows it is the time of creation.)
     """
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns) if status else (0, 0, 0)
 
 
 def _digest(versions: Iterable[tuple[str, tuple[int, int, int]]]) -> str:
@@ -353,9 +386,16 @@ def _digest(versions: Iterable[tuple[str, tuple[int, int, int]]]) -> str:
     return digest.hexdigest()
 
 
-def _walk(root: Path) -> dict[str, tuple[int, int, int]]:
-    """{path below root: its version} of every file, hidden ones left out."""
-    found, seen, folders = {}, set(), [""]
+def _walk(
+    root: Path, leave_out: str | Path | None
+) -> tuple[dict[str, tuple[int, int, int]], dict[str, OSError]]:
+    """{path below root: its version} of every file, and {path: why} of folders that cannot be read.
+
+    Hidden files are left out. What has a picture's suffix and is no file or folder counts as a picture:
+    so a link to nothing is skipped with a reason.
+    """
+    found, closed, folders = {}, {}, [""]
+    seen = set() if leave_out is None else {os.path.realpath(leave_out)}
     while folders:
         inner = folders.pop()
         real = os.path.realpath(root / inner)
@@ -363,16 +403,23 @@ def _walk(root: Path) -> dict[str, tuple[int, int, int]]:
             continue
         seen.add(real)
         below = []
-        with os.scandir(real) as entries:
-            for entry in entries:
-                if _ignored(entry.name):
-                    continue
-                if entry.is_dir():
-                    below.append(f"{inner}{entry.name}/")
-                elif entry.is_file():
-                    found[inner + entry.name] = _version(entry.stat())
+        try:
+            with os.scandir(real) as entries:
+                for entry in entries:
+                    if _ignored(entry.name):
+                        continue
+                    status = _status(entry)
+                    kind = stat.S_IFMT(status.st_mode) if status else 0
+                    if kind == stat.S_IFDIR:
+                        below.append(f"{inner}{entry.name}/")
+                    elif kind == stat.S_IFREG or entry.name.lower().endswith(SUFFIXES):
+                        found[inner + entry.name] = _version(status)
+        except OSError as error:
+            if inner == "" or error.errno not in UNREADABLE:
+                raise
+            closed[inner] = error
         folders += sorted(below)
-    return found
+    return found, closed
 
 
 def _pictures(paths: Iterable[str]) -> list[str]:

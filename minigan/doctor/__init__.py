@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import shlex
 import subprocess
 import sys
 import textwrap
@@ -26,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import backend
-from ..console import STDOUT
+from ..console import STDOUT, quote
 from ..gradcheck import gradcheck, gradgradcheck
 from ..losses import non_saturating
 from ..models.dcgan import Discriminator, Generator
@@ -320,7 +319,7 @@ class Examination:
         for trouble, (first, *more) in list(self.troubles.items())[:REPORTED]:
             failures.append(first + (f", and {len(more)} more checks" if more else ""))
             failures.append(textwrap.indent(trouble, "  "))
-        command = shlex.join(["python", *sys.orig_argv[1:]])
+        command = quote("python", *sys.orig_argv[1:])
         report = [BEGIN, f"$ {command}", about, "", *failures, "", *self.speeds, verdict, END]
         self.say(f"{verdict}\n{ASK}\n\n" + "\n".join(report))
         return 1
@@ -328,13 +327,14 @@ class Examination:
 
 def run(device: str | None) -> int:
     """Examine one device, or all there are; the exit code is 0 if all is well."""
-    chosen = [backend.resolve_device(device)] if device else []  # fails before anything is said
+    # Fails before anything is said.
+    chosen = [] if device is None else [backend.resolve_device(device)]
     patient, about = Examination(), describe()
     listing = "\n".join(f"{name + ':':9}{text}" for name, text in about.items())
     patient.say(f"== versions and devices\n{listing}")
     devices = chosen or patient.find_devices()
     tried = ", ".join(f"{name} ({about[name]})" if name in about else name for name in devices)
-    if not device and not count_gpus():
+    if device is None and not count_gpus():
         tried += f"; there is no GPU to try: {backend.gpu_trouble(0)}"
     for name in devices:
         patient.examine(name)

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..backend.threads import get_num_threads, set_num_threads
+from ..backend.threads import MOST_THREADS, get_num_threads, set_num_threads
 from ..console import STDERR, STDOUT, plain
 from ..losses import GENERATOR_LOSSES
 from ..models.dcgan import IMAGE_SIZES
 
 # Parts of the help that other programs have as well.
-MOST_THREADS, MOST_SEED = 1024, 2**64 - 1
+MOST_SEED = 2**64 - 1
 DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
 SEEDS = f"0 to {MOST_SEED}"
 THREADS = (
@@ -318,6 +318,8 @@ def use_threads(count: int | None) -> None:
 
     Raises ConfigError if that is no number of threads.
     """
+    if count is not None and not 1 <= count <= MOST_THREADS:
+        raise ConfigError(f"--threads {_short(count)}: must be from 1 to {MOST_THREADS}")
     try:
         set_num_threads(get_num_threads() if count is None else count)
     except ValueError as error:
@@ -355,6 +357,10 @@ def resumed(saved: Any, given: dict[str, Any]) -> Config:
     if changed:
         raise ConfigError(
             f"the run to resume was started with other options: {_listed(changed, before, given)}"
+        )
+    if given.get("name", before["name"]) != before["name"]:
+        raise ConfigError(
+            f"--name {_short(given['name'])}: a run that is resumed keeps its name; leave it out"
         )
     return Config(**{**before, **given})
 

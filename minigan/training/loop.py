@@ -14,7 +14,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from .game import play_round
 from .parallel import Group
 from .run import Metrics, Run
 from .terminal import Progress, interrupt_flag
-from .watch import LOWER_RATE, NOT_FINITE, SPOILED, Trouble, Watch
+from .watch import GO_BACK, LOWER_RATE, NOT_FINITE, SPOILED, Trouble, Watch
 
 SHOWN = 64  # images of a grid
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as Pillow has it
@@ -99,8 +99,13 @@ def open_images(
         count = config.max_images or FACES["max_images"]
         source: Any = Faces(count, config.seed, config.image_size)
     else:
+        if os.path.realpath(config.dataroot) == os.path.realpath(config.out):
+            raise cache.DataError(
+                f"--out {config.out} is the folder of --dataroot as well, so the run's own pictures "
+                "would count as data; give another --out"
+            )
         source = celeba.open_source(
-            config.dataroot, config.image_size, config.max_images, config.only
+            config.dataroot, config.image_size, config.max_images, config.only, config.out
         )
         if say and source.left_out:
             say(source.left_out)
@@ -124,6 +129,25 @@ def check_same_images(saved: dict[str, Any], images: cache.Images) -> None:
             f"these {len(images.pixels)} images are not the {count} that the "
             "run was started with; give their --dataroot, or start a new run"
         )
+
+
+def check_same_size(config: Config, folder: Path) -> None:
+    """Raise CheckpointError unless some checkpoint is large enough for the networks of these options.
+
+    So the memory for the networks is in proportion to the files of the run, whatever config.json says.
+    """
+    G, D = (width * config.image_size // 8 for width in (config.ngf, config.ndf))
+    weights = 16 * (config.nz * G + G * (G // 2) + D * (D // 2))  # of the largest layers
+
+    def use(path: Path) -> None:
+        if path.stat().st_size < 4 * weights:
+            checkpoint.read(path)  # where it is damaged, that is the reason
+            raise checkpoint.CheckpointError(
+                f"{path}: its networks are smaller than those that the run's options name; "
+                "restore config.json, or start a new run"
+            )
+
+    checkpoint.newest(folder, "resume", use, lambda skipped: None)  # the trainer tells of those
 
 
 def frozen(config: Config, images: cache.Images) -> dict[str, Any]:
@@ -181,6 +205,14 @@ class Trainer:
         self.log_every = config.log_every or (1 if self.device == "cpu" else GPU_LOG_EVERY)
         self.unreported, self.seconds = 0, 0.0  # steps since the last report, and their time
         self.metrics: Metrics | None = None
+
+    def limits(self) -> dict[str, int]:
+        """The options that end the run at `total`, as typed, each with its value."""
+        config = self.config
+        ends = {"--epochs": (config.epochs, config.epochs * self.loader.batches_per_epoch)}
+        if config.steps:
+            ends["--steps"] = (config.steps, config.steps)
+        return {flag: value for flag, (value, end) in ends.items() if end == self.total}
 
     # -- checkpoints --
 
@@ -356,6 +388,8 @@ class Trainer:
         """Do what --on-divergence says: True if the training went back to a checkpoint."""
         does, text = self.config.on_divergence, f"step {self.step}: {trouble.text}"
         good, planned = self.group.from_leader(lambda: self._before(trouble.since))
+        if trouble.remedy == LOWER_RATE and planned and does != "rollback":
+            trouble = replace(trouble, remedy=f"{GO_BACK}, or {LOWER_RATE.removeprefix('try ')}")
         if does == "rollback" and (self.rollbacks == ROLLBACKS or not planned):
             text += f", after {self.rollbacks} of {ROLLBACKS} rollbacks"
             does = "stop"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import time
@@ -182,8 +183,19 @@ def _nccl(size: int, rank: int) -> Callable[[Array, Array], None]:
 
 
 def started() -> int | None:
-    """The number of processes that mpiexec has started; None if it has not started this one."""
-    return next((int(os.environ[name]) for name in COUNTS if name in os.environ), None)
+    """The number of processes that mpiexec has started; None if it has not started this one.
+
+    An empty variable counts as unset. Raises ConfigError if one holds no number of processes.
+    """
+    for name in COUNTS:
+        if text := os.environ.get(name):
+            if not re.fullmatch("[1-9][0-9]{0,8}", text):
+                raise ConfigError(
+                    f"{name} is {text[:40]!r}: it must be the number of processes that mpiexec has "
+                    "started; unset it"
+                )
+            return int(text)
+    return None
 
 
 def join() -> Group:

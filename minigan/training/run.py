@@ -183,6 +183,11 @@ class Run:
                         f"{folder}, the newest run, is a link to another folder; "
                         "give its path instead of auto"
                     )
+                if not (folder / "config.json").is_file():
+                    raise RunError(
+                        f"{folder}, the newest run, has no config.json; restore it, or give the path "
+                        "of another run instead of auto"
+                    )
                 return cls(folder)
         return None
 

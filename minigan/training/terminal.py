@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from ..console import STDERR, bar
+from ..console import STDERR, bar, import_tqdm
 
 if TYPE_CHECKING:
     from .loop import Trainer
@@ -94,5 +92,5 @@ class Progress:
         self.last_line = now
         # Both the clock and the step may have gone back.
         each = max(0.0, now - self.started) / max(1, m["step"] - self.first)
-        left = tqdm.format_interval(each * (self.trainer.total - m["step"]))
+        left = import_tqdm().format_interval(each * (self.trainer.total - m["step"]))
         self.trainer.say(f"step {m['step']}/{self.trainer.total}  {text}  {left} left")

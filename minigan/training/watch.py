@@ -30,7 +30,8 @@ class Trouble:
 
 NOT_FINITE = "not finite"  # of a loss or a gradient
 SPOILED = "spoiled weights"  # what Watch cannot see: they are looked at before they are saved
-LOWER_RATE = "try --resume with --on-divergence rollback, or a new run with a lower --lr"
+LOWER_RATE = "try a new run with a lower --lr"
+GO_BACK = "try --resume with --on-divergence rollback"  # where there is a checkpoint for it
 
 # Of what lasts: its name, what was seen for so many steps, and what to try.
 LASTING = (

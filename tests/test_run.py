@@ -106,7 +106,9 @@ def test_auto_does_not_pass_over_a_run_that_cannot_be_looked_into(tmp_path, monk
 
     monkeypatch.setattr(os, "scandir", refusing(scandir))
     monkeypatch.setattr(os, "listdir", refusing(listdir))
-    with pytest.raises(RunError, match=f"{secret}: Permission denied; make it .* instead of auto"):
+    with pytest.raises(
+        RunError, match=f"{secret}: Permission denied; make it .* or use another run"
+    ):
         Run.find("auto", tmp_path)
 
 

@@ -175,7 +175,7 @@ class Run:
                 found = newest_first(folder / "checkpoints")
             except OSError as error:
                 raise RunError(
-                    f"{trouble(error, folder)}, or give the path of another run instead of auto"
+                    f"{trouble(error, folder)}, then start again, or use another run"
                 ) from error
             if found:
                 if folder.is_symlink():

@@ -23,7 +23,9 @@ T = TypeVar("T")
 BLOCK = 1 << 21  # bytes of columns in a block of work: they stay in the second-level cache
 LANES = 4  # weight gradients are summed in so many lanes, whatever the number of threads
 ELEMENTS = 1 << 18  # numbers in a block of elementwise work: a call on fewer ends too soon to share
+BUFFERS = np.lib.NumpyVersion(np.__version__) < "2.3.0"  # its sums add one buffer after another
 TERMS = 128  # of a sum, at the most, that are added one after another in float32
+SEEN = 1e-5  # of a standard deviation: what a rounded mean leaves over is no more, as a rule
 RUN = 2048  # numbers in a row of it, at least, where the shape allows: short runs are slow
 FEW_CHANNELS = 8  # with fewer, the products are too narrow to be worth saving
 FEW_TILES = 64  # below this, transforming the weight costs more than filtering saves
@@ -206,11 +208,12 @@ def _added_in_turn(x: np.ndarray, axes: tuple[int, ...]) -> list[int]:
     """The axes along which NumPy adds one number after another.
 
     Along the innermost run of memory it adds in a tree, which loses few digits. Where the run has a
-    hole, begins at an odd byte or is of float16, it adds one buffer after another. (Whether a number
-    repeated, of stride 0, is a run depends on the other axes; it is taken for none.)
+    hole, begins at an odd byte or is of float16, it adds one buffer after another; before release 2.3
+    it always does. (Whether a number repeated, of stride 0, is a run depends on the other axes; it is
+    taken for none.)
     """
     order = sorted((a for a in range(x.ndim) if x.shape[a] > 1), key=lambda a: abs(x.strides[a]))
-    copied = not x.flags.aligned or x.dtype == np.float16
+    copied = BUFFERS or not x.flags.aligned or x.dtype == np.float16
     run = 0 if copied or not order else x.strides[order[0]]  # in bytes
     while run and order and order[0] in axes and x.strides[order[0]] == run:
         run *= x.shape[order.pop(0)]
@@ -334,7 +337,7 @@ def moments(xp: ModuleType, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     With n_i elements, mean m_i and squared deviations M_i a block, the whole has
     M = sum M_i + sum n_i (m_i - m)^2 (Chan, Golub & LeVeque 1979). Of a block, what a rounded mean
-    leaves over is added to it: of equal numbers the mean is that number.
+    leaves over is added to it where it would be seen: of equal numbers the mean is that number.
     """
     rows, c = _rows(x), x.shape[1]
     cuts = _cuts(rows)
@@ -347,8 +350,10 @@ def moments(xp: ModuleType, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         near = (_channel_sums(block, c) / n).astype(x.dtype)
         off = np.subtract(block, _along(near, rows), out=scratch("off", block.shape, x.dtype))
         rest = _channel_sums(off, c).astype(np.float64) / n
+        sums = _channel_sums(np.square(off, out=off), c)
+        rest[n * rest**2 < SEEN**2 * sums] = 0
         means[i] = near + rest
-        squares[i] = np.maximum(_channel_sums(np.square(off, out=off), c) - n * rest**2, 0)
+        squares[i] = np.maximum(sums - n * rest**2, 0)
 
     share(work, len(cuts))
     counts = np.array([rows[cut].size // c for cut in cuts], np.float64)[:, None]

@@ -382,9 +382,8 @@ _adding = threading.RLock()  # held while `.grad` is read and replaced; a signal
 
 def _renew_lock() -> None:
     global _adding
-    _adding = (
-        threading.RLock()
-    )  # the thread that held it did not come along into the forked process
+    # The thread that held it did not come along into the forked process.
+    _adding = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -62,4 +62,13 @@ int64 = long = _np.dtype("int64")
 uint8 = _np.dtype("uint8")
 bool = _np.dtype("bool")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+
+def __getattr__(name: str) -> object:
+    """`minigan.train` and `minigan.load` bring in Pillow and more, so they are loaded on first use."""
+    if name in ("train", "load"):
+        from . import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'minigan' has no attribute {name!r}")

@@ -17,7 +17,7 @@ import textwrap
 import time
 import traceback
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -26,13 +26,10 @@ import numpy as np
 
 from .. import backend
 from ..console import STDOUT, quote
+from ..gans.standard import DCGAN
 from ..gradcheck import gradcheck, gradgradcheck
-from ..losses import non_saturating
-from ..models.dcgan import Discriminator, Generator
-from ..optim import Adam
+from ..keys import generator, noise
 from ..tensor import Tensor
-from ..training.game import play_round
-from ..training.loop import draw_noise, random_stream, to_tensor
 from . import surface
 from .machine import count_gpus, describe, has_tf32, last_lines
 
@@ -66,41 +63,52 @@ TURNS, TURN_SECONDS = 5, 0.5  # of at least one step
 LIMIT = 60  # seconds, after which no further turn is begun
 
 
+class Drawn:
+    """The same batch of random pixels for every step, and noise: alike on all devices."""
+
+    def __init__(self, size: Size, device: str, dtype: Any):
+        self.size, self.device, self.dtype, self.calls = size, device, dtype, 0
+        side = size.image_size
+        self.pixels = generator("pixels").integers(0, 256, (size.batch, 3, side, side), np.uint8)
+
+    def reals(self) -> Tensor:
+        """As in a run, the pixels' way to the device included."""
+        return surface.scaled(self.pixels, self.device, self.dtype)
+
+    def noise(self) -> Tensor:
+        self.calls += 1
+        z = noise(generator("noise", self.calls), (self.size.batch, self.size.nz), "normal")
+        return Tensor(backend.move(z, self.device)).to(self.dtype)
+
+
 class Game:
-    """A training of a given size on random pixels: the same weights, data and noise everywhere."""
+    """A run of a given size on random pixels: the same weights, data and noise everywhere."""
 
     def __init__(self, device: str, dtype: Any, size: Size):
-        self.device, self.dtype, self.size = device, dtype, size
-        init, data, self.noise = (random_stream(0, name) for name in ("init", "data", "noise"))
-        side = size.image_size
-        self.pixels = data.integers(0, 256, (size.batch, 3, side, side), np.uint8)
-        self.G = Generator(size.nz, size.width, 3, side, init).to(dtype).to(device)
-        self.D = Discriminator(size.width, 3, side, init).to(dtype).to(device)
-        adam = partial(Adam, lr=2e-4, betas=(0.5, 0.999))
-        self.optimizers = adam(self.G.parameters()), adam(self.D.parameters())
+        options = DCGAN.Options(
+            batch_size=size.batch, nz=size.nz, ngf=size.width, ndf=size.width, ema=0.0
+        )
+        side, self.draw = size.image_size, Drawn(size, device, dtype)
+        self.member = DCGAN(options, (3, side, side), generator("init"), device)
+        for player in self.member.players.values():
+            player.net.to(dtype)
 
     def play(self, report: bool = True) -> dict[str, float]:
-        """One step as in a training, the batch's way to the device included."""
-        # In float64 the host scales the pixels: the kernels for it round to float32, each its own way.
-        x = to_tensor(self.pixels, 3, self.device if self.dtype == np.float32 else "cpu")
-        x = x.to(self.dtype).to(self.device)
-
-        def noise() -> Tensor:
-            z = draw_noise(self.noise, self.size.batch, self.size.nz, "normal", self.device)
-            return z.to(self.dtype)
-
-        return play_round(self.G, self.D, *self.optimizers, x, noise, non_saturating, report=report)
+        """One step; its metrics, if they are to be reported."""
+        metrics = self.member.step(self.draw)
+        return {name: value.item() for name, value in metrics.items()} if report else {}
 
 
 def trained(label: str, device: str, dtype: Any) -> list[np.ndarray]:
-    """The figures of two steps, and the networks after them.
+    """The metrics of two steps, and the networks after them.
 
     Adam divides each gradient by its own size. Where that is nothing but rounding, so is the move: in
-    float32 only the first step's figures are comparable. In float64 the eps in the divisor sees to it.
+    float32 only the first step's metrics are comparable. In float64 the eps in the divisor sees to it.
     """
     game = Game(device, dtype, TRAININGS[label])
-    figures = [np.array(list(game.play().values())) for _ in range(2)]
-    return figures + [t.numpy() for m in (game.G, game.D) for t in m.state_dict().values()]
+    metrics = [np.array(list(game.play().values())) for _ in range(2)]
+    nets = [player.net for player in game.member.players.values()]
+    return metrics + [t.numpy() for net in nets for t in net.state_dict().values()]
 
 
 def timed(device: str) -> Size:
@@ -110,7 +118,7 @@ def timed(device: str) -> Size:
 def step_times(device: str) -> list[float]:
     """Seconds for a step of the documented DCGAN, float32: the mean of each turn.
 
-    A turn's last step reads its figures, and thereby waits for all that the GPU was given. The first
+    A turn's last step reads its metrics, and thereby waits for all that the GPU was given. The first
     turn, of one step, compiles and allocates; the second, too, says how many steps make a turn.
     """
     game, seconds, steps = Game(device, np.float32, timed(device)), [], 1
@@ -128,7 +136,7 @@ def step_times(device: str) -> list[float]:
         if turn and ended - begun > LIMIT:
             break
     if not all(map(math.isfinite, scores.values())):
-        raise ArithmeticError(f"the figures of the last step are {scores}")
+        raise ArithmeticError(f"the metrics of the last step are {scores}")
     return seconds[2:] or seconds[1:]
 
 
@@ -234,9 +242,7 @@ class Examination:
         self.say(f"\n== {device}: results and gradients against the CPU's in float64")
         for dtype in types:
             self.comparisons(device, dtype)
-        self.say(
-            f"\n== {device}: training, Loss_D, D(x), D(G(z)), Loss_G, D(G(z)) of the first step"
-        )
+        self.say(f"\n== {device}: training, metrics of the first step")
         for label, dtype in itertools.product(TRAININGS, TYPES):
             self.training(label, device, dtype)
         self.say(f"\n== {device}: time of a step of the documented DCGAN in float32")
@@ -269,7 +275,7 @@ class Examination:
         )
 
     def training(self, label: str, device: str, dtype: Any) -> None:
-        """Some steps: the same figures as on the CPU in float64, and the same bits every time."""
+        """Some steps: the same metrics as on the CPU in float64, and the same bits every time."""
         name = f"{label} on {device} in {dtype.__name__}"
         if (found := self.check(name, trained, label, device, dtype)) is None:
             return
@@ -279,9 +285,9 @@ class Examination:
         off = self.check(f"{name}, compared", compare)
         again = lambda: same_bits(trained(label, device, dtype), found)
         same = self.check(f"{name}, repeated", again)
-        figures = " ".join(f"{figure:.6f}" for figure in found[0])
+        values = " ".join(f"{value:.6f}" for value in found[0])
         self.say(
-            f"{label}, {dtype.__name__}: {figures}"
+            f"{label}, {dtype.__name__}: {values}"
             + ("" if off is None else f"; off by {off:.0e}, {bound:g} allowed")
             + ("; the same bits again" if same else "")
         )

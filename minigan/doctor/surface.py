@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import backend, nn, optim
 from .. import functional as F
-from .. import nn, optim
-from ..losses import discriminator_loss, minimax, non_saturating
+from ..gans.objectives import discriminator_loss, minimax, non_saturating
+from ..keys import generator
 from ..models.dcgan import Discriminator, Generator
 from ..normalize import batch_norm_activated
 from ..tensor import Tensor, grad, tensor
-from ..training.loop import random_stream, to_tensor
 
 GAP = 0.1  # from 0, for every value that is drawn
 
@@ -29,7 +29,7 @@ class Case(NamedTuple):
 
 def draw(name: str, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
     """Random normal values, off 0; the same numbers in float32 and float64."""
-    x = np.asarray(random_stream(0, name).standard_normal(shape))
+    x = np.asarray(generator(name).standard_normal(shape))
     return (x + np.copysign(GAP, x)).astype(np.float32).astype(dtype)
 
 
@@ -48,7 +48,7 @@ def network(make: Callable[..., nn.Module], x: tuple[int, ...]) -> Case:
         ]
 
     def fn(x: Tensor, *parameters: Tensor) -> Tensor:
-        net = make(rng=random_stream(0, "network")).to(x.dtype).to(x.device)
+        net = make(rng=generator("network")).to(x.dtype).to(x.device)
         for (module, name), p in zip(parts(net), parameters, strict=True):
             fan = math.prod(p.shape[1:])
             # Past the check that only a Parameter replaces one; the root keeps all layers near 1.
@@ -210,10 +210,20 @@ def running(device: str, dtype: Any) -> list[np.ndarray]:
     return [t.numpy() for t in layer.buffers()]
 
 
-def pixels(device: str, dtype: Any) -> list[np.ndarray]:
-    """Every byte as a value in [-1, 1], by the kernel, which is for float32 alone."""
+def scaled(pixels: np.ndarray, device: str, dtype: Any) -> Tensor:
+    """Pixels 0..255 as values in [-1, 1] on the device, by its kernel.
+
+    In float64 the host scales them: the kernels for it round to float32, each in its own way.
+    """
+    pixels = backend.move(pixels, device if dtype == np.float32 else "cpu")
+    xp = backend.array_module(pixels)
+    return Tensor(backend.kernels(xp).scale_pixels(xp, pixels)).to(dtype).to(device)
+
+
+def every_byte(device: str, dtype: Any) -> list[np.ndarray]:
+    """All 256 values of a pixel."""
     batch = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(3, 1)
-    return [to_tensor(batch, 3, device if dtype == np.float32 else "cpu").numpy().astype(dtype)]
+    return [scaled(batch, device, dtype).numpy()]
 
 
 def computations() -> dict[str, Callable[[str, Any], list[np.ndarray]]]:
@@ -227,4 +237,4 @@ def computations() -> dict[str, Callable[[str, Any], list[np.ndarray]]]:
         (optim.Adam, {"betas": (0.5, 0.999)}),
     ):
         found[kind.__name__] = partial(moved, kind, options)
-    return found | {"running statistics": running, "pixels": pixels}
+    return found | {"running statistics": running, "pixels": every_byte}

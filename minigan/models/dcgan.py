@@ -63,7 +63,7 @@ class Generator(nn.Module):
         _initialize(self, rng)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.main(z)
+        return self.main(z.reshape(*z.shape[:2], 1, 1))  # (N, nz) or (N, nz, 1, 1)
 
 
 class Discriminator(nn.Module):
@@ -79,12 +79,17 @@ class Discriminator(nn.Module):
         nc: int = 3,
         image_size: int = 64,
         rng: np.random.Generator | None = None,
+        norm: str = "batch",
     ):
+        """norm is "batch", or "none" for a critic whose slope is penalised: see gans/wgan_gp.py."""
+        if norm not in ("batch", "none"):
+            raise ValueError(f"Discriminator: norm {norm!r} is not one of batch, none")
         width, last = ndf, ndf << (_stages(image_size) - 1)
         layers = [nn.Conv2d(nc, ndf, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
         while width < last:
             layers += [nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False)]
-            layers += [nn.BatchNorm2d(2 * width), nn.LeakyReLU(0.2)]
+            layers += [nn.BatchNorm2d(2 * width)] if norm == "batch" else []
+            layers += [nn.LeakyReLU(0.2)]
             width *= 2
         layers += [nn.Conv2d(width, 1, 4, 1, 0, bias=False), nn.Sigmoid()]  # 4 x 4 -> 1 x 1
         self.main = nn.Sequential(*layers)

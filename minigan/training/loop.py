@@ -1,487 +1,256 @@
-"""The training: data, networks and run folder brought together, and one round after another.
+"""The loop: one step of a member after another, with checkpoints, pictures and a watch around it.
 
-What changes the result (the streams of init, noise, order and flips) is kept apart from what only
-looks on (the pictures): with pictures or without, the weights come out the same.
+It knows members, data and files by what they promise, and none of them by name.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import math
 import os
-import platform
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import PIL
-
-from .. import __version__, backend
-from ..console import INTERRUPTED, lost_output, say
-from ..data import cache, celeba
-from ..data.faces import Faces
-from ..data.loader import Loader
-from ..losses import GENERATOR_LOSSES
-from ..models.dcgan import Discriminator, Generator
-from ..optim import Adam
-from ..tensor import Tensor, no_grad
-from . import checkpoint, pictures
-from .config import FACES, Config, that_train, use_threads
-from .game import play_round
+from ..console import INTERRUPTED, lost_output
+from ..data import Dataset
+from ..errors import UserError
+from ..gans.base import GAN
+from . import checkpoint, state
+from .draw import Draw
+from .looks import Looks
 from .parallel import Group
+from .plan import Plan
+from .recovery import decide
 from .run import Metrics, Run
 from .terminal import Progress, interrupt_flag
-from .watch import GO_BACK, LOWER_RATE, NOT_FINITE, SPOILED, Trouble, Watch
+from .watch import LOWER_RATE, SPOILED, Trouble, Watch
 
-SHOWN = 64  # images of a grid
-GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as Pillow has it
 GPU_LOG_EVERY = 10  # steps: each report waits for the GPU
-ROLLBACKS = 3  # in the life of a run
 
 
-class Diverged(Exception):
-    """The training has gone wrong; the message says how, and what to try."""
+class Diverged(UserError):
+    """The run has gone wrong; the message says how, and what to try."""
 
 
-def random_stream(seed: int, name: str) -> np.random.Generator:
-    """The stream of that name: independent of all others, whatever they draw."""
-    return np.random.default_rng([seed, *name.encode()])
+class Loop:
+    """A run in memory: a member, what is drawn for it, and how far it has come.
 
-
-def draw_noise(rng: np.random.Generator, count: int, nz: int, kind: str, device: str) -> Tensor:
-    """z (count, nz, 1, 1), N(0, 1) or U(-1, 1); drawn on the host, alike for every device."""
-    shape = (count, nz, 1, 1)
-    if kind == "normal":
-        z = rng.standard_normal(shape, np.float32)
-    else:
-        z = rng.uniform(-1, 1, shape).astype(np.float32)
-    return Tensor(backend.move(z, device))
-
-
-def to_tensor(batch: np.ndarray, nc: int, device: str) -> Tensor:
-    """Pixels 0..255 to values in [-1, 1]: uint8 (N, 3, H, W) -> float32 (N, nc, H, W)."""
-    batch = backend.move(batch, device)  # as bytes: a quarter of the way
-    xp = backend.array_module(batch)
-    x = backend.kernels(xp).scale_pixels(xp, batch)
-    if nc == 1:
-        red, green, blue = (weight * x[:, i : i + 1] for i, weight in enumerate(GREY))
-        x = red + green + blue  # (N, 1, H, W)
-    return Tensor(x)
-
-
-def sample(G: Generator, z: Tensor) -> np.ndarray:
-    """G's images of fixed noise, uint8 (N, H, W, 3): in evaluation mode, so that nothing changes."""
-    return pictures.to_pixels(evaluate(G, z))
-
-
-def evaluate(G: Generator, z: Tensor) -> np.ndarray:
-    """The same images as values in [-1, 1], float32 (N, nc, H, W)."""
-    G.eval()
-    with no_grad():
-        images = G(z).numpy()
-    G.train()
-    return images
-
-
-def open_images(
-    config: Config, progress: bool = True, say: Callable[[str], None] | None = None
-) -> cache.Images:
-    """The images of a run, decoded into `<out>/cache` unless they are there already.
-
-    `say` is told of files that were left out.
-    """
-    if config.dataroot is None:
-        count = config.max_images or FACES["max_images"]
-        source: Any = Faces(count, config.seed, config.image_size)
-    else:
-        if os.path.realpath(config.dataroot) == os.path.realpath(config.out):
-            raise cache.DataError(
-                f"--out {config.out} is the folder of --dataroot as well, so the run's own pictures "
-                "would count as data; give another --out"
-            )
-        source = celeba.open_source(
-            config.dataroot, config.image_size, config.max_images, config.only, config.out
-        )
-        if say and source.left_out:
-            say(source.left_out)
-    images = cache.build(source, Path(config.out) / "cache", config.workers, progress)
-    Loader(images.pixels, config.batch_size, random_stream(0, "check"))  # fails before a run exists
-    return images
-
-
-def fingerprint(images: cache.Images) -> str:
-    """A digest of all pixels and all names: the same data, wherever it lies."""
-    return hashlib.sha256("\n".join([images.digest, *images.names]).encode()).hexdigest()
-
-
-def check_same_images(saved: dict[str, Any], images: cache.Images) -> None:
-    """Raise DataError unless these are the images that config.json, `saved`, was written for."""
-    data = saved.get("data")
-    before = data if isinstance(data, dict) else {}
-    count = str(before.get("count", "images"))[:20]
-    if fingerprint(images) != before.get("fingerprint"):
-        raise cache.DataError(
-            f"these {len(images.pixels)} images are not the {count} that the "
-            "run was started with; give their --dataroot, or start a new run"
-        )
-
-
-def check_same_size(config: Config, folder: Path) -> None:
-    """Raise CheckpointError unless some checkpoint is large enough for the networks of these options.
-
-    So the memory for the networks is in proportion to the files of the run, whatever config.json says.
-    """
-    G, D = (width * config.image_size // 8 for width in (config.ngf, config.ndf))
-    weights = 16 * (config.nz * G + G * (G // 2) + D * (D // 2))  # of the largest layers
-
-    def use(path: Path) -> None:
-        if path.stat().st_size < 4 * weights:
-            checkpoint.read(path)  # where it is damaged, that is the reason
-            raise checkpoint.CheckpointError(
-                f"{path}: its networks are smaller than those that the run's options name; "
-                "restore config.json, or start a new run"
-            )
-
-    checkpoint.newest(folder, "resume", use, lambda skipped: None)  # the trainer tells of those
-
-
-def frozen(config: Config, images: cache.Images) -> dict[str, Any]:
-    """What config.json says: the options, what they ran with, and which data it was."""
-    versions = {"minigan": __version__, "python": platform.python_version()}
-    versions |= {"numpy": np.__version__, "pillow": PIL.__version__}
-    counts = {"count": len(images.pixels), "skipped": len(images.skipped)}
-    return {
-        "options": asdict(config),
-        "device": backend.resolve_device(config.device_name),
-        "versions": versions,
-        "data": {**images.identity, **counts, "fingerprint": fingerprint(images)},
-    }
-
-
-class Trainer:
-    """A run in memory: networks, optimisers, data, random streams, and how far it has come.
-
-    In a group of processes each has one, in the same state; the leader's looks on and writes.
+    In a group of processes each has one, in the same state; only the leader's looks on and writes.
     """
 
     def __init__(
         self,
-        config: Config,
-        images: cache.Images,
+        plan: Plan,
+        member: GAN,
+        data: Dataset,
+        draw: Draw,
         run: Run,
-        say: Callable[[str], None] = say,
-        group: Group | None = None,
+        say: Callable[[str], None],
+        group: Group,
     ):
-        self.config, self.images, self.run, self.say = config, images, run, say
-        self.group = group or Group()
-        self.device = self.group.use_device(config.device_name, config.tf32)
-        use_threads(config.threads)
-        init, self.noise, order, flips, looks = (
-            random_stream(config.seed, name)
-            for name in ("init", "noise", "order", "flips", "pictures")
-        )
-        size = config.image_size
-        self.G = Generator(config.nz, config.ngf, config.nc, size, init).to(self.device)
-        self.D = Discriminator(config.ndf, config.nc, size, init).to(self.device)
-        adam = functools.partial(Adam, lr=config.lr, betas=(config.beta1, 0.999))
-        self.opt_G, self.opt_D = adam(self.G.parameters()), adam(self.D.parameters())
-        self.networks = {"G": self.G, "D": self.D}
-        self.optimizers = {"opt_G": self.opt_G, "opt_D": self.opt_D}
-        self.loader = Loader(
-            images.pixels, config.batch_size, order, flips if config.flip else None
-        )
-        self.fixed_z = draw_noise(looks, SHOWN, config.nz, config.noise, self.device)
-        self.step = 0
-        self.rollbacks = 0
-
-        per_epoch = self.loader.batches_per_epoch
-        self.total = min(config.epochs * per_epoch, config.steps or math.inf)
-        self.sample_every = config.sample_every or per_epoch
-        self.log_every = config.log_every or (1 if self.device == "cpu" else GPU_LOG_EVERY)
+        self.game, self.options = plan.game(), plan.run
+        self.member, self.draw, self.run, self.say, self.group = member, draw, run, say, group
+        self.looks = Looks(member, data, run, draw.device, say)
+        self.per_epoch = max(1, draw.per_epoch // member.batches)  # steps
+        self.total = min(self.options.epochs * self.per_epoch, self.options.steps or math.inf)
+        self.sample_every = self.options.sample_every or self.per_epoch
+        self.log_every = self.options.log_every or (1 if draw.device == "cpu" else GPU_LOG_EVERY)
+        self.tree = state.tree_of(member, draw.counts)
         self.unreported, self.seconds = 0, 0.0  # steps since the last report, and their time
         self.metrics: Metrics | None = None
 
     def limits(self) -> dict[str, int]:
         """The options that end the run at `total`, as typed, each with its value."""
-        config = self.config
-        ends = {"--epochs": (config.epochs, config.epochs * self.loader.batches_per_epoch)}
-        if config.steps:
-            ends["--steps"] = (config.steps, config.steps)
+        o = self.options
+        ends = {"--epochs": (o.epochs, o.epochs * self.per_epoch)}
+        if o.steps:
+            ends["--steps"] = (o.steps, o.steps)
         return {flag: value for flag, (value, end) in ends.items() if end == self.total}
+
+    # -- one step --
+
+    def play(self) -> dict[str, float]:
+        """Play one step. Its metrics, or {} if it is not reported."""
+        started, step = time.perf_counter(), self.draw.step + 1
+        played = self.member.step(self.draw)
+        self.draw.next_step()
+        self.unreported += 1
+        reported = step % self.log_every == 0 or step == self.total
+        values = {name: value.item() for name, value in played.items()} if reported else {}
+        self.seconds += time.perf_counter() - started
+        if not reported:
+            return {}
+        # A clock may stand still, or be set back.
+        samples = self.draw.batch_size * self.member.batches * self.unreported
+        rate = samples / self.seconds if self.seconds > 0 else math.nan
+        self.unreported, self.seconds = 0, 0.0
+        rate = {"images_per_second": round(rate, 1)}
+        return {"step": step, "epoch": self.draw.epoch, **self.group.mean(values), **rate}
 
     # -- checkpoints --
 
     def save(self) -> bool:
-        """Write a checkpoint of this moment, and drop the oldest beyond `keep`.
+        """Write a checkpoint, and drop the oldest beyond `keep`. False if the run went back instead.
 
-        Values that are not finite are never saved: Diverged, or False if the training went back.
+        Values that are not finite are never saved.
         """
-        if trouble := self._spoiled():
-            return not self._meet(trouble)
-        path = checkpoint.path_of(self.run.checkpoints, self.step)
-        if not self.group.leader:
-            return True
-        state = {
-            "step": self.step,
-            "loader": self.loader.state_dict(),
-            "noise": self.noise.bit_generator.state,
-            "rollbacks": self.rollbacks,
-            "options": that_train(self.config),
-        }
-        self.metrics.sync()  # before, or a power cut might leave a checkpoint without its lines
-        checkpoint.write(path, self.networks, self.optimizers, state)
-        self._drop_old()
+        name = state.spoiled(self.tree)
+        if self.group.any(name):
+            text = f"{name or 'a network'} holds values that are not finite"
+            return not self._meet(Trouble(SPOILED, self.draw.step, text, LOWER_RATE))
+        if self.group.leader:
+            self.metrics.sync()  # first, so that no checkpoint is ahead of its metrics
+            path = checkpoint.path_of(self.run.checkpoints, self.draw.step)
+            state.write(path, self.tree, self.game)
+            self._drop_old()
         return True
-
-    def _drop_old(self) -> None:
-        """Of the checkpoints before this step leave `keep` - 1: those off the rhythm go first.
-
-        A stop leaves such a one. At the end they all go, and what stays is what a run without stops
-        leaves. (Newer ones than this step's are unreadable, or the run would not be here.)
-        """
-        older, planned = self._before(self.step)
-        stay = planned
-        if self.step != self.total:
-            stay = planned + [path for path in older if path not in planned]
-        for path in set(older).difference(stay[: self.config.keep - 1]):
-            path.unlink()
-
-    def _before(self, step: int) -> tuple[list[Path], list[Path]]:
-        """The checkpoints from before a step, newest first, and of them those on the rhythm."""
-        every, found = self.config.checkpoint_every, checkpoint.newest_first(self.run.checkpoints)
-        older = [path for path in found if checkpoint.step_of(path) < step]
-        return older, [path for path in older if checkpoint.step_of(path) % every == 0]
 
     def load_newest(self, reason: str = "resume") -> None:
         """Go back to the newest checkpoint that can be read; those that cannot are named."""
-        arrays, state, found = self.group.from_leader(self._read_newest)
-        checkpoint.restore(arrays, state, self.networks, self.optimizers)
-        self.loader.load_state_dict(state["loader"])
-        self.noise.bit_generator.state = state["noise"]
-        self.step = state["step"]
-        self.rollbacks = max(self.rollbacks, state["rollbacks"])
+        found, told = self.group.from_leader(self._read_newest)
+        again = self.draw.counts["again"]
+        state.restore(found, self.tree)
+        self.draw.counts["again"] = max(again, self.draw.counts["again"])
         if self.group.leader:
-            self.run.event(reason, step=self.step, **found)
+            self.run.event(reason, step=self.draw.step, **told)
 
-    def _read_newest(self) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
-        def use(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-            arrays, state = checkpoint.read(path)
-            checkpoint.check_options(path, state, self.config)
-            checkpoint.check(path, arrays, state, self.networks, self.optimizers)
-            return arrays, state
+    def _read_newest(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        use = lambda path: state.read(path, self.tree, self.game)
+        path, found, troubles = checkpoint.newest(self.run.checkpoints, "resume", use, self.say)
+        return found, {"checkpoint": path.name, "skipped": troubles}
 
-        path, (arrays, state), troubles = checkpoint.newest(
-            self.run.checkpoints, "resume", use, self.say
-        )
-        return arrays, state, {"checkpoint": path.name, "skipped": troubles}
+    def _drop_old(self) -> None:
+        """Leave `keep` checkpoints, this step's included.
 
-    # -- pictures --
-
-    def draw_reals(self) -> None:
-        """reals.png: the first images of the data."""
-        if self.group.leader:
-            self._picture("reals.png", pictures.grid(self._reals()))
-
-    def draw_samples(self) -> None:
-        """The grid at fixed noise of this step, and the same beside reals."""
-        if not self.group.leader:
-            return
-        fakes = pictures.grid(sample(self.G, self.fixed_z))
-        self._picture(f"step-{self.step:08d}.png", fakes)
-        reals = pictures.grid(self._reals())
-        self._picture("real-beside-fake.png", pictures.beside(reals, fakes))
-
-    def _reals(self) -> np.ndarray:
-        pixels = self.images.pixels[:SHOWN]
-        if len(pixels) < SHOWN:  # a data set smaller than a grid fills it by repetition
-            pixels = pixels[np.arange(SHOWN) % len(pixels)]
-        return pictures.to_pixels(
-            to_tensor(pixels.transpose(0, 3, 1, 2), self.config.nc, "cpu").data
-        )
-
-    def _picture(self, name: str, pixels: np.ndarray) -> None:
-        pictures.save_png(self.run.samples / name, pixels)
-
-    def finish(self) -> None:
-        """Do what a run that was killed after its last step has not come to.
-
-        With other options than those of the run it drops no checkpoint, as it trains nothing with them.
+        Checkpoints between multiples of `checkpoint_every`, which only an interrupted run leaves, are
+        deleted first; after the last step all of them are. (Newer ones than this step's cannot be
+        read, or the run would not be here.)
         """
-        saved, counts = self.run.config["options"], ("checkpoint_every", "keep", "epochs", "steps")
-        if self.group.leader and all(saved.get(n) == getattr(self.config, n) for n in counts):
-            self._drop_old()
-        self.draw_figures()
+        older, planned = self._before(self.draw.step)
+        stay = planned
+        if self.draw.step != self.total:
+            stay = planned + [path for path in older if path not in planned]
+        for path in set(older).difference(stay[: self.options.keep - 1]):
+            path.unlink()
 
-    def draw_figures(self) -> None:
-        """losses.png, scores.png and progress.gif, from what the run folder holds."""
-        if self.group.leader:
-            if metrics := self.run.metrics(self.say):
-                pictures.save_curves(self.run.folder, metrics)
-            if frames := sorted(self.run.samples.glob("step-*.png")):
-                pictures.save_film(self.run.folder / "progress.gif", frames, self.say)
-        self.group.wait()
+    def _before(self, step: int) -> tuple[list[Path], list[Path]]:
+        """The checkpoints from before a step, newest first, and those of them that were planned."""
+        every, found = self.options.checkpoint_every, checkpoint.newest_first(self.run.checkpoints)
+        older = [path for path in found if checkpoint.step_of(path) < step]
+        return older, [path for path in older if checkpoint.step_of(path) % every == 0]
 
-    # -- the loop --
-
-    def play(self) -> dict[str, float]:
-        """One step: a batch, a round of the game. The figures, or {} if it is no step to report.
-
-        Whatever is random is drawn for the whole batch, of which each process takes its share: so the
-        streams, and with them a checkpoint, are the same for any number of processes.
-        """
-        config, started = self.config, time.perf_counter()
-        report = (self.step + 1) % self.log_every == 0 or self.step + 1 == self.total
-        share = self.group.share
-        x = to_tensor(share(self.loader.next_batch()), config.nc, self.device)
-
-        def noise() -> Tensor:
-            z = draw_noise(self.noise, config.batch_size, config.nz, config.noise, self.device)
-            return share(z)
-
-        scores = play_round(
-            self.G,
-            self.D,
-            self.opt_G,
-            self.opt_D,
-            x,
-            noise,
-            GENERATOR_LOSSES[config.loss],
-            config.fresh_noise,
-            report,
-            self.group.average,
-        )
-        self.step += 1
-        self.unreported += 1
-        self.seconds += time.perf_counter() - started
-        if not report:
-            return {}
-        scores = self.group.mean(scores)
-        # A clock may stand still, or be set back.
-        rate = config.batch_size * self.unreported / self.seconds if self.seconds > 0 else math.nan
-        self.unreported, self.seconds = 0, 0.0
-        return {
-            "step": self.step,
-            "epoch": self.loader.epoch,
-            **scores,
-            "images_per_second": round(rate, 1),
-        }
-
-    # -- troubles --
-
-    def _spoiled(self) -> Trouble | None:
-        """Weights and moments that are not finite; the figures of a step are older than these."""
-        for name, network in self.networks.items():
-            moments = self.optimizers[f"opt_{name}"].state_dict()["state"].values()
-            values = [*network.state_dict().values(), *(v for m in moments for v in m.values())]
-            arrays = (value.numpy() for value in values if isinstance(value, Tensor))
-            if self.group.any(not all(np.isfinite(array).all() for array in arrays)):
-                text = f"{name} holds values that are not finite"
-                return Trouble(SPOILED, self.step, text, LOWER_RATE)
-        return None
+    # -- trouble --
 
     def _meet(self, trouble: Trouble) -> bool:
-        """Do what --on-divergence says: True if the training went back to a checkpoint."""
-        does, text = self.config.on_divergence, f"step {self.step}: {trouble.text}"
+        """Do what is decided about a trouble: True if the run went back to a checkpoint."""
         good, planned = self.group.from_leader(lambda: self._before(trouble.since))
-        if trouble.remedy == LOWER_RATE and planned and does != "rollback":
-            trouble = replace(trouble, remedy=f"{GO_BACK}, or {LOWER_RATE.removeprefix('try ')}")
-        if does == "rollback" and (self.rollbacks == ROLLBACKS or not planned):
-            text += f", after {self.rollbacks} of {ROLLBACKS} rollbacks"
-            does = "stop"
-        if (trouble.name, does) in ((NOT_FINITE, "warn"), (SPOILED, "warn"), (SPOILED, "ignore")):
-            does = "stop"
+        wish, again = self.options.on_divergence, self.draw.counts["again"]
+        does, text, trouble = decide(trouble, self.draw.step, wish, again, good, planned)
         if self.group.leader:
-            self.run.event("diverged", step=self.step, does=does, **asdict(trouble))
+            self.run.event("diverged", step=self.draw.step, does=does, **asdict(trouble))
         if does == "stop":
-            last = good[0] if good else "none"
-            raise Diverged(f"{text}; the last good checkpoint is {last}; {trouble.remedy}")
-        if does == "warn":
-            self.say(f"warning: {text}; {trouble.remedy}")
+            raise Diverged(text)
+        if does != "ignore":
+            self.say(text)
         if does == "rollback":
-            self.say(f"{text}; going back to {planned[0].name}, with other noise")
             self._roll_back(planned)
         return does == "rollback"
 
-    def _roll_back(self, good: list[Path]) -> None:
-        """Go on from the newest of these checkpoints, and drop all others.
+    def _roll_back(self, planned: list[Path]) -> None:
+        """Resume from the newest planned checkpoint and delete all others.
 
-        They are on the rhythm, as one that a stop has left is not there in a run without stops. The
-        number of rollbacks names the new stream of noise. It is saved with the next checkpoint; a run
-        that is killed before comes to the same trouble again, and to the same rollback.
+        The number of rollbacks is part of the key of all noise. It is saved with the next checkpoint; a
+        run that is killed before comes to the same trouble, and to the same rollback.
         """
         if self.group.leader:
             for path in checkpoint.newest_first(self.run.checkpoints):
-                if path not in good:
+                if path not in planned:
                     path.unlink()
-        again = self.rollbacks + 1
+        again = self.draw.counts["again"] + 1
         self.load_newest("rollback")
-        self.rollbacks = again
-        self.noise = random_stream(self.config.seed, f"noise {again}")
+        self.draw.counts["again"] = again
         self._open_metrics()
 
     def _open_metrics(self) -> None:
         """metrics.jsonl up to this step, and the watch as it was."""
         if self.metrics:
             self.metrics.close()
-        size = sum(p.data.size for p in self.G.parameters())
         lines = self.group.from_leader(
-            lambda: self.run.cut_metrics(self.step, self.say, self.log_every)
+            lambda: self.run.cut_metrics(self.draw.step, self.say, self.log_every)
         )
-        self.watch = Watch(size, lines)
+        self.watch = Watch(self.member.signs, lines)
         self.metrics = self.run.open_metrics() if self.group.leader else Metrics(os.devnull)
 
-    def train(self) -> int:
-        """Play until the last step or a signal, leave checkpoint and figures; the exit code.
+    # -- the run --
 
-        It is 0 after the last step, whatever signal comes while the figures are drawn.
-        The signals are Ctrl-C, SIGTERM and SIGHUP; outside of the main thread none is listened to.
+    def train(self) -> int:
+        """Play until the last step or a signal, leave a checkpoint and figures; the exit code.
+
+        It is 0 after the last step, whatever signal comes while the figures are drawn. The signals are
+        Ctrl-C, SIGTERM and SIGHUP; outside of the main thread none is listened to.
         """
-        self.draw_reals()
-        if self.step == 0:
-            self.draw_samples()
+        if self.group.leader:
+            self.looks.reals()
+            if self.draw.step == 0:
+                self.looks.samples(0)
         self._open_metrics()
         try:
             with interrupt_flag() as interrupted:
-                if self._play_until(interrupted) != self.step:
+                if self._play_until(interrupted) != self.draw.step:
                     self.save()
-                self.draw_figures()
+                self._draw_figures()
         except Diverged:
-            self.draw_figures()
+            self._draw_figures()
             raise
         finally:
             self.metrics.close()
-        done = self.step == self.total  # even if a signal has come since
+        done = self.draw.step == self.total  # even if a signal has come since
         stopped = self.group.any(interrupted) and not done
         if self.group.leader:
-            self.run.event("interrupt" if stopped else "done", step=self.step)
+            self.run.event("interrupt" if stopped else "done", step=self.draw.step)
         if not stopped:
             return 0
         return 128 + interrupted[0] if interrupted else INTERRUPTED
 
+    def finish(self) -> None:
+        """Do what a run that was killed after its last step has not come to.
+
+        With other options than those of the run it drops no checkpoint, as it trains nothing with them.
+        """
+        saved, counts = self.run.config["run"], ("checkpoint_every", "keep", "epochs", "steps")
+        if self.group.leader and all(saved.get(n) == getattr(self.options, n) for n in counts):
+            self._drop_old()
+        self._draw_figures()
+
     def _play_until(self, interrupted: list[int]) -> int | None:
         """Play until the last step, or until the list is not empty; the step that was saved last."""
-        saved = self.step if self.step else None
-        with Progress(self) as progress, warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # overflow: play and save see to it
-            # Of Ctrl-C one process may hear a step before another.
-            while self.step < self.total and not self.group.any(interrupted):
+        saved = self.draw.step or None
+        epochs = math.ceil(self.total / self.per_epoch)
+        progress = Progress(self.total, self.draw.step, epochs, self.say)
+        with progress, warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # the watch and `save` report overflow
+            # One process may receive Ctrl-C a step before another.
+            while self.draw.step < self.total and not self.group.any(interrupted):
                 if line := self.play():
                     self.metrics.write(line)
                     progress.show(line)
                     self.note_lost_output()
                     if (trouble := self.watch.look(line)) and self._meet(trouble):
                         continue
-                last = self.step == self.total
-                if self.step % self.sample_every == 0 or last:
-                    self.draw_samples()
-                if (self.step % self.config.checkpoint_every == 0 or last) and self.save():
-                    saved = self.step
+                step, last = self.draw.step, self.draw.step == self.total
+                if self.group.leader and (step % self.sample_every == 0 or last):
+                    self.looks.samples(step)
+                if (step % self.options.checkpoint_every == 0 or last) and self.save():
+                    saved = step
         return saved
+
+    def _draw_figures(self) -> None:
+        if self.group.leader:
+            self.looks.figures()
+        self.group.wait()
 
     def note_lost_output(self) -> None:
         """Add to events.jsonl what could not be written to stdout or stderr: nobody has seen it."""

@@ -29,8 +29,8 @@ from .. import backend
 from ..backend import Array
 from ..backend.threads import get_num_threads, set_num_threads
 from ..console import STDERR, STDOUT, Stream, pip
+from ..errors import UserError
 from ..tensor import Tensor
-from .config import Config, ConfigError
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ COUNTS = ("MINIGAN_NGPU", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
 
 
 class Group:
-    """The processes of a training, as one of them sees them; without a communicator it is alone.
+    """The processes of a run, as one of them sees them; without a communicator it is alone.
 
     What follows is called by all of them, in the same order. Alone, it gives back what it was given.
     """
@@ -97,14 +97,14 @@ class Group:
             for g, end in zip(gradients, ends.tolist(), strict=True)
         ]
 
-    def mean(self, figures: dict[str, float]) -> dict[str, float]:
-        """The mean over the processes of each figure."""
+    def mean(self, values: dict[str, float]) -> dict[str, float]:
+        """The mean over the processes of each value."""
         if self.size == 1:
-            return figures
-        mine = np.array(list(figures.values()), np.float64)
+            return values
+        mine = np.array(list(values.values()), np.float64)
         total = np.empty_like(mine)
         self.comm.Allreduce(mine, total)
-        return dict(zip(figures, (total / self.size).tolist(), strict=True))
+        return dict(zip(values, (total / self.size).tolist(), strict=True))
 
     def any(self, flag: object) -> bool:
         """Whether the flag is set on one of the processes."""
@@ -167,6 +167,9 @@ class Group:
         return arrived.Test()
 
 
+ALONE = Group()
+
+
 def _nccl(size: int, rank: int) -> Callable[[Array, Array], None]:
     """NCCL's sum over the GPUs that the processes have chosen."""
     try:
@@ -185,12 +188,12 @@ def _nccl(size: int, rank: int) -> Callable[[Array, Array], None]:
 def started() -> int | None:
     """The number of processes that mpiexec has started; None if it has not started this one.
 
-    An empty variable counts as unset. Raises ConfigError if one holds no number of processes.
+    An empty variable counts as unset. Raises UserError if one holds no number of processes.
     """
     for name in COUNTS:
         if text := os.environ.get(name):
             if not re.fullmatch("[1-9][0-9]{0,8}", text):
-                raise ConfigError(
+                raise UserError(
                     f"{name} is {text[:40]!r}: it must be the number of processes that mpiexec has "
                     "started; unset it"
                 )
@@ -206,14 +209,14 @@ def join() -> Group:
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: it finds no library of MPI
-        raise ConfigError(
+        raise UserError(
             f"mpiexec has started {count} processes, but mpi4py cannot be used; "
             f"{pip(*INSTALL)} ({error})"
         ) from error
     machine = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
     group = Group(MPI.COMM_WORLD, machine.Get_rank())
     if group.size != count:
-        raise ConfigError(
+        raise UserError(
             f"mpiexec has started {count} processes, but mpi4py sees {group.size}: they belong to "
             f"different MPIs; {pip(*INSTALL)}, and use the mpiexec beside {sys.executable}"
         )
@@ -225,18 +228,18 @@ def join() -> Group:
     return group
 
 
-def arrange(group: Group, config: Config, given: int | None) -> None:
-    """Start as many processes as the options ask for, or see that mpiexec has done so.
+def arrange(group: Group, wanted: int | None, given: int | None) -> None:
+    """Start as many processes as the run's --ngpu asks for, or check that mpiexec has done so.
 
-    given  --ngpu of the command line; a run that goes on may have begun with another number
+    wanted  the run's option
+    given   that of the command line; a run that goes on may have begun with another number
     """
-    if started() is None and (config.ngpu or 0) > 1:
-        restart(config.ngpu)
+    if started() is None and (wanted or 0) > 1:
+        restart(wanted)
     if started() is not None and given is not None and max(given, 1) != group.size:
-        raise ConfigError(
-            f"--ngpu {given}, but mpiexec has started {group.size}: leave one of them out"
+        raise UserError(
+            f"--ngpu {given}, but mpiexec has started {group.size} processes; drop one of the two"
         )
-    config.check_processes(group.size)
 
 
 def restart(count: int) -> NoReturn:
@@ -245,9 +248,7 @@ def restart(count: int) -> NoReturn:
     mpiexec = shutil.which("mpiexec", path=beside) or shutil.which("mpiexec")
     if mpiexec is None or importlib.util.find_spec("mpi4py") is None:
         missing = "mpiexec" if mpiexec is None else "mpi4py"
-        raise ConfigError(
-            f"--ngpu {count} needs {missing}, which is not installed; {pip(*INSTALL)}"
-        )
+        raise UserError(f"--ngpu {count} needs {missing}, which is not installed; {pip(*INSTALL)}")
     os.environ["MINIGAN_NGPU"] = str(count)  # they do not restart, whatever mpiexec tells them
     STDOUT.flush()
     os.execv(mpiexec, [mpiexec, "-n", str(count), sys.executable, *sys.orig_argv[1:]])

@@ -16,41 +16,22 @@ import numpy as np
 from PIL import Image
 
 from ..data.cache import Unreadable, contents
+from ..errors import UserError
 from ..files import write_atomically
-from .run import RunError
+from .metrics import PANELS, metric, played
 
-GAP = 2  # pixels between the images of a grid
+GAP = 12  # pixels between two grids
 FIGURE_BYTES = 2**27  # of memory; matplotlib's libraries and a figure take 68 MB
 FRAMES = 60  # of progress.gif at the most
 FRAME_MS, LAST_FRAME_MS = 150, 2000
+MOST_CURVES = 12  # of metrics in one figure
 MOST_PIXELS = 5_000_000  # of a frame: the grid of 64 images of 256 x 256 has 4.3 million
 MOST_BYTES = 4 * MOST_PIXELS  # of its file, which is not compressed at the worst
 
 
-def to_pixels(images: np.ndarray) -> np.ndarray:
-    """Values in [-1, 1] to uint8: (N, C, H, W) -> (N, H, W, 3).
-
-    The scale is a constant. Grids stretched by their own minimum and maximum cannot be compared.
-    """
-    pixels = np.rint((images.clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
-    return np.repeat(pixels, 3, axis=3) if pixels.shape[3] == 1 else pixels
-
-
-def grid(pixels: np.ndarray, columns: int = 8) -> np.ndarray:
-    """uint8 images side by side, white between them: (N, H, W, 3) -> (rows*H + ..., ..., 3)."""
-    n, h, w, c = pixels.shape
-    columns = min(columns, n)
-    rows = -(-n // columns)
-    canvas = np.full((rows * (h + GAP) + GAP, columns * (w + GAP) + GAP, c), 255, np.uint8)
-    for i, picture in enumerate(pixels):
-        top, left = GAP + i // columns * (h + GAP), GAP + i % columns * (w + GAP)
-        canvas[top : top + h, left : left + w] = picture
-    return canvas
-
-
 def beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Two grids of one height next to each other, with a wider gap."""
-    gap = np.full((left.shape[0], 6 * GAP, 3), 255, np.uint8)
+    gap = np.full((left.shape[0], GAP, 3), 255, np.uint8)
     return np.concatenate([left, gap, right], axis=1)
 
 
@@ -106,30 +87,34 @@ def save_film(path: Path, frames: Sequence[Path], say: Callable[[str], None] = p
 
 
 def save_curves(folder: Path, metrics: Sequence[dict[str, float]]) -> None:
-    """losses.png and scores.png: the values of every step, and their running mean in front."""
-    curves = {
-        "losses.png": ("loss", {"loss_d": "Loss_D", "loss_g": "Loss_G"}),
-        "scores.png": (
-            "mean probability of being real",
-            {"d_x": "D(x)", "d_gz_before": "D(G(z)) before", "d_gz_after": "D(G(z)) after"},
-        ),
-    }
-    steps = np.array([m["step"] for m in metrics])
-    width = min(max(1, len(steps) // 50), 2000)  # the time it takes is its product with the steps
-    for name, (title, lines) in curves.items():
-        with _new_figure(figsize=(8, 4), layout="constrained") as figure:
-            axes = figure.subplots()
-            for key, label in lines.items():
-                values = np.array([m[key] for m in metrics], float)  # None: nan, a gap
-                (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
-                smooth = np.convolve(values, np.ones(width) / width, "valid")
-                axes.plot(steps[width - 1 :], smooth, color=line.get_color(), label=label)
-            axes.set(xlabel="step", ylabel=title)
-            axes.grid(alpha=0.3)
-            axes.legend()
+    """losses.png and its like, a file for each panel: all values, and their running mean in front."""
+    names = list(dict.fromkeys(name for line in metrics for name in played(line)))
+    for panel, title in PANELS.items():
+        shown = [name for name in names if metric(name).panel == panel][:MOST_CURVES]
+        if not shown:
+            continue
+        axes = [(title, shown)] if title else [(metric(name).label, [name]) for name in shown]
+        with _new_figure(figsize=(8, 4 * len(axes)), layout="constrained") as figure:
+            for i, (label, lines) in enumerate(axes):
+                _draw(figure.add_subplot(len(axes), 1, i + 1), label, lines, metrics)
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png", dpi=120)
-        write_atomically(folder / name, buffer.getvalue())
+        write_atomically(folder / f"{panel}.png", buffer.getvalue())
+
+
+def _draw(axes: Any, label: str, names: Sequence[str], metrics: Sequence[dict[str, float]]) -> None:
+    """The curves of these metrics over the steps."""
+    steps = np.array([m["step"] for m in metrics])
+    width = min(max(1, len(steps) // 50), 2000)  # the time it takes is its product with the steps
+    for name in names:
+        values = np.array([m.get(name) for m in metrics], float)  # None: nan, a gap
+        (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
+        smooth = np.convolve(values, np.ones(width) / width, "valid")
+        text = metric(name).label.replace("$", r"\$")  # which would begin a formula
+        axes.plot(steps[width - 1 :], smooth, color=line.get_color(), label=text)
+    axes.set(xlabel="step", ylabel=label.replace("$", r"\$"))
+    axes.grid(alpha=0.3)
+    axes.legend()
 
 
 @contextmanager
@@ -155,9 +140,9 @@ def _import_matplotlib() -> ModuleType:
     try:
         import matplotlib
     except (ImportError, OSError, ValueError) as error:  # the latter two of the user's matplotlibrc
-        raise RunError(
+        raise UserError(
             f"matplotlib cannot be used to draw the curves: {error}; reinstall it or mend its "
-            "matplotlibrc, then draw them with --resume"
+            "matplotlibrc, then draw them by resuming the run"
         ) from error
     finally:
         if chosen is not None:

@@ -5,7 +5,7 @@ metrics.jsonl  one object a reported step, and nothing else
 events.jsonl   start, resume, skipped files, interrupt, done, diverged
 samples/       grids at fixed noise, reals, real beside fake
 checkpoints/   see checkpoint.py
-losses.png, scores.png, progress.gif, skipped.txt
+losses.png, scores.png, gradients.png, others.png, progress.gif, skipped.txt
 metrics.jsonl.damaged  what metrics.jsonl was, if there were wrong lines among the others
 
 A run folder may come from a stranger. Its parts are files and folders of its own: a run with a link
@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..console import quote
+from ..errors import UserError
 from ..files import (
     FOLDER,
     cautiously,
@@ -45,12 +46,14 @@ from ..files import (
     write_atomically,
 )
 from .checkpoint import DIGITS, newest_first
+from .metrics import COUNTS, PANELS
 
 # The files of a run, by folder. Whatever else is there is somebody else's and left alone.
 FILES = {
     "": (
         *(".lock", "config.json", "metrics.jsonl", "events.jsonl", "skipped.txt"),
-        *("losses.png", "scores.png", "progress.gif"),
+        *(f"{panel}.png" for panel in PANELS),
+        "progress.gif",
     ),
     "samples": ("step-*.png", "reals.png", "real-beside-fake.png"),
     "checkpoints": ("step-*.safetensors",),
@@ -58,12 +61,6 @@ FILES = {
     "generated/single": (),
 }
 
-# What each line of metrics has: counts, and figures, which are null where they were not finite.
-COUNTS = ("step", "epoch")
-FIGURES = (
-    *("loss_d", "loss_g", "grad_d", "grad_g"),
-    *("d_x", "d_gz_before", "d_gz_after", "images_per_second"),
-)
 LARGEST = 3.5e38  # of a figure: they are computed in float32
 LINE = 2**16  # letters of a line of metrics at the most; one has about 250
 TAIL = 2**20  # bytes of an event at the most
@@ -72,8 +69,8 @@ CONFIG = 2**20  # bytes of config.json at the most
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # as FAT answers to os.link
 
 
-class RunError(Exception):
-    """A run folder that is missing or cannot be used; the message is for the user."""
+class RunError(UserError):
+    """A run folder that is missing or cannot be used."""
 
 
 def numbered_runs(out: Path) -> list[Path]:
@@ -387,7 +384,7 @@ def _parse(text: str) -> tuple[dict[str, Any] | None, str]:
 def _misfit(line: Any) -> str:
     if not isinstance(line, dict):
         return "not a table"
-    for key in (*COUNTS, *FIGURES):
+    for key in COUNTS:
         if key not in line:
             return f"it has no {key}"
     for key, value in line.items():

@@ -1,32 +1,36 @@
-"""The terminal: what the user sees of a training, and how it is stopped."""
+"""The terminal: what the user sees of a run, and how the user stops it."""
 
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from ..console import STDERR, bar, import_tqdm
-
-if TYPE_CHECKING:
-    from .loop import Trainer
+from .metrics import SPEED, metric, played
 
 PLAIN_LINE_SECONDS = 10.0  # between the lines that stand in for the bar where there is no terminal
 IMPATIENT = (signal.SIGINT, signal.SIGTERM)  # of which a second one ends the program at once
 SIGNALS = (*IMPATIENT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))  # not on Windows
+STOPPING = b"\nstopping after this step; press again to stop now\n"
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {remaining}{postfix}"
+BAR_WIDTH = 8  # letters that the bar itself keeps where the metrics are shortened for want of room
 
 
 @contextmanager
 def interrupt_flag() -> Iterator[list[int]]:
     """A list that gets the number of a SIGINT (Ctrl-C), SIGTERM or SIGHUP (a terminal that is closed).
 
-    So the step under way is finished first. A second Ctrl-C or SIGTERM ends the program at once; a
-    second SIGHUP does not, as a shell that ends sends one after the system's own. Signals that were
-    ignored stay so (nohup). Signals belong to the main thread: in another one the list stays empty.
+    So the step under way is finished first; the user is told at once. A second Ctrl-C or SIGTERM ends
+    the program immediately; a second SIGHUP does not, because a shell that ends sends one after the
+    system's own. Signals that were ignored stay so (nohup). Signals belong to the main thread: in
+    another one the list stays empty.
     """
     flag: list[int] = []
     before: dict[int, Any] = {}
@@ -35,6 +39,8 @@ def interrupt_flag() -> Iterator[list[int]]:
         flag.append(number)
         if number in IMPATIENT:
             restore(*IMPATIENT)
+            with suppress(Exception):  # below sys.stderr, which may be in the middle of a write
+                os.write(STDERR.fileno(), STOPPING)
 
     def restore(*numbers: int) -> None:
         for number in numbers:
@@ -53,44 +59,62 @@ def interrupt_flag() -> Iterator[list[int]]:
 
 
 class Progress:
-    """What the user sees meanwhile: a bar on a terminal, else a line every few seconds."""
+    """What the user sees meanwhile: a bar on a terminal, else a line every few seconds.
 
-    def __init__(self, trainer: Trainer):
-        self.trainer = trainer
+    total, start  steps in all, and those that were complete before
+    epochs        those of the whole run
+    """
+
+    def __init__(self, total: int, start: int, epochs: int, say: Callable[[str], None]):
+        self.total, self.first, self.epochs, self.say = total, start, epochs, say
         self.terminal = STDERR.isatty()
-        self.started, self.first = time.monotonic(), trainer.step
-        self.last_line = -math.inf
+        self.started, self.last_line = time.monotonic(), -math.inf
 
     def __enter__(self) -> Progress:
         self.bar = bar(
             self.terminal,
-            total=self.trainer.total,
+            total=self.total,
             initial=self.first,
-            unit="step",
             dynamic_ncols=True,
+            bar_format=BAR,
         )
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.bar.close()
 
-    def show(self, m: dict[str, float]) -> None:
-        """The figures of a step."""
-        epochs = math.ceil(self.trainer.total / self.trainer.loader.batches_per_epoch)
-        text = (
-            f"epoch {m['epoch'] + 1}/{epochs}  Loss_D {m['loss_d']:.3f}  Loss_G {m['loss_g']:.3f}  "
-            f"D(x) {m['d_x']:.2f}  D(G(z)) {m['d_gz_before']:.2f}/{m['d_gz_after']:.2f}  "
-            f"{m['images_per_second']:.0f} img/s"
-        )
+    def show(self, line: dict[str, float]) -> None:
+        """The metrics of a step."""
         if self.terminal:
-            self.bar.set_postfix_str(text, refresh=False)
-            self.bar.update(m["step"] - self.bar.n)
+            columns = shutil.get_terminal_size().columns
+            rest = len(f"100%|| {self.total}/{self.total} 00:00:00, ") + BAR_WIDTH
+            self.bar.set_postfix_str(in_words(line, self.epochs, columns - rest), refresh=False)
+            self.bar.update(line["step"] - self.bar.n)
             return
-        now, last = time.monotonic(), m["step"] == self.trainer.total
+        now, last = time.monotonic(), line["step"] == self.total
         if now - self.last_line < PLAIN_LINE_SECONDS and not last:
             return
         self.last_line = now
         # Both the clock and the step may have gone back.
-        each = max(0.0, now - self.started) / max(1, m["step"] - self.first)
-        left = import_tqdm().format_interval(each * (self.trainer.total - m["step"]))
-        self.trainer.say(f"step {m['step']}/{self.trainer.total}  {text}  {left} left")
+        each = max(0.0, now - self.started) / max(1, line["step"] - self.first)
+        left = import_tqdm().format_interval(each * (self.total - line["step"]))
+        text = in_words(line, self.epochs)
+        self.say(f"step {line['step']}/{self.total}  {text}  {left} left")
+
+
+def in_words(line: dict[str, float], epochs: int, room: float = math.inf) -> str:
+    """A line of metrics in at most `room` letters: all of them, or the first ones under short names."""
+    speed = f"{line[SPEED]:.0f} {metric(SPEED).short}"
+    values = {name: f"{line[name]:{metric(name).format}}" for name in played(line)}
+    whole = [f"epoch {line['epoch'] + 1}/{epochs}"]
+    whole += [f"{metric(name).label} {value}" for name, value in values.items()]
+    text = "  ".join([*whole, speed])
+    if len(text) <= room:
+        return text
+    parts = [f"{metric(n).short} {value}" for n, value in values.items() if metric(n).short]
+    for count in range(len(parts), -1, -1):
+        for last in ([speed], []):
+            text = " ".join(parts[:count] + last)
+            if len(text) <= room:
+                return text
+    return ""

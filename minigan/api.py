@@ -1,0 +1,78 @@
+"""The program from Python: `minigan.train` and `minigan.load`, in a script, a notebook or a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import UserError
+from .gans.base import GAN
+from .keys import generator, noise
+from .options import short
+from .tensor import Tensor
+from .training import session
+from .training.looks import BATCH
+from .training.plan import choose
+
+
+class Trained:
+    """A run with what it has learnt.
+
+    folder  of the run
+    member  the GAN, with the weights of the newest checkpoint
+    """
+
+    def __init__(self, folder: Path, member: GAN):
+        self.folder, self.member = folder, member
+
+    def sample(
+        self, n: int, y: np.ndarray | None = None, seed: int = 0, raw: bool = False
+    ) -> np.ndarray:
+        """n samples (n, *shape) float32: images in [-1, 1], points as they are.
+
+        y     classes (n,), for members that have classes; UserError for all others
+        seed  the same seed gives the same samples, and the first of many are those of few
+        raw   from G itself, not from the average of its weights
+        """
+        if y is not None:
+            raise UserError(
+                f"y {short(y)}: {type(self.member).__name__} has no classes; leave it out"
+            )
+        o = self.member.options
+        draw = self.member.sample_raw if raw else self.member.sample
+        z = noise(generator(seed, "sample"), (n, o.nz), o.noise)
+        parts = [z[i : i + BATCH] for i in range(0, n, BATCH)]
+        return np.concatenate([draw(Tensor(part)).numpy() for part in parts])
+
+
+def train(
+    member: str, data: str = "faces", say: Callable[[str], None] = print, **options: Any
+) -> Trained:
+    """Train a new run, and give what it has learnt.
+
+        run = minigan.train("wgan-gp", "ring", steps=1000, out="runs")
+
+    member, data  names, as for `minigan train MEMBER --data DATA`
+    say           is given each line that the program would print
+    options       those of the command line, with _ for -
+
+    Raises UserError for an option that does not exist or cannot be, and where the program would end
+    with an error.
+    """
+    name = options.pop("name", None)
+    # One worker: others would import a script that lacks `if __name__ == "__main__":`.
+    plan = choose(member, {"data": data, "workers": 1, **options})
+    images = session.open_for(plan, session.ALONE, say, progress=False)
+    run = session.start(plan, images, name)
+    session.train(plan, images, run, True, say)
+    return load(run.folder)
+
+
+def load(run: str | Path) -> Trained:
+    """What a run has learnt, from its newest checkpoint that can be read. Raises UserError."""
+    folder = Path(run)
+    member, _, _ = session.load(folder, lambda text: None)
+    return Trained(folder, member)

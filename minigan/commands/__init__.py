@@ -1,0 +1,19 @@
+"""The program: `minigan COMMAND`, or `python -m minigan COMMAND`. A file for each command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..options import Parser
+from . import doctor, resume, sample, train
+from .ending import run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code."""
+    parser = Parser(prog="minigan", description="Train GANs, and look at them.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for command in (train, resume, sample, doctor):
+        command.add(commands)
+    given = vars(parser.parse_args(argv))
+    return run(given.pop("command"), given)

@@ -1,0 +1,37 @@
+"""`minigan resume RUN`: go on with a run, exactly where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..training import parallel
+from ..training.plan import resumed
+from ..training.run import Run
+from ..training.settings import RunOptions
+from .train import DATAROOT, play, prepare
+
+
+def add(commands: Any) -> None:
+    """Add the command. It takes a run's options only: a run keeps its game and its data."""
+    about = "go on with a run; only options that no weight depends on may change"
+    parser = commands.add_parser("resume", help=about, description=about)
+    parser.add_argument(
+        "where", metavar="RUN", help="a run folder, or auto for the newest in --out"
+    )
+    parser.add_argument("--dataroot", metavar="PATH", default=argparse.SUPPRESS, help=DATAROOT)
+    RunOptions.add_flags(parser)
+    parser.set_defaults(command=resume)
+
+
+def resume(given: dict[str, Any], group: parallel.Group) -> int:
+    """Go on with the run that the user names."""
+    where, out = given.pop("where"), Path(given.get("out", RunOptions.out))
+    run = group.from_leader(lambda: Run.find(where, out))
+    if run is None:
+        raise UserError(f"{out} has no run with a checkpoint; start one with minigan train")
+    plan = group.from_leader(lambda: resumed(run, given))
+    prepare(plan, group, given)
+    return play(plan, run, None, group)

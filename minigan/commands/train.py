@@ -1,0 +1,152 @@
+"""`minigan train MEMBER`: start a run."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..backend import gpu_trouble
+from ..console import INTERRUPTED, STDERR, plain, python, say
+from ..data.opening import DataOptions
+from ..errors import UserError
+from ..gans import MEMBERS
+from ..options import flag, short
+from ..training import parallel, session
+from ..training.checkpoint import newest_first
+from ..training.loop import Loop
+from ..training.plan import Plan, choose
+from ..training.recipes import recipe
+from ..training.run import Run
+from ..training.settings import RunOptions, check_folder, check_processes, is_name, use_threads
+
+DATAROOT = (
+    "img_align_celeba.zip, or any folder or zip of images: JPEG, PNG, WebP, BMP, GIF; by default "
+    "looked for in the folder data/"
+)
+NO_DATA = """\
+No --dataroot and no data/img_align_celeba.zip: training on faces that the program draws itself.
+  To get CelebA: img_align_celeba.zip from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
+  To train on it: put it into the folder data/, or give --dataroot path/to/img_align_celeba.zip"""
+
+
+def add(commands: Any) -> None:
+    """Add the command, with a subcommand for each member that shows this member's options."""
+    about = "train a member of the family"
+    parser = commands.add_parser("train", help=about, description=about)
+    members = parser.add_subparsers(required=True, metavar="member")
+    for name, member in MEMBERS.items():
+        about = (member.__doc__ or name).splitlines()[0]  # python -OO drops it
+        one = members.add_parser(name, help=about, description=about)
+        add_flags(one, name)
+        one.set_defaults(command=train, member=name)
+
+
+def add_flags(parser: argparse.ArgumentParser, member: str) -> None:
+    """All flags with which a run of this member is started."""
+    MEMBERS[member].Options.add_flags(parser.add_argument_group("the game"))
+    data, run = parser.add_argument_group("the data"), parser.add_argument_group("the run")
+    DataOptions.add_flags(data)
+    data.add_argument("--dataroot", metavar="PATH", default=argparse.SUPPRESS, help=DATAROOT)
+    RunOptions.add_flags(run)
+    run.add_argument(
+        "--name",
+        help="name of the run's folder, after its number (default: the member and the data)",
+    )
+    run.add_argument("--dry-run", action="store_true", help="show the options and stop")
+
+
+def train(given: dict[str, Any], group: parallel.Group) -> int:
+    """Start a run with what the user gave."""
+    member, name, dry_run = (given.pop(key) for key in ("member", "name", "dry_run"))
+    plan = group.from_leader(lambda: choose(member, given))
+    check_name(name)
+    if dry_run:
+        return show(plan)
+    prepare(plan, group, given)
+    explain(plan, given)
+    return play(plan, None, name, group)
+
+
+def check_name(name: str | None) -> None:
+    """Raise UserError unless a run's folder may be called so."""
+    if name is not None and not is_name(name):
+        raise UserError(f"--name {short(repr(name))}: must be a plain folder name")
+
+
+def show(plan: Plan) -> int:
+    """Print the options for a program, which must get them."""
+    check_machine(plan, parallel.ALONE)
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed")
+        print(json.dumps(plan.table(), indent=2), flush=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(
+            f"--dry-run: the options cannot be printed to stdout ({why}); redirect it to a file"
+        ) from error
+    return 0
+
+
+def prepare(plan: Plan, group: parallel.Group, given: dict[str, Any]) -> None:
+    """Start the other processes, and fail before anything is done if this machine cannot do it."""
+    parallel.arrange(group, plan.run.ngpu, given.get("ngpu"))
+    check_processes(group.size, plan.options.batch_size, plan.run.device)
+    check_machine(plan, group)
+
+
+def check_machine(plan: Plan, group: parallel.Group) -> None:
+    """Raise UserError if the device, the threads or the folder that a plan names cannot be used."""
+    device = group.device(plan.run.device_name)
+    use_threads(plan.run.threads)
+    check_folder("--out", Path(plan.run.out))
+    if device == "cpu" and plan.run.device_name == "auto" and find_spec("cupy"):
+        say(f"Training on the CPU, though CuPy is installed: {gpu_trouble(0)}.")
+
+
+def explain(plan: Plan, given: dict[str, Any]) -> None:
+    """Say on stderr what is trained on where no data was asked for, and what suits it."""
+    if plan.data.data == "faces" and "data" not in given:
+        for line in NO_DATA.splitlines():
+            say(line, STDERR)
+    if chosen := {k: v for k, v in recipe(plan.member, plan.data.data).items() if k not in given}:
+        words = " ".join(f"{flag(name)} {value}" for name, value in chosen.items())
+        say(f"  The recipe for {plan.member} on {plan.data.data} sets {words}.", STDERR)
+
+
+def play(plan: Plan, run: Run | None, name: str | None, group: parallel.Group) -> int:
+    """Train a plan in a new run or in this one, and say where to look and how to go on."""
+    data = session.open_for(plan, group, say)
+    new = run is None
+    run = run or session.start(plan, data, name, group)
+    try:
+        loop, code = session.train(plan, data, run, new, say, group)
+    except KeyboardInterrupt:
+        if not newest_first(run.checkpoints):
+            raise
+        text = f"interrupted; to go on from its checkpoint: {resume_command(run)}"
+        return group.fail(plain(text), INTERRUPTED)
+    tell_end(loop, run, code)
+    loop.note_lost_output()
+    return code
+
+
+def tell_end(loop: Loop, run: Run, code: int) -> None:
+    """Where to look, and how to go on."""
+    say(f"{'Interrupted' if code else 'Done'}: look at {run.samples}")
+    say(f"  sample from it:    {python('-m', 'minigan', 'sample', run.folder)}")
+    if code:
+        say(f"  go on:             {resume_command(run)}")
+    else:
+        longer = [word for flag, n in loop.limits().items() for word in (flag, 2 * n)]
+        say(f"  train for longer:  {resume_command(run, *longer)}")
+
+
+def resume_command(run: Run, *words: object) -> str:
+    """The command that goes on with a run, as the user would type it."""
+    return python("-m", "minigan", "resume", run.folder, *words)

@@ -1,0 +1,87 @@
+"""Mixtures of Gaussians in the plane: the data on which a GAN's game can be watched.
+
+    ring  8 Gaussians on a circle of radius 2, standard deviation 0.02 (Metz et al. 2017, appendix)
+    grid  25 Gaussians at -4, -2, 0, 2, 4 squared, standard deviation 0.05 (Srivastava et al. 2017)
+
+Every mode has the same share. A generator that has collapsed covers few of them, and one look tells.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from ..errors import UserError
+from ..keys import generator
+from ..tensor import Tensor, tensor
+from . import Dataset
+
+SIDE = 256  # pixels of a picture
+EDGE = 0.25  # of the data's extent is left free around it
+REAL, FAKE = (200, 200, 200), (200, 30, 30)  # colours of the modes and of the samples
+
+
+def ring(modes: int = 8, radius: float = 2.0) -> np.ndarray:
+    """Centres (modes, 2) on a circle; the first is at (radius, 0)."""
+    angle = 2 * np.pi * np.arange(modes) / modes  # not linspace to 2 pi: its ends are one mode
+    return radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def grid(side: int = 5, spacing: float = 2.0) -> np.ndarray:
+    """Centres (side^2, 2) of a square lattice around the origin."""
+    line = spacing * (np.arange(side) - (side - 1) / 2)
+    return np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+CENTERS = {"ring": (ring, 0.02), "grid": (grid, 0.05)}  # and the standard deviation of each
+
+
+class Mixture(Dataset):
+    """`count` points of a mixture, a function of its name and the seed."""
+
+    shape = (2,)
+    shown = 2500  # as the papers count modes
+
+    def __init__(self, name: str, count: int = 100_000, seed: int = 0):
+        centers, self.std = CENTERS[name]
+        self.name, self.centers = name, centers()
+        rng = generator(seed, name)
+        modes = rng.integers(len(self.centers), size=count)
+        points = self.centers[modes] + self.std * rng.standard_normal((count, 2))
+        self.points = points.astype(np.float32)
+        digest = hashlib.sha256(self.points.tobytes()).hexdigest()
+        self.identity = {"kind": name, "count": count, "std": self.std, "fingerprint": digest}
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def batch(self, indices: np.ndarray, device: str, mirrored: np.ndarray | None = None) -> Tensor:
+        if mirrored is not None:
+            raise UserError(f"--flip: points of a {self.name} have no left and right; leave it out")
+        return tensor(self.points[indices], device=device)
+
+    def picture(self, samples: np.ndarray) -> np.ndarray:
+        """A scatter plot: the modes as grey discs of three standard deviations, samples on top."""
+        extent = np.abs(self.centers).max() * (1 + EDGE)
+        axis = np.linspace(-extent, extent, SIDE)
+        x, y = np.meshgrid(axis, -axis)  # the second coordinate grows upwards
+        near = np.min([np.hypot(x - cx, y - cy) for cx, cy in self.centers], axis=0)
+        pixels = np.full((SIDE, SIDE, 3), 255, np.uint8)
+        pixels[near < np.maximum(3 * self.std, 1.5 * extent / SIDE)] = REAL
+        at = np.rint((samples * (1, -1) / extent + 1) / 2 * (SIDE - 1))  # (N, 2): column, row
+        column, row = at[((at >= 0) & (at < SIDE)).all(1)].astype(int).T
+        pixels[row, column] = FAKE
+        return pixels
+
+    def modes(self, samples: np.ndarray) -> tuple[int, float]:
+        """How many modes samples (N, 2) cover, and the share of them that lies on a mode.
+
+        A sample belongs to the nearest centre if it is within 3 standard deviations of it (of true
+        samples 1 - e^-4.5 = 98.9 % do). A mode is covered if it has a quarter of its fair share.
+        """
+        distance = np.linalg.norm(samples[:, None] - self.centers, axis=2)  # (N, modes)
+        nearest = distance.argmin(1)[distance.min(1) <= 3 * self.std]
+        counts = np.bincount(nearest, minlength=len(self.centers))
+        covered = counts >= len(samples) / len(self.centers) / 4
+        return int(covered.sum()), len(nearest) / len(samples)

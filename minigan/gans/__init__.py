@@ -1,0 +1,15 @@
+"""The family: the list of members that the program and the tests walk.
+
+A member is one page: the formulas of its paper, its options, and one step of its game. It knows
+networks, players and what is drawn for it. It knows nothing of files, runs or the loop, which in turn
+know no member by name. To add one, write its page and add it here (or, from outside of the package,
+`minigan.gans.MEMBERS["my-gan"] = MyGAN`).
+"""
+
+from __future__ import annotations
+
+from .base import GAN
+from .standard import DCGAN
+from .wgan_gp import WGANGP
+
+MEMBERS: dict[str, type[GAN]] = {"dcgan": DCGAN, "wgan-gp": WGANGP}

@@ -1,0 +1,23 @@
+"""Penalties on the slope of D, each by differentiating a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..tensor import Tensor, grad
+
+# Inside the root: where a sample's gradient is exactly 0, the root's own would be 0 * infinity.
+TINY = 1e-12
+
+
+def slope_penalty(D: Callable[[Tensor], Tensor], x: Tensor, target: float) -> Tensor:
+    """mean over the samples of (|grad of D at x| - target)^2.
+
+    The norm is over all but the first dimension (N). `x` is taken as it is: no gradient flows back to
+    what it was made of. With target 1, and x between reals and fakes, it is the penalty of WGAN-GP
+    (Gulrajani et al. 2017, equation 3).
+    """
+    x = x.detach().requires_grad_()
+    (slope,) = grad(D(x).sum(), x, create_graph=True)  # samples do not mix: one row each
+    norm = ((slope**2).flatten(1).sum(1) + TINY).sqrt()  # (N, ...) -> (N,)
+    return ((norm - target) ** 2).mean()

@@ -1,0 +1,113 @@
+"""A player of the game: a network, its optimiser and, if asked for, the average of its weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from ..nn import Module
+from ..optim import Optimizer
+from ..tensor import Tensor, grad, no_grad
+
+
+class Group(Protocol):
+    """The processes that share a batch; `training.parallel.Group` is the real one."""
+
+    def average(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]: ...
+
+
+class Alone:
+    """The group of a process that trains by itself."""
+
+    def average(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The mean over one process."""
+        return gradients
+
+
+ALONE = Alone()
+
+
+class Norm:
+    """The length of all gradients as one vector, sqrt(sum of all squares), computed when it is read.
+
+    On a GPU few steps are reported, and each value that is read has to be waited for.
+    """
+
+    def __init__(self, gradients: Sequence[Tensor]):
+        self._gradients = gradients
+
+    def item(self) -> float:
+        """The norm as a Python number."""
+        with no_grad():
+            return sum((g * g).sum() for g in self._gradients).sqrt().item()
+
+
+class Probability:
+    """The mean of sigmoid(scores), computed when it is read: how real D finds these samples."""
+
+    def __init__(self, scores: Tensor):
+        self._scores = scores.detach()  # it outlives the graph
+
+    def item(self) -> float:
+        """The mean probability as a Python number."""
+        with no_grad():
+            return self._scores.sigmoid().mean().item()
+
+
+class Player:
+    """A network that descends its own loss, and nothing else's.
+
+    net        the Module that is trained
+    optimizer  over all its parameters
+    group      the processes whose gradients are averaged before each step
+    ema        decay of the average of the weights; 0 keeps none
+    forward    what a call of the player computes, if it is not the network's own forward
+    average    a copy of `net` that follows it, in evaluation mode; None if there is none
+
+    The average is Karras et al. 2018 ("Progressive Growing", section 4.1): after each step
+    p' <- ema p' + (1 - ema) p for parameters and for running statistics; integer buffers are copied.
+    It only looks on: no byte of `net` depends on it.
+    """
+
+    def __init__(
+        self,
+        net: Module,
+        optimizer: Optimizer,
+        group: Group = ALONE,
+        ema: float = 0.0,
+        forward: Callable[..., Any] | None = None,
+    ):
+        if not 0 <= ema < 1:
+            raise ValueError(f"Player: ema must be at least 0 and below 1, not {ema}")
+        self.net, self.optimizer, self.group, self.ema = net, optimizer, group, ema
+        self._forward = forward or net
+        self.average = copy.deepcopy(net).eval() if ema else None
+
+    def __call__(self, *inputs: Any) -> Any:
+        return self._forward(*inputs)
+
+    def descend(self, loss: Tensor) -> Norm:
+        """One step down the gradient of `loss` with respect to this network; the gradient's norm."""
+        gradients = self.group.average(grad(loss, self.optimizer.params))
+        self.optimizer.step(gradients)
+        self._follow()
+        return Norm(gradients)
+
+    def tree(self) -> dict[str, Any]:
+        """What a checkpoint holds of this player: live arrays, and live dicts of whole numbers."""
+        average = {"average": self.average.state_dict()} if self.average else {}
+        return {"net": self.net.state_dict(), "optimizer": self.optimizer.tree(), **average}
+
+    def _follow(self) -> None:
+        """Move the average towards the network, in the memory that it has."""
+        if self.average is None:
+            return
+        live = self.net.state_dict()
+        for name, slow in self.average.state_dict().items():
+            fast = live[name].data
+            if fast.dtype.kind == "f":
+                slow.data *= self.ema
+                slow.data += (1 - self.ema) * fast
+            else:
+                slow.data[...] = fast

@@ -1,0 +1,78 @@
+"""WGAN-GP (Gulrajani et al. 2017, algorithm 1): a critic whose slope is held at 1 by a penalty.
+
+D descends  mean D(G(z)) - mean D(x) + penalty * mean (|grad D(x^)| - 1)^2
+G descends  -mean D(G(z))
+
+x^ = u x + (1 - u) G(z), with one u ~ U(0, 1) for each sample.
+
+The difference of the means estimates the earth mover's distance between the data and G's samples
+(Arjovsky, Chintala & Bottou 2017), if D is the best critic among those whose slope is at most 1. The
+slope at one sample must not depend on the other samples, so D has no batch norm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import UserError
+from ..optim import Adam
+from ..options import option
+from . import base
+from .base import GAN, Draw, Scalar
+from .objectives import OBJECTIVES
+from .penalties import slope_penalty
+from .player import Group, Player
+
+
+@dataclass(frozen=True)
+class Options(base.Options):
+    lr: float = option(1e-4, "learning rate of both Adams", above=0)
+    beta1: float = option(0.0, "first beta of both Adams", least=0, below=1)
+    beta2: float = option(0.9, "second beta of both Adams", least=0, below=1)
+    d_steps: int = option(5, "updates of D a step", least=1, most=1000)
+    penalty: float = option(10.0, "weight of the penalty on D's slope", least=0, most=1e6)
+    norm: str = option("none", "normalisation in D", choices=("none", "batch"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.norm == "batch":
+            raise UserError(
+                "--norm batch: with batch norm D's score of one sample depends on the others, so it "
+                "has no slope of its own to penalise; use --norm none"
+            )
+
+
+class WGANGP(GAN):
+    """Gulrajani et al. 2017: a Wasserstein critic with a gradient penalty."""
+
+    Options = Options
+
+    def build(self, rng: np.random.Generator, device: str, group: Group) -> None:
+        o = self.options
+        G, D, scores = base.networks(self.shape, o, rng, o.norm)
+        G.to(device), D.to(device)
+        betas = (o.beta1, o.beta2)
+        self.G = Player(G, Adam(G.parameters(), o.lr, betas), group, o.ema)
+        self.D = Player(D, Adam(D.parameters(), o.lr, betas), group, forward=scores)
+        self.players = {"G": self.G, "D": self.D}
+        self.batches = o.d_steps
+
+    def step(self, draw: Draw) -> dict[str, Scalar]:
+        loss = OBJECTIVES["wasserstein"]
+        for _ in range(self.options.d_steps):
+            x, fakes = draw.reals(), self.G(draw.noise()).detach()
+            u = draw.uniform("between", *[1] * (x.ndim - 1))  # (N, 1, ...)
+            loss_D = loss.discriminator(self.D(x), self.D(fakes))
+            penalty = slope_penalty(self.D, u * x + (1 - u) * fakes, 1.0)
+            grad_d = self.D.descend(loss_D + self.options.penalty * penalty)
+        loss_G = loss.generator(self.D(self.G(draw.noise())))
+        grad_g = self.G.descend(loss_G)
+        return {
+            "distance": -loss_D.detach(),
+            "penalty": penalty.detach(),
+            "loss_g": loss_G.detach(),
+            "grad_d": grad_d,
+            "grad_g": grad_g,
+        }

@@ -1,0 +1,113 @@
+"""The plan of a run: a member, its options, the data's and the run's."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.opening import DataOptions, check_used
+from ..errors import UserError
+from ..gans import MEMBERS
+from ..gans.base import Options
+from ..options import REMEDY, check_names, short
+from .recipes import recipe
+from .run import Run
+from .settings import RunOptions, check_processes, is_path
+
+# Where CelebA is looked for when --dataroot does not say.
+USUAL_PLACES = ("data/img_align_celeba.zip", "data/img_align_celeba", "data/celeba")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What determines a run's weights (member, its options, the data's), and what does not."""
+
+    member: str
+    options: Options
+    data: DataOptions
+    run: RunOptions
+    dataroot: str | None = None
+
+    def __post_init__(self) -> None:
+        if not is_path(self.dataroot):
+            raise UserError(f"--dataroot {short(repr(self.dataroot))}: must be a path")
+        if self.dataroot is not None and self.data.data != "celeba":
+            raise UserError(
+                f"--dataroot {short(self.dataroot)}: --data {self.data.data} reads no files; drop one"
+            )
+        check_processes(self.run.ngpu or 1, self.options.batch_size, self.run.device)
+
+    def table(self) -> dict[str, Any]:
+        """As config.json holds it."""
+        return {**self.game(), "run": asdict(self.run), "dataroot": self.dataroot}
+
+    def game(self) -> dict[str, Any]:
+        """The part that determines the weights, as each checkpoint holds it."""
+        return {"member": self.member, "options": asdict(self.options), "data": asdict(self.data)}
+
+    @classmethod
+    def read(cls, config: dict[str, Any], where: Path | str) -> Plan:
+        """The plan in a run's config.json. Raises UserError if there is none."""
+        member, options, data = read_game(config, where)
+        dataroot = config.get("dataroot")
+        if not isinstance(dataroot, (str, type(None))):
+            raise UserError(f"{where}: dataroot is not a path; {REMEDY}")
+        return cls(
+            member, options, data, RunOptions.read(config.get("run"), f"{where}: run"), dataroot
+        )
+
+
+def read_game(table: dict[str, Any], where: Path | str) -> tuple[str, Options, DataOptions]:
+    """What `Plan.game` gave: the member, its options and the data's. Raises UserError."""
+    name = table.get("member")
+    if name is None and "options" in table:
+        raise UserError(
+            f"{where} was written by minigan 0.1, which had other options and checkpoints; "
+            "start a new run"
+        )
+    if not isinstance(name, str) or name not in MEMBERS:
+        known = ", ".join(MEMBERS)
+        raise UserError(f"{where}: member {short(repr(name))} is not one of {known}; {REMEDY}")
+    return (
+        name,
+        MEMBERS[name].Options.read(table.get("options"), f"{where}: options"),
+        DataOptions.read(table.get("data"), f"{where}: data"),
+    )
+
+
+def choose(member: str, given: dict[str, Any]) -> Plan:
+    """The plan of a new run: what was given, and for the rest what suits the member and the data."""
+    if member not in MEMBERS:
+        raise UserError(f"member {short(repr(member))} is not one of {', '.join(MEMBERS)}")
+    given = dict(given)
+    dataroot = given.pop("dataroot", None)
+    if "data" not in given:
+        place = dataroot or next((p for p in USUAL_PLACES if Path(p).exists()), None)
+        dataroot, given["data"] = place, "faces" if place is None else "celeba"
+    tables = (MEMBERS[member].Options, DataOptions, RunOptions)
+    check_names(given, tables, member)
+    check_used(given)
+    given = {**recipe(member, given["data"]), **given}
+    return Plan(member, *(table.pick(given) for table in tables), dataroot)
+
+
+def resumed(run: Run, given: dict[str, Any]) -> Plan:
+    """The plan of a run, with those of its run's options that were given.
+
+    Raises UserError, listing each difference, if an option that determines the weights was given
+    another value.
+    """
+    where = run.folder / "config.json"
+    plan = Plan.read(run.config, where)
+    given = {
+        "out": str(run.out),
+        **given,
+    }  # not that of config.json: the folder may have been moved
+    dataroot = given.pop("dataroot", plan.dataroot)
+    check_names(given, (type(plan.options), DataOptions, RunOptions), plan.member)
+    if changes := plan.options.changes(given) + plan.data.changes(given):
+        raise UserError(f"{run.folder} was started with other options: {', '.join(changes)}")
+    chosen = {name: given[name] for name in RunOptions.names() if name in given}
+    return dataclasses.replace(plan, run=dataclasses.replace(plan.run, **chosen), dataroot=dataroot)

@@ -1,0 +1,150 @@
+"""From a plan to a run that trains, a new one or one that goes on; and from a run to its member."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import PIL
+
+from .. import __version__, backend
+from ..backend.threads import tell_blas_trouble
+from ..data import Dataset
+from ..data.opening import DataOptions, open_data
+from ..errors import UserError
+from ..gans import MEMBERS
+from ..gans.base import GAN
+from ..keys import generator
+from . import checkpoint, state
+from .draw import Draw, check_batch
+from .loop import Loop
+from .parallel import ALONE, Group
+from .plan import Plan, read_game
+from .run import Run, write_config
+from .settings import use_threads
+
+Say = Callable[[str], None]
+
+
+def build(plan: Plan, data: Dataset, device: str, group: Group = ALONE) -> tuple[GAN, Draw]:
+    """The member of a plan, with its first weights, and what will be drawn for it."""
+    o = plan.options
+    member = MEMBERS[plan.member](o, data.shape, generator(o.seed, "init"), device, group)
+    draw = Draw(data, o.batch_size, o.nz, o.seed, o.noise, plan.data.flip, device, group)
+    return member, draw
+
+
+def open_for(plan: Plan, group: Group, say: Say, progress: bool = True) -> Dataset:
+    """The data of a plan, decoded by the leader; `say` is told what was left out."""
+    seed, run = plan.options.seed, plan.run
+    data = group.leader_first(
+        lambda: open_data(plan.data, plan.dataroot, seed, Path(run.out), run.workers, progress)
+    )
+    check_batch(data, plan.options.batch_size)  # before a run exists
+    for note in data.notes:
+        say(note)
+    return data
+
+
+def start(plan: Plan, data: Dataset, name: str | None, group: Group = ALONE) -> Run:
+    """A new run folder with its config.json."""
+    config = {
+        **plan.table(),
+        "device": backend.resolve_device(plan.run.device_name),
+        "versions": {
+            "minigan": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "pillow": PIL.__version__,
+        },
+        "identity": data.identity,
+    }
+    name = name or f"{plan.member}-{data.name}"
+    return group.from_leader(lambda: Run.create(Path(plan.run.out), name, config))
+
+
+def train(
+    plan: Plan, data: Dataset, run: Run, new: bool, say: Say, group: Group = ALONE
+) -> tuple[Loop, int]:
+    """Train in this run up to the plan's last step or a signal; the loop, and the exit code.
+
+    new  the run has been started by this process; else it goes on from its newest checkpoint
+    """
+    device = group.use_device(plan.run.device_name, plan.run.tf32)
+    use_threads(plan.run.threads)
+    with ExitStack() as held:
+        group.from_leader(lambda: held.enter_context(run.in_use()))
+        if not new:
+            group.from_leader(lambda: check_same_data(run, data))
+        member, draw = build(plan, data, device, group)
+        loop = Loop(plan, member, data, draw, run, say, group)
+        if not new:
+            loop.load_newest()
+            if draw.step >= loop.total:
+                loop.finish()
+                more = " and ".join(loop.limits())
+                say(f"{run.folder} is at step {draw.step} of {loop.total}: raise {more} to go on.")
+                return loop, 0
+        if group.leader:
+            _note_start(plan, data, run, new, group)
+        times = f"{group.size} x " if group.size > 1 else ""
+        say(f"{run.folder}: step {draw.step} of {loop.total} on {times}{device}")
+        if device == "cpu":
+            tell_blas_trouble(say)
+        return loop, loop.train()
+
+
+def _note_start(plan: Plan, data: Dataset, run: Run, new: bool, group: Group) -> None:
+    """What the run's files say about this start of it."""
+    if new:
+        run.event("start", samples=len(data))
+    else:
+        write_config(run.folder, {**run.config, **plan.table()})
+    if data.skipped:
+        run.write_skipped(data.skipped)
+        run.event("skipped files", count=len(data.skipped), listing="skipped.txt")
+    if group.size > 1:
+        run.event("data parallel", processes=group.size)
+
+
+def check_same_data(run: Run, data: Dataset) -> None:
+    """Raise UserError unless this is the data that the run was started with."""
+    identity = run.config.get("identity")
+    before = identity if isinstance(identity, dict) else {}
+    if data.identity["fingerprint"] != before.get("fingerprint"):
+        count = str(before.get("count", "samples"))[:20]
+        raise UserError(
+            f"these {len(data)} samples are not the {count} that {run.folder} was started with; "
+            "give their --dataroot, or start a new run"
+        )
+
+
+def load(where: Path, say: Say) -> tuple[GAN, DataOptions, Path]:
+    """A member with the weights of a checkpoint: the newest of a run that can be read, or this file.
+
+    Also the options of its data, and the checkpoint's path. What a checkpoint says of its game is
+    enough, so it need not lie in a run. Raises UserError.
+    """
+    if where.is_file():
+        return *load_checkpoint(where), where
+    run = Run(where)
+    path, (member, data), _ = checkpoint.newest(run.checkpoints, "sample", load_checkpoint, say)
+    return member, data, path
+
+
+def load_checkpoint(path: Path) -> tuple[GAN, DataOptions]:
+    """The member of one checkpoint, and the options of its data. Raises CheckpointError."""
+    game = checkpoint.read_table(path).get("game")
+    try:
+        name, options, data = read_game(game if isinstance(game, dict) else {}, path)
+    except checkpoint.CheckpointError:
+        raise
+    except UserError as error:
+        raise checkpoint.CheckpointError(f"{error}, or {checkpoint.REMEDY}") from error
+    member = MEMBERS[name](options, data.shape, generator(options.seed, "init"))
+    tree = state.tree_of(member, dict(Draw.START))
+    state.restore(state.read(path, tree, game), tree)
+    return member, data

@@ -1,0 +1,133 @@
+"""The options of a run: how long, where, how often, on what. No weight depends on them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..backend.threads import MOST_THREADS, ThreadsError, get_num_threads, set_num_threads
+from ..errors import UserError
+from ..options import Table, option, short
+from . import recovery
+
+# The help of options that commands without a table have as well.
+DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
+THREADS = "threads of the CPU's kernels; by default MINIGAN_NUM_THREADS, or the cores there are"
+
+
+@dataclass(frozen=True)
+class RunOptions(Table):
+    """May be changed on every resume. (The device, processes and TF32 change rounding only.)"""
+
+    epochs: int = option(20, "passes over the data", least=1, most=10**9, flags=["--niter"])
+    steps: int | None = option(
+        None,
+        "stop after this many steps in all; by default those of --epochs",
+        least=1,
+        most=10**8 - 1,
+    )
+    device: str = option("auto", DEVICE)
+    ngpu: int | None = option(
+        None,
+        "0 for the CPU, 1 for the GPU; N: data parallel on N GPUs, with --device cpu on CPUs; by "
+        "default as --device says",
+        least=0,
+        most=1024,
+    )
+    threads: int | None = option(None, THREADS, least=1, most=MOST_THREADS)
+    tf32: bool = option(
+        True,
+        "on a GPU, multiply factors rounded to 10 bits, as PyTorch's convolutions do",
+        off_help="on a GPU, multiply all bits of float32, which is slower",
+    )
+    workers: int = option(
+        os.cpu_count() or 1,
+        "processes that decode images; 0 and 1 for none beside this one",
+        least=0,
+        most=4096,
+    )
+    out: str = option("runs", "folder that holds the runs", flags=["--outf"])
+    log_every: int | None = option(
+        None, "steps between lines of metrics; by default 1, on a GPU 10", least=1, most=10**9
+    )
+    sample_every: int | None = option(
+        None, "steps between pictures; by default those of an epoch", least=1, most=10**9
+    )
+    checkpoint_every: int = option(500, "steps between checkpoints", least=1, most=10**9)
+    keep: int = option(3, "checkpoints kept", least=1, most=10**9)
+    on_divergence: str = option(
+        "warn",
+        "what to do when the watch finds trouble: warn once (and stop if values are not finite), "
+        "stop, roll back to a checkpoint from before with other noise, or ignore it",
+        choices=recovery.CHOICES,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not is_path(self.out):
+            raise UserError(f"--out {short(repr(self.out))}: must be a path")
+        if self.ngpu == 0 and self.device.startswith("cuda"):
+            raise UserError(
+                f"--ngpu 0 selects the CPU but --device {short(self.device)} a GPU; drop one"
+            )
+        if self.ngpu == 1 and self.device == "cpu":
+            raise UserError("--ngpu 1 selects a GPU but --device cpu the CPU; drop one")
+
+    @property
+    def device_name(self) -> str:
+        """What --device and --ngpu together ask for."""
+        if self.device == "auto" and self.ngpu is not None:
+            return "cuda" if self.ngpu else "cpu"
+        return self.device
+
+
+def check_processes(count: int, batch_size: int, device: str) -> None:
+    """Raise UserError unless this many processes can share a batch on this device."""
+    if count == 1:
+        return
+    if batch_size % count or batch_size < 2 * count:
+        raise UserError(
+            f"--batch-size {batch_size}: must be a multiple of the {count} processes, and at least "
+            f"{2 * count}, because batch norm needs a variance in every process"
+        )
+    if device.startswith("cuda:"):
+        raise UserError(
+            f"--device {device} is one GPU, but each of {count} processes needs its own; "
+            "use --device cuda"
+        )
+
+
+def check_folder(flag: str, path: Path) -> None:
+    """Raise UserError if a file stands where this folder, or one above it, would be made."""
+    for place in (path, *path.parents):
+        if os.path.lexists(place):
+            if not place.is_dir():
+                raise UserError(f"{flag} {path}: {place} is not a folder; give another path")
+            return
+
+
+def use_threads(count: int | None) -> None:
+    """Set the threads of the kernels; None leaves it to MINIGAN_NUM_THREADS or the cores.
+
+    Raises UserError if that is not a number of threads.
+    """
+    if count is not None and not 1 <= count <= MOST_THREADS:
+        raise UserError(f"--threads {short(count)}: must be from 1 to {MOST_THREADS}")
+    try:
+        set_num_threads(get_num_threads() if count is None else count)
+    except ThreadsError as error:
+        raise UserError(str(error)) from None
+
+
+def is_path(value: str | None) -> bool:
+    """Whether the system can be asked for it; None is asked for nothing."""
+    try:
+        return value is None or (value != "" and b"\0" not in os.fsencode(value))
+    except UnicodeEncodeError:
+        return False
+
+
+def is_name(text: str) -> bool:
+    """Whether it names one folder, with room for a number before it: systems allow 255 bytes."""
+    return text == Path(text).name and text.isprintable() and 0 < len(text.encode()) <= 200

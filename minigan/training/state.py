@@ -1,0 +1,145 @@
+"""Checkpoints: a tree of arrays and whole numbers, read against the tree that is live.
+
+A tree is a dict of trees. Its leaves are Tensors, arrays and whole numbers. In the file an array's
+name is its path, as in `players.G.net.main.0.weight`. The live tree is the schema: `read` accepts a
+file of exactly its form, and names the first leaf that differs. So nothing here knows a network, an
+optimiser or an option by name, and no random numbers are saved: see draw.py.
+
+Beside the tree a checkpoint holds the game that it belongs to, a table of the options that determine
+the weights. It has to be the same when the checkpoint is read.
+
+The memory order of an array is not saved. `restore` writes into the live arrays, which keep theirs:
+kernels lay weights as they need them, and the bytes of a sum depend on the order of its terms. So who
+builds the live tree must lay its arrays as the run did that wrote the checkpoint, which the same
+options on the same kind of device do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import backend
+from ..console import plain
+from ..gans.base import GAN
+from ..options import flag, short
+from ..tensor import Tensor
+from .checkpoint import REMEDY, CheckpointError, is_named, read_file, step_of, write_file
+
+Tree = MutableMapping[str, Any]
+Game = Mapping[str, Any]
+
+MOST = 10**12  # of a whole number in a checkpoint: anything beyond is damage
+SQUARES = ("exp_avg_sq", "square_avg", "running_var")  # means of squares, of which roots are taken
+
+
+def tree_of(member: GAN, counts: dict[str, int]) -> dict[str, Any]:
+    """All that a run has to save: its live arrays, in live dicts. `counts` is that of its Draw."""
+    players = {name: player.tree() for name, player in member.players.items()}
+    return {"draw": counts, "players": players, "extra": member.extra}
+
+
+def leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a tree with their paths, in the tree's order."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def write(path: Path, tree: Tree, game: Game) -> None:
+    """Write a tree, and the game it belongs to, wholly or not at all."""
+    arrays, numbers = {}, {}
+    for name, leaf in leaves(tree):
+        if isinstance(leaf, int):
+            numbers[name] = leaf
+        else:
+            arrays[name] = host(leaf)
+    write_file(path, arrays, {"game": game, "numbers": numbers})
+
+
+def read(path: Path, like: Tree, game: Game) -> dict[str, Any]:
+    """The leaves of a checkpoint by path, if they have the form of `like`. Raises CheckpointError.
+
+    Each has the dtype and the shape of the live leaf, and its values are finite. The game must be the
+    same, and the step that of the file's name.
+    """
+    arrays, table = read_file(path)
+    if changed := _changes(table.get("game"), game):
+        raise CheckpointError(
+            f"{path} does not fit: it was written with other options: {plain(changed)[:500]}; "
+            f"restore config.json, or {REMEDY}"
+        )
+    numbers = table.get("numbers")
+    if not isinstance(numbers, dict):
+        raise CheckpointError(f"{path}: its numbers are not a table; {REMEDY}")
+    found, wanted = {**numbers, **arrays}, dict(leaves(like))
+    for name in (*wanted, *sorted(set(found) - set(wanted))):
+        _check_leaf(path, name, found.get(name), wanted.get(name))
+    if is_named(path) and step_of(path) != found.get("draw.step"):
+        raise CheckpointError(
+            f"{path}: its step is {found.get('draw.step')}, not the one in its name; {REMEDY}"
+        )
+    return found
+
+
+def restore(found: Mapping[str, Any], like: Tree, prefix: str = "") -> None:
+    """Put what `read` gave into the live tree: its arrays keep their memory, its dicts get numbers."""
+    for key, leaf in like.items():
+        name = f"{prefix}{key}"
+        if isinstance(leaf, Mapping):
+            restore(found, leaf, f"{name}.")
+        elif isinstance(leaf, int):
+            like[key] = found[name]
+        else:
+            array = leaf.data if isinstance(leaf, Tensor) else leaf
+            array[...] = backend.move(found[name], backend.device_of(array))
+
+
+def spoiled(tree: Tree) -> str | None:
+    """The path of the first array that holds a value that is not finite."""
+    for name, leaf in leaves(tree):
+        if not isinstance(leaf, int) and not np.isfinite(host(leaf)).all():
+            return name
+    return None
+
+
+def host(leaf: Any) -> np.ndarray:
+    """An array or Tensor in the host's memory."""
+    return leaf.numpy() if isinstance(leaf, Tensor) else backend.move(leaf, "cpu")
+
+
+def _check_leaf(path: Path, name: str, found: Any, wanted: Any) -> None:
+    """Raise CheckpointError unless a leaf has the form of the live one and values that were saved."""
+    has, needs = _form(found), _form(wanted)
+    said = plain(name)[:80]
+    if has != needs:
+        raise CheckpointError(f"{path} does not fit: {said} is {has}, expected {needs}; {REMEDY}")
+    if isinstance(found, np.ndarray):
+        if not np.isfinite(found).all():
+            raise CheckpointError(f"{path}: {said} holds values that are not finite; {REMEDY}")
+        if name.endswith(SQUARES) and (found < 0).any():
+            raise CheckpointError(f"{path}: {said} holds negative values; {REMEDY}")
+
+
+def _form(leaf: Any) -> str:
+    if leaf is None:
+        return "missing"
+    if type(leaf) is int:
+        return "a whole number" if 0 <= leaf <= MOST else "a number out of range"
+    dtype, shape = getattr(leaf, "dtype", None), getattr(leaf, "shape", None)
+    return f"a {type(leaf).__name__}" if dtype is None else f"{dtype} {tuple(shape)}"
+
+
+def _changes(saved: Any, game: Game) -> str:
+    """The leaves of two tables that differ, as "--nz 8 -> 9"; "" if none does."""
+    before, now = dict(leaves(saved if isinstance(saved, dict) else {})), dict(leaves(game))
+    differ = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+    return ", ".join(
+        f"{flag(name.rpartition('.')[2])} {short(before.get(name))} -> {short(now.get(name))}"
+        for name in differ
+    )

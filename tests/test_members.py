@@ -1,0 +1,221 @@
+"""What is promised of every member of the family; the tests walk MEMBERS, so none can escape.
+
+Each is played with tiny networks on points (MLPs) and on images of 16 x 16 pixels (the DCGAN's).
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minigan import tensor
+from minigan.commands import main
+from minigan.data.opening import DataOptions
+from minigan.gans import MEMBERS
+from minigan.gans.base import GAN
+from minigan.keys import generator, noise
+from minigan.optim import SGD
+from minigan.tensor import grad, no_grad
+from minigan.training import state
+from minigan.training.run import Run
+from minigan.training.settings import RunOptions
+
+SEED = 3
+GAME = {"nz": 4, "ngf": 4, "ndf": 4, "batch_size": 4, "seed": SEED}
+DATA = {"ring": [], "faces": ["--image-size", "16", "--max-images", "22", "--flip"]}
+SHAPES = {"ring": (2,), "faces": (3, 16, 16)}
+RUN = ["--workers", "1", "--device", "cpu", "--threads", "1", "--sample-every", "4"]
+WALK = [(name, data) for name in MEMBERS for data in DATA]
+
+
+class Drawn:
+    """What a member asks for, from arrays of float64 or float32 that are the same in every step."""
+
+    def __init__(self, shape, batch=4, nz=4, dtype=np.float64):
+        self.shape, self.batch, self.nz, self.dtype, self.calls = shape, batch, nz, dtype, 0
+
+    def _next(self, name):
+        self.calls += 1
+        return generator(name, self.calls)
+
+    def reals(self):
+        x = self._next("reals").uniform(-1, 1, (self.batch, *self.shape))
+        return tensor(x.astype(self.dtype))
+
+    def noise(self):
+        return tensor(
+            noise(self._next("noise"), (self.batch, self.nz), "normal").astype(self.dtype)
+        )
+
+    def uniform(self, name, *shape):
+        return tensor(self._next(name).random((self.batch, *shape)).astype(self.dtype))
+
+
+def tiny(name, shape, **options) -> GAN:
+    """A member with its smallest networks."""
+    member = MEMBERS[name]
+    return member(member.Options(**{**GAME, **options}), shape, generator(SEED, "init"))
+
+
+def contents(member: GAN) -> dict[str, bytes]:
+    """All that a checkpoint holds of it, by the path of the leaf."""
+    found = {}
+    for path, leaf in state.leaves(state.tree_of(member, {})):
+        found[path] = leaf if isinstance(leaf, int) else np.asarray(state.host(leaf)).tobytes()
+    return found
+
+
+def train(out: Path, name: str, data: str, *flags: str, code: int = 0) -> Run:
+    """A run of a tiny member by the command line."""
+    game = [w for k, v in GAME.items() for w in ("--" + k.replace("_", "-"), str(v))]
+    words = ["train", name, "--data", data, *game, *DATA[data], *RUN, "--out", str(out), *flags]
+    assert main(words) == code
+    return Run(sorted(out.glob("0*"))[-1])
+
+
+def left(run: Run) -> dict[str, bytes]:
+    """The files of a run, but for what tells its story and its speed."""
+    found = {}
+    for path in sorted(run.folder.rglob("*")):
+        name = str(path.relative_to(run.folder))
+        if path.is_file() and name not in ("events.jsonl", "config.json", ".lock"):
+            found[name] = path.read_bytes()
+    rows = [json.loads(line) for line in found.pop("metrics.jsonl").splitlines()]
+    for row in rows:
+        assert row.pop("images_per_second") > 0
+    return {**found, "metrics": json.dumps(rows).encode()}
+
+
+# -- the step -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "data"), WALK)
+def test_each_gradient_of_a_step_is_that_of_its_loss(name, data):
+    """Central differences of every loss of the step, in a random direction of the weights.
+
+    The optimisers stand still, so the losses of a step are functions of the weights: what a penalty
+    differentiates twice is checked as well.
+    """
+    shape = SHAPES[data]
+
+    def losses(towards=None, direction=None, h=0.0):
+        """(player's name, loss, gradients) of each descent; one player's weights moved by h."""
+        member, found, rng = tiny(name, shape, ema=0.0), [], np.random.default_rng(SEED)
+        for who, player in member.players.items():
+            weights = list(player.net.double().parameters())
+            player.optimizer = SGD(weights, lr=0.0)
+            for i, p in enumerate(weights):
+                # First biases are 0, on the kink of what follows: all weights are moved off them.
+                p.data += 0.1 * rng.standard_normal(p.shape)
+                p.data += h * direction[i] if who == towards else 0.0
+
+            def descend(loss, who=who, weights=weights):
+                gradients = grad(loss, weights)
+                found.append((who, loss.item(), [g.numpy() for g in gradients]))
+                return loss.detach()
+
+            player.descend = descend
+        member.step(Drawn(shape))
+        return found
+
+    rng, h = np.random.default_rng(SEED), 1e-8  # so small that no kink is crossed
+    descents = losses()
+    assert {who for who, *_ in descents} == set(tiny(name, shape).players)
+    for i, (who, _, gradients) in enumerate(descents):
+        u = [rng.standard_normal(g.shape) for g in gradients]
+        numeric = (losses(who, u, h)[i][1] - losses(who, u, -h)[i][1]) / (2 * h)
+        terms = np.concatenate([(g * v).ravel() for g, v in zip(gradients, u, strict=True)])
+        # A loss of size 1 is known to 1e-16, so the quotient to 1e-8; terms that cancel are rounded.
+        scale = max(abs(terms.sum()), np.linalg.norm(terms), 1e-3)
+        assert abs(numeric - terms.sum()) <= 1e-6 * scale
+
+
+@pytest.mark.parametrize(("name", "data"), WALK)
+def test_the_average_only_looks_on(name, data):
+    shape, members = SHAPES[data], []
+    for ema in (0.0, 0.9):
+        member = tiny(name, shape, ema=ema)
+        draw = Drawn(shape, dtype=np.float32)
+        for _ in range(3):
+            member.step(draw)
+            member.sample(draw.noise())  # and so do samples
+        members.append(contents(member))
+    without, having = members
+    averages = {path for path in having if ".average." in path}
+    assert averages
+    assert set(having) - averages == set(without)
+    assert all(having[path] == without[path] for path in without)
+
+
+@pytest.mark.parametrize(("name", "data"), WALK)
+def test_the_average_is_that_of_the_weights(name, data):
+    """p' <- ema p' + (1 - ema) p from the first weights on; whole numbers are copied."""
+    shape, ema = SHAPES[data], 0.75
+    member = tiny(name, shape, ema=ema)
+    draw, G = Drawn(shape, dtype=np.float32), member.players["G"]
+    expected = {k: v.numpy().astype(np.float64) for k, v in G.net.state_dict().items()}
+    for _ in range(3):
+        member.step(draw)
+        for key, value in G.net.state_dict().items():
+            whole = value.dtype.kind != "f"
+            expected[key] = (
+                value.numpy() if whole else ema * expected[key] + (1 - ema) * value.numpy()
+            )
+    for key, value in G.average.state_dict().items():
+        np.testing.assert_allclose(value.numpy(), expected[key], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("name", "data"), WALK)
+def test_samples_are_of_the_average_and_change_nothing(name, data):
+    shape = SHAPES[data]
+    member = tiny(name, shape)
+    draw = Drawn(shape, dtype=np.float32)
+    member.step(draw)
+    before = contents(member)
+    z = draw.noise()
+    average, raw = member.sample(z).numpy(), member.sample_raw(z).numpy()
+    assert contents(member) == before
+    assert all(p.net.training for p in member.players.values())
+    assert average.shape == (4, *shape)
+    with no_grad():
+        expected = member.players["G"].average(z).numpy()
+    assert (average == expected).all()
+    assert (average != raw).any()
+
+
+@pytest.mark.parametrize(("name", "data"), WALK)
+def test_every_metric_is_a_finite_number(name, data):
+    metrics = tiny(name, SHAPES[data]).step(Drawn(SHAPES[data], dtype=np.float32))
+    assert all(np.isfinite(value.item()) for value in metrics.values())
+
+
+# -- a run --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "data"), WALK)
+def test_a_run_that_was_stopped_goes_on_exactly(name, data, tmp_path):
+    """Stopped in the middle of an epoch (22 images, 5 batches), and prolonged."""
+    rhythm = ("--checkpoint-every", "3", "--keep", "2")
+    whole = train(tmp_path / "whole", name, data, "--steps", "8", *rhythm)
+    parts = train(tmp_path / "parts", name, data, "--steps", "8", *rhythm)
+    for path in parts.checkpoints.iterdir():  # as a kill after step 6 leaves it
+        if path.name != "step-00000006.safetensors":
+            path.unlink()
+    assert main(["resume", str(parts.folder)]) == 0
+    assert left(parts) == left(whole)
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_an_option_may_change_on_resuming_if_and_only_if_no_weight_depends_on_it(
+    name, tmp_path, capsys
+):
+    run = train(tmp_path, name, "ring", "--steps", "1")
+    fixed = [*dataclasses.fields(MEMBERS[name].Options), *dataclasses.fields(DataOptions)]
+    free = {f.name for f in dataclasses.fields(RunOptions)}
+    for field in fixed:
+        assert field.name not in free
+        with pytest.raises(SystemExit):  # argparse: there is no such flag
+            main(["resume", str(run.folder), "--" + field.name.replace("_", "-"), "1"])
+    capsys.readouterr()

@@ -253,7 +253,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(damage, capsys
     (skipped,) = resume["skipped"]
     assert str(path) in skipped
     assert tiny.newest(run) == tiny.newest(straight)
-    assert tiny.figures(run) == tiny.figures(straight)
+    assert tiny.metrics(run) == tiny.metrics(straight)
     assert tiny.saved(run) == [4, 6, 8]
 
 
@@ -361,7 +361,7 @@ def test_a_run_folder_can_be_moved_and_resumed(capsys):
     assert tiny.train_celeba.main(["--resume", "elsewhere", "--steps", "3"]) == 0
     moved = loop.Run(tiny.Path("elsewhere"))
     assert tiny.saved(moved) == [3]
-    assert [row["step"] for row in tiny.figures(moved)] == [1, 2, 3]
+    assert [row["step"] for row in tiny.metrics(moved)] == [1, 2, 3]
 
 
 def test_files_of_other_names_are_left_alone():

@@ -168,7 +168,7 @@ def test_a_saturated_discriminator_is_warned_of_once_and_the_training_goes_on(ca
     run = tiny.train("out", "--steps", 600, *SATURATES)
     (event,) = diverged(run)
     assert (event["name"], event["does"]) == ("saturated discriminator", "warn")
-    rows = tiny.figures(run)
+    rows = tiny.metrics(run)
     assert len(rows) == 600
     window = [row["loss_d"] < 0.01 for row in rows[event["step"] - WINDOW : event["step"]]]
     assert sum(window) == SHARE * WINDOW  # as soon as it is so
@@ -196,10 +196,10 @@ def test_stop_stops_and_names_the_checkpoint_from_before(capsys, short_window):
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(f"error: step {2 * SHORT}: Loss_D has been")
     assert message in error
-    assert tiny.figures(run)[-1]["step"] == 2 * SHORT
+    assert tiny.metrics(run)[-1]["step"] == 2 * SHORT
     assert max(tiny.saved(run)) == 2 * SHORT - 5
     tiny.train("out", *flags, "--resume", "auto", "--on-divergence", "ignore")  # if you wish so
-    assert tiny.figures(run)[-1]["step"] == 60
+    assert tiny.metrics(run)[-1]["step"] == 60
 
 
 def test_ignore_says_nothing_and_trains_as_warn_does(capsys, short_window):
@@ -230,10 +230,10 @@ def test_a_rollback_goes_back_before_the_trouble_with_other_noise_and_not_for_ev
     assert error.startswith("error: step 40: Loss_D has been below 0.01 for 20 steps")
     assert ", after 3 of 3 rollbacks; the last good checkpoint is " in error
     assert "--on-divergence rollback" not in error  # which has been tried
-    rows = tiny.figures(run)
+    rows = tiny.metrics(run)
     assert [row["step"] for row in rows] == list(range(1, 41))
     plain = tiny.train("plain", "--steps", 36, *FREEZES, "--checkpoint-every", 6, "--keep", 5)
-    assert tiny.figures(plain)[:18] == rows[:18]
+    assert tiny.metrics(plain)[:18] == rows[:18]
     for step in (12, 18):  # from before the trouble
         one, other = (checkpoint.path_of(each.checkpoints, step) for each in (plain, run))
         assert one.read_bytes() == other.read_bytes()
@@ -265,7 +265,7 @@ def test_a_run_with_rollbacks_that_is_interrupted_ends_as_one_that_is_not(
     )
     assert expected.items() <= found.items()
     assert len(found) - len(expected) <= stop  # what the last stop left: the run is not at its end
-    assert tiny.figures(run) == tiny.figures(straight)
+    assert tiny.metrics(run) == tiny.metrics(straight)
     assert tiny.grids(run) == tiny.grids(straight)
 
 
@@ -331,7 +331,7 @@ def test_a_figure_that_is_not_finite_stops_the_training(
     error = f"error: step 4: {text}; the last good checkpoint is {good}; try --resume with "
     assert error in capsys.readouterr().err
     assert tiny.saved(run) == [2]
-    rows = tiny.figures(run)  # read strictly: JSON has no nan
+    rows = tiny.metrics(run)  # read strictly: JSON has no nan
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert rows[-1][what] is None
     (event,) = diverged(run)
@@ -339,7 +339,7 @@ def test_a_figure_that_is_not_finite_stops_the_training(
     assert (run.folder / "progress.gif").is_file()
     assert "done" not in {e["event"] for e in tiny.events(run)}
     tiny.train("out", "--resume", "auto")
-    assert [row["step"] for row in tiny.figures(run)] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in tiny.metrics(run)] == [1, 2, 3, 4, 5, 6]
 
 
 def test_ignoring_a_figure_that_is_not_finite_goes_on(monkeypatch):
@@ -373,7 +373,7 @@ def test_a_rollback_gets_over_what_is_not_finite(monkeypatch, steps, what):
     spoil(monkeypatch, *steps, what=what)
     run = tiny.train("out", *SIX, "--on-divergence", "rollback")
     assert [e["does"] for e in diverged(run)] == ["rollback"] * len(steps)
-    assert [row["step"] for row in tiny.figures(run)] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in tiny.metrics(run)] == [1, 2, 3, 4, 5, 6]
     assert tiny.saved(run) == [2, 4, 6]
     assert tiny.newest(run)[1]["rollbacks"] == len(steps)
     assert tiny.events(run)[-1]["event"] == "done"

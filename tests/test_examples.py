@@ -147,7 +147,7 @@ def test_its_configuration_has_every_option_the_versions_and_the_data(run):
 
 
 def test_its_metrics_have_each_step_once(run):
-    rows = tiny.figures(run)
+    rows = tiny.metrics(run)
     assert [row["step"] for row in rows] == list(range(1, 8))
     scores = {"loss_d", "loss_g", "grad_d", "grad_g", "d_x", "d_gz_before", "d_gz_after"}
     for row in rows:
@@ -179,7 +179,7 @@ def test_celeba_trains_and_is_decoded_only_once(
     run = tiny.train("runs", "--dataroot", root, "--steps", 3)
     name = "pictures16" if kind == "folder" else "celeba16"
     assert run.folder.name == f"00000-{name}"
-    assert len(tiny.figures(run)) == 3
+    assert len(tiny.metrics(run)) == 3
     (cache,) = Path("runs/cache").glob("*.npy")
     before = cache.stat()
     monkeypatch.setattr(celeba, "decode", lambda *arguments: 1 / 0)
@@ -187,7 +187,7 @@ def test_celeba_trains_and_is_decoded_only_once(
     assert again.folder.name == f"00001-{name}"
     after = cache.stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    assert tiny.figures(again) == tiny.figures(run)
+    assert tiny.metrics(again) == tiny.metrics(run)
     assert capsys.readouterr().err == ""
 
 
@@ -223,7 +223,7 @@ def test_without_data_it_explains_itself_and_trains_on_faces(capsys, without_cur
     # and what it advises works
     assert tiny.generate.main(said[-2].split()[-2:]) == 0
     assert tiny.train_celeba.main(said[-1].split()[-4:]) == 0
-    assert [row["step"] for row in tiny.figures(run)] == list(range(1, 9))
+    assert [row["step"] for row in tiny.metrics(run)] == list(range(1, 9))
 
 
 def typed(script):
@@ -317,7 +317,7 @@ def test_epochs_may_be_raised(without_curves):
     tiny.train("out", "--epochs", 1)
     run = tiny.train("out", "--epochs", 2, "--resume", "auto")
     assert tiny.saved(run) == [10]
-    assert [row["epoch"] for row in tiny.figures(run)] == [0] * 5 + [1] * 5
+    assert [row["epoch"] for row in tiny.metrics(run)] == [0] * 5 + [1] * 5
 
 
 def test_options_that_would_alter_the_training_are_refused(capsys, without_curves):
@@ -440,11 +440,11 @@ def test_ctrl_c_after_the_first_line_saves_and_exits_130(sigint, without_curves)
     assert "Interrupted: look at" in out
     run = Run(Path("out") / tiny.FIRST)
     step = tiny.saved(run)[-1]
-    assert [row["step"] for row in tiny.figures(run)] == list(range(1, step + 1))
+    assert [row["step"] for row in tiny.metrics(run)] == list(range(1, step + 1))
     assert {"losses.png", "scores.png", "progress.gif"} <= set(files(run.folder))
     assert not [name for name in files("out") if "partial" in name]
     tiny.train("out", "--resume", "auto", "--steps", step + 2)
-    assert [row["step"] for row in tiny.figures(run)] == list(range(1, step + 3))
+    assert [row["step"] for row in tiny.metrics(run)] == list(range(1, step + 3))
 
 
 DECODING = """

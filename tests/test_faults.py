@@ -99,7 +99,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     found = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
     kept = {name: path.read_bytes() for name, path in found.items() if path.name != "events.jsonl"}
     if "metrics.jsonl" in kept:
-        kept["metrics.jsonl"] = tiny.figures(Run(folder))
+        kept["metrics.jsonl"] = tiny.metrics(Run(folder))
     return kept
 
 

@@ -316,7 +316,7 @@ def test_a_run_with_damaged_metrics_goes_on_with_the_rest_and_says_so(victim, ca
     assert resume("--resume", RUN) == 0
     told = f"{fault}the usable lines are kept in order, and the old file is now {path.name}.damaged"
     assert capsys.readouterr().out.count(f"{told}\n") == 1
-    assert [line["step"] for line in tiny.figures(Run(RUN))] == [1, 2, 3, 4]
+    assert [line["step"] for line in tiny.metrics(Run(RUN))] == [1, 2, 3, 4]
     assert [[line["step"] for line in metrics] for metrics in drawn] == [[1, 2], [1, 2, 3, 4]]
     assert (RUN / "metrics.jsonl.damaged").read_bytes() == damaged + second
     (event,) = [e for e in tiny.events(Run(RUN)) if e["event"] == "damaged metrics"]

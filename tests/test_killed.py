@@ -23,7 +23,7 @@ def contents(run):
     found = {p.relative_to(out): p for p in places if p.is_file()}
     kept = {"/".join(name.parts[1:]): path.read_bytes() for name, path in found.items()}
     del kept["events.jsonl"]
-    return kept | {"metrics.jsonl": tiny.figures(run)}
+    return kept | {"metrics.jsonl": tiny.metrics(run)}
 
 
 def train(folder, steps, kills):

@@ -378,7 +378,7 @@ def test_a_group_leaves_the_run_of_one_and_goes_on_with_it(monkeypatch):
     assert sorted(os.listdir("out")) == [".lock", tiny.FIRST, "cache"]
     run = Run(Path("out") / tiny.FIRST)
     assert tiny.saved(run) == [3, 6, 8]
-    assert [row["step"] for row in tiny.figures(run)] == list(range(1, 9))
+    assert [row["step"] for row in tiny.metrics(run)] == list(range(1, 9))
     assert [e["event"] for e in tiny.events(run)] == [
         "start",
         "done",
@@ -727,12 +727,12 @@ def test_mpiexec_leaves_one_run_that_one_process_goes_on_with():
         "scores.png",
     ]
     assert tiny.saved(run) == [6]
-    assert [row["step"] for row in tiny.figures(run)] == list(range(1, 7))
+    assert [row["step"] for row in tiny.metrics(run)] == list(range(1, 7))
     assert [e["event"] for e in tiny.events(run)] == ["start", "data parallel", "done"]
     straight = tiny.train("straight", "--steps", 6)
     assert tiny.newest(run)[1] == tiny.newest(straight)[1]  # the step and all random streams
     tiny.train("out", "--resume", "auto", "--steps", 8)
-    assert [row["step"] for row in tiny.figures(run)] == list(range(1, 9))
+    assert [row["step"] for row in tiny.metrics(run)] == list(range(1, 9))
 
 
 @pytest.mark.parametrize("spoilt", ["loss_d", "grad_g", "weight"])
@@ -771,7 +771,7 @@ def test_ngpu_starts_mpiexec_by_itself_and_goes_on_with_the_run_of_one():
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == f"{run.folder}: step 3 of 5 on 2 x cpu"
     assert tiny.saved(run) == [5]
-    assert [row["step"] for row in tiny.figures(run)] == list(range(1, 6))
+    assert [row["step"] for row in tiny.metrics(run)] == list(range(1, 6))
     assert len(os.listdir("out/cache")) == 3
     assert tiny.newest(run)[1] == tiny.newest(tiny.train("straight", "--steps", 5))[1]
 
@@ -789,7 +789,7 @@ def test_two_processes_equal_one_when_there_is_no_batch_norm():
     assert arrays["G.main.0.weight"].dtype == np.float64
     same(arrays, others)
     assert tiny.newest(one)[1] == tiny.newest(two)[1]
-    for line, other in zip(tiny.figures(one), tiny.figures(two), strict=True):
+    for line, other in zip(tiny.metrics(one), tiny.metrics(two), strict=True):
         assert other == pytest.approx(line, rel=1e-9)
 
 
@@ -838,7 +838,7 @@ def test_ctrl_c_finishes_the_step_on_all_ranks_and_saves_it(sigint, to):
     run = Run(Path("out") / tiny.FIRST)
     (step,) = tiny.saved(run)
     assert to == "mpiexec" or step == 3
-    assert [row["step"] for row in tiny.figures(run)] == list(range(1, step + 1))
+    assert [row["step"] for row in tiny.metrics(run)] == list(range(1, step + 1))
     assert tiny.events(run)[-1]["event"] == "interrupt"
 
 

@@ -38,7 +38,7 @@ def contents(folder: Path) -> dict[str, object]:
     found = {str(p.relative_to(folder)): p for p in Path(folder).rglob("*") if p.is_file()}
     del found["events.jsonl"]
     kept = {name: path.read_bytes() for name, path in found.items()}
-    return kept | {"metrics.jsonl": tiny.figures(Run(folder))}
+    return kept | {"metrics.jsonl": tiny.metrics(Run(folder))}
 
 
 def differing(one: dict, other: dict) -> list:

@@ -660,7 +660,7 @@ def test_a_whole_run_goes_on_from_its_checkpoint_there(cupy, tmp_path, monkeypat
     with cupy.cuda.Device(0):  # in a process of its own
         drawn = ["--run", str(run.folder), "--n", "3", "--device", "cuda:1"]
         assert tiny.generate.main(drawn) == 0
-    expected, found = ({row["step"]: row for row in tiny.figures(r)} for r in (here, run))
+    expected, found = ({row["step"]: row for row in tiny.metrics(r)} for r in (here, run))
     assert max(found) == 6
     for step, row in found.items():
         assert row == pytest.approx(expected[step], rel=1e-4)  # float32, and six steps of Adam

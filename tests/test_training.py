@@ -248,7 +248,7 @@ def test_with_grids_at_every_step_or_none_at_all_the_training_is_the_same(monkey
     never = tiny.train("never", "--steps", 7, "--flip")
     assert [len(tiny.grids(r)) for r in (often, seldom, never)] == [10, 4, 1]
     assert tiny.newest(often) == tiny.newest(seldom) == tiny.newest(never)
-    assert tiny.figures(often) == tiny.figures(seldom) == tiny.figures(never)
+    assert tiny.metrics(often) == tiny.metrics(seldom) == tiny.metrics(never)
 
 
 # -- the same again --------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(flags):
         tiny.train(out, "--steps", 6, "--sample-every", 2, "--seed", seed, *flags)
         for out, seed in (("a", 1), ("b", 1), ("c", 2))
     ]
-    (first, again, other) = [(*tiny.newest(r), tiny.figures(r), tiny.grids(r)) for r in runs]
+    (first, again, other) = [(*tiny.newest(r), tiny.metrics(r), tiny.grids(r)) for r in runs]
     assert first == again
     assert all(mine != its for mine, its in zip(first, other, strict=True))
     differing = [key for key in first[0] if first[0][key] != other[0][key]]
@@ -305,7 +305,7 @@ def straight(tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("straight"))
         patch.setattr(pictures, "save_curves", lambda folder, metrics: None)
         run = tiny.train("out", "--steps", 12, *OPTIONS)
-        yield tiny.newest(run), tiny.figures(run), tiny.grids(run)
+        yield tiny.newest(run), tiny.metrics(run), tiny.grids(run)
 
 
 @pytest.mark.parametrize("stops", [[1], [3], [5], [7], [10], [2, 4, 11]])
@@ -316,7 +316,7 @@ def test_a_resumed_training_equals_one_that_was_never_stopped(straight, stops, c
     assert run.folder.name == tiny.FIRST
     arrays, figures, grids = straight
     assert tiny.newest(run) == arrays
-    assert tiny.figures(run) == figures
+    assert tiny.metrics(run) == figures
     assert [row["step"] for row in figures] == list(range(1, 13))
     assert grids.items() <= tiny.grids(run).items()  # one more for each stop
     resumes = [(e["step"], e["checkpoint"]) for e in tiny.events(run) if e["event"] == "resume"]
@@ -330,7 +330,7 @@ def test_a_training_resumed_on_another_number_of_threads_is_the_same(straight, m
     assert threads.get_num_threads() == 1
     run = tiny.train("out", "--steps", 12, "--resume", "auto", "--threads", 3)
     assert threads.get_num_threads() == run.config["options"]["threads"] == 3
-    assert (tiny.newest(run), tiny.figures(run)) == straight[:2]
+    assert (tiny.newest(run), tiny.metrics(run)) == straight[:2]
 
 
 def test_a_trainer_uses_the_threads_that_its_options_say(monkeypatch):
@@ -358,7 +358,7 @@ def test_a_crash_between_two_checkpoints_costs_only_the_steps_since_the_last(str
         file.write('{"step": 7, "epo')  # as a process killed in the middle of a line leaves it
     run = tiny.train("out", "--resume", "auto")
     assert [e["step"] for e in tiny.events(run) if e["event"] == "resume"] == [6]
-    assert (tiny.newest(run), tiny.figures(run)) == straight[:2]
+    assert (tiny.newest(run), tiny.metrics(run)) == straight[:2]
 
 
 # -- Ctrl-C, in the process itself (the signal to a process of its own is in test_examples) ---------
@@ -383,13 +383,13 @@ def test_ctrl_c_finishes_the_step_and_saves_it(straight, monkeypatch, capsys, si
         press_ctrl_c(patch, at_step=3)
         run = tiny.train("out", "--steps", 12, *OPTIONS, code=130)
     assert tiny.saved(run) == [2, 3]
-    assert [row["step"] for row in tiny.figures(run)] == [1, 2, 3]
+    assert [row["step"] for row in tiny.metrics(run)] == [1, 2, 3]
     assert tiny.events(run)[-1].items() >= {"event": "interrupt", "step": 3}.items()
     assert (run.folder / "progress.gif").is_file()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert f"--resume {run.folder}" in capsys.readouterr().out
     tiny.train("out", "--resume", run.folder)
-    assert (tiny.newest(run), tiny.figures(run)) == straight[:2]
+    assert (tiny.newest(run), tiny.metrics(run)) == straight[:2]
 
 
 def test_sigterm_saves_as_well_and_says_so_by_its_exit_code(straight, monkeypatch, sigint):
@@ -399,7 +399,7 @@ def test_sigterm_saves_as_well_and_says_so_by_its_exit_code(straight, monkeypatc
     assert tiny.saved(run) == [2, 3]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     tiny.train("out", "--resume", run.folder)
-    assert (tiny.newest(run), tiny.figures(run)) == straight[:2]
+    assert (tiny.newest(run), tiny.metrics(run)) == straight[:2]
 
 
 HANGUP = getattr(signal, "SIGHUP", None)
@@ -502,14 +502,14 @@ def test_outside_of_the_main_thread_a_training_is_the_same_and_listens_to_no_sig
     thread.start()
     thread.join()
     assert during == before
-    assert (tiny.newest(runs[0]), tiny.figures(runs[0])) == straight[:2]
+    assert (tiny.newest(runs[0]), tiny.metrics(runs[0])) == straight[:2]
 
 
 def test_a_second_ctrl_c_ends_at_once(monkeypatch, capsys, sigint):
     press_ctrl_c(monkeypatch, at_step=3, numbers=[signal.SIGINT] * 2)
     run = tiny.train("out", "--steps", 12, "--checkpoint-every", 2, code=130)
     assert tiny.saved(run) == [2]
-    assert [row["step"] for row in tiny.figures(run)] == [1, 2]
+    assert [row["step"] for row in tiny.metrics(run)] == [1, 2]
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith("interrupted; to go on from its checkpoint: ")
     assert told.endswith(f"train_celeba.py --resume {run.folder}")
@@ -646,7 +646,7 @@ def test_grey_pictures_are_learnt_and_drawn():
 def test_an_option_that_alters_the_training_does_so(straight, flags):
     run = tiny.train("out", "--steps", 12, *OPTIONS, *flags)
     assert tiny.newest(run)[0]["G.main.0.weight"] != straight[0][0]["G.main.0.weight"]
-    assert tiny.figures(run)[-1] != straight[1][-1]
+    assert tiny.metrics(run)[-1] != straight[1][-1]
 
 
 def test_the_epoch_is_counted_from_zero_in_the_metrics(straight):
@@ -668,6 +668,6 @@ def test_a_training_ends_after_its_epochs_or_its_steps_whichever_is_first():
 def test_figures_are_reported_as_often_as_asked_and_reporting_changes_nothing(tmp_path):
     seldom = tiny.train(tmp_path / "seldom", "--steps", 7, "--log-every", 3)
     always = tiny.train(tmp_path / "always", "--steps", 7)
-    rows = tiny.figures(always)
-    assert tiny.figures(seldom) == [rows[2], rows[5], rows[6]]  # and the last one
+    rows = tiny.metrics(always)
+    assert tiny.metrics(seldom) == [rows[2], rows[5], rows[6]]  # and the last one
     assert tiny.newest(seldom) == tiny.newest(always)

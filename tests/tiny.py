@@ -15,7 +15,7 @@ EXAMPLES = ROOT / "examples"
 SIZES = {"--image-size": 16, "--ngf": 4, "--ndf": 4, "--nz": 8, "--batch-size": 4}
 SIZES |= {"--max-images": 20, "--workers": 1, "--device": "cpu"}
 TINY = [str(word) for pair in SIZES.items() for word in pair]
-FIRST = "00000-faces16"  # the run that they leave first
+FIRST = "00000-dcgan-faces16"  # the run that they leave first
 
 
 def example(name: str):
@@ -40,14 +40,13 @@ def saved(run: Run) -> list[int]:
     return sorted(int(path.stem[5:]) for path in checkpoint.newest_first(run.checkpoints))
 
 
-def newest(run: Run) -> tuple[dict[str, bytes], dict]:
-    """What the newest checkpoint holds: the arrays as bytes, and the state but for the options."""
-    arrays, state = checkpoint.read(checkpoint.newest_first(run.checkpoints)[0])
-    del state["options"]
-    return {key: np.asarray(array).tobytes() for key, array in arrays.items()}, state
+def newest(run: Run) -> tuple[dict[str, bytes], dict[str, int]]:
+    """What the newest checkpoint holds: the arrays as bytes, and the whole numbers."""
+    arrays, table = checkpoint.read_file(checkpoint.newest_first(run.checkpoints)[0])
+    return {key: np.asarray(array).tobytes() for key, array in arrays.items()}, table["numbers"]
 
 
-def figures(run: Run) -> list[dict]:
+def metrics(run: Run) -> list[dict]:
     """metrics.jsonl, read strictly, without what the clock says."""
     lines = (run.folder / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]

@@ -133,16 +133,16 @@ OPTIONS = ["--steps", 6, "--log-every", 2, "--sample-every", 3, "--checkpoint-ev
 def test_a_whole_run_has_the_cpu_s_losses_and_goes_on_there_and_back():
     on_gpu = tiny.train("gpu", *OPTIONS, "--device", "cuda", "--no-tf32")
     on_cpu = tiny.train("cpu", *OPTIONS)
-    rows = tiny.figures(on_gpu)
+    rows = tiny.metrics(on_gpu)
     assert [row["step"] for row in rows] == [2, 4, 6]
-    for found, expected in zip(rows, tiny.figures(on_cpu), strict=True):
+    for found, expected in zip(rows, tiny.metrics(on_cpu), strict=True):
         for name in expected:
             assert found[name] == pytest.approx(expected[name], rel=1e-4), name
     assert on_gpu.config["device"] == "cuda:0"
     # go on from the GPU's checkpoint on the CPU, and the other way
     tiny.train("gpu", "--resume", "auto", "--steps", 8, "--device", "cpu")
     tiny.train("cpu", "--resume", "auto", "--steps", 8, "--device", "cuda")
-    for found, expected in zip(tiny.figures(on_gpu), tiny.figures(on_cpu), strict=True):
+    for found, expected in zip(tiny.metrics(on_gpu), tiny.metrics(on_cpu), strict=True):
         for name in expected:
             assert found[name] == pytest.approx(expected[name], rel=1e-4), name
     pixels = [np.asarray(pictures.Image.open(run.samples / "step-00000006.png"), int)
@@ -152,7 +152,7 @@ def test_a_whole_run_has_the_cpu_s_losses_and_goes_on_there_and_back():
 
 def test_a_gpu_reports_every_tenth_step_and_the_last():
     run = tiny.train("runs", "--steps", 12, "--device", "cuda")
-    assert [row["step"] for row in tiny.figures(run)] == [10, 12]
+    assert [row["step"] for row in tiny.metrics(run)] == [10, 12]
 
 
 def test_pictures_of_a_checkpoint_are_drawn_on_either_device():

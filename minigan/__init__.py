@@ -54,6 +54,7 @@ from .ops import (
     where,
 )
 from .tensor import Tensor, grad, no_grad, tensor
+from .version import __version__
 
 float16 = half = _np.dtype("float16")
 float32 = float = _np.dtype("float32")
@@ -61,8 +62,6 @@ float64 = double = _np.dtype("float64")
 int64 = long = _np.dtype("int64")
 uint8 = _np.dtype("uint8")
 bool = _np.dtype("bool")
-
-__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> object:

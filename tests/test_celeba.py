@@ -16,11 +16,11 @@ from pathlib import Path
 import celeba_factory as factory
 import numpy as np
 import pytest
+from minigan.training.config import Config
 from PIL import Image
 
 from minigan.data import cache, celeba
 from minigan.data.cache import Changed, DataError, Unreadable
-from minigan.training.config import Config
 
 
 def names(source):

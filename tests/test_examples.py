@@ -16,13 +16,13 @@ import celeba_factory as factory
 import numpy as np
 import pytest
 import tiny
+from minigan.training.config import FACES, Config, that_train
 from PIL import Image
 
 from minigan import backend
 from minigan.backend import threads
 from minigan.data import celeba
 from minigan.training import checkpoint, loop, pictures
-from minigan.training.config import FACES, Config, that_train
 from minigan.training.loop import sample
 from minigan.training.run import Run, write_config
 

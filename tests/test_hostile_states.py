@@ -16,11 +16,11 @@ import tiny
 from hostile import fuzz, sentence
 from hypothesis import given
 from hypothesis import strategies as st
+from minigan.training.config import Config
 
 from minigan.data.cache import DataError
 from minigan.training import checkpoint, pictures
 from minigan.training.checkpoint import CheckpointError
-from minigan.training.config import Config
 from minigan.training.loop import Trainer, open_images
 from minigan.training.run import Run
 

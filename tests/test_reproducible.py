@@ -17,10 +17,10 @@ import pytest
 import tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from minigan.training.config import Config
 
 from minigan.backend import threads
 from minigan.training import checkpoint, loop, pictures
-from minigan.training.config import Config
 from minigan.training.run import Run, numbered_runs
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"

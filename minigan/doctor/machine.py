@@ -12,8 +12,8 @@ import numpy as np
 import PIL
 from threadpoolctl import threadpool_info
 
-from .. import __version__
 from ..backend.threads import blas_trouble, get_num_threads
+from ..version import __version__
 
 
 def last_lines(error: BaseException, count: int = 6) -> str:

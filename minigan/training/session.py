@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from .. import __version__, backend
+from .. import backend
 from ..backend.threads import tell_blas_trouble
 from ..data import Dataset
 from ..data.opening import DataOptions, open_data
@@ -18,6 +18,7 @@ from ..errors import UserError
 from ..gans import MEMBERS
 from ..gans.base import GAN
 from ..keys import generator
+from ..version import __version__
 from . import checkpoint, state
 from .draw import Draw, check_batch
 from .estimate import Estimate, check_memory, estimate, in_time

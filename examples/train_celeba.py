@@ -27,7 +27,8 @@ from minigan import console
 from minigan.backend import DeviceError, gpu_trouble
 from minigan.backend.threads import tell_blas_trouble
 from minigan.console import INTERRUPTED, STDERR, plain, say
-from minigan.data.cache import DataError, Images
+from minigan.data.cache import Images
+from minigan.errors import UserError
 from minigan.files import no_memory, trouble
 from minigan.training import parallel
 from minigan.training.checkpoint import CheckpointError, newest_first
@@ -57,7 +58,7 @@ USUAL_PLACES = ("data/img_align_celeba.zip", "data/img_align_celeba", "data/cele
 
 
 # What can go wrong without a mistake in the program: one sentence, no traceback.
-USER_ERRORS = (ConfigError, DataError, DeviceError, RunError, CheckpointError, Diverged)
+USER_ERRORS = (ConfigError, UserError, DeviceError, RunError, CheckpointError, Diverged)
 
 NO_DATA = """\
 No --dataroot and no data/img_align_celeba.zip: training on faces that the program draws itself.

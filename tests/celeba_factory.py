@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from minigan.data.cache import Unreadable
+from minigan.data.source import Unreadable
 
 SIZE = (178, 218)
 # In CelebA's order

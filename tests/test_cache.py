@@ -12,8 +12,8 @@ import celeba_factory as factory
 import numpy as np
 import pytest
 
-from minigan.data import cache, celeba
-from minigan.data.cache import DataError
+from minigan.data import cache, celeba, workers
+from minigan.errors import UserError
 from minigan.files import reason
 
 
@@ -27,7 +27,7 @@ def squares(tmp_path, count=40, **options):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(cache, "CHUNK", 8)
+    monkeypatch.setattr(workers, "CHUNK", 8)
 
 
 def files(folder):
@@ -107,8 +107,8 @@ def test_the_bytes_do_not_depend_on_the_workers(tmp_path, as_zip):
 KILLED = """
 import sys
 from celeba_factory import Squares
-from minigan.data import cache
-cache.CHUNK = 8
+from minigan.data import cache, workers
+workers.CHUNK = 8
 cache.build(Squares(40, sys.argv[1], bad=(2, 30), fatal=21), sys.argv[2], progress=False)
 """
 
@@ -140,7 +140,7 @@ def kill_a_build(tmp_path):
 ORPHANED = """
 import os, sys
 from celeba_factory import Squares
-from minigan.data import cache
+from minigan.data import cache, workers
 if __name__ == "__main__":
     cache._write_json = lambda *arguments: os.kill(os.getpid(), 9)
     cache.build(Squares(2000, sys.argv[1]), sys.argv[2], workers=2, progress=False)
@@ -196,7 +196,7 @@ def test_a_partial_file_that_does_not_fit_its_journal_is_started_anew(tmp_path, 
 
 def test_a_worker_that_dies_is_an_error_and_not_a_wait(tmp_path):
     source = squares(tmp_path, fatal=20)
-    with pytest.raises(DataError, match=r"a worker process died while .*npy was built"):
+    with pytest.raises(UserError, match=r"a worker process died while .*npy was being built"):
         build(source, tmp_path / "cache", workers=2)
     (tmp_path / "log.survive").touch()
     np.testing.assert_array_equal(
@@ -207,8 +207,8 @@ def test_a_worker_that_dies_is_an_error_and_not_a_wait(tmp_path):
 BUILD = """
 import sys
 from celeba_factory import Squares
-from minigan.data import cache
-cache.CHUNK = 8
+from minigan.data import cache, workers
+workers.CHUNK = 8
 cache.build(Squares(40, sys.argv[1]), sys.argv[2], workers=2, progress=False)
 """
 
@@ -235,7 +235,7 @@ def test_a_script_that_its_workers_import_does_not_wait_for_itself(tmp_path, how
         return
     assert done.returncode == 1
     said = done.stderr.splitlines()
-    assert said[-1].startswith("minigan.data.cache.DataError: ")
+    assert said[-1].startswith("minigan.errors.UserError: ")
     assert error in said[-1]
     assert "workers=1" in said[-1]
     assert sum(line.startswith("Traceback") for line in said) <= 2  # of this process alone
@@ -254,7 +254,7 @@ def test_a_full_disk_is_told_with_the_room_that_is_needed(tmp_path, monkeypatch,
 
     source = squares(tmp_path)
     monkeypatch.setattr(cache.os, call, full_at_last)
-    with pytest.raises(DataError, match="No space left on device") as caught:
+    with pytest.raises(UserError, match="No space left on device") as caught:
         build(source, tmp_path / "cache")
     assert str(tmp_path / "cache") in str(caught.value)
     assert f"{128 + 40 * 48:,} bytes" in str(caught.value)
@@ -268,7 +268,7 @@ def test_a_full_disk_is_told_with_the_room_that_is_needed(tmp_path, monkeypatch,
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "cache"):
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(UserError) as caught:
             build(squares(tmp_path), folder)
         assert str(caught.value).startswith(f"{tmp_path / 'file'} is not a folder; move it away")
 
@@ -337,7 +337,7 @@ def test_a_damaged_or_foreign_cache_is_built_anew(tmp_path, fault):
 
 def test_nothing_usable_is_an_error_with_three_reasons(tmp_path):
     source = squares(tmp_path, count=20, bad=tuple(range(20)))
-    with pytest.raises(DataError, match="none of the 20 pictures") as caught:
+    with pytest.raises(UserError, match="none of the 20 images") as caught:
         build(source, tmp_path / "cache")
     assert "000000: bad number 0, 000001: bad number 1, 000002: bad number 2)" in str(caught.value)
     assert [name[-5:] for name in files(tmp_path / "cache")] == [".lock"]
@@ -346,9 +346,9 @@ def test_nothing_usable_is_an_error_with_three_reasons(tmp_path):
 def test_other_errors_of_a_source_are_not_hidden(tmp_path):
     class Faulty(factory.Squares):
         def load(self, i):
-            raise DataError("the disk is gone")
+            raise UserError("the disk is gone")
 
-    with pytest.raises(DataError, match="the disk is gone"):
+    with pytest.raises(UserError, match="the disk is gone"):
         build(Faulty(3, str(tmp_path / "log")), tmp_path / "cache")
 
 
@@ -374,7 +374,7 @@ def test_a_folder_in_the_place_of_the_cache_is_named(tmp_path):
     key = cache.build(source, tmp_path, progress=False).identity["key"]
     (tmp_path / f"{key}.npy").unlink()
     (tmp_path / f"{key}.npy").mkdir()
-    with pytest.raises(DataError, match=rf"{key}.npy: Is a directory; move it away"):
+    with pytest.raises(UserError, match=rf"{key}.npy: Is a directory; move it away"):
         cache.build(source, tmp_path, progress=False)
 
 
@@ -382,8 +382,8 @@ def test_workers_that_cannot_be_started_are_named(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(cache, "ProcessPoolExecutor", refuse)
-    with pytest.raises(DataError, match=r"^2 worker processes cannot .*, or run with --workers 1$"):
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", refuse)
+    with pytest.raises(UserError, match=r"^2 worker processes cannot .*, or run with --workers 1$"):
         cache.build(factory.Squares(4, str(tmp_path / "log")), tmp_path, 2, progress=False)
 
 

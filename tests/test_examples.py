@@ -20,7 +20,7 @@ from PIL import Image
 
 from minigan import backend
 from minigan.backend import threads
-from minigan.data import celeba
+from minigan.data import celeba, imagefiles
 from minigan.training import checkpoint, loop, pictures
 from minigan.training.config import FACES, Config, that_train
 from minigan.training.loop import sample
@@ -182,7 +182,7 @@ def test_celeba_trains_and_is_decoded_only_once(
     assert len(tiny.figures(run)) == 3
     (cache,) = Path("runs/cache").glob("*.npy")
     before = cache.stat()
-    monkeypatch.setattr(celeba, "decode", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(imagefiles, "decode", lambda *arguments: 1 / 0)
     again = tiny.train("runs", "--dataroot", root, "--steps", 3)
     assert again.folder.name == f"00001-{name}"
     after = cache.stat()
@@ -451,11 +451,11 @@ DECODING = """
 import sys
 sys.path.insert(0, {examples!r})
 import train_celeba
-from minigan.data import celeba
+from minigan.data import imagefiles
 def decode(data, size):
     print("decoding", flush=True)
     sys.stdin.read()
-celeba.decode = decode
+imagefiles.decode = decode
 sys.exit(train_celeba.main(sys.argv[1:]))
 """
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from minigan.data.cache import DataError
 from minigan.data.loader import Loader
+from minigan.errors import UserError
 
 
 def numbered(count, size=2):
@@ -101,16 +101,16 @@ def test_a_state_does_not_change_with_the_loader():
 
 def test_a_state_of_another_set_up_is_refused():
     state = loader(numbered(20), 5).state_dict()
-    with pytest.raises(DataError, match="images = 20, this run 21"):
+    with pytest.raises(UserError, match="images = 20, this run 21"):
         loader(numbered(21), 5).load_state_dict(state)
-    with pytest.raises(DataError, match="batch_size = 5, this run 4"):
+    with pytest.raises(UserError, match="batch_size = 5, this run 4"):
         loader(numbered(20), 4).load_state_dict(state)
-    with pytest.raises(DataError, match="flip"):
+    with pytest.raises(UserError, match="flip"):
         loader(numbered(20), 5, flip=False).load_state_dict(state)
 
 
 @pytest.mark.parametrize("batch_size", [0, 8])
 def test_fewer_pictures_than_a_batch(batch_size):
-    with pytest.raises(DataError, match=f"batch of {batch_size} .* 7 pictures; lower --batch-size"):
+    with pytest.raises(UserError, match=f"batch of {batch_size} .* 7 pictures; lower --batch-size"):
         loader(numbered(7), batch_size)
     assert loader(numbered(7), 7).batches_per_epoch == 1

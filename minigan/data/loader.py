@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minigan.data.cache import DataError
+from ..errors import UserError
 
 
 class Loader:
@@ -12,7 +12,7 @@ class Loader:
     are left out of it, so that batch statistics are always over B; the next permutation leaves
     out others. `rng` orders, `flip_rng` (None: no flips) mirrors each picture with probability
     1/2; both must be made by np.random.default_rng and be used by nothing else, because
-    `load_state_dict` sets their states. Raises DataError if N < B.
+    `load_state_dict` sets their states. Raises UserError if N < B.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class Loader:
         flip_rng: np.random.Generator | None = None,
     ):
         if not 1 <= batch_size <= len(images):
-            raise DataError(
+            raise UserError(
                 f"a batch of {batch_size} cannot be filled from {len(images)} pictures; "
                 "lower --batch-size or use more pictures"
             )
@@ -65,16 +65,16 @@ class Loader:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on as the loader that gave `state` would. Raises DataError if it was set up otherwise."""
+        """Go on as the loader that gave `state` would. Raises UserError if it was set up otherwise."""
         mine = self.state_dict()
         for key in ("images", "batch_size"):
             if state[key] != mine[key]:
-                raise DataError(
+                raise UserError(
                     f"the saved order has {key} = {state[key]}, this run {mine[key]}; "
                     "resume with the same data, --max-images and --batch-size"
                 )
         if (state["flip_rng"] is None) != (self.flip_rng is None):
-            raise DataError("the saved order and this run must both flip pictures or both not")
+            raise UserError("the saved order and this run must both flip pictures or both not")
         self.rng.bit_generator.state = state["rng"]
         self._shuffle()
         self.epoch, self.position = state["epoch"], state["position"]

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .. import tensorfile
-from ..data.cache import plain
+from ..console import plain
 from ..files import reason
 from ..nn import Module
 from ..optim import Optimizer

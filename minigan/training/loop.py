@@ -26,6 +26,7 @@ from ..console import INTERRUPTED, lost_output, say
 from ..data import cache, celeba
 from ..data.faces import Faces
 from ..data.loader import Loader
+from ..errors import UserError
 from ..losses import GENERATOR_LOSSES
 from ..models.dcgan import Discriminator, Generator
 from ..optim import Adam
@@ -100,7 +101,7 @@ def open_images(
         source: Any = Faces(count, config.seed, config.image_size)
     else:
         if os.path.realpath(config.dataroot) == os.path.realpath(config.out):
-            raise cache.DataError(
+            raise UserError(
                 f"--out {config.out} is the folder of --dataroot as well, so the run's own pictures "
                 "would count as data; give another --out"
             )
@@ -120,12 +121,12 @@ def fingerprint(images: cache.Images) -> str:
 
 
 def check_same_images(saved: dict[str, Any], images: cache.Images) -> None:
-    """Raise DataError unless these are the images that config.json, `saved`, was written for."""
+    """Raise UserError unless these are the images that config.json, `saved`, was written for."""
     data = saved.get("data")
     before = data if isinstance(data, dict) else {}
     count = str(before.get("count", "images"))[:20]
     if fingerprint(images) != before.get("fingerprint"):
-        raise cache.DataError(
+        raise UserError(
             f"these {len(images.pixels)} images are not the {count} that the "
             "run was started with; give their --dataroot, or start a new run"
         )

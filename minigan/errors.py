@@ -1,0 +1,5 @@
+"""What a user can mend: one class of error."""
+
+
+class UserError(Exception):
+    """The message is one sentence for the user: the value, the place and the remedy."""

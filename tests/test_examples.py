@@ -255,7 +255,7 @@ def too_few(folder):
         (lambda folder: folder / "nowhere", "nowhere does not exist; give the path"),
         (web_page, "img_align_celeba.zip is a web page, probably the download site's notice"),
         (empty_folder, "nothing is an empty folder; give the path"),
-        (all_broken, "none of the 9 pictures"),
+        (all_broken, "none of the 9 images"),
         (too_few, "a batch of 4 cannot be filled from 3 pictures; lower --batch-size"),
     ],
 )

@@ -209,7 +209,7 @@ def test_a_new_recipe_is_a_new_identity(monkeypatch):
         (lambda: draw(0, 0, 15), ValueError, "15 pixels .* from 16 to 256"),
         (lambda: draw(0, 0, 257), ValueError, "257 pixels .* from 16 to 256"),
         (lambda: draw(0, 0, 64.5), ValueError, "64.5 pixels .* from 16 to 256"),
-        (lambda: draw(-1, 0), ValueError, "Seed -1 .* from 0"),
+        (lambda: draw(-1, 0), ValueError, "seed -1 .* from 0"),
         (lambda: draw(0, -2), ValueError, "index -2 .* from 0"),
         (lambda: render(somebody(skin="plaid")), ValueError, "skin is 'plaid'.*'tan'"),
         (lambda: render(somebody(), 8), ValueError, "8 pixels .* from 16 to 256"),

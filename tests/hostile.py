@@ -108,7 +108,7 @@ def zip_of(*entries: Entry, end: dict | None = None) -> bytes:
 
 @cache
 def picture(index: int = 1) -> bytes:
-    return factory.encoded(factory.picture(index, (40, 50)), quality=90)
+    return factory.encoded(factory.image(index, (40, 50)), quality=90)
 
 
 def good() -> Entry:
@@ -273,7 +273,7 @@ def resized(jpeg: bytes, width: int, height: int) -> bytes:
 
 def progressive(scans: int = 0) -> bytes:
     """A progressive JPEG whose last scan comes so many times more."""
-    data = factory.encoded(factory.picture(1, (40, 50)), progressive=True)
+    data = factory.encoded(factory.image(1, (40, 50)), progressive=True)
     last = data[data.rindex(b"\xff\xda") : -2]
     return data[:-2] + last * scans + data[-2:]
 
@@ -281,7 +281,7 @@ def progressive(scans: int = 0) -> bytes:
 def turned() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
-    return factory.encoded(factory.picture(1, (40, 50)), exif=exif)
+    return factory.encoded(factory.image(1, (40, 50)), exif=exif)
 
 
 def bad_exif() -> bytes:
@@ -293,7 +293,7 @@ def bad_exif() -> bytes:
 
 def png_with(kind: bytes, body: bytes) -> bytes:
     """A PNG with another chunk after its header."""
-    data = factory.encoded(factory.picture(1, (40, 50)), "PNG")
+    data = factory.encoded(factory.image(1, (40, 50)), "PNG")
     chunk = struct.pack(">I", len(body)) + kind + body
     return data[:33] + chunk + struct.pack(">I", zlib.crc32(kind + body)) + data[33:]
 

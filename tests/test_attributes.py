@@ -75,7 +75,7 @@ def test_every_copy_of_a_list_gives_the_same(tmp_path, data):
     assert_whole(read(tmp_path, data[1]))
 
 
-def test_the_values_of_a_picture_are_found_by_its_name_and_an_attributes(tmp_path):
+def test_the_values_of_an_image_are_found_by_its_name_and_an_attributes(tmp_path):
     found = read(tmp_path, b"2\nBald Young\nb.jpg 1 -1\na.jpg -1 -1\n")
     assert found.table[found.row["b.jpg"]].tolist() == [True, False]
     assert found.table[found.row["a.jpg"]].tolist() == [False, False]
@@ -93,7 +93,7 @@ def test_the_values_of_a_picture_are_found_by_its_name_and_an_attributes(tmp_pat
         ("Male,no-Male", lambda i: False),
     ],
 )
-def test_pictures_with_some_attributes_and_without_others(tmp_path, wanted, fits):
+def test_images_with_some_attributes_and_without_others(tmp_path, wanted, fits):
     expected = {name for i, name in enumerate(NAMES, 1) if fits(i)}
     assert read(tmp_path, whole()).having(wanted) == expected
 
@@ -171,7 +171,7 @@ BROKEN = {
     "commas": (whole().replace(b" ", b","), "'5_o_Clock_Shadow.*not names|does not have 1 values"),
     "a NUL in a value": (edited(ROW, ROW[:-3] + b"1\0"), "000001.jpg' does not have 40 values"),
     "NULs at the end": (whole() + bytes(100), "x00.* does not have 40 values"),
-    "a picture twice": (edited(b"000002.jpg", b"000001.jpg"), "it lists '000001.jpg' twice"),
+    "an image twice": (edited(b"000002.jpg", b"000001.jpg"), "it lists '000001.jpg' twice"),
     "not UTF-8": (edited(b"000002.jpg", b"\xff\xfe.jpg"), "it is not text in UTF-8"),
     "UTF-16": (whole().decode().encode("utf-16"), "it is not text in UTF-8"),
     "a long line": (edited(b"000002.jpg", b"x" * 10_000), "a line of 4,000 characters or more"),
@@ -295,19 +295,19 @@ def test_any_bytes_of_a_list(tmp_path, data):
 
 # -- where it is looked for ---------------------------------------------------------------------------
 
-LAYOUTS = {  # of the pictures, and of the list
+LAYOUTS = {  # of the images, and of the list
     "beside the zip": ("img_align_celeba.zip", "."),
     "CelebA's own, zip": ("Img/img_align_celeba.zip", "Anno"),
     "CelebA's own, folder": ("Img/img_align_celeba", "Anno"),
     "above the folder": ("img_align_celeba", "."),
     "in the folder": ("img_align_celeba", "img_align_celeba"),
     "in Anno beside the folder": ("img_align_celeba", "Anno"),
-    "beside other pictures": ("faces", "faces"),
+    "beside other images": ("faces", "faces"),
 }
 
 
 def laid_out(root: Path, layout: str, count: int = COUNT, listed: int = COUNT) -> Path:
-    """The path of the pictures, zip or folder."""
+    """The path of the images, zip or folder."""
     data, folder = LAYOUTS[layout]
     files = {f"{i:06d}.jpg": factory.jpeg(i) for i in range(1, count + 1)}
     if data.endswith(".zip"):
@@ -338,7 +338,7 @@ def test_from_a_folder_above_it_is_found_too(tmp_path, layout):
         assert len(celeba.open_source(above, 16, only="no-Male")) == 3
 
 
-def test_pictures_in_folders_of_other_names_are_known_by_their_file_names(tmp_path):
+def test_images_in_folders_of_other_names_are_known_by_their_file_names(tmp_path):
     files = {f"{i}/{i:06d}.jpg": b"x" for i in range(1, COUNT + 1)}
     factory.write_files(tmp_path, files)
     hostile.write(tmp_path, FILE, whole())
@@ -360,14 +360,14 @@ def test_the_first_of_those_wanted_are_taken(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["above the folder", "beside the zip"])
-def test_pictures_without_a_row_are_left_out_and_counted(tmp_path, layout):
+def test_images_without_a_row_are_left_out_and_counted(tmp_path, layout):
     path = laid_out(tmp_path, layout, count=9, listed=4)
     source = celeba.open_source(path, 16, only="no-Smiling")
     assert names(source) == ["000001.jpg", "000002.jpg", "000004.jpg"]
     assert source.identity()["unlisted"] == 5
 
 
-def test_rows_without_a_picture_do_not_matter(tmp_path):
+def test_rows_without_an_image_do_not_matter(tmp_path):
     path = laid_out(tmp_path, "above the folder", count=3, listed=9)
     source = celeba.open_source(path, 16, only="Male")
     assert names(source) == ["000001.jpg", "000003.jpg"]
@@ -375,7 +375,7 @@ def test_rows_without_a_picture_do_not_matter(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["above the folder", "beside the zip"])
-def test_without_a_picture_left_it_is_one_sentence(tmp_path, layout):
+def test_without_an_image_left_it_is_one_sentence(tmp_path, layout):
     path = laid_out(tmp_path, layout, count=9, listed=4)
     with pytest.raises(UserError, match="none of the 9 images matches, and 5 are not in") as caught:
         celeba.open_source(path, 16, only="Smiling,no-Smiling")
@@ -412,7 +412,7 @@ def test_workers_decode_those_wanted(tmp_path, layout):
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
-    """A function that trains on 12 pictures of which 10 are listed; its code, run, and said."""
+    """A function that trains on 12 images of which 10 are listed; its code, run, and said."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
     path = laid_out(tmp_path / "data", "CelebA's own, zip", 12, 10)

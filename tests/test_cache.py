@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import threading
 import celeba_factory as factory
 import numpy as np
 import pytest
+from hostile import sentence
 
 from minigan.data import cache, celeba, workers
 from minigan.errors import UserError
@@ -19,6 +21,15 @@ from minigan.files import reason
 
 def build(source, folder, workers=1):
     return cache.build(source, folder, workers, progress=False)
+
+
+def refused(words, source, folder, workers=1):
+    """The error of a build, which must match `words` and be one sentence with a remedy."""
+    with pytest.raises(UserError, match=words) as caught:
+        build(source, folder, workers)
+    text = sentence(caught.value)
+    assert ". " not in text
+    return text
 
 
 def squares(tmp_path, count=40, **options):
@@ -34,7 +45,7 @@ def files(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_pictures_come_back_in_order_without_the_unreadable(tmp_path):
+def test_the_images_come_back_in_order_without_the_unreadable(tmp_path):
     source = squares(tmp_path, bad=(0, 17, 39))
     images = build(source, tmp_path / "cache")
     kept = [i for i in range(40) if i not in source.bad]
@@ -196,8 +207,7 @@ def test_a_partial_file_that_does_not_fit_its_journal_is_started_anew(tmp_path, 
 
 def test_a_worker_that_dies_is_an_error_and_not_a_wait(tmp_path):
     source = squares(tmp_path, fatal=20)
-    with pytest.raises(UserError, match=r"a worker process died while .*npy was being built"):
-        build(source, tmp_path / "cache", workers=2)
+    refused("a worker process died while .*npy was being built", source, tmp_path / "cache", 2)
     (tmp_path / "log.survive").touch()
     np.testing.assert_array_equal(
         build(source, tmp_path / "cache").pixels[:, 0, 0, 0], np.arange(40)
@@ -254,10 +264,9 @@ def test_a_full_disk_is_told_with_the_room_that_is_needed(tmp_path, monkeypatch,
 
     source = squares(tmp_path)
     monkeypatch.setattr(cache.os, call, full_at_last)
-    with pytest.raises(UserError, match="No space left on device") as caught:
-        build(source, tmp_path / "cache")
-    assert str(tmp_path / "cache") in str(caught.value)
-    assert f"{128 + 40 * 48:,} bytes" in str(caught.value)
+    said = refused("No space left on device", source, tmp_path / "cache")
+    assert str(tmp_path / "cache") in said
+    assert f"{128 + 40 * 48:,} bytes" in said
     assert not list((tmp_path / "cache").glob("*.npy"))
     (tmp_path / "log").unlink()
     images = build(source, tmp_path / "cache")
@@ -268,9 +277,7 @@ def test_a_full_disk_is_told_with_the_room_that_is_needed(tmp_path, monkeypatch,
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "cache"):
-        with pytest.raises(UserError) as caught:
-            build(squares(tmp_path), folder)
-        assert str(caught.value).startswith(f"{tmp_path / 'file'} is not a folder; move it away")
+        refused(f"^{tmp_path / 'file'} is not a folder; move it away", squares(tmp_path), folder)
 
 
 def test_one_builds_while_others_wait(tmp_path):
@@ -337,10 +344,52 @@ def test_a_damaged_or_foreign_cache_is_built_anew(tmp_path, fault):
 
 def test_nothing_usable_is_an_error_with_three_reasons(tmp_path):
     source = squares(tmp_path, count=20, bad=tuple(range(20)))
-    with pytest.raises(UserError, match="none of the 20 images") as caught:
-        build(source, tmp_path / "cache")
-    assert "000000: bad number 0, 000001: bad number 1, 000002: bad number 2)" in str(caught.value)
+    said = refused("none of the 20 images", source, tmp_path / "cache")
+    assert "000000: bad number 0, 000001: bad number 1, 000002: bad number 2)" in said
     assert [name[-5:] for name in files(tmp_path / "cache")] == [".lock"]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOLCK, "No locks available"), PermissionError(13, "No")]
+)
+def test_a_lock_that_cannot_be_had_is_named(tmp_path, monkeypatch, error):
+    def refuse(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(cache, "hold", refuse)
+    refused(r"\.lock cannot be created or locked: ", squares(tmp_path), tmp_path / "cache")
+
+
+def test_a_cache_that_another_program_spoils_during_the_build_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_open", lambda *arguments: None)
+    refused(r"\.npy was changed while it was being built; run", squares(tmp_path), tmp_path)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_the_progress_of_a_build_is_one_line_that_counts_the_images(tmp_path, monkeypatch):
+    source = kill_a_build(tmp_path)  # of 40 images 16 are done
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    cache.build(source, tmp_path / "cache")
+    said = sys.stderr.getvalue()
+    lines = [line for line in said.replace("\n", "\r").split("\r") if line.strip()]
+    assert all(line.startswith("preparing the images: ") for line in lines)
+    assert " 16/40 " in lines[0]
+    assert " 40/40 " in lines[-1]
+    assert said.count("\n") == 1
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    cache.build(source, tmp_path / "cache")
+    assert sys.stderr.getvalue() == ""  # nothing to decode, and the digest takes less than a second
+
+
+@pytest.mark.parametrize(("progress", "stream"), [(False, Terminal), (True, io.StringIO)])
+def test_no_progress_is_shown_where_nobody_looks(tmp_path, monkeypatch, progress, stream):
+    monkeypatch.setattr(sys, "stderr", stream())
+    cache.build(squares(tmp_path), tmp_path / "cache", progress=progress)
+    assert sys.stderr.getvalue() == ""
 
 
 def test_other_errors_of_a_source_are_not_hidden(tmp_path):
@@ -374,8 +423,7 @@ def test_a_folder_in_the_place_of_the_cache_is_named(tmp_path):
     key = cache.build(source, tmp_path, progress=False).identity["key"]
     (tmp_path / f"{key}.npy").unlink()
     (tmp_path / f"{key}.npy").mkdir()
-    with pytest.raises(UserError, match=rf"{key}.npy: Is a directory; move it away"):
-        cache.build(source, tmp_path, progress=False)
+    refused(rf"{key}.npy: Is a directory; move it away", source, tmp_path)
 
 
 def test_workers_that_cannot_be_started_are_named(tmp_path, monkeypatch):
@@ -383,8 +431,8 @@ def test_workers_that_cannot_be_started_are_named(tmp_path, monkeypatch):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(workers, "ProcessPoolExecutor", refuse)
-    with pytest.raises(UserError, match=r"^2 worker processes cannot .*, or run with --workers 1$"):
-        cache.build(factory.Squares(4, str(tmp_path / "log")), tmp_path, 2, progress=False)
+    words = r"^2 worker processes cannot .*, or run with --workers 1$"
+    refused(words, factory.Squares(4, str(tmp_path / "log")), tmp_path, 2)
 
 
 def test_what_cannot_be_read_is_to_be_made_readable(tmp_path, monkeypatch):

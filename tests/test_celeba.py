@@ -1,4 +1,4 @@
-"""The CelebA source: what it finds, what it makes of a picture, what it skips, what stops it."""
+"""The CelebA source: what it finds, what it makes of an image, what it skips, what stops it."""
 
 import errno
 import io
@@ -45,7 +45,7 @@ def error_of(path, words):
 
 @pytest.mark.parametrize("as_zip", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
-def test_every_layout_gives_the_same_pictures(tmp_path, as_zip, nested):
+def test_every_layout_gives_the_same_images(tmp_path, as_zip, nested):
     source = celeba.open_source(factory.make(tmp_path / "root", 3, as_zip, nested), 16)
     flat = celeba.open_source(factory.make(tmp_path / "flat", 3), 16)
     assert names(source) == ["000001.jpg", "000002.jpg", "000003.jpg"]
@@ -59,7 +59,7 @@ def test_a_zip_is_not_extracted(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_only_pictures_are_listed_by_name_whatever_the_order_on_disk(tmp_path):
+def test_only_images_are_listed_by_name_whatever_the_order_on_disk(tmp_path):
     wanted = ["1.JPG", "10.jpeg", "2.png", "3.GIF", "4.jfif", "5.jpe", "a.webp", "sub/b.bmp"]
     rubbish = ["list.txt", "._1.jpg", ".cache/1.jpg", "__MACOSX/1.jpg", "jpg", "1.jpg.part"]
     files = dict.fromkeys([*reversed(wanted), *rubbish], b"x")
@@ -70,7 +70,7 @@ def test_only_pictures_are_listed_by_name_whatever_the_order_on_disk(tmp_path):
 
 
 @pytest.mark.parametrize("as_zip", [False, True])
-def test_files_that_are_no_pictures_by_suffix_are_counted(tmp_path, as_zip):
+def test_files_that_are_no_images_by_suffix_are_counted(tmp_path, as_zip):
     others = ["a.heic", "b.HEIC", "c.tif", "d.avif", "readme", "sub/list.txt"]
     ignored = [".hidden.txt", "__MACOSX/._1.jpg", "__MACOSX/a.txt"]
     files = dict.fromkeys(["1.jpg", *others, *ignored], b"x")
@@ -80,12 +80,12 @@ def test_files_that_are_no_pictures_by_suffix_are_counted(tmp_path, as_zip):
         f"ignored 6 files in {path} with other suffixes (.avif, .heic, .tif, .txt, no suffix); "
         "images are read from .jpg, .jpeg, .jfif, .jpe, .png, .webp, .bmp, .gif"
     )
-    # of CelebA, those beside its pictures
+    # of CelebA, those beside its images
     files = {"img_align_celeba/1.jpg": b"x", "img_align_celeba/2.tif": b"x", "list.txt": b"x"}
     path = tmp_path / ("celeba.zip" if as_zip else "celeba")
     (factory.write_zip if as_zip else factory.write_files)(path, files)
     assert celeba.open_source(path).left_out.startswith(f"ignored 1 file in {path} with other")
-    path = factory.make(tmp_path / "pictures", 2, as_zip)
+    path = factory.make(tmp_path / "images", 2, as_zip)
     assert celeba.open_source(path).left_out == ""
 
 
@@ -114,7 +114,7 @@ def test_backslashes_in_a_zip_part_folders(tmp_path):
     assert names(celeba.open_source(factory.write_zip(tmp_path / "b.zip", files))) == ["cats/1.jpg"]
 
 
-def test_the_celeba_folder_comes_before_the_zip_before_all_pictures(tmp_path):
+def test_the_celeba_folder_comes_before_the_zip_before_all_images(tmp_path):
     factory.write_files(tmp_path, {"other/1.jpg": b"x", "img_align_celeba/text.txt": b"x"})
     assert names(celeba.open_source(tmp_path)) == ["other/1.jpg"]
     factory.write_zip(tmp_path / "img_align_celeba.zip", {"img_align_celeba/zipped.jpg": b"x"})
@@ -184,10 +184,10 @@ def test_the_identity_changes_with_whatever_changes_the_bytes(tmp_path, as_zip):
     factory.make(tmp_path, 4, as_zip)
     longer = identity(16)
     assert longer != first
-    picture = root if as_zip else root / "000002.jpg"
-    status = picture.stat()
+    image = root if as_zip else root / "000002.jpg"
+    status = image.stat()
     with_later_time = (status.st_atime_ns, status.st_mtime_ns + 1_000_000)
-    os.utime(picture, ns=with_later_time)
+    os.utime(image, ns=with_later_time)
     assert identity(16) != longer
 
 
@@ -271,7 +271,7 @@ def test_a_source_that_is_changed_while_it_is_decoded_leaves_no_cache(
 
 
 @pytest.mark.parametrize("as_zip", [False, True])
-def test_a_pickled_copy_gives_the_same_pictures(tmp_path, as_zip):
+def test_a_pickled_copy_gives_the_same_images(tmp_path, as_zip):
     source = celeba.open_source(factory.make(tmp_path, 2, as_zip), 16)
     first = source.load(1)  # the zip is open now
     copy = pickle.loads(pickle.dumps(source))
@@ -288,7 +288,7 @@ def test_the_list_of_the_true_zip_is_read_only_when_needed(tmp_path, monkeypatch
     assert len(source) == 2
 
 
-# What a picture becomes
+# What an image becomes
 
 
 @pytest.mark.parametrize("size", [(178, 218), (218, 178), (64, 64), (30, 20), (7, 100)])
@@ -301,7 +301,7 @@ def test_resize_and_crop_against_the_definition(size):
         w = np.maximum(0, 1 - np.abs(np.arange(n) + 0.5 - centre) / scale)
         return w / w.sum(1, keepdims=True)
 
-    image = factory.picture(3, size)
+    image = factory.image(3, size)
     width, height = (64 * side // min(size) for side in size)
     pixels = np.asarray(image, float)
     scaled = weights(size[1], height) @ pixels.transpose(2, 0, 1) @ weights(size[0], width).T
@@ -360,7 +360,7 @@ def test_of_a_gif_that_moves_the_first_image_counts():
 def test_the_exif_orientation_is_applied():
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its left side: turn it clockwise
-    image = factory.picture(5, (60, 40))
+    image = factory.image(5, (60, 40))
     got = decoding.decode(factory.encoded(image, "PNG", exif=exif), 16)
     turned = image.transpose(Image.Transpose.ROTATE_270)
     np.testing.assert_array_equal(got, decoding.decode(factory.encoded(turned, "PNG"), 16))
@@ -370,7 +370,7 @@ def test_the_exif_orientation_is_applied():
 
 
 @pytest.mark.parametrize("name", factory.broken())
-def test_a_broken_picture_is_skipped_with_a_reason(name):
+def test_a_broken_image_is_skipped_with_a_reason(name):
     data, reason = factory.broken()[name]
     with pytest.raises(Unreadable, match=reason):
         decoding.decode(data, 64)
@@ -506,7 +506,7 @@ def test_a_path_that_may_not_be_read(tmp_path, monkeypatch, as_zip):
     if not as_zip:
         monkeypatch.setattr("builtins.open", broken)
         with pytest.raises(UserError, match=r"000001.jpg cannot be read \(Input/output error\)"):
-            source.load(0)  # not the picture's fault, so it must not become a smaller data set
+            source.load(0)  # not the image's fault, so it must not become a smaller data set
 
 
 @pytest.mark.parametrize("page", [b"<!DOCTYPE html><html>", b"\xef\xbb\xbf\n<HTML><head>"])

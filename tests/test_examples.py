@@ -164,7 +164,7 @@ def test_its_events_tell_its_story(run):
         {"event": "skipped files", "count": 1, "listing": "skipped.txt"},
         {"event": "done", "step": 7},
     ]
-    reason = "not a JPEG, PNG, WebP, BMP or GIF picture"
+    reason = "not a JPEG, PNG, WebP, BMP or GIF image"
     assert (run.folder / "skipped.txt").read_text() == f"000003.jpg\t{reason}\n"
 
 

@@ -37,7 +37,7 @@ import numpy as np
 
 from ..console import bar, plain
 from ..errors import UserError
-from ..files import hold, naming, sync, trouble
+from ..files import hold, naming, reason, sync, trouble
 from .source import Changed, Source
 from .workers import chunks, is_importing_main
 
@@ -315,7 +315,7 @@ def _lock(path: Path) -> IO[bytes]:
         lock = hold(path, wait=not is_importing_main())
     except OSError as error:
         raise UserError(
-            f"{path} cannot be created or locked: {trouble(error)}, "
+            f"{path} cannot be created or locked: {reason(error)}, "
             "or choose another folder for the cache, or wait if another process is building it"
         ) from error
     if lock is None:

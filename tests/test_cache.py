@@ -357,7 +357,7 @@ def test_a_lock_that_cannot_be_had_is_named(tmp_path, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(cache, "hold", refuse)
-    refused(r"\.lock cannot be created or locked: ", squares(tmp_path), tmp_path / "cache")
+    refused(r"\.lock: No.*; .*, or wait if another", squares(tmp_path), tmp_path / "cache")
 
 
 def test_a_cache_that_another_program_spoils_during_the_build_is_named(tmp_path, monkeypatch):

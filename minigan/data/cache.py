@@ -37,7 +37,7 @@ import numpy as np
 
 from ..console import bar, plain
 from ..errors import UserError
-from ..files import hold, naming, reason, sync, trouble
+from ..files import hold, naming, sync, trouble
 from .source import Changed, Source
 from .workers import chunks, is_importing_main
 
@@ -99,7 +99,7 @@ def _open(base: Path, identity: dict, progress: bool) -> Images | None:
     path = base.with_suffix(".npy")
     try:
         meta = _read_json(base.with_suffix(".json"))
-        names, skipped = meta["names"], [(name, reason) for name, reason in meta["skipped"]]
+        names, skipped = meta["names"], [(name, why) for name, why in meta["skipped"]]
         texts = isinstance(names, list) and [*names, *(text for pair in skipped for text in pair)]
         if not names or not texts or not all(isinstance(t, str) and t.isprintable() for t in texts):
             return None
@@ -182,11 +182,11 @@ def _finish(source: Source, identity: dict, base: Path, state: dict, digest: str
     partial, journal = base.with_suffix(".partial"), base.with_suffix(".partial.json")
     total, shape, reasons = len(source), state["shape"], dict(state["skipped"])
     names = [plain(source.name(i)) for i in range(total) if i not in reasons]
-    skipped = [(plain(source.name(i)), plain(reason)[:200]) for i, reason in reasons.items()]
+    skipped = [(plain(source.name(i)), plain(why)[:200]) for i, why in reasons.items()]
     if not names:
         partial.unlink()
         journal.unlink(missing_ok=True)
-        first = ", ".join(f"{name[-80:]}: {reason}" for name, reason in skipped[:3])
+        first = ", ".join(f"{name[-80:]}: {why}" for name, why in skipped[:3])
         raise UserError(
             f"none of the {total:,} images in {identity.get('path', 'the source')} can be used "
             f"({first}); give a folder or zip of intact images"
@@ -210,7 +210,7 @@ def _resume(
     try:
         state = _read_json(journal)
         done, shape = state["done"], state["shape"]
-        skipped = [(i, reason) for i, reason in state["skipped"]]
+        skipped = [(i, why) for i, why in state["skipped"]]
         indices = [i for i, _ in skipped]
         kept = done - len(skipped)
         good = {type(n) for n in (done, *indices)} == {int} and 0 <= done <= total
@@ -315,8 +315,8 @@ def _lock(path: Path) -> IO[bytes]:
         lock = hold(path, wait=not is_importing_main())
     except OSError as error:
         raise UserError(
-            f"{path} cannot be created or locked: {reason(error)}, "
-            "or choose another folder for the cache, or wait if another process is building it"
+            f"{trouble(error, path)}, or choose another folder for the cache, "
+            "or wait if another process is building it"
         ) from error
     if lock is None:
         raise SystemExit(1)

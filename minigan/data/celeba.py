@@ -1,7 +1,10 @@
 """The images of CelebA (Liu et al., 2015), or any others, from a zip or a folder.
 
-Scaling and cropping happen here, once (decoding.py). The training loop flips the images and scales
-their values to [-1, 1].
+archive.py, folder.py     the two kinds of source, built on imagefiles.py
+listing.py                which files are images to use
+attributes.py             CelebA's list of attributes, by which --only chooses
+decoding.py               from a file's bytes to an array: scaled and cropped, but not flipped,
+                          and with values of 0 to 255, which the training loop scales to [-1, 1]
 """
 
 from __future__ import annotations

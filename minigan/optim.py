@@ -22,9 +22,11 @@ from .tensor import Tensor
 class Optimizer:
     """The base: parameters, options by name, and per parameter a dict of state."""
 
-    # What is kept for a parameter, each with the option that must be on for it, or None. "step" is
-    # a number, the others are arrays of the parameter's form.
+    # The state of a parameter: entry -> the option that must be on for it, or None for always. "step"
+    # is a Python int, the others are arrays of the parameter's shape, dtype, device and memory order.
     ENTRIES: ClassVar[dict[str, str | None]] = {}
+    # What to assume for an entry that a state dict lacks.
+    IMPLIED: ClassVar[dict[str, int]] = {}
 
     def __init__(self, params: Iterable[Tensor], **options: Any):
         self.params = _parameters(params, type(self).__name__)
@@ -47,8 +49,27 @@ class Optimizer:
         return options
 
     def update(self, moved: list[tuple[Array, Array, dict[str, Any]]], **options: Any) -> None:
-        """Change arrays in place: for each the array p, its gradient g and the state kept for it."""
+        """Change each parameter's array p in place, given its gradient g and its state.
+
+        The state has all of `ENTRIES`; before the first update they are 0.
+        """
         raise NotImplementedError
+
+    def tree(self) -> dict[str, dict[str, Any]]:
+        """The live state of each parameter by its number: {"0": {"step": 3, "exp_avg": array}, ...}.
+
+        State that does not exist yet is created, so the form of the tree depends on the parameters and
+        the options only, never on what has been stepped. Creating it early changes no result.
+        """
+        return {str(i): self._created(i) for i in range(len(self.params))}
+
+    def _created(self, i: int) -> dict[str, Any]:
+        """The state of parameter i; entries that are missing are created, as 0."""
+        p, state = self.params[i].data, self.state[i]
+        for name, on in self.ENTRIES.items():
+            if name not in state and (on is None or self.options[on]):
+                state[name] = 0 if name == "step" else backend.array_module(p).zeros_like(p)
+        return state
 
     def step(self, grads: Sequence[Tensor | None] | None = None) -> None:
         """One update; a parameter whose gradient is None stays as it is."""
@@ -64,9 +85,9 @@ class Optimizer:
         for each in found:
             _check_step(*each)
         moved = []
-        for _, p, grad, state in found:
+        for i, p, grad, _ in found:
             g = grad.data + weight_decay * p.data if weight_decay else grad.data
-            moved.append((p.data, g, state))
+            moved.append((p.data, g, self._created(i)))
             p.data = p.data  # counts as a change in place: graphs that have read p are stale now
         self.update(moved, **options)
 
@@ -76,12 +97,17 @@ class Optimizer:
             p.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        """{"state": {i: {name: Tensor or number}}, "param_groups": [options]}, as in PyTorch."""
-        wrapped = [
-            {k: Tensor(v) if hasattr(v, "dtype") else v for k, v in s.items()} for s in self.state
-        ]
+        """{"state": {i: {name: Tensor or number}}, "param_groups": [options]}, as in PyTorch.
+
+        A parameter that has not been stepped yet has no state there.
+        """
+        stepped = {i: s for i, s in enumerate(self.state) if s and s.get("step") != 0}
+        wrapped = {
+            i: {k: Tensor(v) if hasattr(v, "dtype") else v for k, v in state.items()}
+            for i, state in stepped.items()
+        }
         group = {**self.options, "params": list(range(len(self.params)))}
-        return {"state": {i: s for i, s in enumerate(wrapped) if s}, "param_groups": [group]}
+        return {"state": wrapped, "param_groups": [group]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over a state dict of the same optimiser, minigan's or PyTorch's.
@@ -100,7 +126,10 @@ class SGD(Optimizer):
     The first b is g itself, as in PyTorch. With weight_decay, g is g + weight_decay p.
     """
 
-    ENTRIES: ClassVar = {"momentum_buffer": "momentum"}
+    # The first step is told from the others by "step", which PyTorch's SGD does not keep: there, a
+    # buffer exists only after a step.
+    ENTRIES: ClassVar = {"step": "momentum", "momentum_buffer": "momentum"}
+    IMPLIED: ClassVar = {"step": 1}
 
     def __init__(
         self,
@@ -129,12 +158,13 @@ class SGD(Optimizer):
     def update(self, moved, *, lr, momentum, dampening, nesterov):
         for p, g, state in moved:
             if momentum:
-                if "momentum_buffer" not in state:
-                    state["momentum_buffer"] = backend.array_module(p).array(g)  # a copy
-                else:
-                    state["momentum_buffer"] *= momentum
-                    state["momentum_buffer"] += (1 - dampening) * g
                 b = state["momentum_buffer"]
+                if state["step"] == 0:
+                    b[...] = g
+                else:
+                    b *= momentum
+                    b += (1 - dampening) * g
+                state["step"] += 1
                 g = g + momentum * b if nesterov else b
             p -= lr * g
 
@@ -175,9 +205,6 @@ class RMSprop(Optimizer):
     def update(self, moved, *, lr, alpha, eps, momentum, centered):
         for p, g, state in moved:
             xp = backend.array_module(p)
-            for name, on in self.ENTRIES.items():
-                if name not in state and (on is None or self.options[on]):
-                    state[name] = 0 if name == "step" else xp.zeros_like(p)
             state["step"] += 1
             v = state["square_avg"]
             v *= alpha
@@ -220,9 +247,6 @@ class Adam(Optimizer):
     def update(self, moved, *, lr, betas, eps):
         arrays = []
         for p, g, state in moved:
-            xp = backend.array_module(p)
-            if not state:
-                state.update(step=0, exp_avg=xp.zeros_like(p), exp_avg_sq=xp.zeros_like(p))
             state["step"] += 1
             arrays.append((p, g, state["exp_avg"], state["exp_avg_sq"], state["step"]))
         if arrays:
@@ -386,6 +410,7 @@ def _saved_states(
         if not isinstance(entries, Mapping):
             raise ValueError(f"{kind}: the state of parameter {i} must be a dict")
         entries = {name: value for name, value in entries.items() if value is not None}
+        entries = {**optimizer.IMPLIED, **entries} if entries else {}
         if missing := sorted(required.difference(entries)) if entries else []:
             raise ValueError(f"{kind}: the state of parameter {i} lacks {', '.join(missing)}")
         for name, value in entries.items():

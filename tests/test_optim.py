@@ -154,6 +154,63 @@ def test_a_parameter_without_gradient_and_its_state_stay_as_they_are(kind, formu
     assert parameters[1].item() == pytest.approx(formula(before, row, **options), rel=1e-12)
 
 
+@each_optimiser
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_tree_is_the_live_state_and_creating_it_early_changes_no_bit(
+    kind, formula, options, order
+):
+    runs = []
+    for early in (False, True):
+        parameters, gradients = setting("float32")
+        for p in parameters:
+            p.data = np.asarray(p.data, order=order)
+        optimiser = kind(parameters, **options)
+        if early:
+            tree = optimiser.tree()
+            assert set(tree) == {"0", "1", "2"}
+            assert optimiser.state_dict()["state"] == {}  # as if nothing had been asked
+        for number, grads in enumerate(gradients):
+            optimiser.step([grads[0], grads[1] if number else None, grads[2]])
+        runs.append((parameters, optimiser))
+    (first, without), (second, with_tree) = runs
+    assert [p.data.tobytes() for p in first] == [p.data.tobytes() for p in second]
+    assert contents(without) == contents(with_tree)
+    for i, (p, state) in enumerate(zip(second, with_tree.state, strict=True)):
+        assert tree[str(i)] is state is with_tree.tree()[str(i)]
+        assert set(state) == {n for n, on in kind.ENTRIES.items() if on is None or options.get(on)}
+        if "step" in state:
+            assert (type(state["step"]), state["step"]) == (int, 4 if i == 1 else 5)
+        for name, array in state.items():
+            if name != "step":
+                assert (array.dtype, array.shape, array.strides) == (
+                    p.dtype,
+                    p.shape,
+                    p.data.strides,
+                )
+
+
+@each_optimiser
+@pytest.mark.parametrize("stop", [0, 3])
+def test_a_run_goes_on_from_the_values_of_its_tree(kind, formula, options, stop):
+    parameters, gradients = setting("float32")
+    first = kind(parameters, **options)
+    for grads in gradients[:stop]:
+        first.step(grads)
+    copies = [tensor(p, requires_grad=True) for p in parameters]
+    second = kind(copies, **options)
+    for i, state in second.tree().items():
+        for name, value in first.tree()[i].items():
+            if name == "step":
+                state[name] = value
+            else:
+                state[name][...] = value
+    for grads in gradients[stop:]:
+        first.step(grads)
+        second.step(grads)
+    np.testing.assert_array_equal(numbers(parameters), numbers(copies))
+    assert contents(first) == contents(second)
+
+
 class Foreign:
     """A tensor of PyTorch's, as far as an optimiser's state has them."""
 
@@ -191,6 +248,14 @@ def test_a_state_dict_of_pytorchs_form_is_understood():
     )
     assert plain.state == [{}]
     assert plain.options["lr"] == 0.2
+
+    group["momentum"], buffer = (
+        0.9,
+        {"momentum_buffer": Foreign([1.0, 2.0])},
+    )  # and no count of steps
+    plain.load_state_dict({"state": {0: buffer}, "param_groups": [{**group, "params": [0], **off}]})
+    plain.step([tensor([1.0, 1.0])])
+    np.testing.assert_allclose(plain.state[0]["momentum_buffer"], [1.9, 2.8])
 
 
 @each_optimiser

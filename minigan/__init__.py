@@ -6,7 +6,7 @@ Start with `tensor.py` (what a Tensor is, and how the graph is walked), then `op
 
 import numpy as _np
 
-from . import cuda, functional, init, nn, optim
+from . import cuda, functional, init, methods, nn, optim
 from .backend import Device as device
 from .create import (
     arange,
@@ -28,30 +28,30 @@ from .gradcheck import gradcheck, gradgradcheck
 from .init import manual_seed
 from .ops import (
     abs,
-    cat,
     clamp,
     clone,
     exp,
-    expand,
-    flatten,
     log,
-    matmul,
     maximum,
-    mean,
-    pad,
-    permute,
     pow,
-    reshape,
     sigmoid,
     sqrt,
-    squeeze,
-    stack,
-    sum,
     tanh,
+    where,
+)
+from .pieces import cat, pad, stack
+from .shapes import (
+    expand,
+    flatten,
+    matmul,
+    mean,
+    permute,
+    reshape,
+    squeeze,
+    sum,
     transpose,
     unsqueeze,
     var,
-    where,
 )
 from .tensor import Tensor, grad, no_grad, tensor
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from . import backend, init
-from .ops import _sizes, is_whole
-from .tensor import DEFAULT_DTYPE, Tensor, held
+from .arguments import all_sizes, is_whole
+from .arrays import DEFAULT_DTYPE, converted
+from .tensor import Tensor
 
 
 def _new(
@@ -24,12 +25,12 @@ def _new(
     """The values as a leaf; floats become float32 where no dtype is named."""
     if dtype is None:
         dtype = DEFAULT_DTYPE if values.dtype.kind == "f" else values.dtype
-    values = values if values.dtype == dtype else held("the new tensor", values, dtype)
+    values = values if values.dtype == dtype else converted("the new tensor", values, dtype)
     return Tensor(backend.move(values, device or "cpu"), requires_grad)
 
 
 def _shape(size: tuple) -> tuple[int, ...]:
-    shape = _sizes(size)
+    shape = all_sizes(size)
     if min(shape, default=0) < 0:
         raise ValueError(f"no tensor has the shape {shape}: a size is negative")
     return shape
@@ -101,7 +102,7 @@ def randint(
         raise TypeError("randint: the size is a tuple: randint(low, high, (2, 3))")
     if not low < high:
         raise ValueError(f"randint: there is no integer from {low} to below {high}")
-    held("randint", np.array([low, high - 1]), options.get("dtype") or np.int64)
+    converted("randint", np.array([low, high - 1]), options.get("dtype") or np.int64)
     return _new(init.generator().integers(low, high, _shape((size,))), **options)
 
 

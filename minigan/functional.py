@@ -10,46 +10,47 @@ from typing import Any
 
 import numpy as np
 
-from . import backend, ops
+from . import backend
+from .arguments import check_alike
 from .conv import conv2d, conv_transpose2d
 from .normalize import batch_norm
 from .ops import (
     abs,
-    alike,
-    cat,
     clamp,
     exp,
-    expand,
-    flatten,
+    floats,
     leaky_relu,
     log,
-    matmul,
     maximum,
-    mean,
-    pad,
-    permute,
     pow,
     relu,
-    reshape,
     sigmoid,
     softplus,
     sqrt,
-    squeeze,
-    stack,
-    sum,
     tanh,
     to,
+    where,
+)
+from .pieces import cat, pad, stack
+from .shapes import (
+    expand,
+    flatten,
+    matmul,
+    mean,
+    permute,
+    reshape,
+    squeeze,
+    sum,
     transpose,
     unsqueeze,
     var,
-    where,
 )
 from .tensor import Tensor, op, operand
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b: input (..., in), weight (out, in), bias (out,) -> (..., out)."""
-    alike("linear", input=input, weight=weight, bias=bias)
+    check_alike("linear", input=input, weight=weight, bias=bias)
     if input.ndim == 0 or weight.ndim != 2 or input.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"linear: an input {input.shape} and a weight {weight.shape} do not fit together; "
@@ -78,7 +79,7 @@ def _guard(p: Tensor) -> float:
     elementwise=True,
 )
 def _cross_entropy(xp, p, t):
-    p, t = ops.floats(p), ops.floats(t)
+    p, t = floats(p), floats(t)
     # 1e-44 is float32's smallest number above 0, nearly; its logarithm is below -100.
     log_p, log_q = (xp.maximum(xp.log(xp.maximum(v, 1e-44)), -100) for v in (p, 1 - p))
     return -(t * log_p + (1 - t) * log_q)
@@ -114,7 +115,7 @@ def _bce_with_logits_fused(xp, asked, g, y, x, t):
 )
 def _bce_with_logits(xp, x, t):
     """t softplus(-x) + (1 - t) softplus(x)"""
-    return backend.kernels(xp).cross_entropy(xp, ops.floats(x), ops.floats(t))
+    return backend.kernels(xp).cross_entropy(xp, floats(x), floats(t))
 
 
 def binary_cross_entropy_with_logits(

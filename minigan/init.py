@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from . import backend
+from .arguments import is_whole
 from .backend import Array
-from .ops import is_whole
 from .tensor import Tensor
 
 _default = np.random.default_rng()

@@ -13,10 +13,10 @@ import numpy as np
 
 from . import backend, init
 from . import functional as F
-from .conv import Pair, pair
+from .arguments import Pair, is_real, is_whole, pair
+from .arrays import DEFAULT_DTYPE
 from .normalize import batch_norm_activated, check_constants
-from .ops import is_real, is_whole
-from .tensor import DEFAULT_DTYPE, Tensor
+from .tensor import Tensor
 
 functional = F  # PyTorch's nn.functional
 

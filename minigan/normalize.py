@@ -15,9 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from . import ops
+from .arguments import check_alike, is_real
 from .backend import array_module, kernels
-from .ops import alike, cast, is_real, leaky_relu_gradient, reshape
+from .ops import cast, leaky_relu_gradient
+from .shapes import mean as mean_over
+from .shapes import reshape
+from .shapes import sum as sum_over
 from .tensor import Tensor, op
 
 
@@ -36,7 +39,7 @@ def _inv_std(xp, x, *, axes, eps, value):
 
 
 def _mean(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    return ops.mean(x, axes, keepdim=True)
+    return mean_over(x, axes, keepdim=True)
 
 
 def _normalize_rule(g: Tensor, y: Tensor, x: Tensor, *, axes, eps, mean, inv_std) -> Tensor:
@@ -83,7 +86,7 @@ def _batch_norm_rule_x(g, y, x, w, b, *, eps, slope, mean, inv_std) -> Tensor:
 
 def _batch_norm_rule_w(g, y, x, w, b, *, eps, slope, mean, inv_std) -> Tensor:
     xhat = _normalize(x, axes=_axes(x), eps=eps, mean=mean, inv_std=inv_std)
-    return ops.sum(leaky_relu_gradient(g, y, slope) * xhat, _axes(x))
+    return sum_over(leaky_relu_gradient(g, y, slope) * xhat, _axes(x))
 
 
 def _batch_norm_fused(xp, asked, g, y, x, w, b, *, eps, slope, mean, inv_std):
@@ -94,7 +97,7 @@ def _batch_norm_fused(xp, asked, g, y, x, w, b, *, eps, slope, mean, inv_std):
 @op(
     _batch_norm_rule_x,
     _batch_norm_rule_w,
-    lambda g, y, x, w, b, *, slope, **stats: ops.sum(leaky_relu_gradient(g, y, slope), _axes(x)),
+    lambda g, y, x, w, b, *, slope, **stats: sum_over(leaky_relu_gradient(g, y, slope), _axes(x)),
     fused=_batch_norm_fused,
 )
 def _batch_norm(xp, x, w, b, *, eps, slope, mean, inv_std):
@@ -105,12 +108,12 @@ def _batch_norm(xp, x, w, b, *, eps, slope, mean, inv_std):
 @op(
     lambda g, y, x, center, scale, shift, *, slope: leaky_relu_gradient(g, y, slope) * scale,
     lambda g, y, x, center, scale, shift, *, slope: (
-        -ops.sum(leaky_relu_gradient(g, y, slope) * scale, _axes(x), keepdim=True)
+        -sum_over(leaky_relu_gradient(g, y, slope) * scale, _axes(x), keepdim=True)
     ),
-    lambda g, y, x, center, scale, shift, *, slope: ops.sum(
+    lambda g, y, x, center, scale, shift, *, slope: sum_over(
         leaky_relu_gradient(g, y, slope) * (x - center), _axes(x), keepdim=True
     ),
-    lambda g, y, x, center, scale, shift, *, slope: ops.sum(
+    lambda g, y, x, center, scale, shift, *, slope: sum_over(
         leaky_relu_gradient(g, y, slope), _axes(x), keepdim=True
     ),
 )
@@ -221,4 +224,4 @@ def _check(input: Tensor, **per_channel: Tensor | None) -> None:
                 f"batch_norm: {name} has shape {t.shape}, expected {input.shape[1:2]} "
                 f"for an input {input.shape}"
             )
-    alike("batch_norm", input=input, **per_channel)
+    check_alike("batch_norm", input=input, **per_channel)

@@ -14,11 +14,11 @@ import reference as ref
 from hypothesis import strategies as st
 
 import minigan.functional as F
-from minigan import backend, conv, normalize, ops, tensor
+from minigan import backend, conv, normalize, ops, pieces, tensor
 from minigan.backend.reference import Window, moments
 from minigan.nn import Parameter
-from minigan.tensor import Tensor, grad
-from minigan.tensor import _topological as topological
+from minigan.tensor import Tensor, grad, raw
+from minigan.walk import topological
 
 GAP = 0.1  # the distance from a kink: 10,000 times gradcheck's step
 
@@ -487,13 +487,13 @@ def _put(draw, rng):
     shape = draw(some_shapes)
     index = arrays(an_index(draw, rng, shape))
     x = leaf(rng, np.empty(shape)[index].shape)
-    fn = lambda x: ops._put(x, index=index, shape=shape)
+    fn = lambda x: pieces._put(x, index=index, shape=shape)
     return fn, [x], lambda x: ref.put(x, index, shape)
 
 
 def arrays(index):
     """The index as NumPy takes it."""
-    return tuple(ops.raw(i) for i in index) if isinstance(index, tuple) else ops.raw(index)
+    return tuple(raw(i) for i in index) if isinstance(index, tuple) else raw(index)
 
 
 @case("matmul")

@@ -211,7 +211,7 @@ IMAGE = minigan.ones(1, 1, 2, 2)
             ValueError,
             "randint: uint8 holds integers from 0 to 255, and the values go from 0 to 256",
         ),
-        (lambda: U64 + tensor([1]), TypeError, "add: no integers hold those of uint64 and"),
+        (lambda: U64 + tensor([1]), TypeError, "add: no integer dtype holds both uint64 and"),
         (lambda: BYTES + 300, OverflowError, "add: uint8 cannot hold .*to"),
         (lambda: BYTES.detach().fill_(300), OverflowError, "fill_: uint8 cannot hold"),
         (lambda: BYTES.__setitem__(0, -1), OverflowError, "setitem: uint8 cannot hold"),

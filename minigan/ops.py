@@ -267,7 +267,7 @@ def softplus(xp, x):
     return xp.log1p(xp.exp(-xp.abs(x))) + xp.maximum(x, 0)
 
 
-# -- copies: another dtype, device or memory ------------------------------------------------------
+# -- copies: another dtype, device or memory ----------------------------------------------------
 
 
 @op(lambda g, y, x, *, dtype: cast(g, x.dtype))
@@ -322,6 +322,3 @@ def clone(input: Tensor) -> Tensor:
 def contiguous(input: Tensor) -> Tensor:
     """The tensor with its elements in C order in memory: itself, or a copy."""
     return input if input.data.flags.c_contiguous else _copy(input, order="C")
-
-
-# -- reducing -----------------------------------------------------------------------------------

@@ -22,9 +22,9 @@ from .tensor import Tensor, op, raw, tensor
 
 
 def floats(x: Any) -> Any:
-    """Integers as float32, in which functions of them are computed, as in PyTorch; else x itself.
+    """Integers and bools as float32, which functions of them are computed in, as in PyTorch.
 
-    (NumPy computes exp of uint8 in float16, and its -|x| wraps around.)
+    Anything else is returned unchanged. (NumPy computes exp of uint8 in float16, and its -|x| wraps.)
     """
     return x.astype(DEFAULT_DTYPE) if getattr(x, "dtype", DEFAULT_DTYPE).kind != "f" else x
 
@@ -41,8 +41,8 @@ def _constant(array: Any, like: Tensor) -> Tensor:
 def _keep(xp, x, *, mask):
     """x where the mask holds, else 0.
 
-    The rules of what cuts off (ReLU, clamp, where, ...) select with it. Where the forward pass cut
-    off, the upstream gradient may be infinite, as that of sqrt(relu(x)) is, and 0 * inf is NaN.
+    The rules of ReLU, clamp, where and others select with it instead of multiplying by 0. Where the
+    forward cuts off, the upstream gradient may be infinite, as for sqrt(relu(x)), and 0 * inf is NaN.
     """
     return backend.kernels(xp).keep(xp, x, mask)
 
@@ -92,7 +92,7 @@ def _pow(xp, x, *, exponent):
 
 
 def pow(input: Tensor, exponent: float) -> Tensor:
-    """input ** exponent, for a number as exponent."""
+    """input ** exponent, where the exponent is a number."""
     if isinstance(exponent, np.generic):
         exponent = exponent.item()
     if not isinstance(exponent, (int, float)):
@@ -114,7 +114,7 @@ def _rpow(xp, x, *, base):
 
 
 def power_of(exponent: Tensor, base: float) -> Tensor:
-    """base ** exponent, for a number of at least 0 as base."""
+    """base ** exponent, where the base is a number of at least 0."""
     base = base.item() if isinstance(base, np.generic) else base
     if not isinstance(base, (int, float)) or base < 0:
         found = base if isinstance(base, (int, float)) else type(base).__name__
@@ -166,7 +166,7 @@ def _clamp(xp, x, *, low, high):
 
 
 def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
-    """input limited to [min, max]; the gradient is 1 inside and on the bounds, 0 outside."""
+    """input limited to [min, max]. The gradient is 1 inside and on the bounds, 0 outside."""
     if min is None and max is None:
         raise ValueError("clamp: both bounds are None; give min, max or both")
     low, high = (v.item() if isinstance(v, np.generic) else v for v in (min, max))
@@ -186,10 +186,10 @@ def _share(g: Tensor, a: Any, b: Any) -> Tensor:
 
 @op(lambda g, y, a, b: _share(g, a, b), lambda g, y, a, b: _share(g, b, a), elementwise=True)
 def maximum(xp, a, b):
-    """The larger of a and b, NaN where one is NaN.
+    """The larger of a and b; NaN where one of them is NaN.
 
     Where they are equal, each gets half of the gradient. Where one is NaN, each gets all of it, as in
-    PyTorch: a NaN is to be seen in the gradient's path too.
+    PyTorch, so that the NaN shows in the gradients too.
     """
     return xp.maximum(a, b)
 
@@ -214,7 +214,7 @@ def leaky_relu_gradient(g: Tensor, y: Tensor, slope: float) -> Tensor:
     """g where y > 0, else slope * g."""
     if slope == 0:
         return _keep(g, mask=y.data > 0)
-    # Sums of zeros and ones, because a masked loop is ten times slower.
+    # Arithmetic on zeros and ones, because a masked loop is ten times slower.
     positive = (y.data > 0).astype(y.dtype)
     return g * Tensor(positive + (1 - positive) * slope)
 
@@ -254,7 +254,7 @@ def tanh(xp, x):
 
 @op(lambda g, y, x: g * y * sigmoid(-x), elementwise=True)
 def sigmoid(xp, x):
-    """1 / (1 + e^-x), exact on both tails; the rule's 1 - y is written so as to keep its digits"""
+    """1 / (1 + e^-x), exact on both tails; the rule has sigmoid(-x) for 1 - y, to keep digits"""
     x = floats(x)
     small = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1, small) / (1 + small)
@@ -262,7 +262,7 @@ def sigmoid(xp, x):
 
 @op(lambda g, y, x: g * sigmoid(x), elementwise=True)
 def softplus(xp, x):
-    """log(1 + e^x), for any x: log(1 + e^-|x|) + max(x, 0)"""
+    """log(1 + e^x), computed as log(1 + e^-|x|) + max(x, 0), which overflows for no x."""
     x = floats(x)
     return xp.log1p(xp.exp(-xp.abs(x))) + xp.maximum(x, 0)
 
@@ -276,7 +276,7 @@ def _cast(xp, x, *, dtype):
 
 
 def cast(input: Tensor, dtype: Any) -> Tensor:
-    """The same values in another dtype; itself if it has that dtype already."""
+    """The same values in another dtype; the tensor itself if it already has that dtype."""
     try:
         dtype = np.dtype(dtype)
     except TypeError:
@@ -294,7 +294,9 @@ def _move(xp, x, *, device):
 def to(
     input: Tensor, target: Any = None, dtype: Any = None, *, device: str | int | None = None
 ) -> Tensor:
-    """The tensor on a device ("cpu", "cuda", "cuda:1"), in a dtype, or both; itself if nothing changes.
+    """The tensor on a device ("cpu", "cuda", "cuda:1"), in a dtype, or both.
+
+    Returns the tensor itself if nothing changes.
 
     `target` is a device, the number of a GPU, or a dtype. Values that an integer dtype cannot hold
     wrap around, as in PyTorch; `tensor(x, dtype=...)` refuses them.
@@ -320,5 +322,5 @@ def clone(input: Tensor) -> Tensor:
 
 
 def contiguous(input: Tensor) -> Tensor:
-    """The tensor with its elements in C order in memory: itself, or a copy."""
+    """The tensor with its elements in C order in memory: the tensor itself, or a copy."""
     return input if input.data.flags.c_contiguous else _copy(input, order="C")

@@ -39,7 +39,7 @@ def sum(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 
 def _count(x: Tensor, dim: Dims) -> int:
-    """How many elements go into each element of a reduction."""
+    """How many elements each element of a reduction is made of."""
     return math.prod(x.shape[d] for d in all_dims(dim, x.ndim))
 
 
@@ -49,15 +49,15 @@ def _count(x: Tensor, dim: Dims) -> int:
     )
 )
 def _mean(xp, x, *, dims, keepdim):
-    """One kernel on a GPU, where a sum and a quotient are two"""
+    """An operation of its own because on a GPU this is one kernel; a sum and a quotient are two."""
     return backend.kernels(xp).average(xp, x, dims, keepdim)
 
 
 @with_axis
 def mean(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """The mean over the dimensions `dim`, by default over all; of integers as float32.
+    """The mean over the dimensions `dim`, by default over all. The mean of integers is float32.
 
-    Integers are added up exactly, those of 64 bits in float64.
+    Integers are added up exactly, 64-bit ones in float64.
     """
     check_flag("mean", "keepdim", keepdim)
     count = _count(input, dim)
@@ -77,7 +77,7 @@ def var(
     *,
     correction: int | None = None,
 ) -> Tensor:
-    """sum((x - mean)^2) / (n - correction); the correction is 1 (unbiased) unless said otherwise."""
+    """sum((x - mean)^2) / (n - correction). The correction is 1, or 0 if `unbiased` is False."""
     if isinstance(dim, bool):  # var(False), as in PyTorch
         dim, unbiased = None, dim
     check_flag("var", "unbiased", unbiased)
@@ -88,7 +88,7 @@ def var(
         found = var(cast(input, np.float32), dim, keepdim=keepdim, correction=correction)
         return cast(found, np.float16)
     near = mean(input, dim, keepdim=True).detach()
-    center = near + mean(input - near, dim, keepdim=True)  # without what rounding has left over
+    center = near + mean(input - near, dim, keepdim=True)  # corrects the rounding of the first mean
     square = (input - center) ** 2
     degrees = _count(input, dim) - correction
     return sum(square, dim, keepdim) / (degrees if degrees > 0 else math.nan)
@@ -106,12 +106,12 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The same elements in another shape; one size may be -1."""
     sizes = all_sizes(shape)
     if min(sizes, default=0) < -1:
-        raise ValueError(f"reshape: {sizes} has a negative size; only one, -1, is found by itself")
+        raise ValueError(f"reshape: {sizes} has a negative size; only one, -1, is computed")
     return _reshape(input, shape=sizes)
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """The dimensions from start_dim to end_dim as one."""
+    """The dimensions from start_dim to end_dim merged into one."""
     if input.ndim == 0:
         return reshape(input, 1)
     start, end = one_dim(start_dim, input.ndim), one_dim(end_dim, input.ndim)
@@ -174,14 +174,14 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
 
 @with_axis
 def squeeze(input: Tensor, dim: Dims = None) -> Tensor:
-    """Without the dimensions of length 1, or without those of `dim` that have it."""
+    """Without the dimensions of length 1; with `dim`, only those of its dimensions are removed."""
     dims = all_dims(dim, input.ndim)
     return reshape(input, tuple(n for i, n in enumerate(input.shape) if i not in dims or n != 1))
 
 
 @with_axis
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
-    """With a new dimension of length 1 at `dim`."""
+    """With a new dimension of length 1 at position `dim`."""
     dim = one_dim(dim, input.ndim + 1)
     return reshape(input, *input.shape[:dim], 1, *input.shape[dim:])
 

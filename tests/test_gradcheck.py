@@ -146,7 +146,7 @@ X, Y = inputs((2,), (2,))
 NOTHING = {  # calls that would show nothing: (arguments, options, error, message)
     "no gradient required": ((F.tanh, X.detach()), {}, ValueError, "none of the inputs requires"),
     "no input": ((F.tanh, []), {}, ValueError, "none of the inputs requires"),
-    "float32": ((F.maximum, [X, tensor([1.0])]), {}, ValueError, "input 1 is float32; central differences"),
+    "float32": ((F.maximum, [X, tensor([1.0])]), {}, ValueError, "is float32; central differences"),
     "array": ((F.maximum, [X, Y.numpy()]), {}, TypeError, "input 1 is a ndarray; make it a Tensor"),
     "NaN": ((F.maximum, [X, tensor([np.nan, 0.0], dtype="f8")]), {}, ValueError, "not finite"),
     "twice": ((F.maximum, [X, X]), {}, ValueError, "input 1 is given twice"),

@@ -130,6 +130,11 @@ def conv_image_gradients(
     return [kernels[i]() for i in asked]
 
 
+def matmul(xp: ModuleType, a: Array, b: Array) -> Array:
+    """The products of matrices (..., M, K) @ (..., K, N) -> (..., M, N), of equal batch dimensions."""
+    return xp.matmul(a, b)
+
+
 # -- per channel: all but dimension 1 of (N, C, ...) is reduced; statistics are (1, C, 1, ...) -------
 
 

@@ -550,6 +550,65 @@ def test_the_base_defines_no_update():
         Optimizer([p], weight_decay=0).step([p.detach()])
 
 
+# -- the order in memory --------------------------------------------------------------------------
+
+
+def in_order(array, order):
+    """The same numbers with the axes in that order in memory, the outermost first; None: with gaps."""
+    if order is None:
+        return np.repeat(array, 2, axis=-1)[..., ::2]
+    return array.transpose(order).copy().transpose(np.argsort(order))
+
+
+ORDERS = {
+    (8, 6, 4, 4): [(0, 1, 2, 3), (3, 2, 1, 0), (1, 0, 2, 3), (0, 2, 3, 1), (2, 3, 1, 0), None],
+    (9, 5): [(0, 1), (1, 0), None],
+    (7,): [(0,), None],
+}
+SHAPED_ORDERS = [(shape, order) for shape, orders in ORDERS.items() for order in orders]
+
+
+def three_steps(make, shape, weight_order, gradient_orders):
+    """The bytes of weight and state after steps on gradients that lie in these orders."""
+    draw = np.random.default_rng(0).standard_normal
+    p = tensor(in_order(draw(shape, np.float32), weight_order), requires_grad=True)
+    optimiser = make([p])
+    for order in gradient_orders:
+        optimiser.step([tensor(in_order(draw(shape, np.float32), order))])
+    state = optimiser.state_dict()["state"].get(0, {})  # plain SGD keeps nothing
+    arrays = [p, *(entry for entry in state.values() if isinstance(entry, type(p)))]
+    return [np.asarray(a).tobytes() for a in arrays]
+
+
+@each_optimiser
+@pytest.mark.parametrize(("shape", "weight_order"), SHAPED_ORDERS)
+def test_the_order_in_memory_changes_no_byte(
+    kind, formula, options, shape, weight_order, monkeypatch
+):
+    """An average over processes, or numbers restored from a file, may lie in another order."""
+    monkeypatch.setattr(cpu, "ELEMENTS", 50)  # several blocks
+    make = functools.partial(kind, **options)
+    usual = tuple(range(len(shape)))
+    expected = three_steps(make, shape, usual, [usual] * 3)
+    for order in ORDERS[shape]:
+        assert three_steps(make, shape, weight_order, [order] * 3) == expected
+    mixed = list(itertools.islice(itertools.cycle(ORDERS[shape]), 1, 4))
+    assert three_steps(make, shape, weight_order, mixed) == expected
+
+
+def test_adam_computes_the_same_bytes_however_each_array_lies(monkeypatch):
+    monkeypatch.setattr(cpu, "ELEMENTS", 50)
+    shape = (8, 6, 4, 4)
+    drawn = np.abs(np.random.default_rng(0).standard_normal((4, *shape), np.float32))
+    found = set()
+    for orders in itertools.product(ORDERS[shape][::2], repeat=4):
+        p, g, m, v = (in_order(a, order) for a, order in zip(drawn, orders, strict=True))
+        cpu.adam(np, [(p, g, m, v, 3)], 0.1, (0.5, 0.9), 1e-8)
+        assert g.tobytes() == drawn[1].tobytes()
+        found.add(tuple(a.tobytes() for a in (p, m, v)))
+    assert len(found) == 1
+
+
 # -- Adam and finite differences ----------------------------------------------------------------
 
 

@@ -18,8 +18,9 @@ FLOORS = [
     ("version", "errors", "console", "files"),
     ("backend",),
     (  # the engine
-        *("tensor", "ops", "conv", "normalize", "functional", "create", "init", "nn", "optim"),
-        *("gradcheck", "cuda", "tensorfile"),
+        *("arguments", "arrays", "conv", "create", "cuda", "functional", "gradcheck", "init"),
+        *("methods", "nn", "normalize", "operands", "ops", "optim", "pieces", "recording"),
+        *("shapes", "tensor", "tensorfile", "values", "walk"),
     ),
     ("keys", "options"),
     ("models",),

@@ -1,4 +1,4 @@
-"""The list of attributes: what is read of it, what stops it, and what `--only` makes of it."""
+"""The list of attributes: how it is read, what is refused, and what `--only` does with it."""
 
 import json
 import os
@@ -255,7 +255,7 @@ edits = st.lists(
 @fuzz
 @given(edits, st.sampled_from([b"\n", b"\r\n", b"\r"]), st.booleans())
 def test_words_of_a_list(tmp_path, changes, newline, whole_lines):
-    """What is still read has the form that was announced, and of each row that was left its values."""
+    """A list that is still accepted has the announced form, and intact rows keep their values."""
     lines = [line.split() for line in whole().splitlines()]
     for i, at, word in changes:
         if whole_lines:
@@ -389,7 +389,7 @@ def test_what_is_wanted_is_part_of_the_identity(tmp_path, layout):
     everything, smiling = open_(None), open_("Smiling")
     assert len({json.dumps(i) for i in (everything, smiling, open_("Male"), open_("no-Male"))}) == 4
     assert open_("Smiling") == smiling
-    assert "only" not in everything  # caches of before stay good
+    assert "only" not in everything  # so existing caches stay valid
     data = (tmp_path / FILE).read_bytes()
     hostile.write(tmp_path, FILE, data.replace(b"000003.jpg", b"000030.jpg"))
     assert open_("Smiling") != smiling  # another list makes another cache

@@ -1,4 +1,4 @@
-"""The cache: decoded once, resumed after a kill, rebuilt when damaged, the same for all workers."""
+"""The cache: decoded once, resumed after a kill, rebuilt when damaged, independent of workers."""
 
 import errno
 import hashlib
@@ -113,7 +113,7 @@ def test_the_bytes_do_not_depend_on_the_workers(tmp_path, as_zip):
     assert len(alone.skipped) == (0 if as_zip else 1)
 
 
-# Builds that are cut short
+# Interrupted builds
 
 KILLED = """
 import sys
@@ -131,14 +131,14 @@ def with_factory():
 
 
 def flip(path):
-    """One bit of the last pixel, as a disk may do it."""
+    """Flip one bit of the last pixel, as a disk may."""
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
 
 
 def kill_a_build(tmp_path):
-    """Decode 0..20 in a process of its own that is killed at 21, in the third chunk of eight."""
+    """Decode 0..20 in another process, which is killed at 21, in the third chunk of eight."""
     command = [sys.executable, "-c", KILLED, str(tmp_path / "log"), str(tmp_path / "cache")]
     assert subprocess.run(command, env=with_factory()).returncode != 0
     (tmp_path / "log.survive").touch()
@@ -196,7 +196,7 @@ def test_a_partial_file_that_does_not_fit_its_journal_is_started_anew(tmp_path, 
         partial.unlink()
     elif fault == "bit":
         flip(partial)
-    elif fault == "tail":  # a chunk that was written in part: fits, and is written again
+    elif fault == "tail":  # of a chunk that was written in part: it is dropped
         partial.write_bytes(partial.read_bytes() + b"x" * 5000)
     images = build(source, tmp_path / "cache")
     assert source.loaded() == list(range(16 if fault == "tail" else 0, 40))
@@ -229,7 +229,7 @@ cache.build(Squares(40, sys.argv[1]), sys.argv[2], workers=2, progress=False)
         ("file", 'a script that lacks `if __name__ == "__main__":`; put that line before'),
         ("module", 'a script that lacks `if __name__ == "__main__":`; put that line before'),
         ("standard input", "<stdin> is not a file, so workers cannot import it; save it"),
-        ("-c", None),  # nothing that a worker could import, so nothing that it would do again
+        ("-c", None),  # a worker has nothing to import, so it does nothing twice
     ],
 )
 def test_a_script_that_its_workers_import_does_not_wait_for_itself(tmp_path, how, error):
@@ -248,7 +248,7 @@ def test_a_script_that_its_workers_import_does_not_wait_for_itself(tmp_path, how
     assert said[-1].startswith("minigan.errors.UserError: ")
     assert error in said[-1]
     assert "workers=1" in said[-1]
-    assert sum(line.startswith("Traceback") for line in said) <= 2  # of this process alone
+    assert sum(line.startswith("Traceback") for line in said) <= 2  # of this process only
     assert squares(tmp_path).loaded() == []
 
 
@@ -281,7 +281,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 
 def test_one_builds_while_others_wait(tmp_path):
-    """The first build ends only after the second has begun; the second must find all done."""
+    """The first build ends only after the second has begun; the second must find it finished."""
     waiting = threading.Event()
 
     class First(factory.Squares):
@@ -308,7 +308,7 @@ def test_one_builds_while_others_wait(tmp_path):
         np.testing.assert_array_equal(images.pixels[:, 0, 0, 0], np.arange(40))
 
 
-# Finished files that are no good
+# Damaged caches
 
 
 @pytest.mark.parametrize(

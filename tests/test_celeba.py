@@ -1,4 +1,4 @@
-"""The CelebA source: what it finds, what it makes of an image, what it skips, what stops it."""
+"""Images from a folder or a zip: what is found, decoded and skipped, and what stops a build."""
 
 import errno
 import io
@@ -39,7 +39,7 @@ def error_of(path, words):
     return text
 
 
-# What is found
+# Which files are found
 
 
 @pytest.mark.parametrize("as_zip", [False, True])
@@ -204,9 +204,9 @@ def test_a_file_of_equal_size_and_time_is_another(tmp_path, as_zip, replaced):
 
 
 def retouch(path, replaced):
-    """Other contents of the same size at the same time, in the same file or in another."""
+    """Give the file other contents of the same size and time, in place or by replacing it."""
     before, other = path.stat(), path.with_name("other")
-    while path.stat().st_ctime_ns == before.st_ctime_ns:  # a clock may have the same tick still
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # the clock may not have ticked yet
         target = other if replaced else path
         data = bytearray(path.read_bytes())
         data[300] ^= 1
@@ -245,10 +245,10 @@ def test_a_worker_refuses_an_archive_that_was_replaced(tmp_path):
 def test_a_source_that_is_changed_while_it_is_decoded_leaves_no_cache(
     tmp_path, monkeypatch, kind, workers
 ):
-    """A download that ends meanwhile; the next build is of what is there then."""
+    """As by a download that ends meanwhile; the next build uses the new files."""
     root = factory.make(tmp_path / "data", 3, as_zip=kind != "folder")
     source = celeba.open_source(root, 16)
-    source.load(0)  # a zip is open now, so that this process goes on with the old one
+    source.load(0)  # opens a zip, so that this process keeps the old one
     new = factory.make(tmp_path / "new", 4, as_zip=kind != "folder")
     chunks = cache.chunks
 
@@ -419,7 +419,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 
 def built_as_anybody(root, target):
-    """(names, skipped) of a cache, built by a process that has no rights but those of its user."""
+    """(names, skipped) of a cache that is built by a process without root's rights."""
     script = (
         "import json, os, sys\n"
         "from minigan.data import cache, celeba\n"
@@ -441,7 +441,7 @@ def built_as_anybody(root, target):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no permissions of this kind")
 def test_files_and_folders_that_cannot_be_read_are_skipped_and_listed(monkeypatch):
-    # A folder that any user reaches, unlike tmp_path.
+    # a folder that any user can reach, unlike tmp_path
     with tempfile.TemporaryDirectory() as folder:
         root = factory.make(Path(folder) / "data", 3)
         (root / "000002.jpg").chmod(0)

@@ -62,12 +62,12 @@ CATEGORIES = {  # a value listed twice is twice as common
     "light": tuple(LAMP),
 }
 RANGES = {  # lowest and highest; values near the middle are the most common
-    "turn": (-0.34, 0.34),  # to the right of the picture: how far the nose moves
+    "turn": (-0.34, 0.34),  # to the right of the image: how far the nose moves
     "nod": (-0.10, 0.10),  # downwards, likewise
     "tilt": (-0.14, 0.14),  # a slope
-    "x": (0.46, 0.54),  # the middle of the head, as a fraction of the picture
+    "x": (0.46, 0.54),  # the middle of the head, as a fraction of the image
     "y": (0.455, 0.485),
-    "zoom": (0.33, 0.365),  # half the head's height, as a fraction of the picture
+    "zoom": (0.33, 0.365),  # half the head's height, as a fraction of the image
     "width": (0.69, 0.80),  # half the head's width
     "jaw": (0.0, 1.0),  # from pointed to square
     "eye_gap": (0.31, 0.36),  # from the nose to the middle of an eye

@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import backend
 from .arrays import type_name
 from .backend import Array
 from .recording import recording, thread
 
-if TYPE_CHECKING:
-    from .tensor import Tensor
+Tensor = Any  # that of tensor.py, which imports this page
 
 
 def topological(outputs: list[Tensor], targets: Sequence[Tensor] = ()) -> list[Tensor]:

@@ -12,6 +12,7 @@ from ..errors import UserError
 from ..gans import MEMBERS
 from ..gans.base import Options
 from ..options import REMEDY, check_names, short
+from ..tensor import Tensor
 from .recipes import recipe
 from .run import Run
 from .settings import RunOptions, check_processes, is_path
@@ -45,7 +46,11 @@ class Plan:
 
     def game(self) -> dict[str, Any]:
         """The part that determines the weights, as each checkpoint holds it."""
-        return {"member": self.member, "options": asdict(self.options), "data": asdict(self.data)}
+        return game_table(self.member, self.options, self.data)
+
+    def outline(self) -> dict[str, Tensor]:
+        """The weights that it gives, by name and without their memory: see `GAN.outline`."""
+        return MEMBERS[self.member].outline(self.options, self.data.shape)
 
     @classmethod
     def read(cls, config: dict[str, Any], where: Path | str) -> Plan:
@@ -59,8 +64,13 @@ class Plan:
         )
 
 
+def game_table(member: str, options: Options, data: DataOptions) -> dict[str, Any]:
+    """What `read_game` reads."""
+    return {"member": member, "options": asdict(options), "data": asdict(data)}
+
+
 def read_game(table: dict[str, Any], where: Path | str) -> tuple[str, Options, DataOptions]:
-    """What `Plan.game` gave: the member, its options and the data's. Raises UserError."""
+    """What `game_table` gave: the member, its options and the data's. Raises UserError."""
     name = table.get("member")
     if name is None and "options" in table:
         raise UserError(

@@ -22,7 +22,7 @@ from . import checkpoint, state
 from .draw import Draw, check_batch
 from .loop import Loop
 from .parallel import ALONE, Group
-from .plan import Plan, read_game
+from .plan import Plan, game_table
 from .run import Run, write_config
 from .settings import use_threads
 
@@ -79,6 +79,7 @@ def train(
         group.from_leader(lambda: held.enter_context(run.in_use()))
         if not new:
             group.from_leader(lambda: check_same_data(run, data))
+            group.from_leader(lambda: check_size(plan, run))
         member, draw = build(plan, data, device, group)
         loop = Loop(plan, member, data, draw, run, say, group)
         if not new:
@@ -122,6 +123,16 @@ def check_same_data(run: Run, data: Dataset) -> None:
         )
 
 
+def check_size(plan: Plan, run: Run) -> None:
+    """Raise CheckpointError unless a checkpoint of the run has weights of the size that the plan says.
+
+    A config.json that lies about a size is met here, before its networks are built.
+    """
+    game, outline = plan.game(), plan.outline()
+    fits = lambda path: state.check(path, game, outline)
+    checkpoint.newest(run.checkpoints, "resume", fits, lambda text: None)
+
+
 def load(where: Path, say: Say) -> tuple[GAN, DataOptions, Path]:
     """A member with the weights of a checkpoint: the newest of a run that can be read, or this file.
 
@@ -137,14 +148,10 @@ def load(where: Path, say: Say) -> tuple[GAN, DataOptions, Path]:
 
 def load_checkpoint(path: Path) -> tuple[GAN, DataOptions]:
     """The member of one checkpoint, and the options of its data. Raises CheckpointError."""
-    game = checkpoint.read_table(path).get("game")
-    try:
-        name, options, data = read_game(game if isinstance(game, dict) else {}, path)
-    except checkpoint.CheckpointError:
-        raise
-    except UserError as error:
-        raise checkpoint.CheckpointError(f"{error}, or {checkpoint.REMEDY}") from error
-    member = MEMBERS[name](options, data.shape, generator(options.seed, "init"))
-    tree = state.tree_of(member, dict(Draw.START))
+    name, options, data = state.game_of(path)
+    game, member = game_table(name, options, data), MEMBERS[name]
+    state.check(path, game, member.outline(options, data.shape))
+    made = member(options, data.shape, generator(options.seed, "init"))
+    tree = state.tree_of(made, dict(Draw.START))
     state.restore(state.read(path, tree, game), tree)
-    return member, data
+    return made, data

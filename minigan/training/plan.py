@@ -72,7 +72,7 @@ def game_table(member: str, options: Options, data: DataOptions) -> dict[str, An
 def read_game(table: dict[str, Any], where: Path | str) -> tuple[str, Options, DataOptions]:
     """What `game_table` gave: the member, its options and the data's. Raises UserError."""
     name = table.get("member")
-    if name is None and "options" in table:
+    if "member" not in table and "options" in table:
         raise UserError(
             f"{where} was written by minigan 0.1, which had other options and checkpoints; "
             "start a new run"
@@ -94,8 +94,9 @@ def choose(member: str, given: dict[str, Any]) -> Plan:
     given = dict(given)
     dataroot = given.pop("dataroot", None)
     if "data" not in given:
-        place = dataroot or next((p for p in USUAL_PLACES if Path(p).exists()), None)
-        dataroot, given["data"] = place, "faces" if place is None else "celeba"
+        if dataroot is None:
+            dataroot = next((p for p in USUAL_PLACES if Path(p).exists()), None)
+        given["data"] = "faces" if dataroot is None else "celeba"
     tables = (MEMBERS[member].Options, DataOptions, RunOptions)
     check_names(given, tables, member)
     check_used(given)

@@ -55,6 +55,11 @@ class Plan:
     @classmethod
     def read(cls, config: dict[str, Any], where: Path | str) -> Plan:
         """The plan in a run's config.json. Raises UserError if there is none."""
+        if "member" not in config and "options" in config:
+            raise UserError(
+                f"{where} was written by minigan 0.1, which had other options and checkpoints; "
+                "start a new run"
+            )
         member, options, data = read_game(config, where)
         dataroot = config.get("dataroot")
         if not isinstance(dataroot, (str, type(None))):
@@ -72,11 +77,6 @@ def game_table(member: str, options: Options, data: DataOptions) -> dict[str, An
 def read_game(table: dict[str, Any], where: Path | str) -> tuple[str, Options, DataOptions]:
     """What `game_table` gave: the member, its options and the data's. Raises UserError."""
     name = table.get("member")
-    if "member" not in table and "options" in table:
-        raise UserError(
-            f"{where} was written by minigan 0.1, which had other options and checkpoints; "
-            "start a new run"
-        )
     if not isinstance(name, str) or name not in MEMBERS:
         known = ", ".join(MEMBERS)
         raise UserError(f"{where}: member {short(repr(name))} is not one of {known}; {REMEDY}")

@@ -148,7 +148,7 @@ def _game(path: Path, table: Mapping[str, Any]) -> tuple[str, Options, DataOptio
     try:
         return read_game(game if isinstance(game, dict) else {}, path)
     except UserError as error:
-        raise CheckpointError(f"{error}, or {REMEDY}") from error
+        raise CheckpointError(f"{plain(error)}, or {REMEDY}") from error
 
 
 def _check_game(path: Path, table: Mapping[str, Any], game: Game) -> None:

@@ -30,7 +30,12 @@ from minigan.training.settings import RunOptions, use_threads
 @pytest.fixture(autouse=True)
 def somewhere_empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "cupy", None)  # a machine without a GPU, wherever this runs
+
+
+@pytest.fixture
+def without_cupy(monkeypatch):
+    """A machine without a GPU, wherever this runs. (Not for Hypothesis, which looks at all modules.)"""
+    monkeypatch.setitem(sys.modules, "cupy", None)
     backend.gpu_trouble.cache_clear()  # which names paths as they are seen from here
 
 
@@ -75,6 +80,7 @@ def test_a_member_or_an_option_that_does_not_exist_is_named():
 # -- flags --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("without_cupy")
 @pytest.mark.parametrize(
     ("flags", "result"),
     [
@@ -178,6 +184,7 @@ BAD = [
 ]
 
 
+@pytest.mark.usefixtures("without_cupy")
 @pytest.mark.parametrize(("flags", "message"), BAD, ids=[flags for flags, _ in BAD])
 def test_a_bad_option_is_told_before_any_data_is_looked_at(flags, message, tmp_path, capsys):
     for data in (["--dataroot", "nowhere"], ["--resume", "auto", "--dataroot", "nowhere"]):
@@ -293,6 +300,7 @@ def dry(capsys, *flags):
     return json.loads(out), err
 
 
+@pytest.mark.usefixtures("without_cupy")
 def test_a_dry_run_prints_the_plan_as_json_and_writes_nothing(tmp_path, capsys):
     table, err = dry(capsys, "--dataroot", "nowhere", "--lr", "1e-3", "--reuse-fakes")
     plan = choose("dcgan", {"dataroot": "nowhere", "lr": 1e-3, "fresh_noise": False})
@@ -302,6 +310,7 @@ def test_a_dry_run_prints_the_plan_as_json_and_writes_nothing(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("without_cupy")
 def test_without_data_a_dry_run_shows_the_lighter_options(tmp_path, capsys):
     table, _ = dry(capsys, "--batch-size", "8")
     assert table == choose("dcgan", {"data": "faces", "batch_size": 8}).table()
@@ -310,6 +319,7 @@ def test_without_data_a_dry_run_shows_the_lighter_options(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("without_cupy")
 @pytest.mark.parametrize(
     "place", ["data/img_align_celeba.zip", "data/img_align_celeba/x.jpg", "data/celeba/x.jpg"]
 )
@@ -319,6 +329,13 @@ def test_data_in_the_usual_place_is_found_and_gets_the_tutorials_options(tmp_pat
     table, err = dry(capsys)
     assert table == choose("dcgan", {"dataroot": place.removesuffix("/x.jpg")}).table()
     assert err == ""
+
+
+def test_a_dry_run_is_json_on_a_machine_with_cupy_but_without_a_gpu(capsys, monkeypatch):
+    """What is said of the device goes before a run only."""
+    monkeypatch.setattr("minigan.commands.train.find_spec", lambda name: True)
+    monkeypatch.setattr(backend, "resolve_device", lambda name: "cpu")
+    assert dry(capsys, "--dataroot", "nowhere")[0]["run"]["device"] == "auto"
 
 
 def test_a_dry_run_of_a_bad_option_is_an_error(capsys):

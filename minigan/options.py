@@ -91,7 +91,7 @@ class Table:
             raise UserError(f"{where} has unknown options {short(unknown)}; {REMEDY}")
         for name, value in saved.items():
             if not _fits(value, fields[name]):
-                kind = _kind(fields[name])
+                kind = _annotation(fields[name])
                 raise UserError(
                     f"{where} has {name} = {short(repr(value))}, expected {kind}; {REMEDY}"
                 )
@@ -132,7 +132,7 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     """Raise UserError unless the value is of the field's kind and within its limits."""
     said, choices = f"{flag(field.name)} {short(value)}", field.metadata["choices"]
     if not _fits(value, field):
-        raise UserError(f"{said}: expected {_kind(field)}")
+        raise UserError(f"{said}: expected {_annotation(field)}")
     if value is None:
         return
     if choices and value not in choices:
@@ -148,9 +148,8 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     )
     if not legal:
         raise UserError(f"{said}: must be {_limits(field)}")
-    if (
-        not abs(value) <= sys.float_info.max
-    ):  # neither infinite, NaN nor a whole number beyond floats
+    # Neither infinite, NaN nor a whole number beyond floats.
+    if not abs(value) <= sys.float_info.max:
         raise UserError(f"{said}: must be a finite number")
 
 
@@ -165,7 +164,7 @@ def _add_flag(parser: argparse._ActionsContainer, field: dataclasses.Field) -> N
     m = field.metadata
     shared = {"dest": field.name, "default": argparse.SUPPRESS}
     flags = [flag(field.name), *m["flags"]]
-    if _kind(field) == "bool":
+    if _annotation(field) == "bool":
         off = m["off"] or "--no-" + flags[0][2:]
         off_help = m["off_help"] or f"the opposite of {flags[0]}"
         yes, no = (
@@ -174,7 +173,7 @@ def _add_flag(parser: argparse._ActionsContainer, field: dataclasses.Field) -> N
         parser.add_argument(*flags, action="store_true", help=f"{m['help']} ({yes})", **shared)
         parser.add_argument(off, action="store_false", help=f"{off_help} ({no})", **shared)
     else:
-        kind = {"int": int, "float": float, "str": str}[_kind(field).split(" | ")[0]]
+        kind = {"int": int, "float": float, "str": str}[_annotation(field).split(" | ")[0]]
         choices = list(m["choices"]) or None
         parser.add_argument(*flags, type=kind, choices=choices, help=help_of(field), **shared)
 
@@ -186,8 +185,8 @@ def help_of(field: dataclasses.Field) -> str:
     return field.metadata["help"] + (f" ({'; '.join(notes)})" if notes else "")
 
 
-def _kind(field: dataclasses.Field) -> str:
-    """The annotation, as in "int | None": text where the module defers annotations, else a type."""
+def _annotation(field: dataclasses.Field) -> str:
+    """As in "int | None", whether or not annotations are strings in the table's module."""
     kind = field.type
     return kind.__name__ if isinstance(kind, type) else str(kind)
 
@@ -196,7 +195,7 @@ def _fits(value: Any, field: dataclasses.Field) -> bool:
     """Whether a value is of the kind that the annotation names; a bool is not an int here."""
     return any(
         isinstance(value, KINDS[kind]) and (kind == "bool" or not isinstance(value, bool))
-        for kind in _kind(field).split(" | ")
+        for kind in _annotation(field).split(" | ")
     )
 
 

@@ -374,7 +374,7 @@ def test_any_option_in_config_json(base, place, value):
     STRANGE,
 )
 def test_any_part_of_config_json(base, part, value):
-    """A part that is not read may be anything; one that is, is told. (A run's options have defaults.)"""
+    """A part that is not read may be anything; one that is, is told. ({} is all defaults.)"""
     assume(value != {} and (part != "dataroot" or value is not None))
     if not Path("run").exists():
         shutil.copytree(base.folder, "run")

@@ -165,8 +165,8 @@ def test_a_huge_value_is_refused_before_anything_is_done(tmp_path, flag, value):
 @pytest.mark.parametrize("flag", ["--n", "--seed", "--threads"])
 def test_a_huge_value_of_generate_is_refused(base, flag):
     code, _, err = called(tiny.generate.main, f"--run={base.folder}", f"{flag}={10**30}")
-    assert code == 2
-    assert f"error: {flag} {10**30}: must be " in err
+    assert code == 1
+    assert err.startswith(f"error: {flag} {10**30}: must be ")
     assert not (base.folder / "generated").exists()
 
 

@@ -458,7 +458,7 @@ def test_a_member_that_does_not_exist_is_one_sentence(member):
 
 @pytest.mark.parametrize("dataroot", [1, [], "a\0b", ""])
 def test_a_dataroot_that_is_not_a_path_is_one_sentence(dataroot):
-    with pytest.raises(UserError, match="dataroot"):
+    with pytest.raises(UserError, match=r"config\.json: .*dataroot.*; restore it, or start a new"):
         resumed(edited(dataroot=dataroot), {})
 
 

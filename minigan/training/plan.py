@@ -64,9 +64,11 @@ class Plan:
         dataroot = config.get("dataroot")
         if not isinstance(dataroot, (str, type(None))):
             raise UserError(f"{where}: dataroot is not a path; {REMEDY}")
-        return cls(
-            member, options, data, RunOptions.read(config.get("run"), f"{where}: run"), dataroot
-        )
+        run = RunOptions.read(config.get("run"), f"{where}: run")
+        try:
+            return cls(member, options, data, run, dataroot)
+        except UserError as error:
+            raise UserError(f"{where}: {error}; {REMEDY}") from None
 
 
 def game_table(member: str, options: Options, data: DataOptions) -> dict[str, Any]:

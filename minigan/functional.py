@@ -69,7 +69,7 @@ def _log(p: Tensor) -> Tensor:
 
 
 def _guard(p: Tensor) -> float:
-    """The least p (1 - p) to divide by: PyTorch's 1e-12, which float16 rounds to 0; there its tiny."""
+    """The smallest p (1 - p) to divide by: PyTorch's 1e-12, which float16 would round to 0."""
     return float(np.finfo(p.dtype).tiny) if p.dtype == np.float16 else 1e-12
 
 

@@ -53,7 +53,7 @@ from .shapes import (
 )
 from .tensor import Tensor, operand, raw
 
-WIDTH = {"b": 0, "u": 1, "i": 1, "f": 2}  # by kind of dtype: a narrower one would cut values
+_WIDTH = {"b": 0, "u": 1, "i": 1, "f": 2}  # by kind of dtype: a narrower one would cut values
 
 # -- comparisons and logic ----------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ def _write(self: Tensor, name: str, value: Any, index: Any = ...) -> Tensor:
             f"{name}: {value.device} values for a tensor on {self.device}; use .to()"
         )
     kind = (value if isinstance(value, Tensor) else np.asarray(value)).dtype.kind
-    if WIDTH.get(kind, 1) > WIDTH[self.dtype.kind]:
+    if _WIDTH.get(kind, 1) > _WIDTH[self.dtype.kind]:
         raise TypeError(f"{name}: {self.dtype} cannot hold such values; convert with .to(dtype)")
     try:
         self.data[index] = array

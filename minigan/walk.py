@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import backend
 from .arrays import type_name
 from .backend import Array
 from .recording import recording, thread
 
-if TYPE_CHECKING:
-    from .tensor import Tensor
+Tensor = Any  # that of tensor.py, which imports this page
 
 
 def topological(outputs: list[Tensor], targets: Sequence[Tensor] = ()) -> list[Tensor]:
@@ -182,13 +181,13 @@ def _separate(grads: list[Tensor | None], upstream: list[Tensor]) -> list[Tensor
 
 # -- adding to .grad ----------------------------------------------------------------------------
 
-adding = threading.RLock()  # held while `.grad` is read and replaced; a signal handler may reenter
+_adding = threading.RLock()  # held while `.grad` is read and replaced; a signal handler may reenter
 
 
 def _renew_lock() -> None:
-    global adding
+    global _adding
     # A forked process does not have the thread that may hold the lock.
-    adding = threading.RLock()
+    _adding = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -197,7 +196,7 @@ if hasattr(os, "register_at_fork"):
 
 def accumulate(leaves: list[Tensor], grads: list[Tensor | None], create_graph: bool) -> None:
     """Add each gradient that is not None to the `.grad` of its leaf."""
-    with adding, recording(create_graph or thread.recording):
+    with _adding, recording(create_graph or thread.recording):
         for leaf, g in zip(leaves, grads, strict=True):
             if g is not None:
                 _add_to(leaf, g, create_graph)

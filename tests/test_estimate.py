@@ -16,17 +16,17 @@ TINY = ["--ngf", "4", "--ndf", "4", "--nz", "4", "--batch-size", "4", "--device"
 
 
 def plan(name, batch):
-    return choose(name, {"data": "ring", "batch_size": batch, "ngf": 64, "ndf": 64})
+    return choose(name, {"data": "ring", "batch_size": batch, "ngf": 256, "ndf": 256})
 
 
 @pytest.mark.parametrize("name", MEMBERS)
 @pytest.mark.parametrize("batch", [4, 16, 100, 400])
 def test_the_memory_of_any_batch_is_known_from_small_ones(name, batch):
-    """Within a fifth: small buffers that do not grow with the batch bend the line a little."""
+    """Within a quarter: the line bends where activations begin to outweigh the gradients."""
     data = Mixture("ring", count=500)
     page._play(plan(name, batch), data, "cpu", batch)  # fills Python's own caches
     direct = page._play(plan(name, batch), data, "cpu", batch).bytes
-    assert estimate(plan(name, batch), data, "cpu").bytes == pytest.approx(direct, rel=0.2)
+    assert estimate(plan(name, batch), data, "cpu").bytes == pytest.approx(direct, rel=0.25)
 
 
 def test_the_time_grows_with_the_batch_from_the_small_steps(monkeypatch):
@@ -39,9 +39,9 @@ def test_the_time_grows_with_the_batch_from_the_small_steps(monkeypatch):
     monkeypatch.setattr(page, "_play", play)
     found = estimate(plan("dcgan", 128), None, "cpu")
     assert (found.seconds, found.bytes) == (1.0 + 64, 1000.0 + 1280)
-    assert played == [8, 16]
+    assert played == [16, 32]
     assert estimate(plan("dcgan", 128), None, "cpu", processes=16).seconds == 1.0 + 4
-    assert played == [8, 16, 8]
+    assert played == [16, 32, 8]
 
 
 def test_who_traces_memory_already_goes_on_doing_so():

@@ -212,7 +212,7 @@ def draw():
 @pytest.mark.parametrize("work", [add_up, draw])
 def test_a_forked_process_does_not_wait_for_a_thread_that_it_does_not_have(beside, work):
     minigan.manual_seed(7)
-    beside(walk.adding)
+    beside(walk._adding)
     beside(init.generator().bit_generator.lock)
     child = os.fork()
     if child == 0:

@@ -7,7 +7,7 @@ only caller; of the optimiser this page reads `params`, `options`, `ENTRIES` and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,14 +15,22 @@ from .. import backend
 from ..backend import Array
 from ..tensor import Tensor
 
-if TYPE_CHECKING:
-    from .optimizer import Optimizer
-
 # Entries of PyTorch's parameter groups that change no result.
 HARMLESS = {"params", "param_names", "initial_lr"}
 HARMLESS |= {"foreach", "fused", "capturable", "differentiable"}
 SQUARES = {"square_avg", "exp_avg_sq"}  # state that is never negative
 MOST_STEPS = 2**53  # a float counts exactly up to here
+
+
+class Optimizer(Protocol):
+    """What this page knows of an `optimizer.Optimizer`, which imports it."""
+
+    params: list[Tensor]
+    options: dict[str, Any]
+    ENTRIES: dict[str, str | None]
+    IMPLIED: dict[str, int]
+
+    def checked(self, options: Mapping[str, Any]) -> dict[str, Any]: ...
 
 
 def saved_options(optimizer: Optimizer, state_dict: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """What a run will take: the time of a step and the memory it needs, from small steps played beforehand.
 
-The member is built once more and plays a step or two of small batches, which nothing of the run depends
-on. Time and memory grow in a straight line with the batch (layers cost so much a sample; weights,
-gradients and moments cost the same for any batch), so two small batches give those of any.
+The member is built once more and plays steps of an eighth and of a quarter of the batch, which nothing
+of the run depends on. Time and memory grow nearly in a straight line with the batch, because layers cost
+the same for each sample, and weights, gradients and moments for each step. So two points give the rest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..keys import generator
 from .draw import Draw
 from .plan import Plan
 
-SMALL = (8, 16)  # samples a step; a smaller batch is played as it is
+SMALLEST = 16  # samples a step; a smaller batch is played as it is
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -40,7 +40,8 @@ class Estimate(NamedTuple):
 def estimate(plan: Plan, data: Dataset, device: str, processes: int = 1) -> Estimate:
     """What a step of this plan takes on this device, if `processes` share its batches."""
     batch = plan.options.batch_size // processes
-    small = [size for size in SMALL if size < batch] if batch > SMALL[-1] else [batch]
+    small = [max(SMALLEST // 2, batch // 8), max(SMALLEST, batch // 4)]
+    small = [batch] if batch <= SMALLEST else small
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of overflow: the run itself reports it
         found = [_play(plan, data, device, size) for size in small]
@@ -52,14 +53,15 @@ def estimate(plan: Plan, data: Dataset, device: str, processes: int = 1) -> Esti
 
 
 def _play(plan: Plan, data: Dataset, device: str, batch: int) -> Estimate:
-    """Two steps of this batch: the memory of the first, the time of the second."""
+    """Three steps of this batch: all memory that the second needs, and the time of the third."""
     batch = min(batch, len(data))
     o = dataclasses.replace(plan.options, batch_size=batch)
     with _Peak(device) as peak:
         member = MEMBERS[plan.member](o, data.shape, generator(o.seed, "init"), device)
         draw = Draw(data, batch, o.nz, o.seed, o.noise, plan.data.flip, device)
-        member.step(draw)
-    draw.next_step()
+        for _ in range(2):  # what the first one makes, such as the optimisers' state, stays
+            member.step(draw)
+            draw.next_step()
     started = time.perf_counter()
     for value in member.step(draw).values():
         value.item()  # on a GPU this waits for the end of the step

@@ -380,7 +380,8 @@ def test_any_part_of_config_json(base, part, value):
         shutil.copytree(base.folder, "run")
     config = value if part is None else {**base.config, part: value}
     write(Run(Path("run")), config)
-    code, _, err = called(tiny.train_celeba.main, "--resume=run", "--device=cpu")
+    dry = [] if part == "identity" else ["--dry-run"]  # the data are not compared in a dry run
+    code, _, err = called(tiny.train_celeba.main, "--resume=run", "--device=cpu", *dry)
     if part in ("device", "versions", "more"):
         assert code == 0
     else:

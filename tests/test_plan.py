@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import sys
+import threading
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_options import JSON
 
-from minigan import backend
+from minigan import backend, init, nn
 from minigan.backend import threads
 from minigan.commands import main
 from minigan.data.opening import DataOptions
 from minigan.errors import UserError
 from minigan.gans import MEMBERS
 from minigan.options import flag
+from minigan.training import estimate, session
 from minigan.training.plan import Plan, choose, resumed
 from minigan.training.recipes import FACES, RECIPES
 from minigan.training.run import Run
@@ -510,11 +512,35 @@ def test_an_outline_has_the_weights_of_the_networks_without_their_memory(member,
     assert {k: (v.shape, v.dtype, v.data.nbytes) for k, v in plan.outline().items()} == expected
 
 
-def test_the_largest_networks_are_outlined_at_no_cost(monkeypatch):
-    """Of 112 GB each, which no test could build."""
-    for member in MEMBERS:
-        plan = choose(member, {"dataroot": "a", "nz": 10_000, "ngf": 1024, "ndf": 1024})
-        plan = replace(plan, data=replace(plan.data, image_size=256))
-        outline = plan.outline()
-        assert sum(weight.data.nbytes for weight in outline.values()) > 10**11
-        assert all(not any(w.data.strides) for w in outline.values() if w.data.nbytes > 10**6)
+LARGEST = {"dataroot": "a", "image_size": 256, "nz": 10_000, "ngf": 1024, "ndf": 1024}  # 112 GB
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_the_largest_networks_are_outlined_at_no_cost(member):
+    outline = choose(member, LARGEST).outline()
+    assert sum(weight.data.nbytes for weight in outline.values()) > 10**11
+    assert all(not any(w.data.strides) for w in outline.values() if w.data.nbytes > 10**6)
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_weights_for_which_there_is_no_memory_are_refused_before_they_are_built(
+    member, monkeypatch
+):
+    monkeypatch.setattr(estimate, "free_memory", lambda device: 10**11)
+    plan = choose(member, {**LARGEST, "device": "cpu"})
+    with pytest.raises(
+        UserError, match=r"a step needs about 112\.5 GB of memory, and 100\.0 GB are"
+    ):
+        session.expect(plan, None)
+
+
+def test_shapes_only_ends_with_its_block_and_is_of_its_thread_alone():
+    made = []
+    with init.shapes_only():
+        assert not any(nn.Linear(3, 4).weight.data.strides)
+        thread = threading.Thread(target=lambda: made.append(nn.Linear(3, 4)))
+        thread.start()
+        thread.join()
+    made.append(nn.Linear(3, 4))
+    assert [layer.weight.data.strides for layer in made] == [(12, 4)] * 2
+    assert all(layer.weight.numpy().any() for layer in made)

@@ -44,7 +44,7 @@ MINIGAN = SimpleNamespace(
 def reference_kernels():
     """A context in which the plain kernels are in the place of the fast ones."""
     assert backend.kernels(np) is cpu
-    return patch.object(backend, "cpu", reference)
+    return patch.object(backend.device, "cpu", reference)
 
 
 def too_large(name, found, exact):

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 import minigan.functional as F
 from minigan import tensor
-from minigan.backend import cpu, threads
+from minigan.backend import cpu, products, threads
 from minigan.tensor import grad
 
 SHAPES = [  # of the two matrices
@@ -167,7 +167,7 @@ def test_parts_make_the_whole(sizes, batch, layouts, dtype, work):
     rng = np.random.default_rng(0)
     a, b = (rng.integers(-9, 9, (*batch, *s)).astype(dtype) for s in ((m, k), (k, n)))
     expected = np.matmul(a, b)  # of small whole numbers, exact in any order
-    with patch.multiple(cpu, PART_WORK=work, PART_EDGE=1, PARTS=3):
+    with patch.multiple(products, PART_WORK=work, PART_EDGE=1, PARTS=3):
         found = cpu.matmul(np, laid(a, layouts[0]), laid(b, layouts[1]))
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, expected)
@@ -186,6 +186,6 @@ def test_parts_make_the_whole(sizes, batch, layouts, dtype, work):
 )
 def test_where_a_product_is_cut(shape, depth, axis, steps):
     """A promise: other cuts are other bytes, and a run that is resumed would go on with those."""
-    found = cpu._product_cuts(shape, depth)
+    found = products._product_cuts(shape, depth)
     cuts = [range(shape[axis])[cut] for cut in found[1]]
     assert (found[0], [len(cut) for cut in cuts]) == (axis, [s or shape[axis] for s in steps])

@@ -7,11 +7,11 @@ from types import ModuleType
 
 import numpy as np
 
-from .threads import empty, share
+from .threads import share
 
-PARTS = 8  # of a product, at most
-PART_WORK = 1 << 23  # multiplications in a part: with fewer, waking a thread costs more
-PART_EDGE = 64  # rows or columns of a part, or a multiple: BLAS is slow on narrow matrices
+PARTS = 4  # of a product, at most: BLAS copies the factor that is not cut anew for each
+PART_WORK = 1 << 24  # multiplications in a part: for fewer, waking a thread does not pay
+PART_EDGE = 128  # rows or columns of a part, or a multiple: BLAS is slow on narrow matrices
 
 
 def matmul(xp: ModuleType, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -22,7 +22,7 @@ def matmul(xp: ModuleType, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     if a.dtype not in (np.float32, np.float64):  # no work for BLAS
         return np.matmul(a, b)
-    y = empty((*a.shape[:-1], b.shape[-1]), a.dtype)  # (..., M, N)
+    y = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype)  # (..., M, N)
     axis, cuts = _product_cuts(y.shape, a.shape[-1])
 
     def work(i: int) -> None:

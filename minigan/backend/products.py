@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from types import ModuleType
 
 import numpy as np
@@ -20,10 +19,14 @@ def matmul(xp: ModuleType, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     The last bits of a product depend on how many threads BLAS uses for it, and on where a matrix is
     cut. So the cuts depend on the shapes alone, and a product too small to cut is one part.
     """
-    if a.dtype not in (np.float32, np.float64):  # no work for BLAS
+    if a.dtype.char not in "fd":  # no work for BLAS
         return np.matmul(a, b)
     y = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype)  # (..., M, N)
-    axis, cuts = _product_cuts(y.shape, a.shape[-1])
+    parts = min(PARTS, y.size * a.shape[-1] // PART_WORK)
+    if parts < 2:
+        share(lambda i: np.matmul(a, b, out=y), 1)
+        return y
+    axis, cuts = _cuts(y.shape, parts)
 
     def work(i: int) -> None:
         part = (slice(None),) * axis + (cuts[i],)
@@ -35,14 +38,11 @@ def matmul(xp: ModuleType, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return y
 
 
-def _product_cuts(shape: tuple[int, ...], depth: int) -> tuple[int, list[slice]]:
-    """The axis along which a result (..., M, N) of sums of `depth` terms is cut, and the cuts.
+def _cuts(shape: tuple[int, ...], parts: int) -> tuple[int, list[slice]]:
+    """The axis along which a result (..., M, N) is cut, and the cuts: at most so many parts.
 
     That is the longest axis of the batch, if it has enough matrices, else the longer one of M and N.
     """
-    parts = min(PARTS, math.prod(shape) * depth // PART_WORK)
-    if parts < 2:
-        return 0, [slice(None)]
     batch = max(range(len(shape) - 2), key=shape.__getitem__, default=None)
     if batch is not None and shape[batch] >= parts:
         axis, step = batch, -(-shape[batch] // parts)

@@ -22,7 +22,7 @@ from .threads import empty, share
 T = TypeVar("T")
 
 BLOCK = 1 << 21  # bytes of columns in a block of work: they stay in the second-level cache
-LANES = 4  # weight gradients are summed in so many lanes, whatever the number of threads
+LANES = 4  # running sums of a weight gradient, whatever the number of threads
 FEW_CHANNELS = 8  # with fewer, the products are too narrow to be worth saving
 FEW_TILES = 64  # below this, transforming the weight costs more than filtering saves
 

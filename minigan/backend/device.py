@@ -129,7 +129,7 @@ def gpu_trouble(number: int) -> str | None:
 
     A stray folder named cupy makes the import succeed, and a GPU may be listed without the libraries
     that make it work: so a device is believed when it has done a sum and a product. The product is of
-    float64, for with the first one of float32 CuPy settles on TF32 or not.
+    float64, because CuPy decides about TF32 at the first product of float32.
     """
     try:
         import cupy

@@ -39,7 +39,7 @@ def matmul(xp: ModuleType, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _cuts(shape: tuple[int, ...], parts: int) -> tuple[int, list[slice]]:
-    """The axis along which a result (..., M, N) is cut, and the cuts: at most so many parts.
+    """The axis along which a result (..., M, N) is cut, and the cuts: at most `parts`.
 
     That is the longest axis of the batch, if it has enough matrices, else the longer one of M and N.
     """

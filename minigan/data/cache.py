@@ -39,6 +39,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from ..console import bar, plain
+from ..errors import UserError
 from ..files import hold, naming, reason, sync, trouble
 
 FORMAT = 1  # part of the key: raise it when the layout of the files changes
@@ -58,7 +59,7 @@ DAMAGE = (
 Chunk = tuple[int, np.ndarray | None, list[tuple[int, str]]]
 
 
-class DataError(Exception):
+class DataError(UserError):
     """The data cannot be used; the message is one sentence with the path, the fault, the remedy."""
 
 

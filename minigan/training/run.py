@@ -55,7 +55,7 @@ FILES = {
         *(f"{panel}.png" for panel in PANELS),
         "progress.gif",
     ),
-    "samples": ("step-*.png", "reals.png", "real-beside-fake.png"),
+    "samples": ("step-*.png", "reals.png", "real-beside-fake.png", "raw-beside-average.png"),
     "checkpoints": ("step-*.safetensors",),
     "generated": (),  # files in these are never read, and replaced as a whole
     "generated/single": (),

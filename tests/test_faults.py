@@ -19,9 +19,11 @@ import pytest
 import tiny
 from PIL import Image
 
+from minigan.commands import sample
 from minigan.data import cache, workers
+from minigan.data.images import ImageSet
 from minigan.errors import UserError
-from minigan.training import checkpoint, loop, pictures
+from minigan.training import checkpoint, pictures
 from minigan.training.run import Run, numbered_runs
 
 pytest.importorskip("fcntl", reason="the faults are those of POSIX")
@@ -62,8 +64,8 @@ def short(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """Work in that folder, and leave out what takes longer than the training."""
     patch.chdir(folder)
     patch.setattr(pictures, "save_curves", lambda folder, metrics: None)
-    patch.setattr(loop, "SHOWN", 4)
-    patch.setattr(tiny.train_celeba, "explain", lambda given, config: None)
+    patch.setattr(ImageSet, "shown", 4)
+    patch.setattr(tiny.train_celeba, "explain", lambda plan, given: None)
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +110,7 @@ def whole(folder: Path) -> None:
     """Assert that each file of a name that counts can be read to its end."""
     for path in folder.rglob("*"):
         if path.suffix == ".safetensors":
-            checkpoint.read(path)
+            checkpoint.read_file(path)
         elif path.suffix in (".png", ".gif"):
             with Image.open(path) as image:
                 for frame in range(getattr(image, "n_frames", 1)):
@@ -290,7 +292,7 @@ def generate() -> Ended:
 
 @every_kind
 def test_generated_pictures_are_whole_or_not_there(starts, monkeypatch, kind):
-    monkeypatch.setattr(tiny.generate, "WALK_ROWS", 1)
+    monkeypatch.setattr(sample, "WALK_ROWS", 1)
     shutil.copytree(starts / "resumed" / "runs", "runs")
     with Faults("runs") as faults:
         assert generate().code == 0

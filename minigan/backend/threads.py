@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextvars
 import ctypes
 import functools
+import inspect
 import math
 import os
 import queue
@@ -113,10 +114,16 @@ def share(work: Callable[[int], None], count: int) -> None:
 
 
 def _within_share(frame: FrameType | None) -> bool:
-    """Whether `share` is on the stack whose top is this frame."""
-    while frame is not None and frame.f_code is not share.__code__:
-        frame = frame.f_back
-    return frame is not None
+    """Whether `share` is on the stack whose top is this frame, or may be.
+
+    The thread may be running meanwhile, and a generator that it leaves no longer knows its caller.
+    """
+    code = None
+    while frame is not None:
+        code, frame = frame.f_code, frame.f_back
+        if code is share.__code__:
+            return True
+    return code is not None and bool(code.co_flags & inspect.CO_GENERATOR)
 
 
 class _Call:
@@ -192,6 +199,7 @@ class _Call:
         self.work = None  # and with it its arrays: a helper that comes late may still hold the call
         if self.lent is not None:
             _restore_blas(self.lent)
+            self.lent = None  # done again when the turn is another's, it would restore for that one
         if _turn.get("call") is self:
             del _turn["call"]
         while self.waiting:

@@ -97,9 +97,8 @@ class Loop:
 
         Values that are not finite are never saved.
         """
-        name = state.spoiled(self.tree)
-        if self.group.any(name):
-            text = f"{name or 'a network'} holds values that are not finite"
+        if name := self.group.first(state.spoiled(self.tree)):
+            text = f"{name} holds values that are not finite"
             return not self._meet(Trouble(SPOILED, self.draw.step, text, LOWER_RATE))
         if self.group.leader:
             self.metrics.sync()  # first, so that no checkpoint is ahead of its metrics

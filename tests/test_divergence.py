@@ -265,11 +265,11 @@ def test_a_decision_is_the_users_where_it_can_be(name, wish, again, planned):
 
 
 def test_a_saturated_discriminator_is_warned_of_once_and_the_run_goes_on(capsys, short_window):
-    run = tiny.train("out", "--steps", 150, *SATURATES)
+    run = tiny.train("out", "--steps", 300, *SATURATES)
     (event,) = diverged(run)
     assert (event["name"], event["does"]) == ("saturated discriminator", "warn")
     rows = tiny.metrics(run)
-    assert len(rows) == 150
+    assert len(rows) == 300
     window = [row["loss_d"] < 0.01 for row in rows[event["step"] - SHORT : event["step"]]]
     assert sum(window) == SHARE * SHORT  # as soon as it is so
     (warning,) = [s for s in capsys.readouterr().out.splitlines() if s.startswith("warning: ")]

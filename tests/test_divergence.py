@@ -264,16 +264,16 @@ def test_a_decision_is_the_users_where_it_can_be(name, wish, again, planned):
 # -- runs that go wrong by themselves ----------------------------------------------------------------
 
 
-def test_a_saturated_discriminator_is_warned_of_once_and_the_run_goes_on(capsys, short_window):
-    run = tiny.train("out", "--steps", 300, *SATURATES)
+def test_a_saturated_discriminator_is_warned_of_once_and_the_run_goes_on(capsys):
+    run = tiny.train("out", "--steps", 600, *SATURATES)
     (event,) = diverged(run)
     assert (event["name"], event["does"]) == ("saturated discriminator", "warn")
     rows = tiny.metrics(run)
-    assert len(rows) == 300
-    window = [row["loss_d"] < 0.01 for row in rows[event["step"] - SHORT : event["step"]]]
-    assert sum(window) == SHARE * SHORT  # as soon as it is so
+    assert len(rows) == 600
+    window = [row["loss_d"] < 0.01 for row in rows[event["step"] - WINDOW : event["step"]]]
+    assert sum(window) == SHARE * WINDOW  # as soon as it is so
     (warning,) = [s for s in capsys.readouterr().out.splitlines() if s.startswith("warning: ")]
-    assert f"step {event['step']}: Loss_D has been below 0.01 for {SHORT} steps" in warning
+    assert f"step {event['step']}: Loss_D has been below 0.01 for 200 steps" in warning
     assert "try a narrower D (--ndf)" in warning
     assert tiny.events(run)[-1]["event"] == "done"
 

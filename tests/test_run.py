@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 
+from minigan.console import python
 from minigan.files import write_atomically
 from minigan.training import run as module
 from minigan.training.run import Metrics, Run, RunError, numbered_runs, write_config
@@ -244,7 +245,8 @@ def test_what_happens_to_files_of_a_run_in_use_is_told_in_a_sentence(
     with pytest.raises(RunError) as caught, run.in_use():
         raise error
     assert str(caught.value).startswith(message.format(run.folder))
-    assert f", then go on with --resume {run.folder} (or anew," in str(caught.value)
+    command = python("-m", "minigan", "resume", run.folder)
+    assert f", then go on with {command} (or anew," in str(caught.value)
     with run.in_use():  # the lock is free
         pass
 

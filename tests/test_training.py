@@ -609,11 +609,6 @@ def test_a_second_ctrl_c_ends_at_once(monkeypatch, capsys, sigint):
 # -- what the user sees meanwhile --------------------------------------------------------------------
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
 def scores(step):
     values = {"loss_d": 1.2345, "loss_g": 0.5, "d_x": 0.7, "d_gz_before": 0.25, "d_gz_after": 0.5}
     return {"step": step, "epoch": (step - 1) // 5, **values, "images_per_second": 321.4}
@@ -679,20 +674,6 @@ def test_a_clock_that_stands_still_or_goes_backwards_costs_nothing_but_the_rates
     lines = [s for s in capsys.readouterr().out.splitlines() if s.startswith("step ")]
     assert [lines[0].split()[1], lines[-1].split()[1]] == ["1/12", "12/12"]
     assert all(line.endswith(" nan img/s  00:00 left") for line in lines)
-
-
-def test_on_a_terminal_there_is_a_bar(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    said = []
-    with Progress(10, 0, 2, said.append) as progress:
-        for step in range(1, 11):
-            progress.show(scores(step))
-    last = sys.stderr.getvalue().rstrip().rpartition("\r")[2]
-    assert "100%" in last
-    assert "10/10" in last
-    assert f"epoch 2/2  {METRICS}" in last
-    assert said == []
 
 
 def test_the_lines_of_a_run_count_from_the_step_it_went_on_from(monkeypatch, capsys):

@@ -9,23 +9,25 @@ from typing import Any
 import numpy as np
 
 from . import backend
+from .arguments import is_whole
 from .backend import Array
-from .ops import is_whole
 from .tensor import Tensor
 
 _default = np.random.default_rng()
 
 
 def manual_seed(seed: int) -> None:
-    """Seed the generator that layers draw their first weights from, and `randn` and its kin."""
+    """Seed the generator that layers draw their initial weights from, and `randn` and the like."""
     global _default
     if not is_whole(seed) or seed < 0:
-        raise ValueError(f"manual_seed: the seed is a whole number of at least 0, not {seed!r}")
+        raise ValueError(
+            f"manual_seed: the seed must be a whole number of at least 0, not {seed!r}"
+        )
     _default = np.random.default_rng(seed)
 
 
 def _renew_lock() -> None:
-    """In a forked process: a thread that was drawing did not come along, and its lock stays closed."""
+    """In a forked process: the thread that held the lock does not exist there, so make a new lock."""
     global _default
     bits = _default.bit_generator
     renewed = type(bits)(bits.seed_seq)
@@ -56,7 +58,10 @@ def _fill(name: str, t: Tensor | Array, values: np.ndarray) -> Any:
 
 
 def _check(name: str, t: Any) -> None:
-    """PyTorch's `m.weight.data` is a Tensor, and minigan's a raw array: both will do."""
+    """Raise TypeError unless t is of floating point.
+
+    A Tensor or a raw array: PyTorch's `m.weight.data` is a Tensor, minigan's an array.
+    """
     if not isinstance(getattr(t, "dtype", None), np.dtype) or t.dtype.kind != "f":
         raise TypeError(f"{name}: expected a floating Tensor or array, not {type(t).__name__}")
 
@@ -72,7 +77,7 @@ def uniform_(
     if not a <= b:
         raise ValueError(f"uniform_: the bounds {a} and {b} must be in ascending order")
     if not math.isfinite(b - a):
-        raise ValueError(f"uniform_: the bounds {a} and {b} must lie at a finite distance")
+        raise ValueError(f"uniform_: the bounds {a} and {b} must be a finite distance apart")
     return _fill("uniform_", tensor, (generator or _default).uniform(a, b, tensor.shape))
 
 
@@ -106,10 +111,10 @@ def ones_(tensor: Tensor | Array) -> Any:
 
 
 def default_(weight: Tensor, bias: Tensor | None) -> None:
-    """PyTorch's first values of linear and convolution layers: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+    """PyTorch's initial values of linear and convolution layers: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
-    fan_in is the size of weight[0]. (PyTorch calls it kaiming_uniform_ with a = sqrt(5); for a
-    transposed convolution its weight[0] is a fan of outputs, and minigan follows.)
+    fan_in is the size of weight[0]. (PyTorch calls this kaiming_uniform_ with a = sqrt(5). For a
+    transposed convolution weight[0] is really a fan of outputs, and minigan does the same.)
     """
     bound = 1 / math.sqrt(max(1, math.prod(weight.shape[1:])))
     uniform_(weight, -bound, bound)

@@ -11,9 +11,6 @@ import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
-
-from minigan import backend
-from minigan.backend import threads
 from minigan.training.config import (
     FACES,
     Config,
@@ -23,6 +20,9 @@ from minigan.training.config import (
     resumed,
     use_threads,
 )
+
+from minigan import backend
+from minigan.backend import threads
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from minigan.backend import cpu, gpu, threads
 from minigan.console import pip
 from minigan.doctor import Size
 from minigan.tensor import OPERATIONS, grad
-from minigan.tensor import _topological as topological
+from minigan.walk import topological
 
 TINY = Size(4, 4, 2, 16)
 

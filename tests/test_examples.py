@@ -20,7 +20,7 @@ from PIL import Image
 from minigan import backend
 from minigan.backend import threads
 from minigan.commands import main, sample
-from minigan.data import celeba, images
+from minigan.data import celeba, imagefiles, images
 from minigan.data.opening import DataOptions
 from minigan.gans.standard import DCGAN
 from minigan.keys import generator, noise
@@ -174,7 +174,7 @@ def test_its_events_tell_its_story(run):
         {"event": "skipped files", "count": 1, "listing": "skipped.txt"},
         {"event": "done", "step": 7},
     ]
-    reason = "not a JPEG, PNG, WebP, BMP or GIF picture"
+    reason = "not a JPEG, PNG, WebP, BMP or GIF image"
     assert (run.folder / "skipped.txt").read_text() == f"000003.jpg\t{reason}\n"
 
 
@@ -192,7 +192,7 @@ def test_celeba_trains_and_is_decoded_only_once(
     assert len(tiny.metrics(run)) == 3
     (cache,) = Path("runs/cache").glob("*.npy")
     before = cache.stat()
-    monkeypatch.setattr(celeba, "decode", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(imagefiles, "decode", lambda *arguments: 1 / 0)
     again = tiny.train("runs", "--dataroot", root, "--steps", 3)
     assert again.folder.name == f"00001-{name}"
     after = cache.stat()
@@ -261,7 +261,7 @@ def too_few(folder):
         (lambda folder: folder / "nowhere", "nowhere does not exist; give the path"),
         (web_page, "img_align_celeba.zip is a web page, probably the download site's notice"),
         (empty_folder, "nothing is an empty folder; give the path"),
-        (all_broken, "none of the 9 pictures"),
+        (all_broken, "none of the 9 images"),
         (too_few, "--batch-size 4: celeba16 has 3 samples; lower it, or use more"),
     ],
 )
@@ -455,11 +455,11 @@ DECODING = """
 import sys
 sys.path.insert(0, {examples!r})
 import train_celeba
-from minigan.data import celeba
+from minigan.data import imagefiles
 def decode(data, size):
     print("decoding", flush=True)
     sys.stdin.read()
-celeba.decode = decode
+imagefiles.decode = decode
 sys.exit(train_celeba.main(sys.argv[1:]))
 """
 
@@ -502,11 +502,11 @@ def test_generated_are_a_grid_single_pictures_and_interpolations(run, capsys):
     assert list(pictures_of) == ["grid.png", "interpolation.png", *singles]
     assert size("out/grid.png") == (8 * 18 + 2, 2 * 18 + 2)
     assert size("out/interpolation.png") == (10 * 18 + 2, 8 * 18 + 2)
-    images = [np.asarray(Image.open(f"out/{name}")) for name in singles]
+    single = [np.asarray(Image.open(f"out/{name}")) for name in singles]
     np.testing.assert_array_equal(
-        np.asarray(Image.open("out/grid.png")), images.grid(np.stack(images))
+        np.asarray(Image.open("out/grid.png")), images.grid(np.stack(single))
     )
-    assert len({image.tobytes() for image in images}) == 11
+    assert len({image.tobytes() for image in single}) == 11
     assert capsys.readouterr().out == (
         "step-00000007.safetensors: 11 samples and 8 interpolations in out\n"
     )

@@ -21,10 +21,10 @@ import tiny
 from hostile import DEEP, fuzz, sentence
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from minigan.training.config import Config, add_options
 
 from minigan.backend import threads
 from minigan.training import pictures
-from minigan.training.config import Config, add_options
 from minigan.training.run import Run
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="has no pipes in folders")

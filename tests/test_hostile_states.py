@@ -16,11 +16,11 @@ import tiny
 from hostile import fuzz, sentence
 from hypothesis import given
 from hypothesis import strategies as st
+from minigan.training.config import Config
 
-from minigan.data.cache import DataError
+from minigan.errors import UserError
 from minigan.training import checkpoint, pictures
 from minigan.training.checkpoint import CheckpointError
-from minigan.training.config import Config
 from minigan.training.loop import Trainer, open_images
 from minigan.training.run import Run
 
@@ -178,7 +178,7 @@ def test_a_wrong_part_of_the_state_is_named(trainer, original, place, value):
 )
 def test_another_order_of_the_data_is_the_users_to_mend(trainer, original, place, value, words):
     arrays, state = original
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(UserError, match=words):
         offer(trainer, arrays, changed(state, place, value))
 
 
@@ -218,7 +218,7 @@ def test_any_part_of_the_state(trainer, changes):
         state = changed(state, parts[which % len(parts)], value)
     try:
         said = refused(trainer, arrays, state)
-    except DataError:
+    except UserError:
         order = ("images", "batch_size", "flip_rng")
         loader = trainer.original[1]["loader"]
         assert any(state["loader"][k] != loader[k] for k in order)

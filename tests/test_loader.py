@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from minigan.data.loader import Loader
 
 from minigan.data.cache import DataError
-from minigan.data.loader import Loader
 
 
 def numbered(count, size=2):

@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from minigan.losses import non_saturating
+from minigan.training.game import play_round
 
 from minigan import tensor
 from minigan.backend import threads
-from minigan.losses import non_saturating
 from minigan.models.dcgan import Discriminator, Generator
 from minigan.optim import Adam
-from minigan.training.game import play_round
 
 
 def training(width: int, batch: int) -> Callable[[], None]:

@@ -24,13 +24,13 @@ import numpy as np
 import pytest
 import ranks
 import tiny
+from minigan.training.config import Config, ConfigError
 
 from minigan import backend
 from minigan.backend import threads
 from minigan.console import pip
 from minigan.tensor import Tensor
 from minigan.training import checkpoint, loop, parallel, pictures
-from minigan.training.config import Config, ConfigError
 from minigan.training.parallel import Group
 from minigan.training.run import Run
 

@@ -17,10 +17,10 @@ import pytest
 import tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from minigan.training.config import Config
 
 from minigan.backend import threads
 from minigan.training import checkpoint, loop, pictures
-from minigan.training.config import Config
 from minigan.training.run import Run, numbered_runs
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
@@ -62,7 +62,7 @@ other = {"PYTHONHASHSEED": "7", "LC_ALL": "C", "TZ": "Asia/Tokyo"}
 def celeba(tmp_path_factory):
     """Small pictures in a folder like CelebA's, one with a name that is not ASCII, and in a zip."""
     root = tmp_path_factory.mktemp("celeba")
-    data = {f"{i:06d}.jpg": factory.encoded(factory.picture(i, (66, 80))) for i in range(PICTURES)}
+    data = {f"{i:06d}.jpg": factory.encoded(factory.image(i, (66, 80))) for i in range(PICTURES)}
     data["ü.jpg"] = data.pop("000003.jpg")
     factory.write_files(root / "folder" / "img_align_celeba", data)
     factory.write_zip(root / "a.zip", {f"img_align_celeba/{name}": data[name] for name in data})

@@ -142,7 +142,7 @@ def conv_image_gradients(xp, asked, w, y, x, window, memo=None):
 
 # -- sums, and statistics per channel -----------------------------------------------------------------
 
-total, average = reference.total, reference.average
+matmul, total, average = reference.matmul, reference.total, reference.average
 
 
 def _per_channel(xp: ModuleType, v: Array | float, x: Array) -> Array:
@@ -279,7 +279,11 @@ def _table(dtype: np.dtype) -> np.dtype:
 
 
 def adam(xp, moved, lr, betas, eps):
-    """See reference.adam: the parameters of one type in one launch, or in one for each MANY."""
+    """See reference.adam: the parameters of one type in one launch, or in one for each MANY.
+
+    A gradient may lie in any order. Where p has gaps, or a moment does not lie as p does, the reference
+    computes, whose last bits are others. (zeros_like and copy_like make moments that lie as p does.)
+    """
     b1, b2 = betas
     for dtype in {p.dtype for p, *_ in moved}:
         entries = []

@@ -122,10 +122,11 @@ def explain(plan: Plan, given: dict[str, Any]) -> None:
 def play(plan: Plan, run: Run | None, name: str | None, group: parallel.Group) -> int:
     """Train a plan in a new run or in this one, and say where to look and how to go on."""
     data = session.open_for(plan, group, say)
+    expected = session.expect(plan, data, group)  # fails before a run exists
     new = run is None
     run = run or session.start(plan, data, name, group)
     try:
-        loop, code = session.train(plan, data, run, new, say, group)
+        loop, code = session.train(plan, data, run, new, expected, say, group)
     except KeyboardInterrupt:
         if not newest_first(run.checkpoints):
             raise

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from .. import __version__, backend
+from .. import backend
 from ..backend.threads import tell_blas_trouble
 from ..data import Dataset
 from ..data.opening import DataOptions, open_data
@@ -18,8 +18,10 @@ from ..errors import UserError
 from ..gans import MEMBERS
 from ..gans.base import GAN
 from ..keys import generator
+from ..version import __version__
 from . import checkpoint, state
 from .draw import Draw, check_batch
+from .estimate import Estimate, check_memory, estimate, in_time
 from .loop import Loop
 from .parallel import ALONE, Group
 from .plan import Plan, read_game
@@ -66,15 +68,30 @@ def start(plan: Plan, data: Dataset, name: str | None, group: Group = ALONE) -> 
     return group.from_leader(lambda: Run.create(Path(plan.run.out), name, config))
 
 
+def expect(plan: Plan, data: Dataset, group: Group = ALONE) -> Estimate:
+    """What a step of the plan will take. Chooses the device; UserError if the memory is not there."""
+    device = group.use_device(plan.run.device_name, plan.run.tf32)
+    use_threads(plan.run.threads)
+    expected = estimate(plan, data, device, group.size)
+    check_memory(expected.bytes, device)
+    return expected
+
+
 def train(
-    plan: Plan, data: Dataset, run: Run, new: bool, say: Say, group: Group = ALONE
+    plan: Plan,
+    data: Dataset,
+    run: Run,
+    new: bool,
+    expected: Estimate,
+    say: Say,
+    group: Group = ALONE,
 ) -> tuple[Loop, int]:
     """Train in this run up to the plan's last step or a signal; the loop, and the exit code.
 
-    new  the run has been started by this process; else it goes on from its newest checkpoint
+    new       the run has been started by this process; else it goes on from its newest checkpoint
+    expected  by `expect`, which must be called before
     """
-    device = group.use_device(plan.run.device_name, plan.run.tf32)
-    use_threads(plan.run.threads)
+    device = group.device(plan.run.device_name)
     with ExitStack() as held:
         group.from_leader(lambda: held.enter_context(run.in_use()))
         if not new:
@@ -91,7 +108,9 @@ def train(
         if group.leader:
             _note_start(plan, data, run, new, group)
         times = f"{group.size} x " if group.size > 1 else ""
+        left = in_time(expected.seconds * (loop.total - draw.step))
         say(f"{run.folder}: step {draw.step} of {loop.total} on {times}{device}")
+        say(f"  About {left}: {expected}.")
         if device == "cpu":
             tell_blas_trouble(say)
         return loop, loop.train()

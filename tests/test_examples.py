@@ -27,7 +27,7 @@ from minigan.keys import generator, noise
 from minigan.tensor import Tensor
 from minigan.training import checkpoint, pictures, session
 from minigan.training.recipes import FACES
-from minigan.training.run import Run, write_config
+from minigan.training.run import Run
 from minigan.training.settings import RunOptions
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to another process")
@@ -224,7 +224,8 @@ def test_without_data_it_explains_itself_and_trains_on_faces(capsys, without_cur
     assert explained[3].endswith(f" --epochs {FACES['epochs']}.")
     said = out.splitlines()
     assert said[0] == f"{run.folder}: step 0 of 4 on cpu"
-    assert said[1].startswith("step 1/4  epoch 1/1  Loss_D ")
+    assert said[1].startswith("  About ")
+    assert said[2].startswith("step 1/4  epoch 1/1  Loss_D ")
     assert said[-3:] == [
         f"Done: look at {run.folder}/samples",
         f"  sample from it:    {typed} sample {run.folder}",
@@ -380,20 +381,6 @@ def test_a_run_below_its_data_goes_on(tmp_path, capsys, without_curves):
     flags[-1] = tmp_path / "data" / "runs" / ".."
     assert tiny.train_celeba.main([*tiny.TINY, *map(str, flags)]) == 1
     assert "is the folder of --dataroot as well" in capsys.readouterr().err
-
-
-def test_no_networks_are_built_that_the_checkpoint_could_not_fill(
-    monkeypatch, capsys, without_curves
-):
-    """A config.json of a kilobyte could ask for any amount of memory."""
-    run = tiny.train("out", "--steps", 1)
-    monkeypatch.setattr(DCGAN, "build", None)
-    for name in ("ngf", "ndf", "nz"):
-        config = run.config
-        write_config(run.folder, {**config, "options": {**config["options"], name: 1000}})
-        assert tiny.train_celeba.main(["--resume", str(run.folder)]) == 1
-        assert f"it was written with other options: --{name} " in capsys.readouterr().err
-        write_config(run.folder, config)
 
 
 def test_a_run_that_goes_on_keeps_its_name(capsys, without_curves):
@@ -740,3 +727,43 @@ def test_ctrl_c_at_a_terminal_while_workers_start_is_one_line_too(tmp_path):
         _, err = child.communicate(timeout=60)
     signal.signal(signal.SIGINT, before)
     assert (child.returncode, err) == (130, "interrupted\n")
+
+
+# -- the ring ----------------------------------------------------------------------------------------
+
+
+def test_the_ring_leaves_its_last_picture_and_how_it_came_there(capsys):
+    modes = tiny.example("ring").main(12)
+    assert 0 <= modes <= 8
+    assert size("ring.png") == (256, 256)
+    with Image.open("ring.gif") as film:
+        assert (film.size, film.n_frames) == ((256, 256), 12)
+        film.seek(11)
+        last = np.asarray(film.convert("RGB")).astype(int)
+    with Image.open("ring.png") as image:
+        assert (
+            np.abs(np.asarray(image.convert("RGB")) - last).max() < 40
+        )  # the film has few colours
+    *lines, look = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"step {i}" for i in range(1, 13)]
+    assert lines[-1].endswith("of the points on one")
+    assert look == "Look at ring.png and ring.gif"
+
+
+def test_the_ring_is_the_same_again_and_does_not_depend_on_how_often_it_is_looked_at(capsys):
+    ring = tiny.example("ring")
+    for name, steps in (("a", 10), ("b", 10), ("c", 80)):
+        Path(name).mkdir()
+        ring.main(steps, Path(name))
+    a, b, c = (Path(name, "ring.png").read_bytes() for name in "abc")
+    assert a == b != c
+    lines = [s for s in capsys.readouterr().out.splitlines() if s.startswith("step 10:")]
+    assert len(lines) == 3
+    assert len(set(lines)) == 1  # after ten frames as after five
+
+
+def test_the_ring_runs_from_a_shell():
+    command = [sys.executable, str(tiny.EXAMPLES / "ring.py"), "3"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(os.listdir()) == ["ring.gif", "ring.png"]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -44,14 +47,40 @@ def generator() -> np.random.Generator:
     return _default
 
 
-def _fill(name: str, t: Tensor | Array, values: np.ndarray) -> Any:
-    """Write the values into the memory of t, which other tensors may share."""
+_shapes_only: ContextVar[bool] = ContextVar("shapes_only", default=False)  # one for each thread
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Inside, new layers have the shapes and dtypes of their parameters, without memory or values.
+
+    A network of any size is made at once, to count its weights. Nothing can be computed with it.
+    (PyTorch's layers on `torch.device("meta")`.)
+    """
+    token = _shapes_only.set(True)
+    try:
+        yield
+    finally:
+        _shapes_only.reset(token)
+
+
+def memory(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """The memory of a new parameter, filled with zeros; within `shapes_only` a single element."""
+    if not _shapes_only.get():
+        return np.zeros(shape, dtype)
+    return np.lib.stride_tricks.as_strided(np.zeros(1, dtype), shape, (0,) * len(shape))
+
+
+def _fill(name: str, t: Tensor | Array, values_of: Callable[[tuple[int, ...]], np.ndarray]) -> Any:
+    """Write the values for its shape into the memory of t, which other tensors may share."""
+    if _shapes_only.get():
+        return t
     array = t.data if isinstance(t, Tensor) else t
     if backend.repeats(array):
         raise RuntimeError(
             f"{name}: elements of this tensor share memory, or it is read-only; clone() it first"
         )
-    array[...] = backend.copy_like(array, values)
+    array[...] = backend.copy_like(array, values_of(array.shape))
     if isinstance(t, Tensor):
         t.data = array  # counts as a change in place
     return t
@@ -78,7 +107,7 @@ def uniform_(
         raise ValueError(f"uniform_: the bounds {a} and {b} must be in ascending order")
     if not math.isfinite(b - a):
         raise ValueError(f"uniform_: the bounds {a} and {b} must be a finite distance apart")
-    return _fill("uniform_", tensor, (generator or _default).uniform(a, b, tensor.shape))
+    return _fill("uniform_", tensor, lambda shape: (generator or _default).uniform(a, b, shape))
 
 
 def normal_(
@@ -91,13 +120,13 @@ def normal_(
     _check("normal_", tensor)
     if not std >= 0:
         raise ValueError(f"normal_: std must be at least 0, not {std}")
-    return _fill("normal_", tensor, (generator or _default).normal(mean, std, tensor.shape))
+    return _fill("normal_", tensor, lambda shape: (generator or _default).normal(mean, std, shape))
 
 
 def constant_(tensor: Tensor | Array, val: float) -> Any:
     """One value everywhere, in place; a Tensor or a raw array, which is returned."""
     _check("constant_", tensor)
-    return _fill("constant_", tensor, np.full(tensor.shape, val, np.float64))
+    return _fill("constant_", tensor, lambda shape: np.full(shape, val, np.float64))
 
 
 def zeros_(tensor: Tensor | Array) -> Any:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -96,7 +95,10 @@ class Table:
                 raise UserError(
                     f"{where} has {name} = {short(repr(value))}, expected {kind}; {REMEDY}"
                 )
-        return cls(**saved)
+        try:
+            return cls(**saved)
+        except UserError as error:
+            raise UserError(f"{where}: {error}; {REMEDY}") from None
 
     def changes(self, given: Mapping[str, Any]) -> list[str]:
         """Those of the given options that differ from these, as "--lr 0.0002 -> 0.1"."""
@@ -146,7 +148,8 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     )
     if not legal:
         raise UserError(f"{said}: must be {_limits(field)}")
-    if not abs(value) <= sys.float_info.max:  # neither infinite nor a whole number beyond floats
+    # Neither infinite, NaN nor a whole number beyond floats.
+    if not abs(value) <= sys.float_info.max:
         raise UserError(f"{said}: must be a finite number")
 
 
@@ -190,8 +193,6 @@ def _annotation(field: dataclasses.Field) -> str:
 
 def _fits(value: Any, field: dataclasses.Field) -> bool:
     """Whether a value is of the kind that the annotation names; a bool is not an int here."""
-    if isinstance(value, float) and math.isnan(value):
-        return False
     return any(
         isinstance(value, KINDS[kind]) and (kind == "bool" or not isinstance(value, bool))
         for kind in _annotation(field).split(" | ")

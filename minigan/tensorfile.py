@@ -92,6 +92,12 @@ def read_text(path: Path) -> dict[str, str]:
         return _header(file)[0]
 
 
+def read_forms(path: Path) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """dtype and shape of each array. Raises ValueError or OSError if this is not a tensor file."""
+    with _open(path) as file:
+        return {name: (dtype, tuple(shape)) for name, (dtype, shape) in _header(file)[1].items()}
+
+
 def read(path: Path) -> dict[str, np.ndarray]:
     """The arrays. Raises ValueError or OSError if this is not a tensor file."""
     with _open(path) as file:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from minigan.training.config import add_options
 
 from minigan.commands.train import add_flags
 from minigan.gans import MEMBERS

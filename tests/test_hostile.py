@@ -111,7 +111,7 @@ def test_a_hostile_checkpoint(tmp_path, name):
     make, words = hostile.CHECKPOINTS[name]
     path = hostile.write(tmp_path, "c", make())
     with pytest.raises(CheckpointError, match=words) as caught:
-        checkpoint.read(path)
+        checkpoint.read_file(path)
     assert str(path) in sentence(caught.value)
 
 
@@ -119,7 +119,7 @@ def test_a_hostile_checkpoint(tmp_path, name):
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "c")
     with pytest.raises(CheckpointError, match="it is not a file"):
-        checkpoint.read(tmp_path / "c")
+        checkpoint.read_file(tmp_path / "c")
     os.mkfifo(tmp_path / "a.zip")
     with pytest.raises(UserError, match="neither a zip nor a folder"):
         celeba.open_source(tmp_path / "a.zip")
@@ -403,12 +403,12 @@ def right_or_told(tmp_path, data):
     """A checkpoint gives what was written or a CheckpointError."""
     path = hostile.write(tmp_path, "c", data)
     try:
-        arrays, state = checkpoint.read(path)
+        arrays, table = checkpoint.read_file(path)
     except CheckpointError as error:
         sentence(error)
         return
-    expected, right = checkpoint.read(hostile.write(tmp_path, "right", hostile.saved()))
-    assert state == right
+    expected, right = checkpoint.read_file(hostile.write(tmp_path, "right", hostile.saved()))
+    assert table == right
     assert {k: (a.dtype, a.shape, a.tobytes()) for k, a in arrays.items()} == {
         k: (a.dtype, a.shape, a.tobytes()) for k, a in expected.items()
     }
@@ -416,18 +416,18 @@ def right_or_told(tmp_path, data):
 
 @fuzz
 @given(st.text(max_size=20) | st.recursive(anything, st.lists).map(json.dumps) | st.dictionaries(
-    st.sampled_from(["step", "optimizer_steps", "loader"]), anything).map(json.dumps))  # fmt: skip
-def test_states_of_a_checkpoint_with_a_checksum_that_fits(tmp_path, state):
+    st.sampled_from(["game", "numbers", "more"]), anything).map(json.dumps))  # fmt: skip
+def test_tables_of_a_checkpoint_with_a_checksum_that_fits(tmp_path, text):
     try:
-        _, found = checkpoint.read(hostile.write(tmp_path, "c", signed(state)))
+        _, found = checkpoint.read_file(hostile.write(tmp_path, "c", signed(text)))
     except CheckpointError as error:
         sentence(error)
     else:
         assert isinstance(found, dict)
 
 
-def signed(state):
-    return hostile.signed(state.encode("utf-8", "replace").decode())
+def signed(text):
+    return hostile.signed(text.encode("utf-8", "replace").decode())
 
 
 # -- any byte -----------------------------------------------------------------------------------------
@@ -535,7 +535,7 @@ def use(path):
         elif path.suffix == ".picture":
             decoding.decode(path.read_bytes(), 64)
         elif path.suffix == ".checkpoint":
-            checkpoint.read(path)
+            checkpoint.read_file(path)
         else:
             identity = json.loads((path.parent / "identity").read_text())
             cache._open(path.with_suffix(""), identity, progress=False)
@@ -647,7 +647,7 @@ def test_only_the_folder_of_the_cache_is_written(tmp_path, watched):
         path = hostile.write(tmp_path / "data", "c", make())
         watched.clear()
         with pytest.raises(CheckpointError):
-            checkpoint.read(path)
+            checkpoint.read_file(path)
         assert watched == []
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "out"]
 

@@ -269,7 +269,7 @@ def test_what_would_mean_something_else_or_nothing_is_refused(wrong, error, mess
 
 
 def test_a_whole_number_is_the_number_of_a_gpu(monkeypatch):
-    monkeypatch.setattr(backend, "gpu_trouble", lambda number: f"{number} was asked for")
+    monkeypatch.setattr(backend.device, "gpu_trouble", lambda number: f"{number} was asked for")
     for move in (lambda: X.to(7), lambda: X.cuda(7), lambda: X.to(device=np.int64(7))):
         with pytest.raises(RuntimeError, match="device 'cuda:7' cannot be used: 7 was asked for"):
             move()

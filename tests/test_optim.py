@@ -11,7 +11,7 @@ import pytest
 from strategies import as_function
 
 from minigan import backend, manual_seed, nn, tensor
-from minigan.backend import cpu, reference
+from minigan.backend import cpu, reference, rows
 from minigan.optim import SGD, Adam, Optimizer, RMSprop
 from minigan.tensor import grad, no_grad
 
@@ -586,7 +586,7 @@ def test_the_order_in_memory_changes_no_byte(
     kind, formula, options, shape, weight_order, monkeypatch
 ):
     """An average over processes, or numbers restored from a file, may lie in another order."""
-    monkeypatch.setattr(cpu, "ELEMENTS", 50)  # several blocks
+    monkeypatch.setattr(rows, "ELEMENTS", 50)  # several blocks
     make = functools.partial(kind, **options)
     usual = tuple(range(len(shape)))
     expected = three_steps(make, shape, usual, [usual] * 3)
@@ -597,7 +597,7 @@ def test_the_order_in_memory_changes_no_byte(
 
 
 def test_adam_computes_the_same_bytes_however_each_array_lies(monkeypatch):
-    monkeypatch.setattr(cpu, "ELEMENTS", 50)
+    monkeypatch.setattr(rows, "ELEMENTS", 50)
     shape = (8, 6, 4, 4)
     drawn = np.abs(np.random.default_rng(0).standard_normal((4, *shape), np.float32))
     found = set()

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 import minigan.functional as F
 from minigan import tensor
-from minigan.backend import cpu, threads
+from minigan.backend import cpu, products, threads
 from minigan.tensor import grad
 
 SHAPES = [  # of the two matrices
@@ -23,9 +23,9 @@ SHAPES = [  # of the two matrices
     ((256, 128), (128, 128)),  # one part
     ((64, 784), (784, 1024)),  # cut along the columns,
     ((1024, 64), (64, 784)),  # the rows,
-    ((20, 65, 128), (20, 128, 129)),  # the batch,
-    ((2, 10, 64, 128), (2, 10, 128, 128)),  # the longer one of two,
-    ((3, 200, 300), (3, 300, 200)),  # the rows of a batch of few
+    ((40, 65, 128), (40, 128, 129)),  # the batch,
+    ((2, 20, 64, 128), (2, 20, 128, 128)),  # the longer one of two,
+    ((2, 400, 300), (2, 300, 300)),  # the rows of a batch of few
     ((300, 501), (501, 401)),
     ((128, 4000), (4000, 100)),  # a long sum
     ((1, 1000), (1000, 1000)),  # a matrix and a vector
@@ -167,25 +167,29 @@ def test_parts_make_the_whole(sizes, batch, layouts, dtype, work):
     rng = np.random.default_rng(0)
     a, b = (rng.integers(-9, 9, (*batch, *s)).astype(dtype) for s in ((m, k), (k, n)))
     expected = np.matmul(a, b)  # of small whole numbers, exact in any order
-    with patch.multiple(cpu, PART_WORK=work, PART_EDGE=1, PARTS=3):
+    with patch.multiple(products, PART_WORK=work, PART_EDGE=1, PARTS=3):
         found = cpu.matmul(np, laid(a, layouts[0]), laid(b, layouts[1]))
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(
-    ("shape", "depth", "axis", "steps"),
+    ("shape", "depth", "axis", "lengths"),
     [
-        ((256, 128), 128, 0, [None]),
-        ((64, 1024), 784, 1, [192] * 5 + [64]),
-        ((2048, 2048), 2048, 0, [256] * 8),
-        ((20, 65, 129), 128, 0, [10] * 2),
-        ((3, 200, 200), 300, 1, [64] * 3 + [8]),
-        ((100, 100), 10**6, 0, [64, 36]),
+        ((256, 128), 128, 0, [256]),
+        ((64, 1024), 784, 1, [384, 384, 256]),
+        ((2048, 2048), 2048, 0, [512] * 4),
+        ((40, 65, 129), 128, 0, [20] * 2),
+        ((2, 400, 300), 300, 1, [128] * 3 + [16]),
+        ((100, 200), 10**6, 1, [128, 72]),
     ],
 )
-def test_where_a_product_is_cut(shape, depth, axis, steps):
-    """A promise: other cuts are other bytes, and a run that is resumed would go on with those."""
-    found = cpu._product_cuts(shape, depth)
-    cuts = [range(shape[axis])[cut] for cut in found[1]]
-    assert (found[0], [len(cut) for cut in cuts]) == (axis, [s or shape[axis] for s in steps])
+def test_where_a_product_is_cut(shape, depth, axis, lengths):
+    """Other cuts give other bytes, so they must stay as they are for runs that are resumed."""
+    *batch, m, n = shape
+    a, b = np.zeros((*batch, m, depth), np.float32), np.zeros((*batch, depth, n), np.float32)
+    with patch.object(products.np, "matmul", wraps=np.matmul) as multiplied:
+        cpu.matmul(np, a, b)
+    parts = [call.kwargs["out"].shape for call in multiplied.call_args_list]
+    expected = [(*shape[:axis], length, *shape[axis + 1 :]) for length in lengths]
+    assert sorted(parts) == sorted(expected)

@@ -1,6 +1,6 @@
 """The GPU's kernels: those of `reference.py`, under the same names, in CUDA.
 
-What is a matrix product goes to cuBLAS, as one 2-D product a pass, for only those may use TF32. The
+Matrix products go to cuBLAS, as one 2-D product a pass, because only those may use TF32. The
 rest are the kernels of `conv.cu`, `norm.cu` and `adam.cu`, and CuPy's elementwise ones below. They
 are compiled when first used. How they are launched stands with each kernel, the numbers stand here.
 

@@ -15,7 +15,7 @@ from .module import Buffer, Module, Parameter
 
 
 def _zeros(*shape: int) -> np.ndarray:
-    return np.zeros(shape, DEFAULT_DTYPE)
+    return init.memory(shape, DEFAULT_DTYPE)
 
 
 def _kernel(o: int, c: int, kh: int, kw: int) -> np.ndarray:

@@ -1,8 +1,8 @@
 """What a run will take: the time of a step and the memory it needs, from small steps played beforehand.
 
 The member is built once more and plays steps of an eighth and of a quarter of the batch, which nothing
-of the run depends on. Time and memory grow nearly in a straight line with the batch, because layers cost
-the same for each sample, and weights, gradients and moments for each step. So two points give the rest.
+of the run depends on. Time and memory grow nearly in a straight line with the batch: layers cost as
+much for each sample, and weights, gradients and moments for each step. So two points give the rest.
 """
 
 from __future__ import annotations

@@ -137,7 +137,8 @@ def play(plan: Plan, run: Run | None, name: str | None, group: parallel.Group) -
             raise
         text = f"interrupted; to go on from its checkpoint: {resume_command(run)}"
         return group.fail(plain(text), INTERRUPTED)
-    tell_end(loop, run, code)
+    if loop.metrics:  # else the run was at its end before, and has said so
+        tell_end(loop, run, code)
     loop.note_lost_output()
     return code
 

@@ -32,7 +32,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
 
-from ..console import quote
+from ..console import python
 from ..errors import UserError
 from ..files import (
     FOLDER,
@@ -209,7 +209,8 @@ class Run:
                 yield
         except OSError as error:
             raise RunError(
-                f"{trouble(error, self.folder)}, then go on with --resume {quote(self.folder)} "
+                f"{trouble(error, self.folder)}, then go on with "
+                f"{python('-m', 'minigan', 'resume', self.folder)} "
                 "(or anew, if it has no checkpoint yet)"
             ) from error
 

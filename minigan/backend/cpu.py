@@ -464,23 +464,34 @@ def leaky_relu_gradient(xp: ModuleType, g: np.ndarray, y: np.ndarray, slope: flo
     return dx
 
 
-def adam(xp, moved, lr, betas, eps):
-    """See reference.adam: all parameters in one go, in blocks."""
-    reference.refuse_half(moved)
-    b1, b2 = betas
-    blocks = []
-    for *arrays, step in moved:
+def _pieces(moved: list[tuple]) -> tuple[list[tuple], list[tuple]]:
+    """Tuples of arrays of one shape, with whatever follows them, as tuples of pieces of ELEMENTS.
+
+    Also those tuples, unchanged, whose arrays have gaps in memory or lie in different orders.
+    """
+    pieces, left = [], []
+    for entry in moved:
+        arrays = [a for a in entry if isinstance(a, np.ndarray)]
+        rest = entry[len(arrays) :]
         order = sorted(range(arrays[0].ndim), key=lambda axis: -arrays[0].strides[axis])
         arrays = [a.transpose(order) for a in arrays]  # in the order of memory
         if all(a.flags.c_contiguous for a in arrays):
             arrays = [a.reshape(-1) for a in arrays]
             starts = range(0, arrays[0].size, ELEMENTS)
-            blocks += [(*(a[i : i + ELEMENTS] for a in arrays), step) for i in starts]
+            pieces += [(*(a[i : i + ELEMENTS] for a in arrays), *rest) for i in starts]
         else:
-            reference.adam(xp, [(*arrays, step)], lr, betas, eps)
+            left.append(entry)
+    return pieces, left
+
+
+def adam(xp, moved, lr, betas, eps):
+    """See reference.adam: all parameters in one go, in pieces."""
+    reference.refuse_half(moved)
+    b1, b2 = betas
+    pieces, left = _pieces(moved)
 
     def work(i: int) -> None:
-        p, g, m, v, step = blocks[i]
+        p, g, m, v, step = pieces[i]
         correction = (1 - b2**step) ** 0.5
         t = np.multiply(g, 1 - b1, out=scratch("adam", p.shape, p.dtype))
         m *= b1
@@ -495,7 +506,22 @@ def adam(xp, moved, lr, betas, eps):
         t *= lr * correction / (1 - b1**step)
         p -= t
 
-    share(work, len(blocks))
+    share(work, len(pieces))
+    reference.adam(xp, left, lr, betas, eps)
+
+
+def lerp(xp: ModuleType, moved: list[tuple[np.ndarray, np.ndarray]], weight: float) -> None:
+    """See reference.lerp: all arrays in one go, in pieces."""
+    pieces, left = _pieces(moved)
+
+    def work(i: int) -> None:
+        slow, fast = pieces[i]
+        t = np.subtract(fast, slow, out=scratch("lerp", slow.shape, slow.dtype))
+        t *= weight
+        slow += t
+
+    share(work, len(pieces))
+    reference.lerp(xp, left, weight)
 
 
 memory.keep_freed_memory()

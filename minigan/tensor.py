@@ -157,6 +157,9 @@ class Tensor(Values):
                 f"deepcopy: this tensor of shape {self.shape} is a result of {self.op.name}, and only "
                 "leaves can be copied, without a graph; copy its detach()"
             )
+        if id(self._data) not in memo:
+            # In its order in memory, as kernels like it; CuPy's own deepcopy gives C order.
+            memo[id(self._data)] = self._data.copy(order="K")
         make, arguments, state = self.__reduce_ex__(4)[:3]
         copied = memo[id(self)] = make(*arguments)
         attributes, slots = copy.deepcopy(state, memo)  # the attributes of a subclass

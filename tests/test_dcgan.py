@@ -5,7 +5,9 @@ import pytest
 from strategies import as_function, leaf
 
 import minigan.functional as F
-from minigan import gradcheck, gradgradcheck, losses, nn, optim, tensor
+from minigan import gradcheck, gradgradcheck, nn, optim, tensor
+from minigan.gans.objectives import OBJECTIVES, discriminator_loss
+from minigan.gans.penalties import slope_penalty
 from minigan.models.dcgan import IMAGE_SIZES, Discriminator, Generator
 from minigan.tensor import grad
 
@@ -58,6 +60,23 @@ def test_another_size_is_refused_with_the_legal_ones(network, size):
         network(image_size=size)
 
 
+def test_noise_may_be_rows_or_images_of_one_pixel():
+    G, z = Generator(5, 1, 1, 16, rng(0)), tensor(rng(1).standard_normal((2, 5)).astype("f"))
+    np.testing.assert_array_equal(G(z).numpy(), G(z.reshape(2, 5, 1, 1)).numpy())
+
+
+def test_a_critic_without_norms_judges_each_image_by_itself():
+    D = Discriminator(ndf=2, nc=1, image_size=16, rng=rng(0), norm="none")
+    assert [type(m).__name__ for m in D.main] == [
+        *["Conv2d", "LeakyReLU"] * 2, "Conv2d", "Sigmoid",
+    ]  # fmt: skip
+    x = tensor(rng(1).standard_normal((3, 1, 16, 16)).astype("f"))
+    alone = np.concatenate([D.logits(x[i : i + 1]).numpy() for i in range(3)])
+    np.testing.assert_allclose(D.logits(x).numpy(), alone, rtol=1e-5, atol=1e-9)
+    with pytest.raises(ValueError, match="norm 'layer' is not one of batch, none"):
+        Discriminator(norm="layer")
+
+
 @pytest.mark.parametrize("network", [Generator, Discriminator])
 def test_the_first_values_are_the_papers(network):
     for module in network(rng=rng(0)).modules():
@@ -96,15 +115,14 @@ def generator():
     return fn, [leaf(rng(1), (3, 3, 1, 1)), *parameters]
 
 
-def discriminator(forward=Discriminator.forward):
-    fn, parameters = small(Discriminator(ndf=2, nc=1, image_size=16), forward)
+def discriminator(forward=Discriminator.forward, norm="batch"):
+    fn, parameters = small(Discriminator(ndf=2, nc=1, image_size=16, norm=norm), forward)
     return fn, [leaf(rng(2), (3, 1, 16, 16)), *parameters]
 
 
 def penalty(D, x):
     """Gulrajani et al. 2017: mean((|grad_x D(x)| - 1)^2), a function of D's weights."""
-    (g,) = grad(D.logits(x).sum(), x, create_graph=True)
-    return ((F.sqrt((g * g).sum((1, 2, 3))) - 1) ** 2).mean()
+    return slope_penalty(D.logits, x, 1.0)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -117,21 +135,25 @@ def test_the_networks_have_right_first_and_second_derivatives(make, check, seed)
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("norm", ["batch", "none"])
 @pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
-def test_the_gradient_penalty_has_right_first_and_second_derivatives_in_ds_weights(check, seed):
-    fn, (x, *parameters) = discriminator(penalty)
+def test_the_gradient_penalty_has_right_first_and_second_derivatives_in_ds_weights(
+    check, norm, seed
+):
+    fn, (x, *parameters) = discriminator(penalty, norm)
     assert check(lambda *weights: fn(x, *weights), parameters, **KINKS, seed=seed)
 
 
-@pytest.mark.parametrize("loss", losses.GENERATOR_LOSSES.values())
-def test_the_losses_have_right_derivatives_through_both_networks(loss):
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_losses_have_right_derivatives_through_both_networks(name):
+    loss = OBJECTIVES[name]
     G, (z, *g_parameters) = generator()
     D, (x, *d_parameters) = discriminator(Discriminator.logits)
     n = len(g_parameters)
     fake = lambda z, *ps: D(G(z, *ps[:n]), *ps[n:])
     both = [z, *g_parameters, *d_parameters]
-    assert gradcheck(lambda *xs: loss(fake(*xs)), both, **KINKS)
-    real = lambda *ps: losses.discriminator_loss(D(x, *ps), D(G(z, *g_parameters).detach(), *ps))
+    assert gradcheck(lambda *xs: loss.generator(fake(*xs)), both, **KINKS)
+    real = lambda *ps: loss.discriminator(D(x, *ps), D(G(z, *g_parameters).detach(), *ps))
     assert gradcheck(real, d_parameters, **KINKS)
 
 
@@ -143,7 +165,7 @@ def test_a_few_steps_teach_d_to_tell_and_stay_in_float32():
     for i in range(40):
         real = tensor(np.sign(rng(i).standard_normal((8, 1, 16, 1))).repeat(16, 3).astype("f"))
         fake = G(tensor(rng(i).standard_normal((8, 3, 1, 1)).astype("f")))
-        loss = losses.discriminator_loss(D.logits(real), D.logits(fake.detach()))
+        loss = discriminator_loss(D.logits(real), D.logits(fake.detach()))
         adam.step(grad(loss, list(D.parameters())))
         seen.append(loss.item())
     assert seen[-1] < 0.5 * seen[0]

@@ -137,6 +137,7 @@ PLANTED = {
     "cross_entropy_gradient: near for far": (
         "gpu.py", "t * (x >= 0 ? far : near)", "t * (x >= 0 ? near : far)", "bce"),
     "scale_pixels: the scale": ("gpu.py", "1 / 127.5f", "1 / 128.f", "bytes"),
+    "lerp: the direction": ("gpu.py", "weight * (fast - slow)", "weight * (slow - fast)", "lerp"),
 }  # fmt: skip
 
 

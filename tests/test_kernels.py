@@ -157,6 +157,31 @@ def test_adam_refuses_float16_before_it_changes_anything(kernels):
     assert all((a == 1).all() for a in (p, g, m, v, *half))
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("count", [1, 3])
+def test_lerp_moves_arrays_of_any_order_towards_others(count, dtype, monkeypatch):
+    monkeypatch.setattr(cpu, "ELEMENTS", 50)  # several pieces
+    threads.set_num_threads(count)
+    rng = np.random.default_rng(0)
+    moved, expected = [], []
+    for shape, axes in (((), ()), ((0, 2), (0, 1)), ((7,), (0,)), ((6, 5, 4, 3), (2, 3, 1, 0))):
+        for order in (axes, axes[::-1]):  # alike in memory, and not
+            slow, fast = rng.standard_normal((2, *shape)).astype(dtype)
+            lay = lambda a, axes: np.asarray(a).transpose(axes).copy().transpose(np.argsort(axes))
+            slow, fast = lay(slow, axes), lay(fast, order)
+            expected.append(slow + 0.25 * (fast - slow))
+            moved.append((slow, fast))
+    gaps = rng.standard_normal((2, 8, 5)).astype(dtype)[:, ::2]
+    expected.append(gaps[0] + 0.25 * (gaps[1] - gaps[0]))
+    moved.append(tuple(gaps))
+    others = [fast.copy() for _, fast in moved]
+    cpu.lerp(np, moved, 0.25)
+    for (slow, fast), e, other in zip(moved, expected, others, strict=True):
+        assert slow.dtype == dtype
+        np.testing.assert_array_equal(slow, e)
+        np.testing.assert_array_equal(fast, other)
+
+
 @pytest.mark.parametrize("kernels", [cpu, reference])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(), (5,), (4, 3), (3, 2, 5, 7), (2, 3, 300, 300)])

@@ -15,14 +15,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
-from minigan.losses import minimax, non_saturating
-from minigan.training.game import play_round
 
 import minigan
 from minigan import functional as F
-from minigan import nn
-from minigan.optim import Adam
+from minigan.data.mixture import Mixture
+from minigan.gans.objectives import minimax, non_saturating
+from minigan.gans.standard import DCGAN
+from minigan.keys import generator, noise
 from minigan.tensor import Tensor
+from minigan.training.draw import Draw
 
 HERE = Path(__file__).parent
 BLUE, ORANGE, GREEN, PURPLE = "#3b6fb6", "#d9762b", "#3f9166", "#8a5aa8"
@@ -317,55 +318,22 @@ def loss_100() -> Figure:
 # -- 4: the game --------------------------------------------------------------------------------
 
 
-class Judge(nn.Module):
-    """A discriminator of points in the plane."""
-
-    def __init__(self, width: int = 64):
-        self.main = nn.Sequential(
-            nn.Linear(2, width), nn.LeakyReLU(0.2),
-            nn.Linear(width, width), nn.LeakyReLU(0.2),
-            nn.Linear(width, 1),
-        )  # fmt: skip
-
-    def logits(self, x: Tensor) -> Tensor:
-        return self.main(x)
-
-
-def ring(seed: int = 0, batch: int = 128) -> Figure:
+def ring(shown: tuple[int, ...] = (0, 100, 300, 1000, 3000)) -> Figure:
     """A GAN on eight heaps of points: the fakes chase about before they settle."""
-    minigan.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    width = 64
-    G = nn.Sequential(
-        nn.Linear(2, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2)
-    )
-    D = Judge(width)
-    opt_G, opt_D = (Adam(n.parameters(), lr=1e-3, betas=(0.5, 0.999)) for n in (G, D))
-    turn = np.arange(8) * np.pi / 4
-    corners = np.stack([np.cos(turn), np.sin(turn)], 1)
-
-    def reals(count: int, rng: np.random.Generator) -> np.ndarray:
-        spread = 0.05 * rng.standard_normal((count, 2))
-        return (corners[rng.integers(8, size=count)] + spread).astype(np.float32)
-
-    def noise() -> Tensor:
-        return Tensor(rng.standard_normal((batch, 2), np.float32))
-
-    shown = (0, 100, 300, 1000, 3000)
+    data, seed = Mixture("ring"), 0
+    options = DCGAN.Options(nz=2, ngf=64, ndf=64, batch_size=128, lr=1e-3, ema=0.0)
+    game = DCGAN(options, data.shape, generator(seed, "init"))
+    draw = Draw(data, options.batch_size, options.nz, seed)
+    z = Tensor(noise(generator(seed, "pictures"), (500, options.nz), "normal"))
     figure, panels = canvas(10, 2.5, len(shown))
-    look = np.random.default_rng(1)
-    data, z = reals(500, look), Tensor(look.standard_normal((500, 2), np.float32))
-    played = 0
-    for axes, rounds in zip(panels, shown, strict=True):
-        for _ in range(rounds - played):
-            play_round(G, D, opt_G, opt_D, Tensor(reals(batch, rng)), noise, non_saturating)
-        played = rounds
-        with minigan.no_grad():
-            fakes = G(z).numpy()
-        axes.plot(*data.T, ".", color=GREY, markersize=2.5, alpha=0.5)
-        axes.plot(*fakes.T, ".", color=ORANGE, markersize=3, alpha=0.8)
-        axes.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal", xticks=[], yticks=[])
-        axes.set_title(f"round {rounds:,}", fontsize=10.5)
+    for axes, step in zip(panels, shown, strict=True):
+        while draw.step < step:
+            game.step(draw)
+            draw.next_step()
+        axes.plot(*data.points[:500].T, ".", color=GREY, markersize=2.5, alpha=0.5)
+        axes.plot(*game.sample(z).numpy().T, ".", color=ORANGE, markersize=3, alpha=0.8)
+        axes.set(xlim=(-3.2, 3.2), ylim=(-3.2, 3.2), aspect="equal", xticks=[], yticks=[])
+        axes.set_title(f"step {step:,}", fontsize=10.5)
     return figure
 
 

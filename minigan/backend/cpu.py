@@ -6,7 +6,6 @@ This page lists them. Each is written in the file from which it is imported.
 from __future__ import annotations
 
 from . import memory
-from .adam import adam
 from .convolution import conv, conv_gradients, conv_image, conv_image_gradients, conv_weight
 from .products import matmul
 from .reference import cross_entropy, cross_entropy_gradient, scale_pixels
@@ -20,6 +19,7 @@ from .rows import (
     scale_shift,
 )
 from .sums import average, total
+from .updates import adam, lerp
 
 __all__ = [
     "adam",
@@ -36,6 +36,7 @@ __all__ = [
     "keep",
     "leaky_relu",
     "leaky_relu_gradient",
+    "lerp",
     "matmul",
     "moments",
     "scale_pixels",

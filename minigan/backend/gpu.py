@@ -231,6 +231,7 @@ FORMULAS = {
         "y = g * ((1 - t) * (x >= 0 ? near : far) - t * (x >= 0 ? far : near))",
     ),
     "scale_pixels": ("uint8 b", "float32 x", "x = b * (1 / 127.5f) - 1"),
+    "lerp": ("T slow, T fast, T weight", "T y", "y = slow + weight * (fast - slow)"),
 }
 
 
@@ -265,6 +266,12 @@ def scale_pixels(xp: ModuleType, batch: Array) -> Array:
     n, c, *pixels = batch.shape
     x = xp.empty((c, n, *pixels), xp.float32).swapaxes(0, 1)
     return _formula(xp, "scale_pixels")(batch, x)
+
+
+def lerp(xp: ModuleType, moved: list[tuple[Array, Array]], weight: float) -> None:
+    """See reference.lerp; a launch for each array."""
+    for slow, fast in moved:
+        _formula(xp, "lerp")(slow, fast, weight, slow)
 
 
 # -- Adam ---------------------------------------------------------------------------------------------

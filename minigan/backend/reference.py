@@ -291,3 +291,9 @@ def adam(
         root /= (1 - b2**step) ** 0.5
         root += eps
         p -= (lr / (1 - b1**step)) * m / root
+
+
+def lerp(xp: ModuleType, moved: list[tuple[Array, Array]], weight: float) -> None:
+    """slow + weight * (fast - slow) for each (slow, fast), in place on slow."""
+    for slow, fast in moved:
+        slow += weight * (fast - slow)

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from .. import backend
 from ..nn import Module
 from ..optim import Optimizer
 from ..tensor import Tensor, grad, no_grad
@@ -103,11 +104,12 @@ class Player:
         """Move the average towards the network, in the memory that it has."""
         if self.average is None:
             return
-        live = self.net.state_dict()
+        live, moved = self.net.state_dict(), []
         for name, slow in self.average.state_dict().items():
             fast = live[name].data
             if fast.dtype.kind == "f":
-                slow.data *= self.ema
-                slow.data += (1 - self.ema) * fast
+                moved.append((slow.data, fast))
             else:
                 slow.data[...] = fast
+        xp = backend.array_module(moved[0][0])
+        backend.kernels(xp).lerp(xp, moved, 1 - self.ema)

@@ -70,7 +70,7 @@ class Discriminator(nn.Module):
     """Images (N, nc, image_size, image_size) -> the probability (N, 1, 1, 1) that they are real.
 
     Each layer halves the pixels and doubles the channels; the last one looks at all 4 x 4 pixels.
-    Training uses `logits`, the value before the Sigmoid: see `minigan.losses`.
+    Training uses `logits`, the value before the Sigmoid: see gans/objectives.py.
     """
 
     def __init__(

@@ -283,7 +283,7 @@ def steps(options: argparse.Namespace, batch: int) -> dict[str, Any]:
 
 
 def ablations(options: argparse.Namespace, batch: int, names: list[str]) -> dict[str, Any]:
-    """minigan with single parts replaced."""
+    """minigan with single parts replaced or added."""
     found = in_turns(options, "train", {name: (name, batch) for name in (MINIGAN, *names)})
     rows = []
     for label, one in found.items():
@@ -361,13 +361,13 @@ def data(options: argparse.Namespace, batch: int, step: float) -> dict[str, Any]
     """Decoding, and what the batches of an epoch cost beside its steps."""
     with crew(options, "data", {MINIGAN: (MINIGAN, batch)}, warm_up=0) as workers:
         (found,) = workers[MINIGAN].ask("measure", count=1)["turns"]
-    whole = step + found["next_batch"] + found["to_tensor"]
+    whole = step + found["reals"] + 2 * found["noise"]
     rows = [["decoding, images/s on one core", found["images_per_second"]]]
     rows += [["bytes of an image's file (CelebA: 7,125)", found["bytes_per_image"]]]
-    for name in ("next_batch", "to_tensor"):
+    for name, times in (("reals", 1), ("noise", 2)):
         rows += [[f"{name}, ms for {batch} images", 1e3 * found[name]]]
-        rows += [[f"{name}, share of an epoch", f"{found[name] / whole:.2%}"]]
-    title = "Data: JPEGs of 178 x 218 from a zip, cut to 64 x 64; 16,384 images in the loader"
+        rows += [[f"{name}, {times} a step, share of it", f"{times * found[name] / whole:.2%}"]]
+    title = "Data: JPEGs of 178 x 218 from a zip, cut to 64 x 64; 16,384 images to draw from"
     table(title, "what | value", rows)
     return found
 
@@ -392,7 +392,7 @@ def main() -> int:
         help="another checkout, measured in turns with this",
     )
     add("--compile", action="store_true", help="torch.compile too; it takes minutes")
-    add("--ablate", action="store_true", help="minigan with single parts replaced")
+    add("--ablate", action="store_true", help="minigan with single parts replaced or added")
     add("--scaling", action="store_true", help=f"minigan at batch {', '.join(map(str, SCALED))}")
     add("--sampling", action="store_true", help=f"G alone, batch {' and '.join(map(str, SAMPLED))}")
     add("--layers", action="store_true", help="each pass of each layer")

@@ -208,54 +208,61 @@ def first_weights(network: Any, seed: int) -> dict[str, np.ndarray]:
     return found
 
 
+@dataclass
+class Given:
+    """What a member asks for in a step: this batch, and this noise."""
+
+    x: Any
+    z: Any
+
+    def reals(self) -> Any:
+        return self.x
+
+    def noise(self) -> Any:
+        return self.z
+
+
 class Minigan(Engine):
-    """minigan, whole or with a part replaced."""
+    """minigan, whole, with a part replaced, or with an average of G's weights."""
 
-    def __init__(self, patch: Callable[[], None] = lambda: None):
-        from minigan.losses import non_saturating
-        from minigan.training.game import play_round
-
+    def __init__(self, patch: Callable[[], None] = lambda: None, ema: float = 0.0):
         import minigan
-        from minigan.models.dcgan import Discriminator, Generator
+        from minigan.gans.standard import DCGAN
 
         self.imported = peak_memory()
         patch()
         self.minigan, self.grad = minigan, partial(minigan.grad, retain_graph=True)
         self.nn, self.F = minigan.nn, minigan.functional
-        self.G, self.D = Generator(), Discriminator()
-        self.adam = {}
-        for seed, (name, network) in enumerate((("G", self.G), ("D", self.D))):
-            network.load_state_dict(first_weights(network, seed), strict=False)
-            self.adam[name] = minigan.optim.Adam(network.parameters(), lr=LR, betas=BETAS)
-        self.play = lambda x, z: play_round(
-            *(self.G, self.D, self.adam["G"], self.adam["D"], x, lambda: z, non_saturating),
-            fresh_noise=False,
-        )
+        options = DCGAN.Options(lr=LR, beta1=BETAS[0], fresh_noise=False, ema=ema)
+        self.member = DCGAN(options, (3, 64, 64), np.random.default_rng(0))
+        for seed, player in enumerate((self.member.G, self.member.D)):
+            player.net.load_state_dict(first_weights(player.net, seed), strict=False)
+        self.G = self.member.G.net
 
     def tensor(self, array: np.ndarray) -> Any:
         return self.minigan.Tensor(array.astype(np.float32))  # astype keeps the memory's order
 
     def step(self, x: Any, z: Any) -> list[float]:
-        scores = self.play(x, z)
-        return [scores["loss_d"], scores["loss_g"]]
+        metrics = {k: value.item() for k, value in self.member.step(Given(x, z)).items()}
+        return [metrics["loss_d"], metrics["loss_g"]]
 
     def generate(self, z: Any) -> Any:
         with self.minigan.no_grad():
             return self.G(z)
 
     def adam_alone(self, net: str) -> Callable[[], None]:
-        adam = self.adam[net]
+        adam = self.member.players[net].optimizer
         grads = [self.minigan.tensor(p.data * 1e-3) for p in adam.params]  # laid out alike
         return lambda: adam.step(grads)
 
     def data(self, batch: int) -> Turn:
-        """Decoding of a zip like CelebA's, and batches from 16,384 images."""
+        """Decoding of a zip like CelebA's, and what is drawn for a step from 16,384 images."""
         sys.path.insert(0, str(Path(__file__).parents[1]))
         import celeba_factory
-        from minigan.data.loader import Loader
 
-        from minigan.data import celeba
-        from minigan.training.loop import to_tensor
+        from minigan.data import cache, celeba
+        from minigan.data.images import ImageSet
+        from minigan.training.draw import Draw
 
         def turn() -> dict:
             with tempfile.TemporaryDirectory() as folder:
@@ -265,14 +272,15 @@ class Minigan(Engine):
                 size = path.stat().st_size / len(source)
                 source.archive.close()
             pixels = np.tile(decoded["result"], (32, 1, 1, 1))  # 200 MB
-            loader = Loader(pixels, batch, *map(np.random.default_rng, (0, 1)))
-            last, count = loader.next_batch(), loader.batches_per_epoch
+            data = ImageSet(cache.Images(pixels, [], [], {}, ""), 3, "tiled")
+            draw = Draw(data, batch, 100, seed=0)
+            draw.reals()  # the order of the epoch is drawn with its first batch
+            count = draw.per_epoch - 1
             return {
                 "images_per_second": len(source) / decoded["seconds"],
                 "bytes_per_image": size,
-                "next_batch": timed(lambda: repeat(loader.next_batch, count))["seconds"] / count,
-                "to_tensor": timed(lambda: repeat(lambda: to_tensor(last, 3, "cpu"), 20))["seconds"]
-                / 20,
+                "reals": timed(lambda: repeat(draw.reals, count))["seconds"] / count,
+                "noise": timed(lambda: repeat(draw.noise, count))["seconds"] / count,
             }
 
         return turn
@@ -369,7 +377,7 @@ class Gemm(Engine):
         blas = [i for i in threadpool_info() if i["user_api"] == "blas"]
         return {
             "blas": ["{} {} ({}, {} threads)".format(*map(i.get, keys)) for i in blas],
-            "ablations": list(ABLATIONS),
+            "ablations": [AVERAGE, *ABLATIONS],
         }
 
 
@@ -456,9 +464,11 @@ ABLATIONS: dict[str, Callable[[], None]] = {
     "one thread": partial(replace, "threads", _threads=1),
 }
 
+AVERAGE = "an average of G's weights"  # which is no part of the step that is compared
 KINDS: dict[str, Callable[[], Engine]] = {
     "GEMM": Gemm,
     "minigan": Minigan,
+    AVERAGE: partial(Minigan, ema=0.99),
     "PyTorch": PyTorch,
     "PyTorch channels_last": partial(PyTorch, channels_last=True),
     "PyTorch channels_last, D frozen": partial(PyTorch, channels_last=True, frozen=True),

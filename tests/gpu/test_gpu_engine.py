@@ -1,5 +1,7 @@
 """Layers, networks and losses: forward, first and second derivatives on the GPU are the CPU's."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -136,6 +138,7 @@ def test_state_dicts_travel_both_ways_and_keep_the_order_in_memory():
     on_gpu.load_state_dict(on_cpu.state_dict())
     weight = next(on_gpu.parameters())
     assert weight.data.transpose(2, 3, 1, 0).flags.c_contiguous  # (kh, kw, C, O), as on the CPU
+    assert next(copy.deepcopy(on_gpu).parameters()).data.strides == weight.data.strides
     on_gpu.to("cpu")
     for a, b in zip(on_gpu.parameters(), on_cpu.parameters(), strict=True):
         assert a.data.strides == b.data.strides

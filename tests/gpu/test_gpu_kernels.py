@@ -225,6 +225,19 @@ def test_adam_takes_parameters_with_gaps_and_of_two_types(xp, rng):
     agree(moved[1][:4], expected[1][:4], np.float32)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_lerp_moves_arrays_in_place_whatever_their_order(xp, rng, dtype):
+    moved, expected = [], []
+    for shape in ((), (3,), (5, 4, 3, 2), (300, 7)):
+        slow, fast = (np.asarray(rng.standard_normal(shape), dtype) for _ in range(2))
+        moved.append((put(slow, rng.permutation(len(shape))), put(fast)))
+        expected.append((slow, fast))
+    gpu.lerp(xp, moved, 0.25)
+    reference.lerp(np, expected, 0.25)
+    for f, e in zip(moved, expected, strict=True):
+        agree(f, e, dtype)
+
+
 def test_indices_beyond_2_to_the_31(xp):
     """The last blocks of columns with 2.4e9 elements, on memory that is only promised.
 

@@ -1,19 +1,21 @@
 """The training on the GPU: the CPU's losses, few launches, no copy to the host but for reports."""
 
-import functools
+import os
 
 import numpy as np
 import pytest
 import tiny
-from minigan.losses import GENERATOR_LOSSES
+import walk
 
 from minigan import tensor
+from minigan.gans.standard import DCGAN
 from minigan.models.dcgan import Discriminator, Generator
 from minigan.optim import Adam
-from minigan.training import game, loop, pictures
-from minigan.training.loop import draw_noise, random_stream, to_tensor
+from minigan.training import pictures
 
 rng = np.random.default_rng
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+STEPS = 8 if DEEP else 3
 
 
 @pytest.fixture(autouse=True)
@@ -23,51 +25,57 @@ def somewhere_else(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
 
 
-def training(device, dtype=np.float32, image_size=16, batch=4, **options):
-    """A function that plays one round of a DCGAN with few channels, on one device."""
-    G = Generator(8, 4, 3, image_size, rng(0)).to(dtype).to(device)
-    D = Discriminator(4, 3, image_size, rng(1)).to(dtype).to(device)
-    adam = functools.partial(Adam, lr=2e-3, betas=(0.5, 0.999))
-    opt_G, opt_D = adam(G.parameters()), adam(D.parameters())
-    noise, data = random_stream(0, "noise"), rng(3)
-
-    def play(report=True):
-        batch_ = data.integers(0, 256, (batch, image_size, image_size, 3), np.uint8)
-        x = to_tensor(batch_.transpose(0, 3, 1, 2), 3, device).to(dtype)
-        z = lambda: draw_noise(noise, batch, 8, "normal", device).to(dtype)
-        loss = GENERATOR_LOSSES["non-saturating"]
-        return game.play_round(G, D, opt_G, opt_D, x, z, loss, report=report, **options)
-
-    return play
+def play(member, draw):
+    """One step; its metrics, unread."""
+    metrics = member.step(draw)
+    draw.next_step()
+    return metrics
 
 
-@pytest.mark.parametrize("fresh", [True, False])
-@pytest.mark.parametrize(("dtype", "bound"), [(np.float32, 1e-4), (np.float64, 1e-9)])
-def test_the_losses_are_those_of_the_cpu(dtype, bound, fresh):
-    plays = [training(device, dtype, fresh_noise=fresh) for device in ("cpu", "cuda:0")]
-    for _ in range(4):
-        expected, found = (play() for play in plays)
-        for name, value in expected.items():
-            assert found[name] == pytest.approx(value, rel=bound), name
+def read(metrics):
+    return {name: value.item() for name, value in metrics.items()}
 
 
-def test_a_second_training_gives_the_same_bits():
-    plays = [training("cuda:0") for _ in range(2)]
-    for _ in range(3):
-        first, second = (play() for play in plays)
+FLOAT32 = [(*pair, False, {}) for pair in walk.WALK]
+FLOAT64 = [(*pair, True, {}) for pair in (walk.WALK if DEEP else [("dcgan", "images")])]
+REUSED = [("dcgan", "images", double, {"fresh_noise": False}) for double in (False, True)]
+
+
+@pytest.mark.parametrize(("name", "kind", "double", "options"), [*FLOAT32, *FLOAT64, *REUSED])
+def test_the_metrics_are_those_of_the_cpu(name, kind, double, options):
+    """And, in float64, so are samples of G and of its average."""
+    games = [walk.game(name, kind, device, **options) for device in ("cpu", "cuda:0")]
+    if double:
+        games = [walk.double(*game) for game in games]
+    for _ in range(STEPS):
+        expected, found = (read(play(*game)) for game in games)
+        assert found == pytest.approx(expected, rel=1e-9 if double else 1e-4)
+    if double:
+        (here, draw), (there, there_draw) = games
+        z, there_z = draw.noise(), there_draw.noise()
+        for a, b in ((here.sample, there.sample), (here.sample_raw, there.sample_raw)):
+            np.testing.assert_allclose(b(there_z).numpy(), a(z).numpy(), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize(("name", "kind"), walk.WALK)
+def test_a_second_run_gives_the_same_bits(name, kind):
+    games = [walk.game(name, kind, "cuda:0") for _ in range(2)]
+    for _ in range(STEPS):
+        first, second = (read(play(*game)) for game in games)
         assert first == second
 
 
-def test_memory_is_that_of_the_second_step_for_good():
+@pytest.mark.parametrize(("name", "kind"), walk.WALK)
+def test_memory_is_that_of_the_second_step_for_good(name, kind):
     cupy = pytest.importorskip("cupy")
     pool = cupy.cuda.MemoryPool()
     with cupy.cuda.using_allocator(pool.malloc):
-        play = training("cuda:0")
+        game = walk.game(name, kind, "cuda:0")
         for _ in range(2):
-            play(report=False)
+            play(*game)
         held = pool.total_bytes()
         for _ in range(5):
-            play(report=False)
+            play(*game)
         assert pool.total_bytes() == held > 0
 
 
@@ -89,15 +97,27 @@ def count():
     return counted
 
 
+@pytest.mark.parametrize(("name", "kind"), walk.WALK)
+def test_a_step_of_each_member_keeps_to_its_budget(name, kind, count):
+    game = walk.game(name, kind, "cuda:0")
+    play(*game)  # Adam's moments are made
+    counted = count(lambda: play(*game))
+    launches, products, copies = walk.BUDGETS[name, kind]
+    assert counted["device_to_host"] == counted["synchronisations"] == 0
+    assert counted["host_to_device"] == copies
+    assert counted["products"] <= products
+    assert counted["launches"] <= launches
+
+
 def test_a_plain_step_of_the_documented_dcgan_stays_on_the_device(count):
-    play = training("cuda:0", image_size=64, batch=2)
-    play(report=False)  # Adam's moments are made
-    plain, reported = count(lambda: play(report=False)), count(lambda: play())
+    game = walk.game("dcgan", "images", "cuda:0", image_size=64)
+    play(*game)  # Adam's moments are made
+    plain, reported = count(lambda: play(*game)), count(lambda: read(play(*game)))
     assert plain["device_to_host"] == 0
     assert plain["synchronisations"] == 0
     assert plain["host_to_device"] == 3  # a batch as bytes, and noise twice
     assert plain["launches"] + plain["products"] < 300
-    assert reported["device_to_host"] == 7  # the seven figures
+    assert reported["device_to_host"] == 7  # the seven metrics
 
 
 def test_the_public_api_stays_below_300_launches_as_well(count):
@@ -170,7 +190,7 @@ def test_a_full_memory_is_one_sentence(monkeypatch, capsys):
     def full(*arguments):
         raise cupy.cuda.memory.OutOfMemoryError(10**9, 10**8)
 
-    monkeypatch.setattr(loop, "play_round", full)
+    monkeypatch.setattr(DCGAN, "step", full)
     assert tiny.train_celeba.main([*tiny.TINY, "--steps", "2", "--device", "cuda"]) == 1
     error = capsys.readouterr().err
     assert "error: no memory left: " in error

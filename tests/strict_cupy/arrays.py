@@ -154,6 +154,7 @@ class ndarray:
         return self if found is self._array else launched(found, order)
 
     copy = lambda self, order="C": self.astype(self.dtype, order)
+    __deepcopy__ = lambda self, memo: self.copy()
     __matmul__ = lambda self, other: matmul(self, other)
 
     def clip(self, min: Any = None, max: Any = None, out: Any = None) -> ndarray:

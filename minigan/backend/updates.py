@@ -1,4 +1,4 @@
-"""The CPU's Adam: elementwise, in blocks, whatever order its arrays have in memory."""
+"""The CPU's updates in place, Adam's and an average's: in blocks, in whatever order arrays lie."""
 
 from __future__ import annotations
 
@@ -33,6 +33,19 @@ def adam(xp, moved, lr, betas, eps):
         np.divide(m, t, out=t)
         t *= lr * correction / (1 - b1**step)
         p -= t
+
+    share(work, len(blocks))
+
+
+def lerp(xp, moved, weight):
+    """See reference.lerp: all arrays in one go, in blocks."""
+    blocks = [block for pair in moved for block in _in_blocks(*pair)]
+
+    def work(i: int) -> None:
+        slow, fast = blocks[i]
+        t = np.subtract(fast, slow, out=scratch("lerp", slow.shape, slow.dtype))
+        t *= weight
+        slow += t
 
     share(work, len(blocks))
 

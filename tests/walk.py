@@ -1,0 +1,68 @@
+"""Every member on each kind of data, tiny, on any device: what tests of devices walk."""
+
+import numpy as np
+
+from minigan.data import Dataset
+from minigan.data.cache import Images
+from minigan.data.images import ImageSet
+from minigan.data.mixture import Mixture
+from minigan.gans import MEMBERS
+from minigan.gans.base import GAN
+from minigan.keys import generator
+from minigan.tensor import Tensor
+from minigan.training.draw import Draw
+
+SEED = 3
+GAME = {"nz": 4, "ngf": 4, "ndf": 4, "batch_size": 4, "seed": SEED}
+KINDS = ("points", "images")
+WALK = [(name, kind) for name in MEMBERS for kind in KINDS]
+
+# What a step of each member may cost on a GPU, the average of G included: at most so many launches of
+# kernels (when this was written, a tenth fewer) and matrix products, and exactly so many copies to the
+# GPU, which are the batches and whatever is drawn on the host. A new member needs rows of its own.
+BUDGETS = {
+    ("dcgan", "points"): (100, 33, 3),
+    ("dcgan", "images"): (120, 33, 3),
+    ("wgan-gp", "points"): (640, 164, 16),
+    ("wgan-gp", "images"): (700, 164, 16),
+}
+
+
+def dataset(kind: str, image_size: int = 16) -> Dataset:
+    """64 points of a ring, or 22 images of random pixels."""
+    if kind == "points":
+        return Mixture("ring", count=64)
+    pixels = generator("pixels").integers(0, 256, (22, image_size, image_size, 3), np.uint8)
+    return ImageSet(Images(pixels, [str(i) for i in range(22)], [], {}, ""), 3, "pixels")
+
+
+def game(name: str, kind: str, device: str, image_size: int = 16, **options) -> tuple[GAN, Draw]:
+    """A member with its first weights on the device, and what is drawn for it."""
+    data, o = dataset(kind, image_size), MEMBERS[name].Options(**{**GAME, **options})
+    member = MEMBERS[name](o, data.shape, generator(SEED, "init"), device)
+    flip = kind == "images"
+    return member, Draw(data, o.batch_size, o.nz, SEED, o.noise, flip, device)
+
+
+def double(member: GAN, draw: Draw) -> tuple[GAN, "Doubled"]:
+    """Both in float64."""
+    for player in member.players.values():
+        for net in filter(None, (player.net, player.average)):
+            net.double()
+    return member, Doubled(draw)
+
+
+class Doubled:
+    """What is drawn, in float64."""
+
+    def __init__(self, draw: Draw):
+        self._draw, self.next_step = draw, draw.next_step
+
+    def reals(self) -> Tensor:
+        return self._draw.reals().double()
+
+    def noise(self) -> Tensor:
+        return self._draw.noise().double()
+
+    def uniform(self, name: str, *shape: int) -> Tensor:
+        return self._draw.uniform(name, *shape).double()

@@ -18,7 +18,7 @@ from minigan.commands import main
 from minigan.data import cache
 from minigan.gans import MEMBERS, base
 from minigan.tensor import Tensor
-from minigan.training import looks, run, state
+from minigan.training import looks, record, state
 from minigan.training.draw import Draw
 from minigan.training.loop import Loop
 
@@ -109,7 +109,7 @@ def full(_):
         if metrics._file.name != os.devnull:
             raise OSError(28, "No space left on device")
 
-    run.Metrics.write = write
+    record.Metrics.write = write
 
 
 def decoding(_):

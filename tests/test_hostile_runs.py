@@ -21,7 +21,8 @@ from minigan.files import FILE, FOLDER, is_own, make_own, write_atomically
 from minigan.gans.signs import SATURATED, frozen_generator
 from minigan.training import pictures
 from minigan.training.metrics import COUNTS, METRICS, PANELS
-from minigan.training.run import LARGEST, Run, RunError
+from minigan.training.record import LARGEST
+from minigan.training.run import Run, RunError
 from minigan.training.watch import Watch
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="makes links and pipes")

@@ -12,8 +12,10 @@ import pytest
 
 from minigan.console import python
 from minigan.files import write_atomically
+from minigan.training import record
 from minigan.training import run as module
-from minigan.training.run import Metrics, Run, RunError, numbered_runs, write_config
+from minigan.training.record import Metrics
+from minigan.training.run import Run, RunError, numbered_runs, write_config
 
 
 def names(out):
@@ -480,7 +482,7 @@ def test_a_damaged_file_is_there_under_one_of_its_names_whatever_fails(tmp_path,
 
 @pytest.mark.skipif(os.name == "nt", reason="has room for each zero")
 def test_a_huge_file_of_nothing_is_not_read_to_its_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "FAULTS", 1000)
+    monkeypatch.setattr(record, "FAULTS", 1000)
     run, said = Run.create(tmp_path, "x", {}), []
     path = run.folder / "metrics.jsonl"
     path.write_bytes(text(line(1)))

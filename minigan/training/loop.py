@@ -23,8 +23,9 @@ from .draw import Draw
 from .looks import Looks
 from .parallel import Group
 from .plan import Plan
+from .record import Metrics
 from .recovery import decide
-from .run import Metrics, Run
+from .run import Run
 from .terminal import Progress, interrupt_flag
 from .watch import LOWER_RATE, SPOILED, Trouble, Watch
 

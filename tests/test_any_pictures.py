@@ -30,7 +30,7 @@ def test_any_folder_of_pictures_will_do_and_what_is_left_out_is_said(capsys):
     factory.write_files(cats(8), {"a.heic": b"x", "b.txt": b"x"})
     run = tiny.train("runs", "--dataroot", "cats", "--steps", 1)
     out, err = capsys.readouterr()
-    assert run.folder.name == "00000-dcgan-celeba16"
+    assert run.folder.name == "00000-dcgan-pictures16"
     assert out.splitlines()[0] == (
         f"ignored 2 files in {Path.cwd() / 'cats'} with other suffixes (.heic, .txt); "
         "images are read from .jpg, .jpeg, .jfif, .jpe, .png, .webp, .bmp, .gif"
@@ -50,7 +50,7 @@ def test_too_few_pictures_name_no_option_that_was_not_given(capsys):
     cats(3)
     assert tiny.train_celeba.main([*tiny.TINY, "--dataroot", "cats"]) == 1
     assert capsys.readouterr().err == (
-        "error: --batch-size 4: celeba16 has 3 samples; lower it, or use more\n"
+        "error: --batch-size 4: pictures16 has 3 samples; lower it, or use more\n"
     )
 
 

@@ -24,7 +24,6 @@ from minigan.data.opening import DataOptions
 from minigan.errors import UserError
 from minigan.files import make_own
 from minigan.gans import MEMBERS
-from minigan.gans.standard import DCGAN
 from minigan.options import Parser, flag
 from minigan.training import pictures
 from minigan.training.run import Run, RunError
@@ -366,9 +365,9 @@ def test_what_a_lost_disk_advises_can_be_typed():
 
 
 def test_after_an_interruption_the_way_to_go_on_is_told(monkeypatch, capsys, sigint):
-    step = DCGAN.step
     with monkeypatch.context() as patch:
-        patch.setattr(DCGAN, "step", lambda *a: signal.raise_signal(signal.SIGINT) or step(*a))
+        press = lambda step, *a: signal.raise_signal(signal.SIGINT) or step(*a)
+        tiny.wrap_steps(patch, press)
         run = tiny.train("two words", "--steps=3", code=130)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3] == f"Interrupted: look at {run.samples}"

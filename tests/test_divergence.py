@@ -389,9 +389,9 @@ def loop_main(flags):
 def spoil(monkeypatch, *steps, what=None, value=math.nan):
     """At these steps, counted as they are played, put the value in the place of a metric, or of the
     first weight (what="weight"), moment (what="moment") or average (what="average") of G."""
-    step, played = DCGAN.step, itertools.count(1)
+    played = itertools.count(1)
 
-    def spoiled(member, draw):
+    def spoiled(step, member, draw):
         metrics = step(member, draw)
         if next(played) not in steps:
             return metrics
@@ -405,7 +405,7 @@ def spoil(monkeypatch, *steps, what=None, value=math.nan):
             metrics[what] = tensor(value)
         return metrics
 
-    monkeypatch.setattr(DCGAN, "step", spoiled)
+    tiny.wrap_steps(monkeypatch, spoiled)
 
 
 SIX = ["--steps", 6, "--checkpoint-every", 2]

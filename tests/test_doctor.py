@@ -104,8 +104,8 @@ def test_a_healthy_cpu_passes_and_every_section_is_there(examined, monkeypatch):
     assert "2 threads\n" in text
     assert "\nCuPy:    not installed\n" in text
     number = len(doctor.surface.cases())
-    assert f"\nfirst derivatives: {number} of {number} are right\n" in text
-    assert f"\nsecond derivatives: {number} of {number} are right\n" in text
+    assert f"\nfirst derivatives: {number} of {number} are correct\n" in text
+    assert f"\nsecond derivatives: {number} of {number} are correct\n" in text
     assert "\nfloat32: " in text
     for training in doctor.TRAININGS:
         for dtype in ("float32", "float64"):
@@ -175,7 +175,7 @@ def test_a_wrong_rule_is_named_and_a_text_for_a_bug_report_printed(examined, few
     code, text = examined()
     assert code == 1
     assert failed(text) == ["first derivatives of tanh on cpu", "second derivatives of tanh on cpu"]
-    assert "\nfirst derivatives: 3 of 4 are right\n" in text
+    assert "\nfirst derivatives: 3 of 4 are correct\n" in text
     assert "\nNOT healthy: 2 of " in text
     report = pasted(text)
     assert report.startswith("$ python -m minigan doctor\nminigan: ")
@@ -236,7 +236,7 @@ def test_an_error_is_a_failed_check_and_the_next_one_goes_on(examined, few, monk
     code, text = examined()
     assert code == 1
     assert len(failed(text)) == 6  # one case in three ways, two trainings, a time
-    assert "first derivatives: 3 of 4 are right" in text
+    assert "first derivatives: 3 of 4 are correct" in text
     report = pasted(text)  # one trouble, said once
     assert report.count("MemoryError: the memory\n  is full (test_doctor.py:") == 1
     assert "\nfirst derivatives of conv2d 4x4/2 on cpu, and 5 more checks\n" in report
@@ -337,7 +337,7 @@ def test_a_healthy_gpu_passes_beside_the_cpu(double, small, examined, monkeypatc
     assert failed(text) == []
     assert code == 0
     number = len(cases)
-    assert text.count(f"\nfirst derivatives: {number} of {number} are right\n") == 2
+    assert text.count(f"\nfirst derivatives: {number} of {number} are correct\n") == 2
     assert text.count("\nfloat64: ") == 1  # the CPU's are what the GPU's are compared with
     assert "on cpu, cuda:0 (strict double 0, compute capability 7.5, " in text
     assert [line.partition(": ")[0] for line in text.splitlines()[-3:-1]] == ["cpu", "cuda:0"]

@@ -86,7 +86,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture
 def run(base):
-    return Run(base / "runs" / "00000-dcgan-celeba16")
+    return Run(base / "runs" / "00000-dcgan-pictures16")
 
 
 def test_a_run_leaves_these_files_and_no_others(run, base):
@@ -110,7 +110,7 @@ def test_a_run_leaves_these_files_and_no_others(run, base):
         "scores.png",
         "skipped.txt",
     ]
-    assert sorted(os.listdir(base / "runs")) == [".lock", "00000-dcgan-celeba16", "cache"]
+    assert sorted(os.listdir(base / "runs")) == [".lock", "00000-dcgan-pictures16", "cache"]
     assert len(os.listdir(base / "runs" / "cache")) == 3
 
 
@@ -187,7 +187,7 @@ def test_celeba_trains_and_is_decoded_only_once(
 ):
     root = factory.make(tmp_path / "data", 9, as_zip="zip" in kind, nested="nested" in kind)
     run = tiny.train("runs", "--dataroot", root, "--steps", 3)
-    name = "dcgan-celeba16"
+    name = "dcgan-pictures16" if kind == "folder" else "dcgan-celeba16"
     assert run.folder.name == f"00000-{name}"
     assert len(tiny.metrics(run)) == 3
     (cache,) = Path("runs/cache").glob("*.npy")
@@ -263,7 +263,7 @@ def too_few(folder):
         (web_page, "img_align_celeba.zip is a web page, probably the download site's notice"),
         (empty_folder, "nothing is an empty folder; give the path"),
         (all_broken, "none of the 9 images"),
-        (too_few, "--batch-size 4: celeba16 has 3 samples; lower it, or use more"),
+        (too_few, "--batch-size 4: pictures16 has 3 samples; lower it, or use more"),
     ],
 )
 def test_data_that_cannot_be_used_is_one_sentence_and_leaves_no_run(

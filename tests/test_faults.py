@@ -43,7 +43,7 @@ REMEDIES = {
     "no handles": "raise the limit on open files (ulimit -n)",
 }
 WAYS = (  # to go on: with a run, before there is one, and before its images are there
-    f"then go on with --resume runs/{tiny.FIRST} (or anew, if it has no checkpoint yet)",
+    f"-m minigan resume runs/{tiny.FIRST} (or anew, if it has no checkpoint yet)",
     "then start again, or with another --out",
     "then start again, or use another run",
     "or give the path of another run instead of auto",

@@ -75,7 +75,6 @@ WITHOUT_CURVES = """
 import sys
 from minigan import console
 from minigan.commands import main
-from minigan.gans.standard import DCGAN
 from minigan.training import pictures
 pictures.save_curves = lambda folder, metrics: None
 {more}
@@ -165,14 +164,15 @@ def test_the_width_is_that_of_the_terminal_which_has_the_bar(tmp_path):
 # The step that is being played waits for a file, so what is said meanwhile is said at once.
 WAIT = """
 import os, time
-step = DCGAN.step
-def slow(member, draw):
-    if draw.step == 2:
+from minigan.training.loop import Loop
+play = Loop.play
+def slow(loop):
+    if loop.draw.step == 2:
         print("in the third step", flush=True)
         while not os.path.exists("go on"):
             time.sleep(0.01)
-    return step(member, draw)
-DCGAN.step = slow
+    return play(loop)
+Loop.play = slow
 """
 ANSWER = "stopping after this step; press again to stop now"
 

@@ -460,15 +460,15 @@ def test_a_crash_between_two_checkpoints_costs_only_the_steps_since_the_last(str
 
 def press_ctrl_c(monkeypatch, at_step, numbers=(signal.SIGINT,)):
     """Send SIGINT, or other signals, while that step is being played."""
-    step, steps = DCGAN.step, iter(range(1, 1000))
+    steps = iter(range(1, 1000))
 
-    def played(member, draw):
+    def played(step, member, draw):
         if next(steps) == at_step:
             for number in numbers:
                 signal.raise_signal(number)
         return step(member, draw)
 
-    monkeypatch.setattr(DCGAN, "step", played)
+    tiny.wrap_steps(monkeypatch, played)
 
 
 def test_ctrl_c_finishes_the_step_and_saves_it(straight, monkeypatch, capsys, sigint):

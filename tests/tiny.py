@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from minigan import commands
+from minigan.gans.standard import DCGAN
 from minigan.training import checkpoint
+from minigan.training.loop import Loop
 from minigan.training.run import Run, numbered_runs
 
 ROOT = Path(__file__).parent.parent
@@ -81,3 +83,15 @@ def events(run: Run) -> list[dict]:
 
 def grids(run: Run) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in run.samples.iterdir()}
+
+
+def wrap_steps(monkeypatch, wrap) -> None:
+    """Call wrap(step, member, draw) for each step of a run, and not for those of its estimate."""
+    step, play = DCGAN.step, Loop.play
+
+    def played(loop):
+        with monkeypatch.context() as patch:
+            patch.setattr(DCGAN, "step", lambda member, draw: wrap(step, member, draw))
+            return play(loop)
+
+    monkeypatch.setattr(Loop, "play", played)

@@ -1,9 +1,9 @@
-"""`python -m minigan doctor`: does minigan compute rightly on this machine, and how fast?
+"""`python -m minigan doctor`: does minigan compute correctly on this machine, and how fast?
 
-Wrong gradients do not crash, they train badly; and those who wrote minigan had no GPU to see them on.
-So every device proves itself where it is: its gradients against central differences, then all that
-it computes, in float32 and float64, against the CPU in float64, then training steps. What it prints is
-written to be pasted into a report, and ends with a verdict. Nothing is written to disk.
+Wrong gradients do not crash; they train badly. So every device is examined where it is: its gradients
+are compared with central differences, all results in float32 and float64 with the CPU's in float64,
+and so are the steps of two small runs. The output is meant to be pasted into a report and ends with a
+verdict. Nothing is written to disk.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BOUNDS = {np.float32: 3e-5, np.float64: 1e-12}
 # Of a training step: all of that through two networks, there and back, and two updates.
 STEP_BOUNDS = {np.float32: 1e-4, np.float64: 1e-9}
 TF32_BOUND = 1e-2  # of a product whose factors are rounded to 10 bits, 5e-4 each
-REPORTED = 20  # troubles in the text of a bug report, at the most
+REPORTED = 20  # most troubles in the text of a bug report
 BEGIN = "-------- 8< -------- minigan doctor -------- 8< --------"
 END = "-------- >8 -------- minigan doctor -------- >8 --------"
 THANKS = "minigan was written without a GPU: please send all of this, see docs/gpu.md."
@@ -144,7 +144,7 @@ def step_times(device: str) -> list[float]:
 
 
 def report_tf32(device: str) -> int:
-    """What the process does that computes with TF32: CuPy settles on it once in a process."""
+    """The work of the process that computes with TF32: CuPy decides on it once in a process."""
     backend.use_device(device, tf32=True)
     name, case = "large matmul", surface.large_cases()["large matmul"]
     exact = surface.derivatives(name, case, "cpu", np.float64)
@@ -218,7 +218,7 @@ class Examination:
         STDOUT.flush()
 
     def check(self, name: str, work: Callable[..., Any], *arguments: Any) -> Any:
-        """The result of the work, or None if it raised an error: then the check has failed."""
+        """The result of the work; None if it raised an error, which is a failed check."""
         self.count += 1
         try:
             return work(*arguments)
@@ -258,7 +258,7 @@ class Examination:
             self.check(f"{order} derivatives of {name} on {device}", work, name, case)
             for name, case in surface.cases().items()
         ]
-        self.say(f"{order} derivatives: {sum(map(bool, right))} of {len(right)} are right")
+        self.say(f"{order} derivatives: {sum(map(bool, right))} of {len(right)} are correct")
 
     def comparisons(self, device: str, dtype: Any) -> None:
         """Every computation, with large arrays too."""
@@ -316,7 +316,7 @@ class Examination:
             self.say(f"{self.speeds[-1]} ({spread}), {1e3 * median(seconds):.1f} ms a step")
 
     def verdict(self, tried: str, about: str) -> int:
-        """The last lines, with the text of a bug report if there is need of one; the exit code."""
+        """Print the verdict, with the text of a bug report if a check failed; the exit code."""
         self.say("\n== verdict")
         if not self.failed:
             self.say("\n".join([f"healthy: {self.count} checks passed on {tried}", *self.speeds]))

@@ -27,7 +27,7 @@ os.environ["MINIGAN_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # 
 import matplotlib.figure  # noqa: F401, as much as can be imported before the lives begin
 import tiny
 
-from minigan.data import cache
+from minigan.data import workers
 
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir")  # os.replace is audited as os.rename
 LONGEST = 0.25  # seconds until the kill from outside, at the most
@@ -35,7 +35,7 @@ OUT = "runs"
 WAYS = ("before", "within", "outside")
 PLACES = ("cache", "checkpoints", "metrics.jsonl", "samples", "")  # "": anywhere
 RUN = {"--checkpoint-every": 5, "--sample-every": 10, "--epochs": 9999}
-cache.CHUNK = 3  # of 20 pictures: seven chunks
+workers.CHUNK = 3  # of 20 pictures: seven chunks
 
 
 def kill_before(operation: int) -> None:

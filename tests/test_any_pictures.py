@@ -32,8 +32,8 @@ def test_any_folder_of_pictures_will_do_and_what_is_left_out_is_said(capsys):
     out, err = capsys.readouterr()
     assert run.folder.name == "00000-pictures16"
     assert out.splitlines()[0] == (
-        f"2 files with other suffixes (.heic, .txt) left out of {Path.cwd() / 'cats'}; "
-        "pictures are .jpg, .jpeg, .jfif, .jpe, .png, .webp, .bmp, .gif"
+        f"ignored 2 files in {Path.cwd() / 'cats'} with other suffixes (.heic, .txt); "
+        "images are read from .jpg, .jpeg, .jfif, .jpe, .png, .webp, .bmp, .gif"
     )
     assert err == ""
 
@@ -42,7 +42,7 @@ def test_none_that_can_be_used_names_the_folder_and_not_the_cache(capsys):
     factory.write_files(Path("broken"), {f"{i}.jpg": b"x" for i in range(9)})
     assert tiny.train_celeba.main([*tiny.TINY, "--dataroot", "broken"]) == 1
     err = capsys.readouterr().err
-    assert err.startswith(f"error: none of the 9 pictures in {Path.cwd() / 'broken'} can be used (")
+    assert err.startswith(f"error: none of the 9 images in {Path.cwd() / 'broken'} can be used (")
     assert ".npy" not in err
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 import tiny
+from minigan.training.config import Config, Parser
 
 import minigan.__main__ as doctors
 from minigan import console, doctor
 from minigan.backend import threads
 from minigan.files import make_own
 from minigan.training import loop, pictures
-from minigan.training.config import Config, Parser
 from minigan.training.run import RunError
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="redirects as a POSIX shell does")

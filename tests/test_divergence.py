@@ -10,9 +10,9 @@ import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
+from minigan.training.config import Config
 
 from minigan.training import checkpoint, loop, pictures, watch
-from minigan.training.config import Config
 from minigan.training.watch import BETA2, EPS, SHARE, WINDOW, Watch
 
 # Trainings that go wrong by themselves, found by trying: with the minimax loss G's gradient vanishes

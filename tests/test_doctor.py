@@ -19,7 +19,7 @@ from minigan.backend import cpu, gpu, threads
 from minigan.console import pip
 from minigan.doctor import Size
 from minigan.tensor import OPERATIONS, grad
-from minigan.tensor import _topological as topological
+from minigan.walk import topological
 
 TINY = Size(4, 4, 2, 16)
 
@@ -136,7 +136,7 @@ def test_the_bounds_have_room_for_other_kernels_but_not_for_tf32(small, monkeypa
     """The reference kernels stand for another machine; factors of 10 bits for a TF32 left on."""
     exact = {k: f("cpu", np.float64) for k, f in doctor.surface.computations().items()}
     figures = doctor.trained("tiny DCGAN", "cpu", np.float64)
-    monkeypatch.setattr(backend, "cpu", backend.reference)
+    monkeypatch.setattr(backend.device, "cpu", backend.reference)
     for dtype in doctor.TYPES:
         for name, compute in doctor.surface.computations().items():
             off = doctor.deviation(compute("cpu", dtype), exact[name])

@@ -16,13 +16,13 @@ import celeba_factory as factory
 import numpy as np
 import pytest
 import tiny
+from minigan.training.config import FACES, Config, that_train
 from PIL import Image
 
 from minigan import backend
 from minigan.backend import threads
-from minigan.data import celeba
+from minigan.data import celeba, imagefiles
 from minigan.training import checkpoint, loop, pictures
-from minigan.training.config import FACES, Config, that_train
 from minigan.training.loop import sample
 from minigan.training.run import Run, write_config
 
@@ -164,7 +164,7 @@ def test_its_events_tell_its_story(run):
         {"event": "skipped files", "count": 1, "listing": "skipped.txt"},
         {"event": "done", "step": 7},
     ]
-    reason = "not a JPEG, PNG, WebP, BMP or GIF picture"
+    reason = "not a JPEG, PNG, WebP, BMP or GIF image"
     assert (run.folder / "skipped.txt").read_text() == f"000003.jpg\t{reason}\n"
 
 
@@ -182,7 +182,7 @@ def test_celeba_trains_and_is_decoded_only_once(
     assert len(tiny.metrics(run)) == 3
     (cache,) = Path("runs/cache").glob("*.npy")
     before = cache.stat()
-    monkeypatch.setattr(celeba, "decode", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(imagefiles, "decode", lambda *arguments: 1 / 0)
     again = tiny.train("runs", "--dataroot", root, "--steps", 3)
     assert again.folder.name == f"00001-{name}"
     after = cache.stat()
@@ -255,7 +255,7 @@ def too_few(folder):
         (lambda folder: folder / "nowhere", "nowhere does not exist; give the path"),
         (web_page, "img_align_celeba.zip is a web page, probably the download site's notice"),
         (empty_folder, "nothing is an empty folder; give the path"),
-        (all_broken, "none of the 9 pictures"),
+        (all_broken, "none of the 9 images"),
         (too_few, "a batch of 4 cannot be filled from 3 pictures; lower --batch-size"),
     ],
 )
@@ -451,11 +451,11 @@ DECODING = """
 import sys
 sys.path.insert(0, {examples!r})
 import train_celeba
-from minigan.data import celeba
+from minigan.data import imagefiles
 def decode(data, size):
     print("decoding", flush=True)
     sys.stdin.read()
-celeba.decode = decode
+imagefiles.decode = decode
 sys.exit(train_celeba.main(sys.argv[1:]))
 """
 

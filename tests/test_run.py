@@ -228,11 +228,11 @@ def test_what_another_process_is_writing_without_the_lock_is_left_alone(tmp_path
     ("number", "filename", "message"),
     [
         (errno.ENOSPC, "runs/x/a.png", "runs/x/a.png: No space left on device; make room there, "),
-        (errno.EMFILE, "a", "a: Too many open files; raise the limit of open files (ulimit -n), "),
+        (errno.EMFILE, "a", "a: Too many open files; raise the limit on open files (ulimit -n), "),
         (
             errno.EIO,
             None,
-            "{}: Input/output error; see that the folder is there and its disk is so",
+            "{}: Input/output error; check that the folder exists and that its disk wo",
         ),
     ],
 )

@@ -12,6 +12,8 @@ import strict_cupy
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from minigan.losses import GENERATOR_LOSSES
+from minigan.training.game import play_round
 from strict_cupy import arrays, counters, cuda
 from strict_cupy.state import NAMES, Counters
 from test_nn import each_layer
@@ -22,11 +24,9 @@ import minigan
 import minigan.functional as F
 from minigan import backend, gradcheck, gradgradcheck, init, manual_seed, nn, tensor
 from minigan.backend import resolve_device
-from minigan.losses import GENERATOR_LOSSES
 from minigan.models.dcgan import Discriminator, Generator
 from minigan.optim import Adam
 from minigan.tensor import Tensor, grad
-from minigan.training.game import play_round
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}  # float64's 1e-16 after some hundred terms in another order
 

@@ -13,17 +13,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tiny
+from minigan.losses import GENERATOR_LOSSES
+from minigan.training.config import Config
 from PIL import Image
 
 import minigan.functional as F
 from minigan import tensor
 from minigan.backend import threads
-from minigan.losses import GENERATOR_LOSSES
 from minigan.models.dcgan import Discriminator, Generator
 from minigan.optim import Adam
 from minigan.tensor import grad
 from minigan.training import checkpoint, game, loop, pictures, terminal
-from minigan.training.config import Config
 from minigan.training.loop import draw_noise, random_stream, sample, to_tensor
 from minigan.training.terminal import Progress
 

@@ -15,14 +15,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
+from minigan.losses import minimax, non_saturating
+from minigan.training.game import play_round
 
 import minigan
 from minigan import functional as F
 from minigan import nn
-from minigan.losses import minimax, non_saturating
 from minigan.optim import Adam
 from minigan.tensor import Tensor
-from minigan.training.game import play_round
 
 HERE = Path(__file__).parent
 BLUE, ORANGE, GREEN, PURPLE = "#3b6fb6", "#d9762b", "#3f9166", "#8a5aa8"

@@ -227,7 +227,7 @@ class Loop:
     def _play_until(self, interrupted: list[int]) -> int | None:
         """Play until the last step, or until the list is not empty; the step that was saved last."""
         saved = self.draw.step or None
-        epochs = math.ceil(self.total / self.per_epoch)
+        epochs = math.ceil(self.total * self.member.batches / self.draw.per_epoch)
         progress = Progress(self.total, self.draw.step, epochs, self.say)
         with progress, warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the watch and `save` report overflow

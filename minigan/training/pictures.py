@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data.cache import Unreadable, contents
+from ..data.source import Unreadable, contents
 from ..errors import UserError
 from ..files import write_atomically
 from .metrics import PANELS, metric, played

@@ -1,9 +1,9 @@
-"""The run folder: `<out>/NNNNN-<name>/` and the files written while a training goes on.
+"""The run folder: `<out>/NNNNN-<name>/` and the files written while it trains.
 
 config.json    every resolved option, versions, the identity of the data
 metrics.jsonl  one object a reported step, and nothing else
 events.jsonl   start, resume, skipped files, interrupt, done, diverged
-samples/       grids at fixed noise, reals, real beside fake
+samples/       pictures at fixed noise, reals, real beside fake, raw G beside its average
 checkpoints/   see checkpoint.py
 losses.png, scores.png, gradients.png, others.png, progress.gif, skipped.txt
 metrics.jsonl.damaged  what metrics.jsonl was, if there were wrong lines among the others
@@ -61,7 +61,7 @@ FILES = {
     "generated/single": (),
 }
 
-LARGEST = 3.5e38  # of a figure: they are computed in float32
+LARGEST = 3.5e38  # of a metric: they are computed in float32
 LINE = 2**16  # letters of a line of metrics at the most; one has about 250
 TAIL = 2**20  # bytes of an event at the most
 FAULTS = 10_000  # lines without metrics, after which the rest of a file is not read
@@ -247,7 +247,7 @@ class Run:
     def metrics(self, say: Callable[[str], None] = warnings.warn) -> list[dict[str, float]]:
         """The lines of metrics.jsonl: of each step one, in order. `say` is told of wrong ones.
 
-        A last line that is cut short is left out without a word: a training is writing it, or was
+        A last line that is cut short is left out without a word: a process is writing it, or was
         killed there.
         """
         lines, fault = self._read_metrics(math.inf, torn_after=0)

@@ -212,10 +212,11 @@ class Minigan(Engine):
     """minigan, whole or with a part replaced."""
 
     def __init__(self, patch: Callable[[], None] = lambda: None):
-        import minigan
         from minigan.losses import non_saturating
-        from minigan.models.dcgan import Discriminator, Generator
         from minigan.training.game import play_round
+
+        import minigan
+        from minigan.models.dcgan import Discriminator, Generator
 
         self.imported = peak_memory()
         patch()
@@ -251,9 +252,9 @@ class Minigan(Engine):
         """Decoding of a zip like CelebA's, and batches from 16,384 images."""
         sys.path.insert(0, str(Path(__file__).parents[1]))
         import celeba_factory
+        from minigan.data.loader import Loader
 
         from minigan.data import celeba
-        from minigan.data.loader import Loader
         from minigan.training.loop import to_tensor
 
         def turn() -> dict:
@@ -424,7 +425,7 @@ def without_planes() -> None:
 
 
 def with_short_runs() -> None:
-    replace("cpu", RUN=1)
+    replace("sums", RUN=1)
     replace("threads", BUFFER=8192)  # NumPy's default
 
 

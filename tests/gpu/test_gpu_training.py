@@ -5,9 +5,9 @@ import functools
 import numpy as np
 import pytest
 import tiny
+from minigan.losses import GENERATOR_LOSSES
 
 from minigan import tensor
-from minigan.losses import GENERATOR_LOSSES
 from minigan.models.dcgan import Discriminator, Generator
 from minigan.optim import Adam
 from minigan.training import game, loop, pictures

@@ -66,7 +66,7 @@ def train(
     # One worker: others would import a script that lacks `if __name__ == "__main__":`.
     plan = choose(member, {"data": data, "workers": 1, **options})
     images = session.open_for(plan, session.ALONE, say, progress=False)
-    expected = session.expect(plan, images)
+    expected = session.expect(plan, images, say)
     run = session.start(plan, images, name)
     session.train(plan, images, run, True, expected, say)
     return load(run.folder)

@@ -76,7 +76,8 @@ def at(place, action):
     def acting(play):
         def played(member, draw):
             metrics = play(member, draw)
-            if (draw.group.rank, draw.step + 1) == (rank, step):
+            in_the_run = draw.group.size > 1  # not played beforehand, to estimate its time
+            if in_the_run and (draw.group.rank, draw.step + 1) == (rank, step):
                 action(metrics)
             return metrics
 

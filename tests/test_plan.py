@@ -531,7 +531,7 @@ def test_weights_for_which_there_is_no_memory_are_refused_before_they_are_built(
     with pytest.raises(
         UserError, match=r"a step needs about 112\.5 GB of memory, and 100\.0 GB are"
     ):
-        session.expect(plan, None)
+        session.expect(plan, None, print)
 
 
 def test_shapes_only_ends_with_its_block_and_is_of_its_thread_alone():

@@ -23,7 +23,8 @@ from minigan.data.opening import DataOptions
 from minigan.errors import UserError
 from minigan.gans import MEMBERS
 from minigan.gans.player import Player
-from minigan.training import checkpoint, pictures
+from minigan.training import checkpoint, pictures, session
+from minigan.training.estimate import Estimate
 from minigan.training.loop import Loop
 from minigan.training.plan import resumed
 from minigan.training.run import Run, numbered_runs
@@ -179,6 +180,8 @@ def stopped(place: str, how: str, at: int):
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(owner, name, gone)
+            # It plays steps as well, before the run.
+            patch.setattr(session, "estimate", lambda *arguments: Estimate(1.0, 1.0))
             yield
     finally:
         signal.signal(signal.SIGINT, before)
@@ -252,6 +255,7 @@ def folder(curves: bool = False):
     """Work in an empty folder; the curves, which take longer than the steps, are left out."""
     before = os.getcwd()
     with tempfile.TemporaryDirectory() as empty, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "estimate", lambda *arguments: Estimate(1.0, 1.0))
         if not curves:
             patch.setattr(pictures, "save_curves", lambda folder, metrics: None)
         os.chdir(empty)

@@ -127,7 +127,7 @@ def play(plan: Plan, run: Run | None, name: str | None, group: parallel.Group) -
             lambda: session.check_size(plan, run)
         )  # before anything of that size is made
     data = session.open_for(plan, group, say)
-    expected = session.expect(plan, data, group)  # fails before a run exists
+    expected = session.expect(plan, data, say, group)  # fails before a run exists
     new = run is None
     run = run or session.start(plan, data, name, group)
     try:

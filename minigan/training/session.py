@@ -68,10 +68,12 @@ def start(plan: Plan, data: Dataset, name: str | None, group: Group = ALONE) -> 
     return group.from_leader(lambda: Run.create(Path(plan.run.out), name, config))
 
 
-def expect(plan: Plan, data: Dataset, group: Group = ALONE) -> Estimate:
+def expect(plan: Plan, data: Dataset, say: Say, group: Group = ALONE) -> Estimate:
     """What a step of the plan will take. Chooses the device; UserError if the memory is not there."""
     device = group.use_device(plan.run.device_name, plan.run.tf32)
     use_threads(plan.run.threads)
+    if device == "cpu":
+        tell_blas_trouble(say)  # before the first kernel would warn of it
     # Before anything is built: the networks, their gradients, and at least one moment of each weight.
     check_memory(3 * sum(weight.data.nbytes for weight in plan.outline().values()), device)
     expected = estimate(plan, data, device, group.size)
@@ -113,8 +115,6 @@ def train(
         left = in_time(expected.seconds * (loop.total - draw.step))
         say(f"{run.folder}: step {draw.step} of {loop.total} on {times}{device}")
         say(f"  About {left}: {expected}.")
-        if device == "cpu":
-            tell_blas_trouble(say)
         return loop, loop.train()
 
 

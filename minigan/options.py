@@ -37,6 +37,7 @@ def option(
     flags: Sequence[str] = (),
     off: str | None = None,
     off_help: str | None = None,
+    images: bool = False,
 ) -> Any:
     """A field of a Table.
 
@@ -46,11 +47,18 @@ def option(
     flags         further spellings of the flag
     off           the flag that says no to a bool; by default --no-NAME
     off_help      what that flag does; by default "the opposite of --NAME"
+    images        it is about images; where there are none it is refused, because nothing would use it
     """
     limits = {"least": least, "most": most, "above": above, "below": below}
     metadata = {"help": help, "limits": limits, "choices": tuple(choices), "flags": tuple(flags)}
-    metadata |= {"off": off, "off_help": off_help}
+    metadata |= {"off": off, "off_help": off_help, "images": images}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def with_default(default: Any, table: type[Table], name: str) -> Any:
+    """A field that is an option of another table, with another default."""
+    (field,) = (f for f in dataclasses.fields(table) if f.name == name)
+    return dataclasses.field(default=default, metadata=field.metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +123,14 @@ def check_names(given: Iterable[str], tables: Iterable[type[Table]], what: str) 
     known = [name for table in tables for name in table.names()]
     if unknown := sorted(set(given) - set(known)):
         raise UserError(f"{what} has no option {short(', '.join(unknown))}; see --help")
+
+
+def check_images(given: Iterable[str], tables: Iterable[type[Table]], data: str) -> None:
+    """Raise UserError if an option that is about images was given for data that has none."""
+    for table in tables:
+        for field in dataclasses.fields(table):
+            if field.name in given and field.metadata["images"]:
+                raise UserError(f"{flag(field.name)}: a {data} has no images; leave it out")
 
 
 def flag(name: str) -> str:

@@ -33,7 +33,7 @@ class Toy(base.GAN):
 
     def build(self, rng, device, group):
         o, self.batches = self.options, self.options.d_steps
-        G, D, scores = base.networks(self.shape, o, rng, norm="batch")
+        G, D, scores = base.networks(self.shape, o, rng, device)
         self.G = Player(G, RMSprop(G.parameters(), o.lr), group, o.ema)
         self.D = Player(D, RMSprop(D.parameters(), o.lr), group, forward=scores)
         self.players = {"G": self.G, "D": self.D}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..models.dcgan import IMAGE_SIZES
-from ..options import Table, flag, option, short
+from ..options import Table, option, short
 from . import Dataset, cache, celeba, mixture
 from .faces import Faces
 from .images import ImageSet, grid, to_pixels
@@ -30,15 +29,25 @@ class DataOptions(Table):
         "the data set: celeba is also any folder or zip of images, faces are drawn by the program",
         choices=KINDS,
     )
-    image_size: int = option(64, "pixels a side", choices=IMAGE_SIZES, flags=["--imageSize"])
-    nc: int = option(3, "channels of an image: 3 for colour, 1 for grey", choices=(1, 3))
+    image_size: int = option(
+        64, "pixels a side", choices=IMAGE_SIZES, flags=["--imageSize"], images=True
+    )
+    nc: int = option(
+        3, "channels of an image: 3 for colour, 1 for grey", choices=(1, 3), images=True
+    )
     max_images: int | None = option(
-        None, f"use only the first images; by default all, and {DRAWN} faces", least=1, most=10**7
+        None,
+        f"use only the first images; by default all, and {DRAWN} faces",
+        least=1,
+        most=10**7,
+        images=True,
     )
     only: str | None = option(
-        None, "use only images with these attributes of CelebA, as Male,no-Eyeglasses"
+        None, "use only images with these attributes of CelebA, as Male,no-Eyeglasses", images=True
     )
-    flip: bool = option(False, "mirror each image with probability 1/2", off_help="mirror no image")
+    flip: bool = option(
+        False, "mirror each image with probability 1/2", off_help="mirror no image", images=True
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,14 +72,6 @@ class DataOptions(Table):
     def image(self, sample: np.ndarray) -> np.ndarray:
         """One image (C, H, W) as pixels (H, W, 3) uint8."""
         return to_pixels(sample[None])[0]
-
-
-def check_used(given: Mapping[str, Any]) -> None:
-    """Raise UserError if an option of images was given for points, which would ignore it."""
-    if given["data"] in mixture.CENTERS:
-        for name in DataOptions.names():
-            if name != "data" and name in given:
-                raise UserError(f"{flag(name)}: a {given['data']} has no images; leave it out")
 
 
 def open_data(

@@ -61,12 +61,15 @@ class Options(Table):
 class GAN(ABC):
     """A member. `step` plays one step of its game, which may be several updates of D.
 
+    The first line of its docstring is what `--help` says about it.
+
     Options  a Table; each of its fields determines the weights
     players  all networks that are trained, under the names that their weights are saved under;
              samples are drawn from the one that is called "G"
     extra    whatever else a step changes, as a tree of arrays and whole numbers for checkpoints
-    signs    what trouble looks like in this member's metrics
-    batches  of reals that a step uses
+    signs    what trouble looks like in this member's metrics; metrics that are not finite are a
+             trouble in any case
+    batches  how many batches of reals each step uses, by which epochs are counted; set by `build`
     """
 
     Options: ClassVar[type[Options]]
@@ -109,7 +112,10 @@ class GAN(ABC):
 
     @abstractmethod
     def step(self, draw: Draw) -> dict[str, Scalar]:
-        """Play one step; its metrics by name, of which only those of reported steps are read."""
+        """Play one step; its metrics by name, of which only those of reported steps are read.
+
+        Weights are changed by `Player.descend` alone, and whatever else a step changes is in `extra`.
+        """
 
     def sample(self, z: Tensor) -> Tensor:
         """What G makes of z (N, nz): its average, if there is one."""
@@ -133,11 +139,15 @@ def _generate(G: Module, z: Tensor) -> Tensor:
 
 
 def networks(
-    shape: tuple[int, ...], options: Options, rng: np.random.Generator, norm: str
+    shape: tuple[int, ...],
+    options: Options,
+    rng: np.random.Generator,
+    device: str,
+    norm: str = "batch",
 ) -> tuple[Module, Module, Callable[[Tensor], Tensor]]:
     """G, D and D's scores (N,) for samples of this shape: the DCGAN's for images, else an MLP's.
 
-    norm  "batch" or "none": that of the DCGAN's discriminator
+    norm  "batch" or "none": that of the DCGAN's discriminator; MLPs have none
     """
     if len(shape) == 3:
         channels, _, size = shape
@@ -146,4 +156,6 @@ def networks(
     else:
         G = mlp.Generator(options.nz, options.ngf, shape[0], rng)
         D = mlp.Discriminator(options.ndf, shape[0], rng)
+    G.to(device)
+    D.to(device)
     return G, D, lambda x: D.logits(x).reshape(-1)  # (N, 1, ...) -> (N,)

@@ -64,6 +64,7 @@ class Player:
     group      the processes whose gradients are averaged before each step
     ema        decay of the average of the weights; 0 keeps none
     forward    what a call of the player computes, if it is not the network's own forward
+    project    what is done to the network after each step, such as clipping its weights
     average    a copy of `net` that follows it, in evaluation mode; None if there is none
 
     The average is Karras et al. 2018 ("Progressive Growing", section 4.1): after each step
@@ -78,11 +79,12 @@ class Player:
         group: Group = ALONE,
         ema: float = 0.0,
         forward: Callable[..., Any] | None = None,
+        project: Callable[[Module], None] | None = None,
     ):
         if not 0 <= ema < 1:
             raise ValueError(f"Player: ema must be at least 0 and below 1, not {ema}")
         self.net, self.optimizer, self.group, self.ema = net, optimizer, group, ema
-        self._forward = forward or net
+        self._forward, self._project = forward or net, project
         self.average = copy.deepcopy(net).eval() if ema else None
 
     def __call__(self, *inputs: Any) -> Any:
@@ -92,6 +94,8 @@ class Player:
         """One step down the gradient of `loss` with respect to this network; the gradient's norm."""
         gradients = self.group.average(grad(loss, self.optimizer.params))
         self.optimizer.step(gradients)
+        if self._project:
+            self._project(self.net)
         self._follow()
         return Norm(gradients)
 

@@ -42,8 +42,7 @@ class DCGAN(GAN):
 
     def build(self, rng: np.random.Generator, device: str, group: Group) -> None:
         o = self.options
-        G, D, scores = base.networks(self.shape, o, rng, norm="batch")
-        G.to(device), D.to(device)
+        G, D, scores = base.networks(self.shape, o, rng, device)
         betas = (o.beta1, BETA2)
         self.G = Player(G, Adam(G.parameters(), o.lr, betas), group, o.ema)
         self.D = Player(D, Adam(D.parameters(), o.lr, betas), group, forward=scores)

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..optim import Adam
-from ..options import option
+from ..options import option, with_default
 from . import base
 from .base import GAN, Draw, Scalar
 from .objectives import OBJECTIVES
@@ -28,12 +28,13 @@ from .player import Group, Player
 
 @dataclass(frozen=True)
 class Options(base.Options):
+    batch_size: int = with_default(64, base.Options, "batch_size")
     lr: float = option(1e-4, "learning rate of both Adams", above=0)
     beta1: float = option(0.0, "first beta of both Adams", least=0, below=1)
     beta2: float = option(0.9, "second beta of both Adams", least=0, below=1)
     d_steps: int = option(5, "updates of D a step", least=1, most=1000)
     penalty: float = option(10.0, "weight of the penalty on D's slope", least=0, most=1e6)
-    norm: str = option("none", "normalisation in D", choices=("none", "batch"))
+    norm: str = option("none", "normalisation in D", choices=("none", "batch"), images=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,8 +52,7 @@ class WGANGP(GAN):
 
     def build(self, rng: np.random.Generator, device: str, group: Group) -> None:
         o = self.options
-        G, D, scores = base.networks(self.shape, o, rng, o.norm)
-        G.to(device), D.to(device)
+        G, D, scores = base.networks(self.shape, o, rng, device, o.norm)
         betas = (o.beta1, o.beta2)
         self.G = Player(G, Adam(G.parameters(), o.lr, betas), group, o.ema)
         self.D = Player(D, Adam(D.parameters(), o.lr, betas), group, forward=scores)

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.opening import DataOptions, check_used
+from ..data import mixture
+from ..data.opening import DataOptions
 from ..errors import UserError
 from ..gans import MEMBERS
 from ..gans.base import Options
-from ..options import REMEDY, check_names, short
+from ..options import REMEDY, check_images, check_names, short
 from ..tensor import Tensor
 from .recipes import recipe
 from .run import Run
@@ -101,7 +102,8 @@ def choose(member: str, given: dict[str, Any]) -> Plan:
         given["data"] = "faces" if dataroot is None else "celeba"
     tables = (MEMBERS[member].Options, DataOptions, RunOptions)
     check_names(given, tables, member)
-    check_used(given)
+    if given["data"] in mixture.CENTERS:
+        check_images(given, tables, given["data"])
     given = {**recipe(member, given["data"]), **given}
     return Plan(member, *(table.pick(given) for table in tables), dataroot)
 

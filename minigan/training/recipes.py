@@ -15,9 +15,12 @@ POINTS |= {"steps": 4000, "sample_every": 100}
 
 RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     ("dcgan", "faces"): FACES,
+    ("wgan", "faces"): {**FACES, "lr": 5e-5},
     ("wgan-gp", "faces"): {**FACES, "lr": 1e-4},
     ("dcgan", "ring"): POINTS,
     ("dcgan", "grid"): POINTS,
+    ("wgan", "ring"): {**POINTS, "clip": 0.1, "steps": 1500},
+    ("wgan", "grid"): {**POINTS, "clip": 0.1, "steps": 1500},
     # Gulrajani et al. 2017 take a penalty of 0.1 and batches of 256 for their toy data.
     ("wgan-gp", "ring"): {**POINTS, "penalty": 0.1, "beta1": 0.5, "beta2": 0.999, "steps": 1500},
     ("wgan-gp", "grid"): {**POINTS, "penalty": 0.1, "beta1": 0.5, "beta2": 0.999, "steps": 1500},

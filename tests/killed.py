@@ -28,6 +28,8 @@ import matplotlib.figure  # noqa: F401, as much as can be imported before the li
 import tiny
 
 from minigan.data import workers
+from minigan.training import session
+from minigan.training.estimate import Estimate
 
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir")  # os.replace is audited as os.rename
 LONGEST = 0.25  # seconds until the kill from outside, at the most
@@ -35,6 +37,7 @@ OUT = "runs"
 WAYS = ("before", "within", "outside")
 PLACES = ("cache", "checkpoints", "metrics.jsonl", "samples", "")  # "": anywhere
 RUN = {"--checkpoint-every": 5, "--sample-every": 10, "--epochs": 9999}
+session.estimate = lambda *arguments: Estimate(1.0, 1.0)  # which takes as long as a life
 workers.CHUNK = 3  # of 20 pictures: seven chunks
 
 

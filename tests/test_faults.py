@@ -23,7 +23,8 @@ from minigan.commands import sample
 from minigan.data import cache, workers
 from minigan.data.images import ImageSet
 from minigan.errors import UserError
-from minigan.training import checkpoint, pictures
+from minigan.training import checkpoint, pictures, session
+from minigan.training.estimate import Estimate
 from minigan.training.run import Run, numbered_runs
 
 pytest.importorskip("fcntl", reason="the faults are those of POSIX")
@@ -65,6 +66,7 @@ def short(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.chdir(folder)
     patch.setattr(pictures, "save_curves", lambda folder, metrics: None)
     patch.setattr(ImageSet, "shown", 4)
+    patch.setattr(session, "estimate", lambda *arguments: Estimate(1.0, 1.0))
     patch.setattr(tiny.train_celeba, "explain", lambda plan, given: None)
 
 

@@ -1,12 +1,20 @@
 """minigan: an autograd engine in NumPy and CuPy that trains GANs, written to be read.
 
-Start with `tensor.py` (what a Tensor is, and how the graph is walked), then `ops.py`, `conv.py` and
-`normalize.py` (the operations and their backward rules). The names are PyTorch's.
+Each page needs only those above it:
+
+    arrays, operands, recording, values   what a Tensor may hold; how operands are brought together
+    walk, tensor                          the graph: backpropagation, Tensors, `op`
+    arguments                             sizes, dimensions, flags: what is refused
+    ops, shapes, pieces, conv, normalize  the operations and their backward rules
+    methods, create, functional           PyTorch's names for them
+    init, nn, optim, gradcheck            networks, and how they are trained and tested
+
+Start with `tensor.py` and `walk.py`, then `ops.py`. The names are PyTorch's.
 """
 
 import numpy as _np
 
-from . import cuda, functional, init, nn, optim
+from . import cuda, functional, init, methods, nn, optim
 from .backend import Device as device
 from .create import (
     arange,
@@ -28,32 +36,33 @@ from .gradcheck import gradcheck, gradgradcheck
 from .init import manual_seed
 from .ops import (
     abs,
-    cat,
     clamp,
     clone,
     exp,
-    expand,
-    flatten,
     log,
-    matmul,
     maximum,
-    mean,
-    pad,
-    permute,
     pow,
-    reshape,
     sigmoid,
     sqrt,
-    squeeze,
-    stack,
-    sum,
     tanh,
+    where,
+)
+from .pieces import cat, pad, stack
+from .shapes import (
+    expand,
+    flatten,
+    matmul,
+    mean,
+    permute,
+    reshape,
+    squeeze,
+    sum,
     transpose,
     unsqueeze,
     var,
-    where,
 )
 from .tensor import Tensor, grad, no_grad, tensor
+from .version import __version__
 
 float16 = half = _np.dtype("float16")
 float32 = float = _np.dtype("float32")
@@ -61,8 +70,6 @@ float64 = double = _np.dtype("float64")
 int64 = long = _np.dtype("int64")
 uint8 = _np.dtype("uint8")
 bool = _np.dtype("bool")
-
-__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> object:

@@ -66,8 +66,9 @@ def train(
     # One worker: others would import a script that lacks `if __name__ == "__main__":`.
     plan = choose(member, {"data": data, "workers": 1, **options})
     images = session.open_for(plan, session.ALONE, say, progress=False)
+    expected = session.expect(plan, images)
     run = session.start(plan, images, name)
-    session.train(plan, images, run, True, say)
+    session.train(plan, images, run, True, expected, say)
     return load(run.folder)
 
 

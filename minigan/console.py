@@ -1,7 +1,8 @@
-"""The console: what the user is told, whether anybody reads it or not, and what the user may type.
+"""The console: what the program tells the user, and the commands that it suggests.
 
-Nothing else depends on the standard streams. They may be missing (a daemon, pythonw), closed, on a full
-disk, in an encoding without the letter needed, or a pipe whose reader has gone away.
+All output goes through here, because the standard streams may be missing (a daemon, pythonw), closed,
+on a full disk, in an encoding without the letters needed, or a pipe whose reader has ended. Output
+that cannot be written never stops a run.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-INTERRUPTED = 130  # the exit code of a program ended by Ctrl-C: 128 + SIGINT
+INTERRUPTED = 130  # the exit code after Ctrl-C: 128 + SIGINT
 
 
 def plain(text: object) -> str:
-    """What a file says of itself as one line to print: no line breaks, no codes for terminals."""
+    """A text from anywhere, such as a file name, on one line and without terminal control codes."""
     text = str(text) or type(text).__name__
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
@@ -35,7 +36,7 @@ _lost: list[str] = []
 
 
 def lost_output() -> list[str]:
-    """Which streams have failed since the last call, each with the reason."""
+    """The streams that have failed since the last call, each with the reason."""
     lost, _lost[:] = _lost[:], []
     return lost
 
@@ -43,12 +44,12 @@ def lost_output() -> list[str]:
 class Stream:
     """sys.stdout or sys.stderr as a file whose `write` and `flush` never fail.
 
-    The first error ends the writing to it; what comes later is dropped.
+    After the first error nothing more is written to it.
     """
 
     def __init__(self, name: str):
         self._name = name
-        self._failed: Any = None  # the file that stood there at the error
+        self._failed: Any = None  # the file that was there at the error
 
     @property
     def _file(self) -> Any:
@@ -62,14 +63,14 @@ class Stream:
     def isatty(self) -> bool:
         try:
             return bool(self._file.isatty())
-        except (AttributeError, OSError, ValueError):  # no file, or a closed one
+        except (AttributeError, OSError, ValueError):  # there is no file, or it is closed
             return False
 
     def fileno(self) -> int:
         return self._file.fileno()
 
     def write(self, text: str) -> None:
-        """Letters that the encoding lacks are written as backslash escapes."""
+        """Write the text; letters that the encoding lacks become backslash escapes."""
         self._attempt(
             lambda file: file.write(
                 text.encode(self.encoding, "backslashreplace").decode(self.encoding)
@@ -85,7 +86,7 @@ class Stream:
             return
         try:
             work(file)
-        except Exception as error:  # sys.stdout may be an object of anybody's
+        except Exception as error:  # sys.stdout may be an object of any class
             self._failed = file
             _lost.append(f"{self._name}: {getattr(error, 'strerror', None) or plain(error)}")
             if file in (sys.__stdout__, sys.__stderr__):
@@ -93,7 +94,7 @@ class Stream:
 
 
 def _drop_what_is_buffered(file: Any) -> None:
-    """Point the file's descriptor at nothing, or Python fails when it flushes the file at the exit."""
+    """Redirect the file to the null device, or Python fails when it flushes the file at exit."""
     with suppress(OSError, ValueError):
         number = file.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -105,17 +106,17 @@ STDOUT, STDERR = Stream("stdout"), Stream("stderr")
 
 
 def say(text: object, stream: Stream = STDOUT) -> None:
-    """A line for the user: at once, through a pipe as well, and whatever stands in a path."""
+    """Write a line for the user and flush it, so that it appears at once in a pipe too."""
     stream.write(plain(text) + "\n")
     stream.flush()
 
 
 @functools.cache
 def import_tqdm() -> type[tqdm]:
-    """The class tqdm, imported without the variables TQDM_*, because it fails on some of their values.
+    """The class tqdm, imported without the environment variables TQDM_*.
 
-    It reads them when it is imported, so no bar depends on them. (They count where another module has
-    imported it before.)
+    It reads them on import, and fails on some values. (They still count if another module has imported
+    it before.)
     """
     variables = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("TQDM_")}
     try:
@@ -126,7 +127,7 @@ def import_tqdm() -> type[tqdm]:
 
 
 def bar(shown: bool, **options: Any) -> tqdm:
-    """A progress bar on stderr, shown on a terminal only."""
+    """A progress bar on stderr, shown only on a terminal."""
     return import_tqdm()(file=STDERR, disable=not (shown and STDERR.isatty()), **options)
 
 
@@ -134,7 +135,7 @@ def bar(shown: bool, **options: Any) -> tqdm:
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Run a program and exit with its code, whatever becomes of its output and of Ctrl-C."""
+    """Run a program and exit with its code, even if output fails; Ctrl-C prints no traceback."""
     _open_descriptors()
     try:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see the first lines of the examples
@@ -142,41 +143,43 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = main()
     except KeyboardInterrupt:
         code = INTERRUPTED
-    finally:  # argparse leaves by SystemExit
+    finally:  # argparse raises SystemExit
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own end would print tracebacks
+            signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            )  # or Ctrl-C during Python's own exit would print a traceback
         STDOUT.flush()
         STDERR.flush()
     sys.exit(code)
 
 
 def _open_descriptors() -> None:
-    """Let 0, 1 and 2 be open, so that no file of ours gets one of these numbers.
+    """Open the descriptors 0, 1 and 2 if they are closed, so that no other file gets these numbers.
 
-    Whatever is started, and every library in C, takes them for the standard streams.
+    C libraries and child processes write to these numbers as standard streams.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
 
 
-# -- what the user may type -----------------------------------------------------------------------
+# -- suggested commands -----------------------------------------------------------------------------
 
 
 def python(*words: object) -> str:
-    """A command for the user's shell that starts this very interpreter."""
+    """A command for the user's shell that runs this interpreter."""
     return quote(_executable(), *words)
 
 
 def pip(*words: object) -> str:
-    """A command that installs something for this very interpreter."""
+    """A command that installs something for this interpreter."""
     return python("-m", "pip", "install", *words)
 
 
 def quote(*words: object) -> str:
-    """The words as they are typed in the user's shell."""
+    """The words quoted for the user's shell."""
     texts = [_not_an_option(w) if isinstance(w, Path) else str(w) for w in words]
     if sys.platform == "win32":
         return subprocess.list2cmdline(texts)
@@ -184,7 +187,7 @@ def quote(*words: object) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A word that cannot be printed, as bash and zsh know it: $'...', with bytes in octal."""
+    """A word that cannot be printed, in the form of bash and zsh: $'...', with bytes in octal."""
     return (
         "$'" + "".join(c if c.isprintable() and c not in "\\'" else _octal(c) for c in text) + "'"
     )
@@ -195,7 +198,7 @@ def _octal(letter: str) -> str:
 
 
 def nearby(path: Path) -> Path:
-    """The path from the working folder on, if it is below that."""
+    """The path relative to the working folder, if it lies below that."""
     try:
         return path.relative_to(Path.cwd())
     except (OSError, ValueError):  # the working folder has been removed, or is elsewhere
@@ -203,7 +206,7 @@ def nearby(path: Path) -> Path:
 
 
 def _executable() -> str:
-    if not sys.executable:  # Python inside of another program
+    if not sys.executable:  # Python embedded in another program
         return "python"
     path = str(nearby(Path(sys.executable)))
     return path if os.path.dirname(path) else os.path.join(os.curdir, path)

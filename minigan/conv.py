@@ -21,17 +21,17 @@ kernel may leave what it made of the weight, for the gradients need it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from .arguments import Pair, check_alike, pair
 from .backend import kernels
 from .backend.reference import Window
-from .ops import alike, cast, is_whole, reshape, squeeze, unsqueeze
+from .ops import cast
+from .shapes import reshape, squeeze, unsqueeze
 from .tensor import Tensor, op
-
-Pair = int | Sequence[int]
 
 
 @op(
@@ -75,7 +75,7 @@ def conv2d(
     input (N, C, H, W) or (C, H, W), weight (O, C, kh, kw), bias (O,) -> (N, O, OH, OW), where
     OH = floor((H + 2*padding - kh) / stride) + 1. An int stands for a pair (vertical, horizontal).
     """
-    alike("conv2d", input=input, weight=weight, bias=bias)
+    check_alike("conv2d", input=input, weight=weight, bias=bias)
     if input.ndim == 3:
         return squeeze(conv2d(unsqueeze(input, 0), weight, bias, stride, padding), 0)
     _check("conv2d", input, weight, input_dim=1, bias=bias, bias_length=weight.shape[:1])
@@ -106,7 +106,7 @@ def conv_transpose2d(
     H = (OH - 1) * stride - 2*padding + kh + output_padding. Of the `stride` image sizes that conv2d
     maps to the same grid, output_padding chooses one.
     """
-    alike("conv_transpose2d", input=input, weight=weight, bias=bias)
+    check_alike("conv_transpose2d", input=input, weight=weight, bias=bias)
     if input.ndim == 3:
         image = conv_transpose2d(unsqueeze(input, 0), weight, bias, stride, padding, output_padding)
         return squeeze(image, 0)
@@ -142,14 +142,6 @@ def _half(
 
 def _with_bias(y: Tensor, bias: Tensor | None) -> Tensor:
     return y if bias is None else y + reshape(bias, 1, -1, 1, 1)  # (C,) -> (1, C, 1, 1)
-
-
-def pair(name: str, value: Pair) -> tuple[int, int]:
-    both = tuple(value) if isinstance(value, Sequence) else (value, value)
-    lowest = 0 if "padding" in name else 1
-    if len(both) != 2 or not all(is_whole(v) and v >= lowest for v in both):
-        raise ValueError(f"{name} must be an int >= {lowest} or a pair of them, not {value!r}")
-    return int(both[0]), int(both[1])
 
 
 def _check(

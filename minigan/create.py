@@ -1,8 +1,8 @@
 """New tensors: of one value, of a range, of random numbers, under PyTorch's names.
 
-Sizes stand alone or in a tuple: zeros(2, 3) and zeros((2, 3)) are the same. The options of all are
-dtype, device and requires_grad. Random numbers come from the generator that `manual_seed` seeds, and
-are drawn on the host: every device gets the same.
+Sizes may be given one by one or as a tuple: zeros(2, 3) and zeros((2, 3)) are the same. All functions
+take the options dtype, device and requires_grad. Random numbers come from the generator that
+`manual_seed` seeds, and are drawn on the host, so that every device gets the same.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ from typing import Any
 import numpy as np
 
 from . import backend, init
-from .ops import _sizes, is_whole
-from .tensor import DEFAULT_DTYPE, Tensor, held
+from .arguments import all_sizes, is_whole
+from .arrays import DEFAULT_DTYPE, converted
+from .tensor import Tensor
 
 
 def _new(
     values: np.ndarray, dtype: Any = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
-    """The values as a leaf; floats become float32 where no dtype is named."""
+    """The values as a leaf; floats become float32 unless a dtype is given."""
     if dtype is None:
         dtype = DEFAULT_DTYPE if values.dtype.kind == "f" else values.dtype
-    values = values if values.dtype == dtype else held("the new tensor", values, dtype)
+    values = values if values.dtype == dtype else converted("the new tensor", values, dtype)
     return Tensor(backend.move(values, device or "cpu"), requires_grad)
 
 
 def _shape(size: tuple) -> tuple[int, ...]:
-    shape = _sizes(size)
+    shape = all_sizes(size)
     if min(shape, default=0) < 0:
         raise ValueError(f"no tensor has the shape {shape}: a size is negative")
     return shape
@@ -38,7 +39,7 @@ def _shape(size: tuple) -> tuple[int, ...]:
 def full(size: int | Sequence[int], fill_value: float, **options: Any) -> Tensor:
     """One value everywhere; an integer gives int64, a bool gives bool."""
     if isinstance(fill_value, (list, tuple)) or math.prod(getattr(fill_value, "shape", ())) != 1:
-        raise TypeError(f"full: fill_value is one number, not {fill_value!r:.80}")
+        raise TypeError(f"full: fill_value must be one number, not {fill_value!r:.80}")
     value = fill_value.item() if hasattr(fill_value, "item") else fill_value
     return _new(np.full(_shape((size,)), value), **options)
 
@@ -60,15 +61,15 @@ def arange(start: float, end: float | None = None, step: float = 1, **options: A
         values = np.arange(start, end, step)
     except (ValueError, ZeroDivisionError):
         raise ValueError(
-            f"arange: from {start} to {end} in steps of {step} there is no finite number of values"
+            f"arange: there is no finite number of values from {start} to {end} in steps of {step}"
         ) from None
     return _new(values, **options)
 
 
 def linspace(start: float, end: float, steps: int, **options: Any) -> Tensor:
-    """`steps` numbers from start to end, both included, at equal distances."""
+    """`steps` equally spaced numbers from start to end, both included."""
     if not is_whole(steps) or steps < 0:
-        raise ValueError(f"linspace: steps is a whole number of at least 0, not {steps!r}")
+        raise ValueError(f"linspace: steps must be a whole number of at least 0, not {steps!r}")
     return _new(np.linspace(start, end, steps), **options)
 
 
@@ -83,7 +84,7 @@ def rand(*size: Any, dtype: Any = None, **options: Any) -> Tensor:
     """Random numbers, uniform in [0, 1)."""
     dtype = _floating(dtype)
     values = init.generator().random(_shape(size)).astype(dtype)
-    below_one = 1 - np.finfo(dtype).epsneg  # rounding to a shorter dtype may have given 1
+    below_one = 1 - np.finfo(dtype).epsneg  # rounding to a narrower dtype may give 1
     return _new(np.minimum(values, below_one), dtype, **options)
 
 
@@ -98,15 +99,15 @@ def randint(
     """Random integers from low to high - 1; randint(high, size) starts at 0."""
     low, high, size = (0, low, high) if size is None else (low, high, size)
     if is_whole(size):
-        raise TypeError("randint: the size is a tuple: randint(low, high, (2, 3))")
+        raise TypeError("randint: the size must be a tuple: randint(low, high, (2, 3))")
     if not low < high:
-        raise ValueError(f"randint: there is no integer from {low} to below {high}")
-    held("randint", np.array([low, high - 1]), options.get("dtype") or np.int64)
+        raise ValueError(f"randint: there is no integer n with {low} <= n < {high}")
+    converted("randint", np.array([low, high - 1]), options.get("dtype") or np.int64)
     return _new(init.generator().integers(low, high, _shape((size,))), **options)
 
 
 def _like(input: Tensor, options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with dtype and device of the input where they name none."""
+    """The options, with the dtype and device of the input as defaults."""
     return {"dtype": input.dtype, "device": input.device, **options}
 
 

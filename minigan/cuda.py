@@ -1,4 +1,4 @@
-"""The question that every PyTorch script asks first."""
+"""`torch.cuda.is_available`, which most PyTorch scripts call first."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from . import backend
 
 
 def is_available() -> bool:
-    """Whether GPU 0 really computes; `backend.gpu_trouble(0)` says what is missing."""
+    """Whether GPU 0 actually computes; `backend.gpu_trouble(0)` says what is missing."""
     return backend.gpu_trouble(0) is None

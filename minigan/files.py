@@ -1,7 +1,7 @@
-"""Files: written wholly or not at all, locked between processes, and what goes wrong in words.
+"""Files: atomic writes, locks between processes, and what to do about an OSError.
 
 A folder may come from a stranger, with links or pipes where the program expects its own files.
-`is_own` recognises them, and no function here writes through a link.
+`is_own` detects them, and no function here writes through a link.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ ROOM, WRITABLE, READABLE = "make room there", "make it writable", "make it reada
 REMEDIES = {
     errno.ENOSPC: ROOM,
     errno.EDQUOT: ROOM,
-    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.ENFILE: "close other programs",
     errno.EROFS: WRITABLE,
     errno.EACCES: WRITABLE,
     errno.EPERM: WRITABLE,
     errno.EEXIST: "move it away",
     errno.EISDIR: "move it away",
-    errno.ENOTDIR: "move away the file that stands for a folder",
-    errno.ENOMEM: "end what else runs, or raise the limit of memory (ulimit -v)",
-    errno.EPIPE: "let run what reads the output",
-    errno.ELOOP: "put what it links to in its place",
+    errno.ENOTDIR: "move away the file that is in the place of a folder",
+    errno.ENOMEM: "stop other programs, or raise the limit on memory (ulimit -v)",
+    errno.EPIPE: "keep the reading program running",
+    errno.ELOOP: "replace the link with what it points to",
     errno.EMLINK: "replace it with a copy",
 }
 
@@ -51,19 +51,19 @@ KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-JUNCTION = 0xA0000003  # a link to a folder on Windows, which lstat shows as a folder
-# Of os.open: where a link or a pipe takes a file's place at the last moment, fail and do not wait.
+JUNCTION = 0xA0000003  # a link to a folder on Windows, which lstat reports as a folder
+# Flags of os.open: fail if a link takes a file's place at the last moment, and never wait for a pipe.
 CAUTIOUS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def trouble(error: OSError, where: Path | str = "a file or pipe") -> str:
-    """Path, reason and remedy. `where` stands for the path if the error, say of a read, has none."""
+    """Path, reason and remedy. `where` replaces the path if the error has none, as that of a read."""
     return f"{error.filename or where}: {reason(error)}"
 
 
 def reason(error: OSError) -> str:
     """Reason and remedy."""
-    remedy = REMEDIES.get(error.errno, "see that the folder is there and its disk is sound")
+    remedy = REMEDIES.get(error.errno, "check that the folder exists and that its disk works")
     path = error.filename
     if error.errno == errno.EACCES and path and not os.access(path, os.R_OK):
         remedy = READABLE if os.path.exists(path) else remedy
@@ -71,13 +71,13 @@ def reason(error: OSError) -> str:
 
 
 def no_memory(error: MemoryError) -> str:
-    """What did not fit, where the error says it: Python's own are mostly empty."""
+    """What did not fit, if the error says so: Python's own errors are mostly empty."""
     return f"no memory left: {error}" if str(error) else "no memory left"
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """An OSError inside names this path: that of a write or a flush names none."""
+    """Add this path to an OSError inside, because that of a write or a flush names none."""
     try:
         yield
     except OSError as error:
@@ -86,9 +86,9 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def is_own(path: Path, kind: str = FILE) -> bool:
-    """Whether there is a file, or a folder if `kind` is FOLDER. OSError if there is anything else.
+    """Whether a file, or a folder if `kind` is FOLDER, exists. OSError: it is something else.
 
-    A link is something else, whatever it points to: who writes through one writes in another folder.
+    A link is something else, whatever it points to: writing through it would change another folder.
     """
     try:
         status = os.lstat(path)
@@ -104,22 +104,22 @@ def is_own(path: Path, kind: str = FILE) -> bool:
 
 
 def make_own(folder: Path) -> None:
-    """Make this folder unless it is there. OSError if a link or anything else is there."""
+    """Make this folder unless it exists. OSError: a link or something else is in its place."""
     if not is_own(folder, FOLDER):
-        with suppress(FileExistsError):  # another process may have made it since
+        with suppress(FileExistsError):  # another process may have just made it
             folder.mkdir()
         is_own(folder, FOLDER)
 
 
 def cautiously(path: str, flags: int) -> int:
-    """The `opener` for files that are not replaced as a whole; see CAUTIOUS."""
+    """The `opener` of files that are not replaced as a whole; see CAUTIOUS."""
     return os.open(path, flags | CAUTIOUS, 0o666)
 
 
 def write_atomically(path: Path, content: bytes | Iterable[Buffer]) -> None:
-    """Write a whole file or nothing: under another name, flushed to the disk, then renamed.
+    """Write a whole file or nothing: under another name first, flushed to disk, then renamed.
 
-    A link at either name is replaced, not followed. What is too large to be held at once comes in
+    A link at either name is replaced, not followed. Content too large to hold in memory comes in
     pieces, each a buffer such as an array.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -130,13 +130,13 @@ def write_atomically(path: Path, content: bytes | Iterable[Buffer]) -> None:
                 sync(file)
             os.replace(partial, path)
     finally:
-        with suppress(OSError):  # no more than tidying: the first error is the one to tell
+        with suppress(OSError):  # only cleaning up: the first error is the one to report
             partial.unlink()
     sync_names(path.parent)
 
 
 def _create(path: Path) -> IO[bytes]:
-    """A new file, in place of a link or of what a killed process with the same number has left."""
+    """A new file. It replaces a link, or what a killed process with the same id has left."""
     try:
         return open(path, "xb", buffering=2**20)
     except FileExistsError:
@@ -145,16 +145,16 @@ def _create(path: Path) -> IO[bytes]:
 
 
 def sync(file: IO[bytes]) -> None:
-    """Have what was written on the disk, not just under way."""
+    """Flush to disk, so that a power cut cannot lose it."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def sync_names(folder: Path) -> None:
-    """Have the names in a folder on the disk: after a power cut a rename may be undone otherwise."""
+    """Flush a folder's names to disk, so that a power cut cannot undo a rename."""
     if sys.platform == "win32":
         return
-    with suppress(OSError):  # not every file system can, and the files themselves are whole
+    with suppress(OSError):  # some file systems cannot, but the files themselves are whole
         names = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(names)
@@ -163,15 +163,15 @@ def sync_names(folder: Path) -> None:
 
 
 def hold(path: Path, wait: bool = True) -> IO[bytes] | None:
-    """The file, open, and locked until it is closed; None if another holds it and `wait` is off.
+    """Open and lock a file until it is closed; None if another process holds it and `wait` is False.
 
-    The system keeps the lock, so it ends with the process that holds it. The file is made if need be,
-    and stays: to remove a lock is to race with whoever waits for it. (On Windows waiting ends after
-    ten seconds.) Raises OSError where it cannot be made or locked.
+    The system holds the lock, so it ends with the process. The file is created if necessary, and
+    stays, because removing it would race with a process that waits for it. (On Windows, waiting ends
+    after ten seconds.) Raises OSError if the file cannot be created or locked.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
-        path.unlink()  # a link would make a file elsewhere; a hard link is still the same lock
+        path.unlink()  # through a link we would create a file elsewhere; a hard link is harmless
     file = open(path, "ab", opener=cautiously)  # noqa: SIM115, the caller closes it
     try:
         with naming(path):
@@ -182,7 +182,7 @@ def hold(path: Path, wait: bool = True) -> IO[bytes] | None:
     except BlockingIOError:
         file.close()
         return None
-    except PermissionError:  # what Windows raises for a lock that another holds
+    except PermissionError:  # Windows raises this if another process holds the lock
         file.close()
         if wait:
             raise

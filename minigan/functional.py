@@ -1,7 +1,7 @@
 """The functions of the networks, under PyTorch's names: `import minigan.functional as F`.
 
-Most live on the pages of the engine and are only gathered here; what is written out below are
-compositions of them.
+Most are defined on the pages of the engine and only gathered here. Written out below are `linear` and
+the two forms of binary cross-entropy.
 """
 
 from __future__ import annotations
@@ -10,46 +10,47 @@ from typing import Any
 
 import numpy as np
 
-from . import backend, ops
+from . import backend
+from .arguments import check_alike
 from .conv import conv2d, conv_transpose2d
 from .normalize import batch_norm
 from .ops import (
     abs,
-    alike,
-    cat,
     clamp,
     exp,
-    expand,
-    flatten,
+    floats,
     leaky_relu,
     log,
-    matmul,
     maximum,
-    mean,
-    pad,
-    permute,
     pow,
     relu,
-    reshape,
     sigmoid,
     softplus,
     sqrt,
-    squeeze,
-    stack,
-    sum,
     tanh,
     to,
+    where,
+)
+from .pieces import cat, pad, stack
+from .shapes import (
+    expand,
+    flatten,
+    matmul,
+    mean,
+    permute,
+    reshape,
+    squeeze,
+    sum,
     transpose,
     unsqueeze,
     var,
-    where,
 )
 from .tensor import Tensor, op, operand
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b: input (..., in), weight (out, in), bias (out,) -> (..., out)."""
-    alike("linear", input=input, weight=weight, bias=bias)
+    check_alike("linear", input=input, weight=weight, bias=bias)
     if input.ndim == 0 or weight.ndim != 2 or input.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"linear: an input {input.shape} and a weight {weight.shape} do not fit together; "
@@ -68,7 +69,7 @@ def _log(p: Tensor) -> Tensor:
 
 
 def _guard(p: Tensor) -> float:
-    """What p (1 - p) is held at. PyTorch's 1e-12 is 0 in float16, whose smallest normal number does."""
+    """The smallest p (1 - p) to divide by: PyTorch's 1e-12, which float16 would round to 0."""
     return float(np.finfo(p.dtype).tiny) if p.dtype == np.float16 else 1e-12
 
 
@@ -78,8 +79,8 @@ def _guard(p: Tensor) -> float:
     elementwise=True,
 )
 def _cross_entropy(xp, p, t):
-    p, t = ops.floats(p), ops.floats(t)
-    # 1e-44 is float32's smallest number above 0, nearly; its logarithm is below -100.
+    p, t = floats(p), floats(t)
+    # 1e-44 is close to float32's smallest number above 0, and its logarithm is below -100.
     log_p, log_q = (xp.maximum(xp.log(xp.maximum(v, 1e-44)), -100) for v in (p, 1 - p))
     return -(t * log_p + (1 - t) * log_q)
 
@@ -87,10 +88,12 @@ def _cross_entropy(xp, p, t):
 def binary_cross_entropy(input: Tensor, target: Tensor | float, reduction: str = "mean") -> Tensor:
     """-(t log p + (1 - t) log(1 - p)) for probabilities p = input; PyTorch's BCELoss.
 
-    The logarithms are held at -100, so that the loss stays finite, and the gradient's p (1 - p) at
-    1e-12, in float16 at 6e-5. Behind a Sigmoid that has saturated, nothing of the gradient is left:
-    this is where "Loss_G: 100" in so many logs comes from. `binary_cross_entropy_with_logits` has no
-    such end. A number as target is one label for all.
+    The logarithms are clamped at -100, so that the loss stays finite, and p (1 - p) in the gradient at
+    1e-12 (6e-5 in float16). Behind a saturated Sigmoid nothing of the gradient is left, which is where
+    "Loss_G: 100" in so many logs comes from. `binary_cross_entropy_with_logits` has no such limit. A
+    number as target is one label for all.
+
+    Raises TypeError or ValueError if the shapes differ or p lies outside [0, 1].
     """
     input, target = _alike("binary_cross_entropy", input, target)
     if not bool(((input.data >= 0) & (input.data <= 1)).all()):
@@ -114,7 +117,7 @@ def _bce_with_logits_fused(xp, asked, g, y, x, t):
 )
 def _bce_with_logits(xp, x, t):
     """t softplus(-x) + (1 - t) softplus(x)"""
-    return backend.kernels(xp).cross_entropy(xp, ops.floats(x), ops.floats(t))
+    return backend.kernels(xp).cross_entropy(xp, floats(x), floats(t))
 
 
 def binary_cross_entropy_with_logits(
@@ -122,8 +125,8 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """The same for logits x, where p = sigmoid(x): t softplus(-x) + (1 - t) softplus(x).
 
-    It follows from -log sigmoid(x) = log(1 + e^-x) = softplus(-x), and is finite for every x, with
-    the gradient sigmoid(x) - t, written so as to keep its digits on both tails. A number as target is
+    This follows from -log sigmoid(x) = log(1 + e^-x) = softplus(-x). It is finite for every x, and its
+    gradient sigmoid(x) - t is written so that it keeps its digits on both tails. A number as target is
     one label for all.
     """
     input, target = _alike("binary_cross_entropy_with_logits", input, target)
@@ -131,17 +134,19 @@ def binary_cross_entropy_with_logits(
 
 
 def _alike(name: str, input: Any, target: Any) -> tuple[Tensor, Tensor | float]:
-    """Both as operands: tensors of one shape, or a number as target."""
+    """Input and target as operands: tensors of one shape, or a number as target."""
     input, target = operand(input, name), operand(target, name)
     if not isinstance(input, Tensor):
-        raise TypeError(f"{name}: the input is a tensor, not the number {input}")
+        raise TypeError(f"{name}: the input must be a tensor, not the number {input}")
     if isinstance(target, Tensor) and input.shape != target.shape:
-        raise ValueError(f"{name}: input {input.shape} and target {target.shape} must be alike")
+        raise ValueError(
+            f"{name}: input {input.shape} and target {target.shape} must have one shape"
+        )
     return input, target
 
 
 def _reduced(loss: Tensor, reduction: str) -> Tensor:
-    """The loss of a batch from its elements."""
+    """The mean or the sum of the elements, or the elements themselves."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction must be mean, sum or none, not {reduction!r}")
     return loss if reduction == "none" else mean(loss) if reduction == "mean" else sum(loss)

@@ -1,12 +1,13 @@
-"""Are the gradients right? Compared with central differences, at first and second order.
+"""Are the gradients correct? A comparison with central differences, at first and second order.
 
 For an input x, a random direction u and a random upstream gradient v, the number <v, J u> (J the
 Jacobian of fn) is computed twice: by the engine, as <J^T v, u>, and from two evaluations of fn:
 
     <v, fn(x + h u) - fn(x - h u)> / 2h  =  <v, J u> + O(h^2)
 
-One such number meets every element of J, whatever the shapes. The upstream gradient is random, for
-with ones the true gradient of a batch norm is zero, and any wrong one that sums to zero would pass.
+One such number depends on every element of J, whatever the shapes. The upstream gradient is random,
+because with ones the true gradient of a batch norm is zero, and any wrong one that sums to zero would
+pass.
 """
 
 from __future__ import annotations
@@ -33,20 +34,21 @@ def gradcheck(
 ) -> bool:
     """True if the gradients of fn(*inputs) agree with central differences, else GradcheckError.
 
-    fn          a function of Tensors that gives a Tensor or several, smooth within eps of the inputs
-                and the same at each call; it must not change its inputs
+    fn          a function of Tensors that returns a Tensor or several, smooth within eps of the
+                inputs and deterministic; it must not change its inputs
     inputs      float64 Tensors; those that require gradients are checked
     eps         the step h; the error of the difference is of the order h^2 + 1e-16 / h
     rtol        the largest deviation, relative to the numbers compared or, where their terms cancel,
-                to the root of the sum of their squares; below 1, as a gradient of zeros deviates by 1
+                to the root of the sum of squares of the terms. It must be below 1, because a gradient
+                of zeros deviates by 1
     directions  how many random directions are tried for each input
 
-    Integer outputs are left out, because they are constant almost everywhere. An output that has no
-    history claims derivatives of zero, and is checked for them.
+    Integer outputs are left out, because they are constant almost everywhere. An output without
+    history claims that its derivatives are zero, and that is checked.
     """
     inputs = _checked(inputs, eps, rtol, directions)
     checked = [i for i, x in enumerate(inputs) if x.requires_grad]
-    rng = np.random.default_rng([seed, 1])  # not the numbers of a user's default_rng(seed)
+    rng = np.random.default_rng([seed, 1])  # other numbers than the user's default_rng(seed)
 
     outputs = _outputs(fn, inputs)
     real = [k for k, y in enumerate(outputs) if y.dtype.kind == "f"]
@@ -73,7 +75,7 @@ def gradcheck(
         if not np.isfinite(analytic_grad).all():
             raise GradcheckError(f"the gradient of input {i} holds values that are not finite")
         for d in range(directions):
-            # The right sum of many terms can be nearly 0; then its rounding is measured by the terms.
+            # The true sum of many terms can be nearly 0; then its rounding is relative to the terms.
             u = rng.standard_normal(x.shape)
             numerical = 0.0
             for sign in (1, -1):
@@ -86,7 +88,7 @@ def gradcheck(
                 moved = list(inputs)
                 moved[i] = _like(x, values).requires_grad_()
                 ys = _outputs(fn, moved, first)
-                # Summed per output first: the terms that do not move cancel to the last digit.
+                # Subtracted per output first, so that what does not move cancels to the last digit.
                 numerical += sum(
                     sign * float(np.vdot(upstream[k].numpy(), ys[k].numpy() - first[k]))
                     for k in real
@@ -94,7 +96,7 @@ def gradcheck(
             numerical /= 2 * eps
             terms = analytic_grad * u
             analytic = float(terms.sum())
-            # hypot, because squares overflow, and next to infinity any deviation would be small
+            # hypot, because squares may overflow, and relative to infinity any deviation is small
             scale = max(abs(analytic), abs(numerical), math.hypot(*terms.ravel().tolist()))
             if not abs(analytic - numerical) <= rtol * scale < math.inf:
                 raise GradcheckError(
@@ -115,8 +117,8 @@ def gradgradcheck(
 ) -> bool:
     """The same for second derivatives: gradcheck of the function (x, v) -> J(x)^T v.
 
-    Both the inputs x and the upstream gradients v are varied; in a failure's message, the inputs
-    after the last one of fn are the upstream gradients. Outputs without history are left out.
+    Both the inputs x and the upstream gradients v are varied. In an error message, the inputs after
+    the last one of fn are the upstream gradients. Outputs without history are left out.
     """
     inputs = _checked(inputs, eps, rtol, directions)
     rng = np.random.default_rng([seed, 2])
@@ -143,7 +145,7 @@ def gradgradcheck(
 def _checked(
     inputs: Tensor | Sequence[Tensor], eps: float, rtol: float, directions: int
 ) -> list[Tensor]:
-    """The inputs as a list; an error if the check of them would show nothing."""
+    """The inputs as a list. Raises TypeError or ValueError if checking them would prove nothing."""
     if not (_is_number(eps) and 0 < eps < math.inf):
         raise ValueError(f"gradcheck: eps must be a finite number above 0, is {eps!r}")
     if not (_is_number(rtol) and 0 < rtol < 1):
@@ -155,11 +157,11 @@ def _checked(
         if not isinstance(x, Tensor):
             raise TypeError(f"gradcheck: input {i} is a {type(x).__name__}; make it a Tensor")
         if x.dtype.kind == "f" and x.dtype != np.float64:
-            raise ValueError(f"gradcheck: input {i} is {x.dtype}; differences need float64")
+            raise ValueError(f"gradcheck: input {i} is {x.dtype}; central differences need float64")
         if not np.isfinite(x.numpy()).all():
             raise ValueError(f"gradcheck: input {i} holds values that are not finite")
         if x.requires_grad and any(x is other for other in inputs[:i]):
-            raise ValueError(f"gradcheck: input {i} is given twice; give a copy of it")
+            raise ValueError(f"gradcheck: input {i} is given twice; pass a copy")
     if not any(x.requires_grad for x in inputs):
         raise ValueError("gradcheck: none of the inputs requires a gradient")
     return inputs
@@ -172,26 +174,28 @@ def _is_number(value: object) -> bool:
 def _outputs(
     fn: Callable, inputs: Sequence[Tensor], first: Sequence[np.ndarray] | None = None
 ) -> list[Tensor]:
-    """What fn gives, if it can be compared: with `first`, what it gave before, too."""
+    """The outputs of fn, checked to be comparable, also with `first`, its earlier outputs."""
     before = [x.numpy().copy() for x in inputs]
     result = fn(*inputs)
     for i, (x, values) in enumerate(zip(inputs, before, strict=True)):
         if not np.array_equal(x.numpy(), values):
-            raise GradcheckError(f"fn changes its input {i} in place; let it work on a copy")
+            raise GradcheckError(f"fn changes its input {i} in place; make it work on a copy")
     outputs = [result] if isinstance(result, Tensor) else result
     if not isinstance(outputs, (list, tuple)):
         raise TypeError(
-            f"gradcheck: fn gives a {type(result).__name__}, not a Tensor or a list of Tensors"
+            f"gradcheck: fn returns a {type(result).__name__}, not a Tensor or a list of Tensors"
         )
     for k, y in enumerate(outputs):
         if not isinstance(y, Tensor):
             raise TypeError(f"gradcheck: output {k} of fn is a {type(y).__name__}, not a Tensor")
         if y.dtype.kind == "f" and y.dtype != np.float64:
-            raise ValueError(f"gradcheck: output {k} of fn is {y.dtype}; differences need float64")
+            raise ValueError(
+                f"gradcheck: output {k} of fn is {y.dtype}; central differences need float64"
+            )
         if not np.isfinite(y.numpy()).all():
             raise GradcheckError(f"output {k} of fn holds values that are not finite")
     if first is not None and [y.shape for y in outputs] != [y.shape for y in first]:
-        raise GradcheckError("fn gives outputs of other shapes at its second call")
+        raise GradcheckError("fn returns outputs of other shapes at its second call")
     return list(outputs)
 
 

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from . import backend
+from .arguments import is_whole
 from .backend import Array
-from .ops import is_whole
 from .tensor import Tensor
 
 _default = np.random.default_rng()
 
 
 def manual_seed(seed: int) -> None:
-    """Seed the generator that layers draw their first weights from, and `randn` and its kin."""
+    """Seed the generator that layers draw their initial weights from, and `randn` and the like."""
     global _default
     if not is_whole(seed) or seed < 0:
-        raise ValueError(f"manual_seed: the seed is a whole number of at least 0, not {seed!r}")
+        raise ValueError(
+            f"manual_seed: the seed must be a whole number of at least 0, not {seed!r}"
+        )
     _default = np.random.default_rng(seed)
 
 
 def _renew_lock() -> None:
-    """In a forked process: a thread that was drawing did not come along, and its lock stays closed."""
+    """In a forked process: the thread that held the lock does not exist there, so make a new lock."""
     global _default
     bits = _default.bit_generator
     renewed = type(bits)(bits.seed_seq)
@@ -42,21 +47,50 @@ def generator() -> np.random.Generator:
     return _default
 
 
-def _fill(name: str, t: Tensor | Array, values: np.ndarray) -> Any:
-    """Write the values into the memory of t, which other tensors may share."""
+_shapes_only: ContextVar[bool] = ContextVar("shapes_only", default=False)  # one for each thread
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Inside, new layers have the shapes and dtypes of their parameters, without memory or values.
+
+    A network of any size is made at once, to count its weights. Nothing can be computed with it.
+    (PyTorch's layers on `torch.device("meta")`.)
+    """
+    token = _shapes_only.set(True)
+    try:
+        yield
+    finally:
+        _shapes_only.reset(token)
+
+
+def memory(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """The memory of a new parameter, filled with zeros; within `shapes_only` a single element."""
+    if not _shapes_only.get():
+        return np.zeros(shape, dtype)
+    return np.lib.stride_tricks.as_strided(np.zeros(1, dtype), shape, (0,) * len(shape))
+
+
+def _fill(name: str, t: Tensor | Array, values_of: Callable[[tuple[int, ...]], np.ndarray]) -> Any:
+    """Write the values for its shape into the memory of t, which other tensors may share."""
+    if _shapes_only.get():
+        return t
     array = t.data if isinstance(t, Tensor) else t
     if backend.repeats(array):
         raise RuntimeError(
             f"{name}: elements of this tensor share memory, or it is read-only; clone() it first"
         )
-    array[...] = backend.copy_like(array, values)
+    array[...] = backend.copy_like(array, values_of(array.shape))
     if isinstance(t, Tensor):
         t.data = array  # counts as a change in place
     return t
 
 
 def _check(name: str, t: Any) -> None:
-    """PyTorch's `m.weight.data` is a Tensor, and minigan's a raw array: both will do."""
+    """Raise TypeError unless t is of floating point.
+
+    A Tensor or a raw array: PyTorch's `m.weight.data` is a Tensor, minigan's an array.
+    """
     if not isinstance(getattr(t, "dtype", None), np.dtype) or t.dtype.kind != "f":
         raise TypeError(f"{name}: expected a floating Tensor or array, not {type(t).__name__}")
 
@@ -72,8 +106,8 @@ def uniform_(
     if not a <= b:
         raise ValueError(f"uniform_: the bounds {a} and {b} must be in ascending order")
     if not math.isfinite(b - a):
-        raise ValueError(f"uniform_: the bounds {a} and {b} must lie at a finite distance")
-    return _fill("uniform_", tensor, (generator or _default).uniform(a, b, tensor.shape))
+        raise ValueError(f"uniform_: the bounds {a} and {b} must be a finite distance apart")
+    return _fill("uniform_", tensor, lambda shape: (generator or _default).uniform(a, b, shape))
 
 
 def normal_(
@@ -86,13 +120,13 @@ def normal_(
     _check("normal_", tensor)
     if not std >= 0:
         raise ValueError(f"normal_: std must be at least 0, not {std}")
-    return _fill("normal_", tensor, (generator or _default).normal(mean, std, tensor.shape))
+    return _fill("normal_", tensor, lambda shape: (generator or _default).normal(mean, std, shape))
 
 
 def constant_(tensor: Tensor | Array, val: float) -> Any:
     """One value everywhere, in place; a Tensor or a raw array, which is returned."""
     _check("constant_", tensor)
-    return _fill("constant_", tensor, np.full(tensor.shape, val, np.float64))
+    return _fill("constant_", tensor, lambda shape: np.full(shape, val, np.float64))
 
 
 def zeros_(tensor: Tensor | Array) -> Any:
@@ -106,10 +140,10 @@ def ones_(tensor: Tensor | Array) -> Any:
 
 
 def default_(weight: Tensor, bias: Tensor | None) -> None:
-    """PyTorch's first values of linear and convolution layers: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+    """PyTorch's initial values of linear and convolution layers: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
-    fan_in is the size of weight[0]. (PyTorch calls it kaiming_uniform_ with a = sqrt(5); for a
-    transposed convolution its weight[0] is a fan of outputs, and minigan follows.)
+    fan_in is the size of weight[0]. (PyTorch calls this kaiming_uniform_ with a = sqrt(5). For a
+    transposed convolution weight[0] is really a fan of outputs, and minigan does the same.)
     """
     bound = 1 / math.sqrt(max(1, math.prod(weight.shape[1:])))
     uniform_(weight, -bound, bound)

@@ -1,67 +1,85 @@
 """Normalisation is one operation: y = (x - mean) / sqrt(var + eps), over given axes.
 
 Batch norm is this over (N, H, W), then a scale and a shift (Ioffe & Szegedy 2015, "Batch
-Normalization"). The mean and the variance depend on x, and the rule says so; engines that treat them
+Normalization"). The mean and the variance depend on x, and the rule says so. Engines that treat them
 as constants get wrong gradients.
 
-Scale, shift and the activation behind them are part of batch norm's operation here: alone, each
-would be a pass over memory that costs more than its arithmetic.
+The scale, the shift and the activation that follows are part of batch norm's operation here. Each by
+itself would be a pass over memory that costs more than its arithmetic.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from . import ops
-from .backend import array_module, kernels
-from .ops import alike, cast, is_real, leaky_relu_gradient, reshape
+from .arguments import check_alike, is_real
+from .backend import Array, array_module, kernels
+from .ops import cast, leaky_relu_gradient
+from .shapes import mean as mean_over
+from .shapes import reshape
+from .shapes import sum as sum_over
 from .tensor import Tensor, op
 
 
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What a batch x is normalised with, computed once by the forward and used again by the rules.
+
+    mean     of x over the axes, kept as length 1
+    inv_std  1 / sqrt(var + eps), in the same shape
+    eps      the number in it
+    """
+
+    mean: Array
+    inv_std: Array
+    eps: float
+
+
 @op(
-    lambda g, r, x, *, axes, eps, value: (
+    lambda g, r, x, *, axes, stats: (
         -(g * r**3) * (x - _mean(x, axes)) / math.prod(x.shape[a] for a in axes)
     )
 )
-def _inv_std(xp, x, *, axes, eps, value):
+def _inv_std(xp, x, *, axes, stats):
     """1 / sqrt(var(x) + eps) over the axes, kept as length 1.
 
-    Only a backward rule asks for it, when the forward pass has computed the value already: `value`.
-    What is new is its place in the graph, from which the second derivative comes.
+    Only backward rules ask for it, after the forward pass has computed its value. So it computes
+    nothing: it gives that value a place in the graph, from which the second derivative comes.
     """
-    return value
+    return stats.inv_std
 
 
 def _mean(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    return ops.mean(x, axes, keepdim=True)
+    return mean_over(x, axes, keepdim=True)
 
 
-def _normalize_rule(g: Tensor, y: Tensor, x: Tensor, *, axes, eps, mean, inv_std) -> Tensor:
+def _normalize_rule(g: Tensor, y: Tensor, x: Tensor, *, axes, stats) -> Tensor:
     """dx = inv_std * (g - mean(g) - y * mean(g * y)): g without its parts along 1 and along y.
 
-    A shift of x along 1, or along y, moves the statistics and leaves the output as it is.
+    A shift of x along 1, or along y, changes the statistics and leaves the output as it is.
     """
-    r = _inv_std(x, axes=axes, eps=eps, value=inv_std)
+    r = _inv_std(x, axes=axes, stats=stats)
     return r * (g - _mean(g, axes) - y * _mean(g * y, axes))
 
 
 @op(_normalize_rule)
-def _normalize(xp, x, *, axes, eps, mean, inv_std):
-    """(x - mean) * inv_std, the statistics being those of x: the rule differentiates them too.
+def _normalize(xp, x, *, axes, stats):
+    """(x - mean) * inv_std, where the statistics are those of x: the rule differentiates them too.
 
-    It stands alone so that this rule can be read and proven; batch norm's own rules use it.
+    It is an operation of its own so that this rule can be read and tested; batch norm's rules use it.
     """
-    return (x - mean) * inv_std
+    return (x - stats.mean) * stats.inv_std
 
 
 # -- batch norm ---------------------------------------------------------------------------------
 
 
 def _row(v: Any, x: Any) -> Any:
-    """A value per channel in the shape that meets x: (C,) -> (1, C, 1, 1); numbers as they are."""
+    """A value per channel in a shape that broadcasts to x: (C,) -> (1, C, 1, 1); numbers unchanged."""
     return v if isinstance(v, (int, float)) else v.reshape(_row_shape(x))
 
 
@@ -74,48 +92,48 @@ def _axes(x: Any) -> tuple[int, ...]:
     return (0, *range(2, x.ndim))
 
 
-def _batch_norm_rule_x(g, y, x, w, b, *, eps, slope, mean, inv_std) -> Tensor:
-    stats = {"axes": _axes(x), "eps": eps, "mean": mean, "inv_std": inv_std}
-    return _normalize_rule(
-        leaky_relu_gradient(g, y, slope) * _row(w, x), _normalize(x, **stats), x, **stats
+def _batch_norm_rule_x(g, y, x, w, b, *, stats, slope) -> Tensor:
+    options = {"axes": _axes(x), "stats": stats}
+    g_xhat = leaky_relu_gradient(g, y, slope) * _row(w, x)
+    return _normalize_rule(g_xhat, _normalize(x, **options), x, **options)
+
+
+def _batch_norm_rule_w(g, y, x, w, b, *, stats, slope) -> Tensor:
+    xhat = _normalize(x, axes=_axes(x), stats=stats)
+    return sum_over(leaky_relu_gradient(g, y, slope) * xhat, _axes(x))
+
+
+def _batch_norm_rule_b(g, y, x, w, b, *, stats, slope) -> Tensor:
+    return sum_over(leaky_relu_gradient(g, y, slope), _axes(x))
+
+
+def _batch_norm_fused(xp, asked, g, y, x, w, b, *, stats, slope):
+    gradients = kernels(xp).batch_norm_gradients(
+        xp, g, y, x, stats.mean, stats.inv_std, _row(w, x), slope
     )
-
-
-def _batch_norm_rule_w(g, y, x, w, b, *, eps, slope, mean, inv_std) -> Tensor:
-    xhat = _normalize(x, axes=_axes(x), eps=eps, mean=mean, inv_std=inv_std)
-    return ops.sum(leaky_relu_gradient(g, y, slope) * xhat, _axes(x))
-
-
-def _batch_norm_fused(xp, asked, g, y, x, w, b, *, eps, slope, mean, inv_std):
-    gradients = kernels(xp).batch_norm_gradients(xp, g, y, x, mean, inv_std, _row(w, x), slope)
     return [gradients[i].reshape((x, w, b)[i].shape) for i in asked]
 
 
-@op(
-    _batch_norm_rule_x,
-    _batch_norm_rule_w,
-    lambda g, y, x, w, b, *, slope, **stats: ops.sum(leaky_relu_gradient(g, y, slope), _axes(x)),
-    fused=_batch_norm_fused,
-)
-def _batch_norm(xp, x, w, b, *, eps, slope, mean, inv_std):
-    """leaky_relu(w * xhat + b, slope), xhat = (x - mean) * inv_std of the batch; slope 1: none."""
-    return kernels(xp).scale_shift(xp, x, mean, inv_std, _row(w, x), _row(b, x), slope)
+@op(_batch_norm_rule_x, _batch_norm_rule_w, _batch_norm_rule_b, fused=_batch_norm_fused)
+def _batch_norm(xp, x, w, b, *, stats, slope):
+    """leaky_relu(w * xhat + b, slope), where xhat = (x - mean) * inv_std; slope 1 is none."""
+    return kernels(xp).scale_shift(xp, x, stats.mean, stats.inv_std, _row(w, x), _row(b, x), slope)
 
 
 @op(
     lambda g, y, x, center, scale, shift, *, slope: leaky_relu_gradient(g, y, slope) * scale,
     lambda g, y, x, center, scale, shift, *, slope: (
-        -ops.sum(leaky_relu_gradient(g, y, slope) * scale, _axes(x), keepdim=True)
+        -sum_over(leaky_relu_gradient(g, y, slope) * scale, _axes(x), keepdim=True)
     ),
-    lambda g, y, x, center, scale, shift, *, slope: ops.sum(
+    lambda g, y, x, center, scale, shift, *, slope: sum_over(
         leaky_relu_gradient(g, y, slope) * (x - center), _axes(x), keepdim=True
     ),
-    lambda g, y, x, center, scale, shift, *, slope: ops.sum(
+    lambda g, y, x, center, scale, shift, *, slope: sum_over(
         leaky_relu_gradient(g, y, slope), _axes(x), keepdim=True
     ),
 )
 def _scale_shift(xp, x, center, scale, shift, *, slope):
-    """leaky_relu((x - center) * scale + shift, slope), with three values per channel."""
+    """leaky_relu((x - center) * scale + shift, slope), where the three are values per channel."""
     return kernels(xp).scale_shift(xp, x, center, scale, 1.0, shift, slope)
 
 
@@ -131,10 +149,12 @@ def batch_norm(
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias, for each channel; PyTorch's batch_norm.
 
-    input (N, C) or (N, C, ...), all else (C,). In training mode (or without running statistics) mean
-    and var are the batch's, and the running statistics, if given, move towards them in place:
+    input (N, C) or (N, C, ...), everything else (C,). In training mode (or without running statistics)
+    mean and var are the batch's, and the running statistics, if given, move towards them in place:
     running = (1 - momentum) * running + momentum * batch, with the unbiased variance n / (n - 1) var.
     Otherwise mean and var are the running ones.
+
+    Raises TypeError or ValueError for what does not fit, before the running statistics move.
     """
     return batch_norm_activated(
         input, running_mean, running_var, weight, bias, training, momentum, eps, slope=1.0
@@ -152,16 +172,16 @@ def batch_norm_activated(
     eps: float,
     slope: float,
 ) -> Tensor:
-    """batch_norm and a leaky ReLU of that slope (0: ReLU, 1: none), in one pass over memory."""
+    """batch_norm followed by a leaky ReLU of that slope (0: ReLU, 1: none), in one pass over memory."""
     check_constants(eps, momentum)
     if slope < 0:
-        raise ValueError(f"batch_norm: the slope {slope} behind it must be at least 0")
+        raise ValueError(f"batch_norm: the slope {slope} of the activation must be at least 0")
     _check(input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     if training and input.numel() < 2 * input.shape[1]:
         raise ValueError(
             f"batch_norm: training needs more than one value per channel, not {input.shape}"
         )
-    if input.dtype == np.float16:  # where 1 / sqrt(eps) and sums over a batch overflow
+    if input.dtype == np.float16:  # 1 / sqrt(eps) and sums over a batch would overflow
         own = (input, running_mean, running_var, weight, bias)
         single = [t if t is None else cast(t, np.float32) for t in own]
         y = batch_norm_activated(*single, training, momentum, eps, slope)
@@ -174,10 +194,8 @@ def batch_norm_activated(
     eps, momentum, slope = float(eps), float(momentum), float(slope)
     w, b = (1.0 if weight is None else weight), (0.0 if bias is None else bias)
     if not training and running_mean is not None:
-        center, var = (
-            reshape(running_mean, _row_shape(input)),
-            reshape(running_var, _row_shape(input)),
-        )
+        center = reshape(running_mean, _row_shape(input))  # (C,) -> (1, C, 1, 1)
+        var = reshape(running_var, _row_shape(input))
         scale, shift = (var + eps) ** -0.5 * _row(w, input), _row(b, input)
         return _scale_shift(input, center, scale, shift, slope=slope)
 
@@ -187,11 +205,11 @@ def batch_norm_activated(
         running = (running_mean.data, running_var.data)
         running_mean.data, running_var.data = running  # counts as a change in place
     mean, inv_std = kernels(xp).batch_statistics(xp, input.data, eps, momentum, running)
-    return _batch_norm(input, w, b, eps=eps, slope=slope, mean=mean, inv_std=inv_std)
+    return _batch_norm(input, w, b, stats=Statistics(mean, inv_std, eps), slope=slope)
 
 
 def check_constants(eps: float, momentum: float) -> None:
-    """Raise unless these are numbers that a batch norm can use."""
+    """Raise ValueError unless eps and momentum are numbers that a batch norm can use."""
     if not is_real(eps) or eps < 0:
         raise ValueError(f"batch_norm: eps must be a finite number >= 0, not {eps!r}")
     if not is_real(momentum) or not 0 <= momentum <= 1:
@@ -202,7 +220,7 @@ def check_constants(eps: float, momentum: float) -> None:
 
 
 def _check(input: Tensor, **per_channel: Tensor | None) -> None:
-    """Raise unless all fits together; here, before the running statistics move."""
+    """Raise TypeError or ValueError unless the tensors fit together."""
     for name, t in {"input": input, **per_channel}.items():
         if not isinstance(t, Tensor) and (t is not None or name == "input"):
             raise TypeError(
@@ -221,4 +239,4 @@ def _check(input: Tensor, **per_channel: Tensor | None) -> None:
                 f"batch_norm: {name} has shape {t.shape}, expected {input.shape[1:2]} "
                 f"for an input {input.shape}"
             )
-    alike("batch_norm", input=input, **per_channel)
+    check_alike("batch_norm", input=input, **per_channel)

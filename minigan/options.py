@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -92,11 +91,14 @@ class Table:
             raise UserError(f"{where} has unknown options {short(unknown)}; {REMEDY}")
         for name, value in saved.items():
             if not _fits(value, fields[name]):
-                kind = fields[name].type
+                kind = _annotation(fields[name])
                 raise UserError(
                     f"{where} has {name} = {short(repr(value))}, expected {kind}; {REMEDY}"
                 )
-        return cls(**saved)
+        try:
+            return cls(**saved)
+        except UserError as error:
+            raise UserError(f"{where}: {error}; {REMEDY}") from None
 
     def changes(self, given: Mapping[str, Any]) -> list[str]:
         """Those of the given options that differ from these, as "--lr 0.0002 -> 0.1"."""
@@ -130,7 +132,7 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     """Raise UserError unless the value is of the field's kind and within its limits."""
     said, choices = f"{flag(field.name)} {short(value)}", field.metadata["choices"]
     if not _fits(value, field):
-        raise UserError(f"{said}: expected {field.type}")
+        raise UserError(f"{said}: expected {_annotation(field)}")
     if value is None:
         return
     if choices and value not in choices:
@@ -146,7 +148,8 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     )
     if not legal:
         raise UserError(f"{said}: must be {_limits(field)}")
-    if not abs(value) <= sys.float_info.max:  # neither infinite nor a whole number beyond floats
+    # Neither infinite, NaN nor a whole number beyond floats.
+    if not abs(value) <= sys.float_info.max:
         raise UserError(f"{said}: must be a finite number")
 
 
@@ -161,7 +164,7 @@ def _add_flag(parser: argparse._ActionsContainer, field: dataclasses.Field) -> N
     m = field.metadata
     shared = {"dest": field.name, "default": argparse.SUPPRESS}
     flags = [flag(field.name), *m["flags"]]
-    if field.type == "bool":
+    if _annotation(field) == "bool":
         off = m["off"] or "--no-" + flags[0][2:]
         off_help = m["off_help"] or f"the opposite of {flags[0]}"
         yes, no = (
@@ -170,7 +173,7 @@ def _add_flag(parser: argparse._ActionsContainer, field: dataclasses.Field) -> N
         parser.add_argument(*flags, action="store_true", help=f"{m['help']} ({yes})", **shared)
         parser.add_argument(off, action="store_false", help=f"{off_help} ({no})", **shared)
     else:
-        kind = {"int": int, "float": float, "str": str}[field.type.split(" | ")[0]]
+        kind = {"int": int, "float": float, "str": str}[_annotation(field).split(" | ")[0]]
         choices = list(m["choices"]) or None
         parser.add_argument(*flags, type=kind, choices=choices, help=help_of(field), **shared)
 
@@ -182,13 +185,17 @@ def help_of(field: dataclasses.Field) -> str:
     return field.metadata["help"] + (f" ({'; '.join(notes)})" if notes else "")
 
 
+def _annotation(field: dataclasses.Field) -> str:
+    """As in "int | None", whether or not annotations are strings in the table's module."""
+    kind = field.type
+    return kind.__name__ if isinstance(kind, type) else str(kind)
+
+
 def _fits(value: Any, field: dataclasses.Field) -> bool:
     """Whether a value is of the kind that the annotation names; a bool is not an int here."""
-    if isinstance(value, float) and math.isnan(value):
-        return False
     return any(
         isinstance(value, KINDS[kind]) and (kind == "bool" or not isinstance(value, bool))
-        for kind in field.type.split(" | ")
+        for kind in _annotation(field).split(" | ")
     )
 
 

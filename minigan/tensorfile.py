@@ -5,9 +5,9 @@
                padded with spaces to a multiple of 8 bytes
     data       the arrays in C order, one after another, without gaps
 
-The safetensors library reads these files, and they are the bytes that it would write itself. It is
-not used here because its allocator, when memory runs out, hangs for ever and ignores signals. This
-module holds one array at a time when it reads, and a piece of one when it writes.
+The safetensors library reads these files, and would write the same bytes. It is not used here because
+it hangs forever and ignores signals when memory runs out. This module never copies more than a piece of
+an array when it writes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import numpy as np
 from .files import write_atomically
 
 METADATA = "__metadata__"
-KEY = "minigan"  # of the text in the metadata
-HEADER_LIMIT = 100_000_000  # bytes; the library's own
-DIMENSIONS = 32  # more than any array needs, and a bound on the numbers that a shape multiplies
+KEY = "minigan"  # under which the metadata holds the text
+HEADER_LIMIT = 100_000_000  # bytes; the library's limit too
+DIMENSIONS = 32  # more than any array needs; bounds the product of a hostile shape
 PIECE = 2**18  # elements
 
-# In the order in which the library lays out arrays: by type, then by name.
+# In the order in which the library stores arrays: by type, then by name.
 DTYPES = {
     "U64": "<u8", "I64": "<i8", "F64": "<f8", "F32": "<f4", "U32": "<u4", "I32": "<i4",
     "F16": "<f2", "U16": "<u2", "I16": "<i2", "I8": "|i1", "U8": "|u1", "BOOL": "|b1",
@@ -38,21 +38,24 @@ RANK = {name: i for i, name in enumerate(DTYPES)}
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], text: str) -> None:
-    """Write the arrays and the text, wholly or not at all."""
+    """Write the arrays and the text, completely or not at all.
+
+    Raises TypeError or ValueError for what `read` would refuse.
+    """
     write_atomically(path, _pieces(arrays, text))
 
 
 def pieces(array: np.ndarray) -> Iterator[np.ndarray]:
-    """The elements in C order, as flat arrays. Only where memory is in another order are they copied.
+    """The elements in C order, as flat arrays. They are copied only if memory is in another order.
 
-    A piece is valid until the next one is asked for.
+    A piece is valid until the next one is requested.
     """
     flags = ["external_loop", "buffered", "zerosize_ok"]
     return iter(np.nditer(array, flags, [["readonly", "contig"]], order="C", buffersize=PIECE))
 
 
 def _pieces(arrays: Mapping[str, np.ndarray], text: str) -> Iterator[bytes | np.ndarray]:
-    """The contents of the file, from the first byte to the last. It refuses what `read` would."""
+    """The contents of the file from the first byte to the last. Refuses what `read` would refuse."""
     if not isinstance(text, str):
         raise TypeError(f"the text of a tensor file must be a str, is {type(text).__name__}")
     types = {}
@@ -89,6 +92,12 @@ def read_text(path: Path) -> dict[str, str]:
         return _header(file)[0]
 
 
+def read_forms(path: Path) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """dtype and shape of each array. Raises ValueError or OSError if this is not a tensor file."""
+    with _open(path) as file:
+        return {name: (dtype, tuple(shape)) for name, (dtype, shape) in _header(file)[1].items()}
+
+
 def read(path: Path) -> dict[str, np.ndarray]:
     """The arrays. Raises ValueError or OSError if this is not a tensor file."""
     with _open(path) as file:
@@ -103,10 +112,10 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _header(file: IO[bytes]) -> tuple[dict[str, str], dict[str, tuple[np.dtype, list[int]]]]:
-    """The metadata, and each array's dtype and shape in the order in which they lie in the file.
+    """The metadata, and each array's dtype and shape in the order of the file.
 
-    Nothing in the file is believed: the sizes must fit together and fill the file exactly, so what
-    is read takes no more memory than the file is long.
+    Nothing in the file is trusted. The sizes must add up and fill the file exactly, so reading takes no
+    more memory than the file is long.
     """
     size = file.seek(0, 2)
     file.seek(0)
@@ -121,7 +130,7 @@ def _header(file: IO[bytes]) -> tuple[dict[str, str], dict[str, tuple[np.dtype, 
         raise ValueError("its header is not a JSON object")
     metadata = header.pop(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(t, str) for t in metadata.values()):
-        raise ValueError("its metadata are not texts")
+        raise ValueError("its metadata is not text")
     entries = [(name, *_entry(name, entry)) for name, entry in header.items()]
     entries.sort(key=lambda entry: entry[3])
     end = 0
@@ -137,12 +146,12 @@ def _header(file: IO[bytes]) -> tuple[dict[str, str], dict[str, tuple[np.dtype, 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ValueError("a name in its header comes twice")
+        raise ValueError("a name in its header occurs twice")
     return result
 
 
 def _entry(name: str, entry: Any) -> tuple[np.dtype, list[int], tuple[int, int]]:
-    """One array's dtype, shape and place, which are of the right types."""
+    """One array's dtype, shape and place, checked to be of the right types."""
     keys = ("dtype", "shape", "data_offsets")
     if not isinstance(entry, dict) or set(entry) != set(keys):
         raise ValueError(f"{name!r} is not described by {', '.join(keys)}")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from minigan.data.cache import Unreadable
+from minigan.data.source import Unreadable
 
 SIZE = (178, 218)
 # In CelebA's order
@@ -26,8 +26,8 @@ Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_H
 Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young""".split()  # noqa: SIM905, a list takes a page
 
 
-def picture(index: int, size: tuple[int, int] = SIZE) -> Image.Image:
-    """Smooth blobs of colour, another picture for every index."""
+def image(index: int, size: tuple[int, int] = SIZE) -> Image.Image:
+    """Smooth blobs of colour, different for every index."""
     blobs = np.random.default_rng(index).integers(0, 256, (6, 5, 3), dtype=np.uint8)
     return Image.fromarray(blobs).resize(size, Image.Resampling.BICUBIC)
 
@@ -39,24 +39,24 @@ def encoded(image: Image.Image, kind: str = "JPEG", **options) -> bytes:
 
 
 def jpeg(index: int) -> bytes:
-    return encoded(picture(index), quality=90)
+    return encoded(image(index), quality=90)
 
 
 def make(folder: Path, count: int = 64, as_zip: bool = False, nested: bool = False) -> Path:
     """Write 000001.jpg... and return the zip or the folder to open."""
     folder = Path(folder)
-    pictures = {f"{i:06d}.jpg": jpeg(i) for i in range(1, count + 1)}
+    images = {f"{i:06d}.jpg": jpeg(i) for i in range(1, count + 1)}
     if as_zip:
         inner = "celeba/" if nested else ""
         path = folder / inner / "img_align_celeba.zip"
-        write_zip(path, {f"img_align_celeba/{name}": pictures[name] for name in pictures})
+        write_zip(path, {f"img_align_celeba/{name}": data for name, data in images.items()})
         return folder if nested else path
-    write_files(folder / ("celeba/img_align_celeba" if nested else ""), pictures)
+    write_files(folder / ("celeba/img_align_celeba" if nested else ""), images)
     return folder
 
 
 def attributes(index: int) -> list[int]:
-    """Of picture `index`: 40 times 1 or -1. Male alternates, Smiling has each third."""
+    """40 values of 1 or -1 for image `index`. Male alternates, every third is Smiling."""
     values = np.random.default_rng(index).choice([-1, 1], len(ATTRIBUTES)).tolist()
     values[ATTRIBUTES.index("Male")] = 1 if index % 2 else -1
     values[ATTRIBUTES.index("Smiling")] = -1 if index % 3 else 1
@@ -64,10 +64,10 @@ def attributes(index: int) -> list[int]:
 
 
 def attribute_list(count: int, newline: str = "\r\n") -> bytes:
-    """list_attr_celeba.txt of the first so many pictures, blanks and all as in CelebA's."""
+    """list_attr_celeba.txt of the first `count` images, with the white space of CelebA's."""
     rows = ["".join(f"{value:3d}" for value in attributes(i)) for i in range(1, count + 1)]
-    pictures = [f"{i:06d}.jpg{row} " for i, row in enumerate(rows, 1)]
-    lines = [str(count), " ".join(ATTRIBUTES) + " ", *pictures, ""]
+    images = [f"{i:06d}.jpg{row} " for i, row in enumerate(rows, 1)]
+    lines = [str(count), " ".join(ATTRIBUTES) + " ", *images, ""]
     return newline.join(lines).encode()
 
 
@@ -88,7 +88,7 @@ def write_zip(path: Path, files: dict[str, bytes]) -> Path:
 
 
 def encrypt(path: Path, name: str) -> None:
-    """Set the flag "encrypted" of an entry, in its local header and in the zip's directory."""
+    """Set an entry's flag "encrypted", in its local header and in the zip's directory."""
     data = bytearray(path.read_bytes())
     for magic, flags, text in ((b"PK\x03\x04", 6, 30), (b"PK\x01\x02", 8, 46)):
         at = data.find(magic)
@@ -110,15 +110,15 @@ def png_header(width: int, height: int) -> bytes:
 def broken() -> dict[str, tuple[bytes, str]]:
     """{name: (contents, a word of the reason for which it must be skipped)}."""
     whole = jpeg(1)
-    damaged = bytearray(encoded(picture(1), "PNG"))
+    damaged = bytearray(encoded(image(1), "PNG"))
     damaged[200:300] = bytes(100)
     return {
         "empty.jpg": (b"", "empty"),
         "truncated.jpg": (whole[: len(whole) // 2], "truncated"),
         "header.jpg": (whole[:300], "broken"),
-        "text.jpg": (b"not a picture", "not a JPEG"),
-        "tiff.png": (encoded(picture(1), "TIFF"), "not a JPEG"),
-        "cut.png": (encoded(picture(1), "PNG")[:3000], "broken"),
+        "text.jpg": (b"not an image", "not a JPEG"),
+        "tiff.png": (encoded(image(1), "TIFF"), "not a JPEG"),
+        "cut.png": (encoded(image(1), "PNG")[:3000], "broken"),
         "damaged.png": (damaged, "broken"),
         "over_ours.png": (png_header(9000, 9000), "64,000,000 pixels"),
         "over_warning.png": (png_header(10_000, 10_000), "64,000,000 pixels"),
@@ -129,10 +129,10 @@ def broken() -> dict[str, tuple[bytes, str]]:
 
 @dataclass
 class Squares:
-    """A source of `count` small pictures, of which picture i is filled with i mod 251.
+    """A source of `count` small images; image i is filled with i mod 251.
 
-    Each load appends its index to the file `log`. Those in `bad` are unreadable, and at picture
-    `fatal` the process dies (by kill -9) unless the file `log` + ".survive" exists.
+    Each load appends its index to the file `log`. Those in `bad` are unreadable, and at image `fatal`
+    the process dies (by kill -9) unless the file `log` + ".survive" exists.
     """
 
     count: int

@@ -1,14 +1,13 @@
-"""A training in runs/ that is killed again and again: `python tests/killed.py STEPS KILLS SEED`.
+"""A run in runs/ that is killed again and again: `python tests/killed.py MEMBER STEPS KILLS SEED`.
 
-This process imports all that a training needs and forks one child for each life of it, which costs
-milliseconds instead of a second. The children
-take turns:
+This process imports all that a run needs and forks one child for each life of it, which costs
+milliseconds instead of a second. The children take turns:
 
 before   one ends itself by SIGKILL just before one of its operations on files, drawn at random
 within   one is ended by the system in the middle of a write: the file must not grow any further
 outside  one is killed from here at a random moment
 
-When the training has survived so many kills, it is let through to its end. Prints as JSON how often it
+When the run has survived that many kills, it is let through to its end. Prints as JSON how often it
 was killed in each of these ways, and what that left half-written.
 """
 
@@ -28,15 +27,15 @@ os.environ["MINIGAN_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # 
 import matplotlib.figure  # noqa: F401, as much as can be imported before the lives begin
 import tiny
 
-from minigan.data import cache
+from minigan.data import workers
 
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir")  # os.replace is audited as os.rename
 LONGEST = 0.25  # seconds until the kill from outside, at the most
 OUT = "runs"
 WAYS = ("before", "within", "outside")
 PLACES = ("cache", "checkpoints", "metrics.jsonl", "samples", "")  # "": anywhere
-FLAGS = {"--checkpoint-every": 5, "--sample-every": 10, "--epochs": 9999}
-cache.CHUNK = 3  # of 20 pictures: seven chunks
+RUN = {"--checkpoint-every": 5, "--sample-every": 10, "--epochs": 9999}
+workers.CHUNK = 3  # of 20 pictures: seven chunks
 
 
 def kill_before(operation: int) -> None:
@@ -72,13 +71,12 @@ def kill_within(place: str, number: int, size: int) -> None:
     sys.addaudithook(look)
 
 
-def live(steps: int) -> None:
-    """One life, in a child: go on with the training, or begin it."""
+def live(member: str, steps: int) -> None:
+    """One life, in a child: go on with the run, or begin it."""
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
-    flags = [word for pair in FLAGS.items() for word in pair]
-    arguments = [*tiny.TINY, *flags, "--flip", "--steps", steps, "--out", OUT, "--resume", "auto"]
-    os._exit(tiny.train_celeba.main([str(a) for a in arguments]))
+    run = [word for pair in {**RUN, "--steps": steps}.items() for word in pair]
+    os._exit(tiny.go_on(OUT, member, "faces", ["--flip"], run))
 
 
 def half_written(child: int) -> list[str]:
@@ -89,7 +87,7 @@ def half_written(child: int) -> list[str]:
     return left + ["line"] * any(text and not text.endswith(b"\n") for text in texts)
 
 
-def main(steps: int, kills: int, seed: int) -> int:
+def main(member: str, steps: int, kills: int, seed: int) -> int:
     rng, found = random.Random(seed), Counter(killed=0)
     while True:
         last = found["killed"] >= kills
@@ -104,7 +102,7 @@ def main(steps: int, kills: int, seed: int) -> int:
                 kill_before(operation)
             elif way == "within":
                 kill_within(place, number, size)
-            live(steps)
+            live(member, steps)
         if way == "outside":
             time.sleep(rng.uniform(0, LONGEST))
             os.kill(child, signal.SIGKILL)
@@ -117,4 +115,4 @@ def main(steps: int, kills: int, seed: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])))
+    sys.exit(main(sys.argv[1], *map(int, sys.argv[2:])))

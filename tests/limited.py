@@ -1,6 +1,6 @@
-"""Trainings under real limits of the system: `python tests/limited.py`, in an empty folder.
+"""Runs under real limits of the system: `python tests/limited.py`, in an empty folder.
 
-Each training in a folder of its own, named by limit and value: first under the limit, then without.
+Each run has a folder of its own, named by limit and value: first under the limit, then without.
 Prints {folder: [exit code and stderr of the first, exit code of the second]}.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import tiny
 
-from minigan.training import loop
+from minigan.data.images import ImageSet
 
 RUN = ["--steps", "2", "--checkpoint-every", "1", "--threads", "1", "--resume", "auto"]
 # (limit, value, further words): of open files so many beside those that the process starts with,
@@ -45,8 +45,8 @@ def limited(name: str, value: int) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    loop.SHOWN = 4  # so that no picture is larger than a checkpoint
-    tiny.train_celeba.explain = lambda given, config: None
+    ImageSet.shown = 4  # so that no picture is larger than a checkpoint
+    tiny.train_celeba.explain = lambda plan, given: None
     found = {}
     for name, value, words in LIMITS:
         os.mkdir(f"{name}-{value}")

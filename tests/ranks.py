@@ -1,6 +1,6 @@
-"""What test_parallel.py starts under mpiexec: train_celeba.py, with something done to it first.
+"""What test_parallel.py starts under mpiexec: the program, with something done to it first.
 
-    mpiexec -n 2 python tests/ranks.py PLAN flags of train_celeba.py
+    mpiexec -n 2 python tests/ranks.py PLAN train MEMBER flags
 
 A plan is one of the functions below; those that take a rank and a step are given as name:rank:step.
 """
@@ -13,86 +13,93 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
-import train_celeba
-
 from minigan import nn
+from minigan.commands import main
+from minigan.data import cache
+from minigan.gans import MEMBERS, base
 from minigan.tensor import Tensor
-from minigan.training import loop, run
+from minigan.training import looks, record, state
+from minigan.training.draw import Draw
+from minigan.training.loop import Loop
+
+
+class Number:
+    """A metric that is known already."""
+
+    def __init__(self, value):
+        self.item = lambda: value
 
 
 def plain(_=None):
     """No batch norm, and float64: then N processes and one differ by nothing but rounding."""
+    make = base.networks
 
-    def wide(make):
-        return lambda *arguments: Tensor(make(*arguments).data.astype(np.float64))
-
-    def without_batch_norm(make):
-        def made(*arguments):
-            network = make(*arguments)
+    def made(*arguments, **options):
+        G, D, scores = make(*arguments, **options)
+        for network in (G, D):
             layers = [m for m in network.main if not isinstance(m, nn.BatchNorm2d)]
             network.main = nn.Sequential(*layers)
-            return network.double()
+            network.double()
+        return G, D, scores
 
-        return made
+    def wide(draw):
+        return lambda *arguments: Tensor(draw(*arguments).data.astype(np.float64))
 
-    loop.Generator = without_batch_norm(loop.Generator)
-    loop.Discriminator = without_batch_norm(loop.Discriminator)
-    loop.to_tensor, loop.draw_noise = wide(loop.to_tensor), wide(loop.draw_noise)
+    base.networks = made
+    for name in ("reals", "noise", "uniform"):
+        setattr(Draw, name, wide(getattr(Draw, name)))
+    narrow = looks.noise
+    looks.noise = lambda *arguments: narrow(*arguments).astype(np.float64)
 
 
 def weights(_):
-    """Each rank leaves digests: of its weights and random streams, and of batch norm's statistics."""
-    train = loop.Trainer.train
+    """Each rank leaves digests: of batch norm's statistics, and of all else that a checkpoint holds."""
+    train = Loop.train
 
-    def trained(trainer):
-        code = train(trainer)
-        text = str(trainer.loader.state_dict()) + str(trainer.noise.bit_generator.state)
-        digests = {"weights": hashlib.sha256(text.encode()), "statistics": hashlib.sha256()}
-        for network in trainer.networks.values():
-            for key, value in network.state_dict().items():
-                kind = "statistics" if "running" in key else "weights"
-                digests[kind].update(value.numpy().tobytes())
+    def trained(loop):
+        code = train(loop)
+        digests = {"weights": hashlib.sha256(), "statistics": hashlib.sha256()}
+        for path, leaf in state.leaves(loop.tree):
+            content = str(leaf).encode() if isinstance(leaf, int) else state.host(leaf).tobytes()
+            digests["statistics" if "running" in path else "weights"].update(content)
         for kind, digest in digests.items():
-            Path(f"{kind}-{trainer.group.rank}").write_text(digest.hexdigest())
+            Path(f"{kind}-{loop.group.rank}").write_text(digest.hexdigest())
         return code
 
-    loop.Trainer.train = trained
+    Loop.train = trained
 
 
 def at(place, action):
-    """Let one rank do something in one step, after its round."""
+    """Let one rank do something in one step: `action` is given the step's metrics."""
     rank, step = map(int, place.split(":"))
-    play_round, play = loop.play_round, loop.Trainer.play
-    now = []
 
-    def played(trainer):
-        now[:] = [trainer.group.rank, trainer.step + 1]
-        return play(trainer)
+    def acting(play):
+        def played(member, draw):
+            metrics = play(member, draw)
+            if (draw.group.rank, draw.step + 1) == (rank, step):
+                action(metrics)
+            return metrics
 
-    def rounds(*arguments):
-        scores = play_round(*arguments)
-        if now == [rank, step]:
-            action(scores)
-        return scores
+        return played
 
-    loop.Trainer.play, loop.play_round = played, rounds
+    for member in MEMBERS.values():
+        member.step = acting(member.step)
 
 
 def fault(place):
-    at(place, lambda scores: 1 / 0)
+    at(place, lambda metrics: 1 / 0)
 
 
 def kill(place):
-    at(place, lambda scores: os.kill(os.getpid(), signal.SIGKILL))
+    at(place, lambda metrics: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def interrupt(place):
-    at(place, lambda scores: signal.raise_signal(signal.SIGINT))
+    at(place, lambda metrics: signal.raise_signal(signal.SIGINT))
 
 
 def nan(place):
-    at(place, lambda scores: scores.update(loss_d=float("nan")))
+    at(place, lambda metrics: metrics.update(grad_d=Number(float("nan"))))
 
 
 def full(_):
@@ -102,7 +109,7 @@ def full(_):
         if metrics._file.name != os.devnull:
             raise OSError(28, "No space left on device")
 
-    run.Metrics.write = write
+    record.Metrics.write = write
 
 
 def decoding(_):
@@ -112,11 +119,11 @@ def decoding(_):
         print("decoding", flush=True)
         sys.stdin.read()
 
-    loop.cache.build = build
+    cache.build = build
 
 
 if __name__ == "__main__":
     name, _, place = sys.argv[1].partition(":")
     if name != "nothing":
         globals()[name](place)
-    sys.exit(train_celeba.main(sys.argv[2:]))
+    sys.exit(main(sys.argv[2:]))

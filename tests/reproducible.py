@@ -1,8 +1,8 @@
-"""Trainings in processes of their own, for test_reproducible.py: `python tests/reproducible.py WHAT`.
+"""Runs in processes of their own, for test_reproducible.py: `python tests/reproducible.py WHAT`.
 
-start   16 processes begin a training in runs/ at the same moment, each up to its end
-resume  they all go on with the newest run of runs/ at the same moment
-steady  one training of 340 steps; what the process holds after 40 of them, and at the end, as JSON
+start          16 processes begin a run in runs/ at the same moment, each up to its end
+resume         they all go on with the newest run of runs/ at the same moment
+steady MEMBER  one run of 340 steps; what the process holds after 40 of them, and at the end, as JSON
 
 The 16 are forked from this process, which has imported all that they need. What the i-th says is left
 in i.txt; printed is the list of their exit codes.
@@ -22,7 +22,9 @@ import tiny
 
 from minigan.data import cache
 from minigan.data.faces import Faces
-from minigan.training import loop, pictures
+from minigan.gans import MEMBERS
+from minigan.training import pictures, watch
+from minigan.training.loop import Loop
 from minigan.training.run import Run, RunError
 
 COUNT = 16
@@ -81,7 +83,7 @@ def together(*flags) -> list[int]:
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
-# -- what a long training holds -----------------------------------------------------------------------
+# -- what a long run holds ----------------------------------------------------------------------------
 
 
 def holdings() -> dict:
@@ -96,28 +98,30 @@ def holdings() -> dict:
     }
 
 
-def steady() -> list[dict]:
+def steady(member: str) -> list[dict]:
     """The holdings after WARM steps and STEPS later, where logs, grids and checkpoints are written."""
+    watch.WINDOW = WARM  # it keeps a note of each step up to there
     gc.disable()  # so that a graph which only the collector would free adds up
-    play, found = loop.Trainer.play, []
+    play, found = Loop.play, []
 
-    def noted(trainer):
-        line = play(trainer)
-        if trainer.step in (WARM, WARM + STEPS):
+    def noted(loop):
+        line = play(loop)
+        if loop.draw.step in (WARM, WARM + STEPS):
             found.append(holdings())
         return line
 
-    loop.Trainer.play = noted
-    sizes = ["--ngf", 16, "--ndf", 16, "--batch-size", 8, "--threads", 2]
-    often = ["--checkpoint-every", 20, "--sample-every", 20]
-    train(*sizes, *often, "--flip", "--epochs", 9999, "--steps", WARM + STEPS)
+    Loop.play = noted
+    flags = ["--ngf", 16, "--ndf", 16, "--batch-size", 8, "--threads", 2, "--flip"]
+    flags += ["--d-steps", 2] if "d_steps" in MEMBERS[member].Options.names() else []
+    flags += ["--checkpoint-every", 20, "--sample-every", 20]
+    tiny.start("runs", member, "faces", *flags, "--epochs", 9999, "--steps", WARM + STEPS)
     return found
 
 
 if __name__ == "__main__":
     what = sys.argv[1]
     if what == "steady":
-        found = steady()
+        found = steady(sys.argv[2])
     else:
         found = together("--steps", 6, *(["--resume", "auto"] if what == "resume" else []))
     print(json.dumps(found))

@@ -1,10 +1,10 @@
-"""A training that has no memory left at its second checkpoint: `python tests/starved.py`, in an empty
+"""A run that has no memory left at its second checkpoint: `python tests/starved.py`, in an empty
 folder.
 
 Sets the limit of the address space to what is in use, as clusters do it, and fills what the process
 still holds in reserve. Before that, with 20 MB left, it draws curves, for which matplotlib has to be
 loaded; after it, with 8 MB left, it writes arrays of 64 MB. Prints [the number of the error that ended
-the curves, exit code and stderr of the training, exit code of its resume, bytes written].
+the curves, exit code and stderr of the run, exit code of its resume, bytes written].
 """
 
 import contextlib
@@ -19,10 +19,10 @@ import numpy as np
 import tiny
 
 from minigan import tensorfile
-from minigan.training import checkpoint, pictures
+from minigan.training import checkpoint, pictures, state
 
 RUN = ["--steps", "3", "--checkpoint-every", "1", "--threads", "1", "--resume", "auto"]
-FIGURES = ("step", "loss_d", "loss_g", "d_x", "d_gz_before", "d_gz_after")
+METRICS = ("step", "loss_d", "loss_g", "d_x", "d_gz_before", "d_gz_after")
 UNIT = 2**18  # bytes: what a write needs at once is more
 
 
@@ -45,7 +45,7 @@ def train() -> tuple[int, str]:
 
 
 def starved(path: Path, *arguments: object) -> None:
-    """checkpoint.write, without memory from the second step on."""
+    """state.write, without memory from the second step on."""
     if checkpoint.step_of(path) < 2:
         write(path, *arguments)
         return
@@ -58,16 +58,16 @@ def starved(path: Path, *arguments: object) -> None:
 
 
 if __name__ == "__main__":
-    tiny.train_celeba.explain = lambda given, config: None
+    tiny.train_celeba.explain = lambda plan, given: None
     with left(20 * 2**20):
         try:
-            pictures.save_curves(Path(), [dict.fromkeys(FIGURES, 1)])
+            pictures.save_curves(Path(), [dict.fromkeys(METRICS, 1)])
         except OSError as error:
             ended = error.errno
 
-    write, checkpoint.write = checkpoint.write, starved
+    write, state.write = state.write, starved
     code, err = train()
-    checkpoint.write = write
+    state.write = write
     code_after, _ = train()
 
     arrays = {f"{i}": np.full((4, 4, 512, 512), i, "f").transpose(3, 2, 0, 1) for i in range(4)}

@@ -14,11 +14,11 @@ import reference as ref
 from hypothesis import strategies as st
 
 import minigan.functional as F
-from minigan import backend, conv, normalize, ops, tensor
+from minigan import backend, conv, normalize, ops, pieces, tensor
 from minigan.backend.reference import Window, moments
 from minigan.nn import Parameter
-from minigan.tensor import Tensor, grad
-from minigan.tensor import _topological as topological
+from minigan.tensor import Tensor, grad, raw
+from minigan.walk import topological
 
 GAP = 0.1  # the distance from a kink: 10,000 times gradcheck's step
 
@@ -487,13 +487,13 @@ def _put(draw, rng):
     shape = draw(some_shapes)
     index = arrays(an_index(draw, rng, shape))
     x = leaf(rng, np.empty(shape)[index].shape)
-    fn = lambda x: ops._put(x, index=index, shape=shape)
+    fn = lambda x: pieces._put(x, index=index, shape=shape)
     return fn, [x], lambda x: ref.put(x, index, shape)
 
 
 def arrays(index):
     """The index as NumPy takes it."""
-    return tuple(ops.raw(i) for i in index) if isinstance(index, tuple) else ops.raw(index)
+    return tuple(raw(i) for i in index) if isinstance(index, tuple) else raw(index)
 
 
 @case("matmul")
@@ -571,9 +571,9 @@ def normalisable(draw, rng):
 
 
 def statistics(x, eps):
-    """The keyword parameters of an operation that has been given the statistics of x."""
+    """The statistics of x over all dimensions but that of the channels."""
     mean, var = moments(backend.array_module(x.data), x.data)
-    return {"eps": eps, "mean": mean, "inv_std": (var + eps) ** -0.5}
+    return normalize.Statistics(mean, (var + eps) ** -0.5, eps)
 
 
 slopes = st.sampled_from([1.0, 0.0, 0.2, 1.5])
@@ -614,7 +614,7 @@ def _scale_shift(draw, rng):
 def _normalize(draw, rng):
     x, _, _ = normalisable(draw, rng)
     axes, eps = (0, *range(2, x.ndim)), draw(epsilons)
-    fn = lambda x: normalize._normalize(x, axes=axes, **statistics(x, float(eps)))
+    fn = lambda x: normalize._normalize(x, axes=axes, stats=statistics(x, float(eps)))
     return fn, [x], lambda x: ref.batch_norm(x, eps)
 
 
@@ -622,8 +622,7 @@ def _normalize(draw, rng):
 def _inv_std(draw, rng):
     x, _, _ = normalisable(draw, rng)
     axes = (0, *range(2, x.ndim))
-    value = lambda x: statistics(x, 0.1)["inv_std"]
-    fn = lambda x: normalize._inv_std(x, axes=axes, eps=0.1, value=value(x))
+    fn = lambda x: normalize._inv_std(x, axes=axes, stats=statistics(x, 0.1))
     return fn, [x], ref.reduction(lambda v: (ref.var(v, 0) + 0.1) ** -0.5, axes, True)
 
 

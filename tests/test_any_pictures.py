@@ -30,10 +30,10 @@ def test_any_folder_of_pictures_will_do_and_what_is_left_out_is_said(capsys):
     factory.write_files(cats(8), {"a.heic": b"x", "b.txt": b"x"})
     run = tiny.train("runs", "--dataroot", "cats", "--steps", 1)
     out, err = capsys.readouterr()
-    assert run.folder.name == "00000-pictures16"
+    assert run.folder.name == "00000-dcgan-celeba16"
     assert out.splitlines()[0] == (
-        f"2 files with other suffixes (.heic, .txt) left out of {Path.cwd() / 'cats'}; "
-        "pictures are .jpg, .jpeg, .jfif, .jpe, .png, .webp, .bmp, .gif"
+        f"ignored 2 files in {Path.cwd() / 'cats'} with other suffixes (.heic, .txt); "
+        "images are read from .jpg, .jpeg, .jfif, .jpe, .png, .webp, .bmp, .gif"
     )
     assert err == ""
 
@@ -42,7 +42,7 @@ def test_none_that_can_be_used_names_the_folder_and_not_the_cache(capsys):
     factory.write_files(Path("broken"), {f"{i}.jpg": b"x" for i in range(9)})
     assert tiny.train_celeba.main([*tiny.TINY, "--dataroot", "broken"]) == 1
     err = capsys.readouterr().err
-    assert err.startswith(f"error: none of the 9 pictures in {Path.cwd() / 'broken'} can be used (")
+    assert err.startswith(f"error: none of the 9 images in {Path.cwd() / 'broken'} can be used (")
     assert ".npy" not in err
 
 
@@ -50,8 +50,7 @@ def test_too_few_pictures_name_no_option_that_was_not_given(capsys):
     cats(3)
     assert tiny.train_celeba.main([*tiny.TINY, "--dataroot", "cats"]) == 1
     assert capsys.readouterr().err == (
-        "error: a batch of 4 cannot be filled from 3 pictures; "
-        "lower --batch-size or use more pictures\n"
+        "error: --batch-size 4: celeba16 has 3 samples; lower it, or use more\n"
     )
 
 
@@ -77,7 +76,8 @@ def test_a_run_goes_on_only_with_the_very_same_pictures(capsys, number):
     flags = ["--resume", str(run.folder), "--steps", "2"]
     assert tiny.train_celeba.main(flags) == 1
     assert (
-        "these 130 images are not the 130 that the run was started with" in capsys.readouterr().err
+        f"these 130 samples are not the 130 that {run.folder} was started with"
+        in capsys.readouterr().err
     )
     replaced.write_bytes(data)  # another file by its times, the same pictures
     assert tiny.train_celeba.main(flags) == 0

@@ -1,4 +1,4 @@
-"""The list of attributes: what is read of it, what stops it, and what `--only` makes of it."""
+"""The list of attributes: how it is read, what is refused, and what `--only` does with it."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from minigan.data import attributes, cache, celeba
 from minigan.data.attributes import FILE, read_attributes
-from minigan.data.cache import DataError
+from minigan.errors import UserError
 from minigan.training import pictures
 from minigan.training.run import Run
 
@@ -42,7 +42,7 @@ def read(folder, data):
 
 
 def refused(folder, data, words):
-    with pytest.raises(DataError, match=words) as caught:
+    with pytest.raises(UserError, match=words) as caught:
         read(folder, data)
     assert str(folder / FILE) in sentence(caught.value)
 
@@ -75,7 +75,7 @@ def test_every_copy_of_a_list_gives_the_same(tmp_path, data):
     assert_whole(read(tmp_path, data[1]))
 
 
-def test_the_values_of_a_picture_are_found_by_its_name_and_an_attributes(tmp_path):
+def test_the_values_of_an_image_are_found_by_its_name_and_an_attributes(tmp_path):
     found = read(tmp_path, b"2\nBald Young\nb.jpg 1 -1\na.jpg -1 -1\n")
     assert found.table[found.row["b.jpg"]].tolist() == [True, False]
     assert found.table[found.row["a.jpg"]].tolist() == [False, False]
@@ -93,7 +93,7 @@ def test_the_values_of_a_picture_are_found_by_its_name_and_an_attributes(tmp_pat
         ("Male,no-Male", lambda i: False),
     ],
 )
-def test_pictures_with_some_attributes_and_without_others(tmp_path, wanted, fits):
+def test_images_with_some_attributes_and_without_others(tmp_path, wanted, fits):
     expected = {name for i, name in enumerate(NAMES, 1) if fits(i)}
     assert read(tmp_path, whole()).having(wanted) == expected
 
@@ -107,18 +107,18 @@ def test_an_attribute_whose_name_begins_with_no_can_be_wanted(tmp_path):
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        ("smiling", "has no attribute 'smiling', did you mean Smiling[?]; choose of 5_o_Clock_"),
+        ("smiling", "has no attribute 'smiling', did you mean Smiling[?]; choose from 5_o_Clock_"),
         ("Eyeglases", "'Eyeglases', did you mean Eyeglasses[?]"),
         ("Male,no-smiling", "--only Male,no-smiling: .*'smiling', did you mean Smiling"),
         ("no Smiling", "'no Smiling', did you mean Smiling"),
-        ("xyz", "'xyz'; choose of 5_o_Clock_Shadow, Arched_Eyebrows, .*, Young$"),
+        ("xyz", "'xyz'; choose from 5_o_Clock_Shadow, Arched_Eyebrows, .*, Young$"),
         ("", "no attribute ''; choose"),
         ("Male,", "no attribute ''; choose"),
         ("no-", "no attribute ''; choose"),
     ],
 )
 def test_an_unknown_attribute_is_told_with_all_there_are(tmp_path, wanted, words):
-    with pytest.raises(DataError, match=words) as caught:
+    with pytest.raises(UserError, match=words) as caught:
         read(tmp_path, whole()).having(wanted)
     assert str(tmp_path / FILE) in sentence(caught.value)
 
@@ -135,34 +135,43 @@ ROW = whole().splitlines()[2]
 BROKEN = {
     "empty": (b"", "begins with ''"),
     "blanks": (b" \n\n", "begins with ''"),
-    "web page": (b"<!DOCTYPE html>\n<html>", "begins with '<!DOCTYPE html>', not with a number"),
+    "web page": (
+        b"<!DOCTYPE html>\n<html>",
+        "begins with '<!DOCTYPE html>', not the number of images",
+    ),
     "no count": (whole().partition(b"\n")[2], "begins with '5_o_Clock_Shadow Arched"),
     "negative count": (b"-" + whole(), "begins with '-7'"),
     "count in other digits": ("٧".encode() + whole()[1:], "begins with '٧'"),
     "count and more": (b"7 7" + whole()[1:], "begins with '7 7'"),
-    "count too low": (b"6" + whole()[1:], "announces '6' rows and has 7"),
-    "count too high": (b"202599" + whole()[1:], "announces '202599' rows and has 7"),
+    "count too low": (b"6" + whole()[1:], "announces '6' rows but has 7"),
+    "count too high": (b"202599" + whole()[1:], "announces '202599' rows but has 7"),
     "huge count": (b"9" * 3000 + whole()[1:], f"announces '{'9' * 40}' rows"),
-    "cut after a row": (b"\n".join(whole().splitlines()[:5]), "announces '7' rows and has 3"),
-    "cut in a row": (whole()[:-40], "000007.jpg' has not 40 values"),
-    "count alone": (b"7\n", "'' are no names"),
+    "cut after a row": (b"\n".join(whole().splitlines()[:5]), "announces '7' rows but has 3"),
+    "cut in a row": (whole()[:-40], "000007.jpg' does not have 40 values"),
+    "count alone": (b"7\n", "'' are not names"),
     "no names": (
         edited(" ".join(factory.ATTRIBUTES).encode(), b""),
-        "'000001.jpg -1.* are no names",
+        "'000001.jpg -1.* are not names",
     ),
-    "a name twice": (edited(b" Young", b" Male"), "are no names of attributes"),
-    "a name of control codes": (edited(b" Young", b" \x1b[2J"), "are no names of attributes"),
-    "a name less": (edited(b" Young", b""), "'000001.jpg' has not 39 values"),
-    "a value less": (edited(ROW, ROW[:-4]), "'000001.jpg' has not 40 values of 1 or -1"),
-    "a value more": (edited(ROW, ROW + b" 1"), "'000001.jpg' has not 40 values of 1 or -1"),
-    "a value of 0": (edited(ROW, ROW[:-3] + b"0"), "'000001.jpg' has not 40 values of 1 or -1"),
-    "a value of 2": (edited(ROW, ROW[:-3] + b"2"), "'000001.jpg' has not 40 values of 1 or -1"),
-    "a value of text": (edited(ROW, ROW[:-3] + b"yes"), "000001.jpg' has not 40 values"),
-    "a value of 1.0": (edited(ROW, ROW[:-3] + b"1.0"), "000001.jpg' has not 40 values"),
-    "commas": (whole().replace(b" ", b","), "'5_o_Clock_Shadow.*no names|has not 1 values"),
-    "a NUL in a value": (edited(ROW, ROW[:-3] + b"1\0"), "000001.jpg' has not 40 values"),
-    "NULs at the end": (whole() + bytes(100), "x00.* has not 40 values"),
-    "a picture twice": (edited(b"000002.jpg", b"000001.jpg"), "it has '000001.jpg' twice"),
+    "a name twice": (edited(b" Young", b" Male"), "are not names of attributes"),
+    "a name of control codes": (edited(b" Young", b" \x1b[2J"), "are not names of attributes"),
+    "a name less": (edited(b" Young", b""), "'000001.jpg' does not have 39 values"),
+    "a value less": (edited(ROW, ROW[:-4]), "'000001.jpg' does not have 40 values of 1 or -1"),
+    "a value more": (edited(ROW, ROW + b" 1"), "'000001.jpg' does not have 40 values of 1 or -1"),
+    "a value of 0": (
+        edited(ROW, ROW[:-3] + b"0"),
+        "'000001.jpg' does not have 40 values of 1 or -1",
+    ),
+    "a value of 2": (
+        edited(ROW, ROW[:-3] + b"2"),
+        "'000001.jpg' does not have 40 values of 1 or -1",
+    ),
+    "a value of text": (edited(ROW, ROW[:-3] + b"yes"), "000001.jpg' does not have 40 values"),
+    "a value of 1.0": (edited(ROW, ROW[:-3] + b"1.0"), "000001.jpg' does not have 40 values"),
+    "commas": (whole().replace(b" ", b","), "'5_o_Clock_Shadow.*not names|does not have 1 values"),
+    "a NUL in a value": (edited(ROW, ROW[:-3] + b"1\0"), "000001.jpg' does not have 40 values"),
+    "NULs at the end": (whole() + bytes(100), "x00.* does not have 40 values"),
+    "an image twice": (edited(b"000002.jpg", b"000001.jpg"), "it lists '000001.jpg' twice"),
     "not UTF-8": (edited(b"000002.jpg", b"\xff\xfe.jpg"), "it is not text in UTF-8"),
     "UTF-16": (whole().decode().encode("utf-16"), "it is not text in UTF-8"),
     "a long line": (edited(b"000002.jpg", b"x" * 10_000), "a line of 4,000 characters or more"),
@@ -186,7 +195,7 @@ def test_a_list_of_too_many_rows_is_not_read_to_its_end(tmp_path, monkeypatch):
 def test_a_file_of_gigabytes_is_refused_by_its_size(tmp_path):
     path = hostile.write(tmp_path, FILE, b"")
     os.truncate(path, 8 * 2**30)  # takes no room
-    with pytest.raises(DataError, match="it has 8,589,934,592 bytes") as caught:
+    with pytest.raises(UserError, match="it has 8,589,934,592 bytes") as caught:
         read_attributes(path)
     sentence(caught.value)
 
@@ -195,7 +204,7 @@ def test_a_file_of_gigabytes_is_refused_by_its_size(tmp_path):
 def test_a_pipe_or_a_device_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / FILE)
     for path in (tmp_path / FILE, Path("/dev/zero")):
-        with pytest.raises(DataError, match="it is not a file") as caught:
+        with pytest.raises(UserError, match="it is not a file") as caught:
             read_attributes(path)
         sentence(caught.value)
 
@@ -203,7 +212,7 @@ def test_a_pipe_or_a_device_is_not_waited_for(tmp_path):
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()])
 def test_what_is_no_file_is_one_sentence(tmp_path, make):
     make(tmp_path / FILE)
-    with pytest.raises(DataError, match=r"cannot be read|is not a file") as caught:
+    with pytest.raises(UserError, match=r"cannot be read|is not a file") as caught:
         read_attributes(tmp_path / FILE)
     assert str(tmp_path / FILE) in sentence(caught.value)
 
@@ -228,7 +237,7 @@ LARGE = {
 def test_memory_is_in_proportion_to_the_file(tmp_path, name):
     path = hostile.write(tmp_path, FILE, LARGE[name]())
     tracemalloc.start()
-    with suppress(DataError):
+    with suppress(UserError):
         read_attributes(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -246,7 +255,7 @@ edits = st.lists(
 @fuzz
 @given(edits, st.sampled_from([b"\n", b"\r\n", b"\r"]), st.booleans())
 def test_words_of_a_list(tmp_path, changes, newline, whole_lines):
-    """What is still read has the form that was announced, and of each row that was left its values."""
+    """A list that is still accepted has the announced form, and intact rows keep their values."""
     lines = [line.split() for line in whole().splitlines()]
     for i, at, word in changes:
         if whole_lines:
@@ -256,7 +265,7 @@ def test_words_of_a_list(tmp_path, changes, newline, whole_lines):
     data = newline.join(b" ".join(line) for line in lines)
     try:
         found = read(tmp_path, data)
-    except DataError as error:
+    except UserError as error:
         sentence(error)
         return
     assert found.table.shape == (len(found.row), len(found.names))
@@ -278,7 +287,7 @@ def test_any_bytes_of_a_list(tmp_path, data):
         made[start:end] = data.draw(st.binary(max_size=60))
     try:
         found = read(tmp_path, bytes(made))
-    except DataError as error:
+    except UserError as error:
         sentence(error)
     else:
         assert found.table.shape == (len(found.row), len(found.names))
@@ -286,19 +295,19 @@ def test_any_bytes_of_a_list(tmp_path, data):
 
 # -- where it is looked for ---------------------------------------------------------------------------
 
-LAYOUTS = {  # of the pictures, and of the list
+LAYOUTS = {  # of the images, and of the list
     "beside the zip": ("img_align_celeba.zip", "."),
     "CelebA's own, zip": ("Img/img_align_celeba.zip", "Anno"),
     "CelebA's own, folder": ("Img/img_align_celeba", "Anno"),
     "above the folder": ("img_align_celeba", "."),
     "in the folder": ("img_align_celeba", "img_align_celeba"),
     "in Anno beside the folder": ("img_align_celeba", "Anno"),
-    "beside other pictures": ("faces", "faces"),
+    "beside other images": ("faces", "faces"),
 }
 
 
 def laid_out(root: Path, layout: str, count: int = COUNT, listed: int = COUNT) -> Path:
-    """The path of the pictures, zip or folder."""
+    """The path of the images, zip or folder."""
     data, folder = LAYOUTS[layout]
     files = {f"{i:06d}.jpg": factory.jpeg(i) for i in range(1, count + 1)}
     if data.endswith(".zip"):
@@ -329,7 +338,7 @@ def test_from_a_folder_above_it_is_found_too(tmp_path, layout):
         assert len(celeba.open_source(above, 16, only="no-Male")) == 3
 
 
-def test_pictures_in_folders_of_other_names_are_known_by_their_file_names(tmp_path):
+def test_images_in_folders_of_other_names_are_known_by_their_file_names(tmp_path):
     files = {f"{i}/{i:06d}.jpg": b"x" for i in range(1, COUNT + 1)}
     factory.write_files(tmp_path, files)
     hostile.write(tmp_path, FILE, whole())
@@ -339,10 +348,10 @@ def test_pictures_in_folders_of_other_names_are_known_by_their_file_names(tmp_pa
 def test_a_list_that_is_missing_is_named_with_where_it_was_looked_for(tmp_path):
     path = laid_out(tmp_path / "data", "CelebA's own, zip")
     (tmp_path / "data" / "Anno" / FILE).unlink()
-    with pytest.raises(DataError, match=f"--only needs {FILE}, which is not in") as caught:
+    with pytest.raises(UserError, match=f"--only needs {FILE}, which is not in") as caught:
         celeba.open_source(path, only="Male")
     said = sentence(caught.value)
-    assert f"{path.parent}, {path.parent.parent}, {path.parent.parent.parent} nor in" in said
+    assert f"{path.parent}, {path.parent.parent}, {path.parent.parent.parent} or a" in said
 
 
 def test_the_first_of_those_wanted_are_taken(tmp_path):
@@ -351,14 +360,14 @@ def test_the_first_of_those_wanted_are_taken(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["above the folder", "beside the zip"])
-def test_pictures_without_a_row_are_left_out_and_counted(tmp_path, layout):
+def test_images_without_a_row_are_left_out_and_counted(tmp_path, layout):
     path = laid_out(tmp_path, layout, count=9, listed=4)
     source = celeba.open_source(path, 16, only="no-Smiling")
     assert names(source) == ["000001.jpg", "000002.jpg", "000004.jpg"]
     assert source.identity()["unlisted"] == 5
 
 
-def test_rows_without_a_picture_do_not_matter(tmp_path):
+def test_rows_without_an_image_do_not_matter(tmp_path):
     path = laid_out(tmp_path, "above the folder", count=3, listed=9)
     source = celeba.open_source(path, 16, only="Male")
     assert names(source) == ["000001.jpg", "000003.jpg"]
@@ -366,9 +375,9 @@ def test_rows_without_a_picture_do_not_matter(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["above the folder", "beside the zip"])
-def test_without_a_picture_left_it_is_one_sentence(tmp_path, layout):
+def test_without_an_image_left_it_is_one_sentence(tmp_path, layout):
     path = laid_out(tmp_path, layout, count=9, listed=4)
-    with pytest.raises(DataError, match="none of the 9 pictures fits, and 5 are not in") as caught:
+    with pytest.raises(UserError, match="none of the 9 images matches, and 5 are not in") as caught:
         celeba.open_source(path, 16, only="Smiling,no-Smiling")
     assert str(tmp_path / FILE) in sentence(caught.value)
 
@@ -380,7 +389,7 @@ def test_what_is_wanted_is_part_of_the_identity(tmp_path, layout):
     everything, smiling = open_(None), open_("Smiling")
     assert len({json.dumps(i) for i in (everything, smiling, open_("Male"), open_("no-Male"))}) == 4
     assert open_("Smiling") == smiling
-    assert "only" not in everything  # caches of before stay good
+    assert "only" not in everything  # so existing caches stay valid
     data = (tmp_path / FILE).read_bytes()
     hostile.write(tmp_path, FILE, data.replace(b"000003.jpg", b"000030.jpg"))
     assert open_("Smiling") != smiling  # another list makes another cache
@@ -403,7 +412,7 @@ def test_workers_decode_those_wanted(tmp_path, layout):
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
-    """A function that trains on 12 pictures of which 10 are listed; its code, run, and said."""
+    """A function that trains on 12 images of which 10 are listed; its code, run, and said."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
     path = laid_out(tmp_path / "data", "CelebA's own, zip", 12, 10)
@@ -436,7 +445,7 @@ def test_what_is_wanted_cannot_change_when_a_run_goes_on(trained, capsys):
     ("only", "said"),
     [
         ("smiling", "has no attribute 'smiling', did you mean Smiling"),
-        ("Male,no-Male", "none of the 12 pictures fits, and 2 are not in"),
+        ("Male,no-Male", "none of the 12 images matches, and 2 are not in"),
     ],
 )
 def test_what_cannot_be_wanted_is_one_sentence_and_leaves_no_run(trained, capsys, only, said):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigan import backend, tensor
-from minigan.backend import DeviceError, cpu, reference, resolve_device
+from minigan.backend import DeviceError, cpu, reference, resolve_device, rows
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +143,7 @@ def test_kernels_in_blocks_agree_with_the_reference(shape, slope, elements, chan
         "leaky_relu_gradient": (g, y, slope),
     }
     for name, arguments in calls.items():
-        with patch.object(cpu, "ELEMENTS", elements):
+        with patch.object(rows, "ELEMENTS", elements):
             found = getattr(cpu, name)(np, *arguments)
         expected = getattr(reference, name)(np, *arguments)
         if not isinstance(found, tuple):
@@ -160,7 +160,7 @@ def test_adam_in_blocks_is_adam(strided):
     arrays = [np.abs(rng.standard_normal((5, 6))) for _ in range(4)]
     found = [a.copy().T if strided else a.copy() for a in arrays]
     expected = [a.T.copy() if strided else a.copy() for a in arrays]
-    with patch.object(cpu, "ELEMENTS", 7):
+    with patch.object(rows, "ELEMENTS", 7):
         cpu.adam(np, [(*found, 3)], 0.1, (0.5, 0.9), 1e-8)
     reference.adam(np, [(*expected, 3)], 0.1, (0.5, 0.9), 1e-8)
     for a, b in zip(found, expected, strict=True):

@@ -1,7 +1,8 @@
-"""The cache: decoded once, resumed after a kill, rebuilt when damaged, the same for all workers."""
+"""The cache: decoded once, resumed after a kill, rebuilt when damaged, independent of workers."""
 
 import errno
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -11,14 +12,24 @@ import threading
 import celeba_factory as factory
 import numpy as np
 import pytest
+from hostile import sentence
 
-from minigan.data import cache, celeba
-from minigan.data.cache import DataError
+from minigan.data import cache, celeba, workers
+from minigan.errors import UserError
 from minigan.files import reason
 
 
 def build(source, folder, workers=1):
     return cache.build(source, folder, workers, progress=False)
+
+
+def refused(words, source, folder, workers=1):
+    """The error of a build, which must match `words` and be one sentence with a remedy."""
+    with pytest.raises(UserError, match=words) as caught:
+        build(source, folder, workers)
+    text = sentence(caught.value)
+    assert ". " not in text
+    return text
 
 
 def squares(tmp_path, count=40, **options):
@@ -27,14 +38,14 @@ def squares(tmp_path, count=40, **options):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(cache, "CHUNK", 8)
+    monkeypatch.setattr(workers, "CHUNK", 8)
 
 
 def files(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_pictures_come_back_in_order_without_the_unreadable(tmp_path):
+def test_the_images_come_back_in_order_without_the_unreadable(tmp_path):
     source = squares(tmp_path, bad=(0, 17, 39))
     images = build(source, tmp_path / "cache")
     kept = [i for i in range(40) if i not in source.bad]
@@ -102,13 +113,13 @@ def test_the_bytes_do_not_depend_on_the_workers(tmp_path, as_zip):
     assert len(alone.skipped) == (0 if as_zip else 1)
 
 
-# Builds that are cut short
+# Interrupted builds
 
 KILLED = """
 import sys
 from celeba_factory import Squares
-from minigan.data import cache
-cache.CHUNK = 8
+from minigan.data import cache, workers
+workers.CHUNK = 8
 cache.build(Squares(40, sys.argv[1], bad=(2, 30), fatal=21), sys.argv[2], progress=False)
 """
 
@@ -120,14 +131,14 @@ def with_factory():
 
 
 def flip(path):
-    """One bit of the last pixel, as a disk may do it."""
+    """Flip one bit of the last pixel, as a disk may."""
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
 
 
 def kill_a_build(tmp_path):
-    """Decode 0..20 in a process of its own that is killed at 21, in the third chunk of eight."""
+    """Decode 0..20 in another process, which is killed at 21, in the third chunk of eight."""
     command = [sys.executable, "-c", KILLED, str(tmp_path / "log"), str(tmp_path / "cache")]
     assert subprocess.run(command, env=with_factory()).returncode != 0
     (tmp_path / "log.survive").touch()
@@ -140,7 +151,7 @@ def kill_a_build(tmp_path):
 ORPHANED = """
 import os, sys
 from celeba_factory import Squares
-from minigan.data import cache
+from minigan.data import cache, workers
 if __name__ == "__main__":
     cache._write_json = lambda *arguments: os.kill(os.getpid(), 9)
     cache.build(Squares(2000, sys.argv[1]), sys.argv[2], workers=2, progress=False)
@@ -185,7 +196,7 @@ def test_a_partial_file_that_does_not_fit_its_journal_is_started_anew(tmp_path, 
         partial.unlink()
     elif fault == "bit":
         flip(partial)
-    elif fault == "tail":  # a chunk that was written in part: fits, and is written again
+    elif fault == "tail":  # of a chunk that was written in part: it is dropped
         partial.write_bytes(partial.read_bytes() + b"x" * 5000)
     images = build(source, tmp_path / "cache")
     assert source.loaded() == list(range(16 if fault == "tail" else 0, 40))
@@ -196,8 +207,7 @@ def test_a_partial_file_that_does_not_fit_its_journal_is_started_anew(tmp_path, 
 
 def test_a_worker_that_dies_is_an_error_and_not_a_wait(tmp_path):
     source = squares(tmp_path, fatal=20)
-    with pytest.raises(DataError, match=r"a worker process died while .*npy was built"):
-        build(source, tmp_path / "cache", workers=2)
+    refused("a worker process died while .*npy was being built", source, tmp_path / "cache", 2)
     (tmp_path / "log.survive").touch()
     np.testing.assert_array_equal(
         build(source, tmp_path / "cache").pixels[:, 0, 0, 0], np.arange(40)
@@ -207,8 +217,8 @@ def test_a_worker_that_dies_is_an_error_and_not_a_wait(tmp_path):
 BUILD = """
 import sys
 from celeba_factory import Squares
-from minigan.data import cache
-cache.CHUNK = 8
+from minigan.data import cache, workers
+workers.CHUNK = 8
 cache.build(Squares(40, sys.argv[1]), sys.argv[2], workers=2, progress=False)
 """
 
@@ -219,7 +229,7 @@ cache.build(Squares(40, sys.argv[1]), sys.argv[2], workers=2, progress=False)
         ("file", 'a script that lacks `if __name__ == "__main__":`; put that line before'),
         ("module", 'a script that lacks `if __name__ == "__main__":`; put that line before'),
         ("standard input", "<stdin> is not a file, so workers cannot import it; save it"),
-        ("-c", None),  # nothing that a worker could import, so nothing that it would do again
+        ("-c", None),  # a worker has nothing to import, so it does nothing twice
     ],
 )
 def test_a_script_that_its_workers_import_does_not_wait_for_itself(tmp_path, how, error):
@@ -235,10 +245,10 @@ def test_a_script_that_its_workers_import_does_not_wait_for_itself(tmp_path, how
         return
     assert done.returncode == 1
     said = done.stderr.splitlines()
-    assert said[-1].startswith("minigan.data.cache.DataError: ")
+    assert said[-1].startswith("minigan.errors.UserError: ")
     assert error in said[-1]
     assert "workers=1" in said[-1]
-    assert sum(line.startswith("Traceback") for line in said) <= 2  # of this process alone
+    assert sum(line.startswith("Traceback") for line in said) <= 2  # of this process only
     assert squares(tmp_path).loaded() == []
 
 
@@ -254,10 +264,9 @@ def test_a_full_disk_is_told_with_the_room_that_is_needed(tmp_path, monkeypatch,
 
     source = squares(tmp_path)
     monkeypatch.setattr(cache.os, call, full_at_last)
-    with pytest.raises(DataError, match="No space left on device") as caught:
-        build(source, tmp_path / "cache")
-    assert str(tmp_path / "cache") in str(caught.value)
-    assert f"{128 + 40 * 48:,} bytes" in str(caught.value)
+    said = refused("No space left on device", source, tmp_path / "cache")
+    assert str(tmp_path / "cache") in said
+    assert f"{128 + 40 * 48:,} bytes" in said
     assert not list((tmp_path / "cache").glob("*.npy"))
     (tmp_path / "log").unlink()
     images = build(source, tmp_path / "cache")
@@ -268,13 +277,11 @@ def test_a_full_disk_is_told_with_the_room_that_is_needed(tmp_path, monkeypatch,
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "cache"):
-        with pytest.raises(DataError) as caught:
-            build(squares(tmp_path), folder)
-        assert str(caught.value).startswith(f"{tmp_path / 'file'} is not a folder; move it away")
+        refused(f"^{tmp_path / 'file'} is not a folder; move it away", squares(tmp_path), folder)
 
 
 def test_one_builds_while_others_wait(tmp_path):
-    """The first build ends only after the second has begun; the second must find all done."""
+    """The first build ends only after the second has begun; the second must find it finished."""
     waiting = threading.Event()
 
     class First(factory.Squares):
@@ -301,7 +308,7 @@ def test_one_builds_while_others_wait(tmp_path):
         np.testing.assert_array_equal(images.pixels[:, 0, 0, 0], np.arange(40))
 
 
-# Finished files that are no good
+# Damaged caches
 
 
 @pytest.mark.parametrize(
@@ -337,18 +344,60 @@ def test_a_damaged_or_foreign_cache_is_built_anew(tmp_path, fault):
 
 def test_nothing_usable_is_an_error_with_three_reasons(tmp_path):
     source = squares(tmp_path, count=20, bad=tuple(range(20)))
-    with pytest.raises(DataError, match="none of the 20 pictures") as caught:
-        build(source, tmp_path / "cache")
-    assert "000000: bad number 0, 000001: bad number 1, 000002: bad number 2)" in str(caught.value)
+    said = refused("none of the 20 images", source, tmp_path / "cache")
+    assert "000000: bad number 0, 000001: bad number 1, 000002: bad number 2)" in said
     assert [name[-5:] for name in files(tmp_path / "cache")] == [".lock"]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOLCK, "No locks available"), PermissionError(13, "No")]
+)
+def test_a_lock_that_cannot_be_had_is_named(tmp_path, monkeypatch, error):
+    def refuse(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(cache, "hold", refuse)
+    refused(r"\.lock: No.*; .*, or wait if another", squares(tmp_path), tmp_path / "cache")
+
+
+def test_a_cache_that_another_program_spoils_during_the_build_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_open", lambda *arguments: None)
+    refused(r"\.npy was changed while it was being built; run", squares(tmp_path), tmp_path)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_the_progress_of_a_build_is_one_line_that_counts_the_images(tmp_path, monkeypatch):
+    source = kill_a_build(tmp_path)  # of 40 images 16 are done
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    cache.build(source, tmp_path / "cache")
+    said = sys.stderr.getvalue()
+    lines = [line for line in said.replace("\n", "\r").split("\r") if line.strip()]
+    assert all(line.startswith("preparing the images: ") for line in lines)
+    assert " 16/40 " in lines[0]
+    assert " 40/40 " in lines[-1]
+    assert said.count("\n") == 1
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    cache.build(source, tmp_path / "cache")
+    assert sys.stderr.getvalue() == ""  # nothing to decode, and the digest takes less than a second
+
+
+@pytest.mark.parametrize(("progress", "stream"), [(False, Terminal), (True, io.StringIO)])
+def test_no_progress_is_shown_where_nobody_looks(tmp_path, monkeypatch, progress, stream):
+    monkeypatch.setattr(sys, "stderr", stream())
+    cache.build(squares(tmp_path), tmp_path / "cache", progress=progress)
+    assert sys.stderr.getvalue() == ""
 
 
 def test_other_errors_of_a_source_are_not_hidden(tmp_path):
     class Faulty(factory.Squares):
         def load(self, i):
-            raise DataError("the disk is gone")
+            raise UserError("the disk is gone")
 
-    with pytest.raises(DataError, match="the disk is gone"):
+    with pytest.raises(UserError, match="the disk is gone"):
         build(Faulty(3, str(tmp_path / "log")), tmp_path / "cache")
 
 
@@ -374,17 +423,16 @@ def test_a_folder_in_the_place_of_the_cache_is_named(tmp_path):
     key = cache.build(source, tmp_path, progress=False).identity["key"]
     (tmp_path / f"{key}.npy").unlink()
     (tmp_path / f"{key}.npy").mkdir()
-    with pytest.raises(DataError, match=rf"{key}.npy: Is a directory; move it away"):
-        cache.build(source, tmp_path, progress=False)
+    refused(rf"{key}.npy: Is a directory; move it away", source, tmp_path)
 
 
 def test_workers_that_cannot_be_started_are_named(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(cache, "ProcessPoolExecutor", refuse)
-    with pytest.raises(DataError, match=r"^2 worker processes cannot .*, or run with --workers 1$"):
-        cache.build(factory.Squares(4, str(tmp_path / "log")), tmp_path, 2, progress=False)
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", refuse)
+    words = r"^2 worker processes cannot .*, or run with --workers 1$"
+    refused(words, factory.Squares(4, str(tmp_path / "log")), tmp_path, 2)
 
 
 def test_what_cannot_be_read_is_to_be_made_readable(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The CelebA source: what it finds, what it makes of a picture, what it skips, what stops it."""
+"""Images from a folder or a zip: what is found, decoded and skipped, and what stops a build."""
 
 import errno
 import io
@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import fields
 from pathlib import Path
 
 import celeba_factory as factory
@@ -18,9 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minigan.data import cache, celeba
-from minigan.data.cache import Changed, DataError, Unreadable
-from minigan.training.config import Config
+from minigan.commands.train import DATAROOT
+from minigan.data import archive, cache, celeba, decoding, folder
+from minigan.data.source import Changed, Unreadable
+from minigan.errors import UserError
 
 
 def names(source):
@@ -29,7 +29,7 @@ def names(source):
 
 def error_of(path, words):
     """The error that stops `path` is one sentence with the path and the given words."""
-    with pytest.raises(DataError, match=re.escape(words)) as caught:
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
         celeba.open_source(path)
     text = str(caught.value)
     assert str(path) in text
@@ -39,12 +39,12 @@ def error_of(path, words):
     return text
 
 
-# What is found
+# Which files are found
 
 
 @pytest.mark.parametrize("as_zip", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
-def test_every_layout_gives_the_same_pictures(tmp_path, as_zip, nested):
+def test_every_layout_gives_the_same_images(tmp_path, as_zip, nested):
     source = celeba.open_source(factory.make(tmp_path / "root", 3, as_zip, nested), 16)
     flat = celeba.open_source(factory.make(tmp_path / "flat", 3), 16)
     assert names(source) == ["000001.jpg", "000002.jpg", "000003.jpg"]
@@ -58,7 +58,7 @@ def test_a_zip_is_not_extracted(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_only_pictures_are_listed_by_name_whatever_the_order_on_disk(tmp_path):
+def test_only_images_are_listed_by_name_whatever_the_order_on_disk(tmp_path):
     wanted = ["1.JPG", "10.jpeg", "2.png", "3.GIF", "4.jfif", "5.jpe", "a.webp", "sub/b.bmp"]
     rubbish = ["list.txt", "._1.jpg", ".cache/1.jpg", "__MACOSX/1.jpg", "jpg", "1.jpg.part"]
     files = dict.fromkeys([*reversed(wanted), *rubbish], b"x")
@@ -69,22 +69,22 @@ def test_only_pictures_are_listed_by_name_whatever_the_order_on_disk(tmp_path):
 
 
 @pytest.mark.parametrize("as_zip", [False, True])
-def test_files_that_are_no_pictures_by_suffix_are_counted(tmp_path, as_zip):
+def test_files_that_are_no_images_by_suffix_are_counted(tmp_path, as_zip):
     others = ["a.heic", "b.HEIC", "c.tif", "d.avif", "readme", "sub/list.txt"]
     ignored = [".hidden.txt", "__MACOSX/._1.jpg", "__MACOSX/a.txt"]
     files = dict.fromkeys(["1.jpg", *others, *ignored], b"x")
     path = tmp_path / ("data.zip" if as_zip else "data")
     (factory.write_zip if as_zip else factory.write_files)(path, files)
     assert celeba.open_source(path).left_out == (
-        f"6 files with other suffixes (.avif, .heic, .tif, .txt, no suffix) left out of {path}; "
-        "pictures are .jpg, .jpeg, .jfif, .jpe, .png, .webp, .bmp, .gif"
+        f"ignored 6 files in {path} with other suffixes (.avif, .heic, .tif, .txt, no suffix); "
+        "images are read from .jpg, .jpeg, .jfif, .jpe, .png, .webp, .bmp, .gif"
     )
-    # of CelebA, those beside its pictures
+    # of CelebA, those beside its images
     files = {"img_align_celeba/1.jpg": b"x", "img_align_celeba/2.tif": b"x", "list.txt": b"x"}
     path = tmp_path / ("celeba.zip" if as_zip else "celeba")
     (factory.write_zip if as_zip else factory.write_files)(path, files)
-    assert celeba.open_source(path).left_out.startswith("1 file with other suffixes (.tif) left")
-    path = factory.make(tmp_path / "pictures", 2, as_zip)
+    assert celeba.open_source(path).left_out.startswith(f"ignored 1 file in {path} with other")
+    path = factory.make(tmp_path / "images", 2, as_zip)
     assert celeba.open_source(path).left_out == ""
 
 
@@ -113,7 +113,7 @@ def test_backslashes_in_a_zip_part_folders(tmp_path):
     assert names(celeba.open_source(factory.write_zip(tmp_path / "b.zip", files))) == ["cats/1.jpg"]
 
 
-def test_the_celeba_folder_comes_before_the_zip_before_all_pictures(tmp_path):
+def test_the_celeba_folder_comes_before_the_zip_before_all_images(tmp_path):
     factory.write_files(tmp_path, {"other/1.jpg": b"x", "img_align_celeba/text.txt": b"x"})
     assert names(celeba.open_source(tmp_path)) == ["other/1.jpg"]
     factory.write_zip(tmp_path / "img_align_celeba.zip", {"img_align_celeba/zipped.jpg": b"x"})
@@ -183,10 +183,10 @@ def test_the_identity_changes_with_whatever_changes_the_bytes(tmp_path, as_zip):
     factory.make(tmp_path, 4, as_zip)
     longer = identity(16)
     assert longer != first
-    picture = root if as_zip else root / "000002.jpg"
-    status = picture.stat()
+    image = root if as_zip else root / "000002.jpg"
+    status = image.stat()
     with_later_time = (status.st_atime_ns, status.st_mtime_ns + 1_000_000)
-    os.utime(picture, ns=with_later_time)
+    os.utime(image, ns=with_later_time)
     assert identity(16) != longer
 
 
@@ -199,14 +199,14 @@ def test_a_file_of_equal_size_and_time_is_another(tmp_path, as_zip, replaced):
     path = root if as_zip else root / "000002.jpg"
     retouch(path, replaced)
     assert celeba.open_source(root, 16).identity() != source.identity()
-    with pytest.raises(Changed, match="was changed or replaced while it was read"):
+    with pytest.raises(Changed, match="was changed or replaced while it was being read"):
         source.check()
 
 
 def retouch(path, replaced):
-    """Other contents of the same size at the same time, in the same file or in another."""
+    """Give the file other contents of the same size and time, in place or by replacing it."""
     before, other = path.stat(), path.with_name("other")
-    while path.stat().st_ctime_ns == before.st_ctime_ns:  # a clock may have the same tick still
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # the clock may not have ticked yet
         target = other if replaced else path
         data = bytearray(path.read_bytes())
         data[300] ^= 1
@@ -245,12 +245,12 @@ def test_a_worker_refuses_an_archive_that_was_replaced(tmp_path):
 def test_a_source_that_is_changed_while_it_is_decoded_leaves_no_cache(
     tmp_path, monkeypatch, kind, workers
 ):
-    """A download that ends meanwhile; the next build is of what is there then."""
+    """As by a download that ends meanwhile; the next build uses the new files."""
     root = factory.make(tmp_path / "data", 3, as_zip=kind != "folder")
     source = celeba.open_source(root, 16)
-    source.load(0)  # a zip is open now, so that this process goes on with the old one
+    source.load(0)  # opens a zip, so that this process keeps the old one
     new = factory.make(tmp_path / "new", 4, as_zip=kind != "folder")
-    chunks = cache._chunks
+    chunks = cache.chunks
 
     def meanwhile(*arguments):
         yield from chunks(*arguments)
@@ -260,7 +260,7 @@ def test_a_source_that_is_changed_while_it_is_decoded_leaves_no_cache(
             name = "" if kind == "zip" else "000002.jpg"
             os.replace(new / name, root / name)
 
-    monkeypatch.setattr(cache, "_chunks", meanwhile)
+    monkeypatch.setattr(cache, "chunks", meanwhile)
     with pytest.raises(Changed):
         cache.build(source, tmp_path / "cache", workers, progress=False)
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
@@ -270,7 +270,7 @@ def test_a_source_that_is_changed_while_it_is_decoded_leaves_no_cache(
 
 
 @pytest.mark.parametrize("as_zip", [False, True])
-def test_a_pickled_copy_gives_the_same_pictures(tmp_path, as_zip):
+def test_a_pickled_copy_gives_the_same_images(tmp_path, as_zip):
     source = celeba.open_source(factory.make(tmp_path, 2, as_zip), 16)
     first = source.load(1)  # the zip is open now
     copy = pickle.loads(pickle.dumps(source))
@@ -280,14 +280,14 @@ def test_a_pickled_copy_gives_the_same_pictures(tmp_path, as_zip):
 
 def test_the_list_of_the_true_zip_is_read_only_when_needed(tmp_path, monkeypatch):
     path = factory.make(tmp_path, 2, as_zip=True)
-    monkeypatch.setattr(celeba, "ZIP_BYTES", path.stat().st_size)
+    monkeypatch.setattr(archive, "ZIP_BYTES", path.stat().st_size)
     source = celeba.open_source(path)
     source.identity()
     assert "members" not in vars(source)
     assert len(source) == 2
 
 
-# What a picture becomes
+# What an image becomes
 
 
 @pytest.mark.parametrize("size", [(178, 218), (218, 178), (64, 64), (30, 20), (7, 100)])
@@ -300,14 +300,14 @@ def test_resize_and_crop_against_the_definition(size):
         w = np.maximum(0, 1 - np.abs(np.arange(n) + 0.5 - centre) / scale)
         return w / w.sum(1, keepdims=True)
 
-    image = factory.picture(3, size)
+    image = factory.image(3, size)
     width, height = (64 * side // min(size) for side in size)
     pixels = np.asarray(image, float)
     scaled = weights(size[1], height) @ pixels.transpose(2, 0, 1) @ weights(size[0], width).T
     scaled = scaled.transpose(1, 2, 0)
     top, left = round((height - 64) / 2), round((width - 64) / 2)
     expected = scaled[top : top + 64, left : left + 64]
-    got = celeba.decode(factory.encoded(image, "PNG"), 64)
+    got = decoding.decode(factory.encoded(image, "PNG"), 64)
     assert got.shape == (64, 64, 3)
     assert got.dtype == np.uint8
     assert np.abs(got - expected).max() <= 1.01  # Pillow rounds after each axis
@@ -346,40 +346,40 @@ def palette(transparent):
     ],
 )
 def test_every_kind_of_pixel_becomes_rgb(image, kind, colour):
-    got = celeba.decode(factory.encoded(image, kind), 8)
+    got = decoding.decode(factory.encoded(image, kind), 8)
     assert np.abs(got.astype(int) - colour).max() <= (2 if kind == "JPEG" else 0)
 
 
 def test_of_a_gif_that_moves_the_first_image_counts():
     images = [plain("RGB", (255, 0, 0)), plain("RGB", (0, 255, 0))]
     data = factory.encoded(images[0], "GIF", save_all=True, append_images=images[1:])
-    assert (celeba.decode(data, 8) == (255, 0, 0)).all()
+    assert (decoding.decode(data, 8) == (255, 0, 0)).all()
 
 
 def test_the_exif_orientation_is_applied():
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its left side: turn it clockwise
-    image = factory.picture(5, (60, 40))
-    got = celeba.decode(factory.encoded(image, "PNG", exif=exif), 16)
+    image = factory.image(5, (60, 40))
+    got = decoding.decode(factory.encoded(image, "PNG", exif=exif), 16)
     turned = image.transpose(Image.Transpose.ROTATE_270)
-    np.testing.assert_array_equal(got, celeba.decode(factory.encoded(turned, "PNG"), 16))
+    np.testing.assert_array_equal(got, decoding.decode(factory.encoded(turned, "PNG"), 16))
 
 
 # What is skipped
 
 
 @pytest.mark.parametrize("name", factory.broken())
-def test_a_broken_picture_is_skipped_with_a_reason(name):
+def test_a_broken_image_is_skipped_with_a_reason(name):
     data, reason = factory.broken()[name]
     with pytest.raises(Unreadable, match=reason):
-        celeba.decode(data, 64)
+        decoding.decode(data, 64)
 
 
 def test_no_global_state_of_pillow_is_changed():
     before = Image.MAX_IMAGE_PIXELS
     factory.broken()
     with pytest.raises(Unreadable):
-        celeba.decode(factory.png_header(10_000, 10_000), 64)
+        decoding.decode(factory.png_header(10_000, 10_000), 64)
     assert before == Image.MAX_IMAGE_PIXELS
     with pytest.raises(Image.DecompressionBombWarning):
         Image.open(io.BytesIO(factory.png_header(10_000, 10_000)))
@@ -388,7 +388,7 @@ def test_no_global_state_of_pillow_is_changed():
 @pytest.mark.parametrize("as_zip", [False, True])
 def test_a_file_of_too_many_bytes_is_skipped(tmp_path, monkeypatch, as_zip):
     source = celeba.open_source(factory.make(tmp_path, 1, as_zip))
-    monkeypatch.setattr(celeba, "MAX_BYTES", 1000)
+    monkeypatch.setattr(archive if as_zip else folder, "MAX_BYTES", 1000)
     monkeypatch.setattr(zipfile.ZipFile, "read", None)  # not even tried
     with pytest.raises(Unreadable, match="more than 1,000 bytes"):
         source.load(0)
@@ -419,7 +419,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 
 def built_as_anybody(root, target):
-    """(names, skipped) of a cache, built by a process that has no rights but those of its user."""
+    """(names, skipped) of a cache that is built by a process without root's rights."""
     script = (
         "import json, os, sys\n"
         "from minigan.data import cache, celeba\n"
@@ -441,7 +441,7 @@ def built_as_anybody(root, target):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no permissions of this kind")
 def test_files_and_folders_that_cannot_be_read_are_skipped_and_listed(monkeypatch):
-    # A folder that any user reaches, unlike tmp_path.
+    # a folder that any user can reach, unlike tmp_path
     with tempfile.TemporaryDirectory() as folder:
         root = factory.make(Path(folder) / "data", 3)
         (root / "000002.jpg").chmod(0)
@@ -475,12 +475,9 @@ def test_a_folder_that_is_left_out_is_not_looked_into(tmp_path):
 # What stops
 
 
-@pytest.mark.parametrize(
-    "words", ["img_align_celeba.zip", "folder or zip of pictures", *celeba.FORMATS]
-)
+@pytest.mark.parametrize("words", ["img_align_celeba.zip", "folder or zip", *decoding.FORMATS])
 def test_the_help_names_the_formats(words):
-    (field,) = (field for field in fields(Config) if field.name == "dataroot")
-    assert words in field.metadata["help"]
+    assert words in DATAROOT
 
 
 def test_a_path_that_does_not_exist(tmp_path):
@@ -504,8 +501,8 @@ def test_a_path_that_may_not_be_read(tmp_path, monkeypatch, as_zip):
     error_of(root, "cannot be read (Permission denied)")
     if not as_zip:
         monkeypatch.setattr("builtins.open", broken)
-        with pytest.raises(DataError, match=r"000001.jpg cannot be read \(Input/output error\)"):
-            source.load(0)  # not the picture's fault, so it must not become a smaller data set
+        with pytest.raises(UserError, match=r"000001.jpg cannot be read \(Input/output error\)"):
+            source.load(0)  # not the image's fault, so it must not become a smaller data set
 
 
 @pytest.mark.parametrize("page", [b"<!DOCTYPE html><html>", b"\xef\xbb\xbf\n<HTML><head>"])
@@ -513,7 +510,7 @@ def test_a_web_page_instead_of_the_zip(tmp_path, page):
     (tmp_path / "img_align_celeba.zip").write_bytes(page + b"Quota exceeded")
     text = error_of(tmp_path / "img_align_celeba.zip", "is a web page")
     assert "1,443,490,838" in text
-    with pytest.raises(DataError, match="is a web page"):
+    with pytest.raises(UserError, match="is a web page"):
         celeba.open_source(tmp_path)
 
 
@@ -539,8 +536,8 @@ def test_nothing_to_use(tmp_path):
     empty.mkdir()
     error_of(empty, "is an empty folder")
     texts = factory.write_files(tmp_path / "texts", {"list.txt": b"x", "readme": b"x", "a.7Z": b""})
-    text = error_of(texts, "holds no pictures (only .7z, .txt, no suffix)")
-    assert "or of a folder or zip of pictures (.jpg, .jpeg, " in text
-    error_of(factory.write_zip(tmp_path / "a.zip", {"a.txt": b"x"}), "no pictures (only .txt)")
-    error_of(factory.write_zip(tmp_path / "b.zip", {}), "no pictures (it is empty)")
+    text = error_of(texts, "contains no images (only .7z, .txt, no suffix)")
+    assert "or of a folder or zip of images (.jpg, .jpeg, " in text
+    error_of(factory.write_zip(tmp_path / "a.zip", {"a.txt": b"x"}), "no images (only .txt)")
+    error_of(factory.write_zip(tmp_path / "b.zip", {}), "no images (it is empty)")
     error_of(texts / "list.txt", "is neither a zip nor a folder")

@@ -12,12 +12,10 @@ import tiny
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from minigan import nn, tensor
-from minigan.optim import Adam
-from minigan.tensor import grad
-from minigan.training import checkpoint, loop, pictures
+from minigan.training import checkpoint, pictures
 from minigan.training.checkpoint import CheckpointError
-from minigan.training.run import write_config
+from minigan.training.loop import Loop
+from minigan.training.run import Run, write_config
 
 rng = np.random.default_rng
 
@@ -28,56 +26,29 @@ def somewhere_else(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
 
 
-def pair(seed):
-    """A network of two kinds of parameters and buffers, and its optimiser after two steps."""
-    conv, norm = nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2)
-    network = nn.Sequential(conv, norm)
-    for p in network.parameters():
-        p.data = rng(seed).standard_normal(p.shape).astype("f")
-    opt = Adam(network.parameters(), lr=0.1)
-    for i in range(2):
-        x = tensor(rng(i).standard_normal((4, 1, 5, 5)).astype("f"))
-        opt.step(grad((network(x) ** 3).sum(), opt.params))
-    return network, opt
+def write(path, seed=0, **table):
+    """A checkpoint of two arrays and this table, and what reading it must give."""
+    arrays = {"net.w": rng(seed).standard_normal((3, 5)).astype("f"), "net.n": np.array(seed)}
+    checkpoint.write_file(path, arrays, table)
+    return contents(arrays, table)
 
 
-def contents(network, opt):
-    """Everything that a checkpoint must bring back."""
-    entries = {key: value.numpy().tobytes() for key, value in network.state_dict().items()}
-    for i, state in opt.state_dict()["state"].items():
-        for key, value in state.items():
-            entries[f"{i}.{key}"] = value if key == "step" else value.numpy().tobytes()
-    return entries
-
-
-def write(path, seed=0, **state):
-    network, opt = pair(seed)
-    checkpoint.write(path, {"net": network}, {"opt": opt}, {**hostile.STATE, **state})
-    return contents(network, opt)
+def contents(arrays, table):
+    return {name: (a.dtype, a.shape, a.tobytes()) for name, a in arrays.items()}, table
 
 
 # -- the file ---------------------------------------------------------------------------------------
 
 
-def test_what_was_written_comes_back_into_another_network_and_optimiser(tmp_path):
-    more = {"deep": {"list": [1, 2.5, None], "big": 2**100}}
-    expected = write(tmp_path / "c", **more)
-    network, opt = pair(seed=1)
-    assert contents(network, opt) != expected
-    arrays, read = checkpoint.read(tmp_path / "c")
-    checkpoint.restore(arrays, read, {"net": network}, {"opt": opt})
-    assert contents(network, opt) == expected
-    counters = {str(i): 2 for i in range(len(opt.params))}
-    assert read == {**hostile.STATE, **more, "optimizer_steps": {"opt": counters}}
-
-
-def test_an_optimiser_that_has_not_stepped_yet_can_be_saved(tmp_path):
-    network, _ = pair(0)
-    opt = Adam(network.parameters())
-    checkpoint.write(tmp_path / "c", {"net": network}, {"opt": opt}, hostile.STATE)
-    other, stepped = pair(1)
-    checkpoint.restore(*checkpoint.read(tmp_path / "c"), {"net": other}, {"opt": stepped})
-    assert contents(other, stepped) == contents(network, opt)
+def test_what_was_written_comes_back(tmp_path):
+    table = {"numbers": {"step": 3}, "deep": {"list": [1, 2.5, None], "big": 2**100}}
+    expected = write(tmp_path / "c", **table)
+    assert contents(*checkpoint.read_file(tmp_path / "c")) == expected
+    assert checkpoint.read_table(tmp_path / "c") == table
+    assert checkpoint.read_forms(tmp_path / "c") == {
+        "net.w": (np.dtype("f"), (3, 5)),
+        "net.n": (np.dtype("i8"), ()),
+    }
 
 
 def test_the_file_is_safetensors_under_the_documented_names():
@@ -87,23 +58,29 @@ def test_the_file_is_safetensors_under_the_documented_names():
     norm = [f"main.1.{n}" for n in ("weight", "bias", "running_mean", "running_var")]
     with safe_open(path, framework="numpy") as file:
         names, metadata = set(file.keys()), file.metadata()
-        assert file.get_tensor("G.main.0.weight").shape == (8, 8, 4, 4)
-        assert file.get_tensor("G.main.1.num_batches_tracked") == 4  # two rounds of two batches
-    assert {"G.main.0.weight", "D.main.0.weight", *(f"G.{n}" for n in norm)} <= names
+        assert file.get_tensor("players.G.net.main.0.weight").shape == (8, 8, 4, 4)
+        assert file.get_tensor("players.G.net.main.1.num_batches_tracked") == 4  # two steps of two
+    assert {"players.D.net.main.0.weight", *(f"players.G.net.{n}" for n in norm)} <= names
+    nets = {n for n in names if n.startswith("players.G.net.")}
+    averages = {n for n in names if n.startswith("players.G.average.")}
+    assert averages == {n.replace(".net.", ".average.") for n in nets}
     # G has three convolutions and two batch norms, D three and one
-    parameters = {"opt_G": 3 + 2 * 2, "opt_D": 3 + 2}
-    assert {n for n in names if n.startswith("opt")} == {
-        f"{opt}.{i}.{entry}"
-        for opt, count in parameters.items()
+    parameters = {"G": 3 + 2 * 2, "D": 3 + 2}
+    assert {n for n in names if ".optimizer." in n} == {
+        f"players.{player}.optimizer.{i}.{entry}"
+        for player, count in parameters.items()
         for i in range(count)
         for entry in ("exp_avg", "exp_avg_sq")
     }
     kind, digest, text = metadata.pop("minigan").split("\n")
-    assert (kind, len(digest), metadata) == ("minigan checkpoint 2", 64, {})
-    state = json.loads(text)
-    assert set(state) == {"step", "loader", "noise", "rollbacks", "options", "optimizer_steps"}
-    assert state["step"] == 2
-    assert state["options"]["ngf"] == 4
+    assert (kind, len(digest), metadata) == ("minigan checkpoint 3", 64, {})
+    table = json.loads(text)
+    assert set(table) == {"game", "numbers"}
+    assert set(table["game"]) == {"member", "options", "data"}
+    assert table["game"]["options"]["ngf"] == 4
+    counts = {"draw.step": 2, "draw.batches": 2, "draw.again": 0}
+    steps = {f"players.{p}.optimizer.{i}.step": 2 for p, n in parameters.items() for i in range(n)}
+    assert table["numbers"] == {**counts, **steps}
 
 
 def test_nothing_in_the_package_or_the_examples_can_unpickle():
@@ -135,9 +112,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
             with pytest.raises(OSError, match="No space left"):
                 write(tmp_path / name, seed=1)
     assert os.listdir(tmp_path) == ["c"]
-    network, opt = pair(1)
-    checkpoint.restore(*checkpoint.read(tmp_path / "c"), {"net": network}, {"opt": opt})
-    assert contents(network, opt) == old
+    assert contents(*checkpoint.read_file(tmp_path / "c")) == old
 
 
 def test_the_bytes_are_on_the_disk_before_the_file_has_its_name(tmp_path, monkeypatch):
@@ -163,10 +138,10 @@ def test_any_flipped_bit_is_noticed(tmp_path):
             file.seek(i)
             file.write(bytes([data[i] ^ 1 << bit]))
             with pytest.raises(CheckpointError):
-                checkpoint.read(tmp_path / "c")
+                checkpoint.read_file(tmp_path / "c")
             file.seek(i)
             file.write(data[i : i + 1])
-    checkpoint.read(tmp_path / "c")
+    checkpoint.read_file(tmp_path / "c")
 
 
 @pytest.mark.parametrize(
@@ -179,13 +154,13 @@ def test_any_flipped_bit_is_noticed(tmp_path):
 )
 def test_another_name_shape_or_type_of_the_same_bytes_is_noticed(tmp_path, name, change):
     x = np.arange(6, dtype="f").reshape(2, 3)
-    (tmp_path / "c").write_bytes(hostile.signed(json.dumps(hostile.STATE), {"x": x}))
-    np.testing.assert_array_equal(checkpoint.read(tmp_path / "c")[0]["x"], x)
+    (tmp_path / "c").write_bytes(hostile.signed("{}", {"x": x}))
+    np.testing.assert_array_equal(checkpoint.read_file(tmp_path / "c")[0]["x"], x)
     with safe_open(tmp_path / "c", "numpy") as file:
         metadata = file.metadata()
     (tmp_path / "c").write_bytes(save({name: change(x)}, metadata))
     with pytest.raises(CheckpointError, match="its contents do not fit its checksum"):
-        checkpoint.read(tmp_path / "c")
+        checkpoint.read_file(tmp_path / "c")
 
 
 def test_a_file_cut_anywhere_is_noticed(tmp_path):
@@ -193,23 +168,40 @@ def test_a_file_cut_anywhere_is_noticed(tmp_path):
     for length in range((tmp_path / "c").stat().st_size - 1, -1, -7):
         os.truncate(tmp_path / "c", length)
         with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
-            checkpoint.read(tmp_path / "c")
+            checkpoint.read_file(tmp_path / "c")
 
 
 @pytest.mark.parametrize(
-    "metadata",
+    ("metadata", "found"),
     [
-        None,
-        {},
-        {"minigan": "minigan checkpoint 3\nof tomorrow"},
-        {"format": "minigan checkpoint 1", "sha256": "0" * 64, "state": "{}"},
+        (None, "none"),
+        ({}, "none"),
+        ({"minigan": "minigan checkpoint 4\nof tomorrow"}, "minigan checkpoint 4"),
     ],
 )
-def test_another_format_is_refused(tmp_path, metadata):
+def test_another_format_is_refused(tmp_path, metadata, found):
     (tmp_path / "c").write_bytes(save({"x": np.zeros(3, "f")}, metadata))
-    found = next(iter((metadata or {"": "none"}).values())).partition("\n")[0]
-    with pytest.raises(CheckpointError, match=f"'{found}', this reads 'minigan checkpoint 2'"):
-        checkpoint.read(tmp_path / "c")
+    said = f"its format is '{found}', this version reads 'minigan checkpoint 3'; use another checkpoint"
+    for read in (checkpoint.read_file, checkpoint.read_table):
+        with pytest.raises(CheckpointError, match=said):
+            read(tmp_path / "c")
+
+
+EARLIER = {
+    "minigan checkpoint 1": {"format": "minigan checkpoint 1", "sha256": "0" * 64, "state": "{}"},
+    "minigan checkpoint 2": {"minigan": "minigan checkpoint 2\n" + "0" * 64 + '\n{"step": 3}'},
+}
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_an_earlier_format_is_refused_by_name_with_the_remedy(tmp_path, name):
+    (tmp_path / "c").write_bytes(save({"G.main.0.weight": np.zeros(3, "f")}, EARLIER[name]))
+    said = f"{tmp_path / 'c'}: {name} was written by minigan 0.1, and this version reads 'minigan "
+    said += "checkpoint 3'; start a new run, or go on with minigan 0.1"
+    for read in (checkpoint.read_file, checkpoint.read_table):
+        with pytest.raises(CheckpointError) as caught:
+            read(tmp_path / "c")
+        assert str(caught.value) == said
 
 
 @pytest.mark.parametrize("what", ["nothing", "folder", "text"])
@@ -219,7 +211,7 @@ def test_what_is_no_checkpoint_is_refused_with_its_path(tmp_path, what):
     elif what == "text":
         (tmp_path / "c").write_text("not a checkpoint")
     with pytest.raises(CheckpointError, match="c cannot be read as a checkpoint"):
-        checkpoint.read(tmp_path / "c")
+        checkpoint.read_file(tmp_path / "c")
 
 
 # -- in a run -----------------------------------------------------------------------------------------
@@ -273,15 +265,15 @@ def test_a_damaged_checkpoint_never_crowds_out_a_good_one(monkeypatch):
     run = tiny.train("out", "--steps", 6, "--checkpoint-every", 2)
     for step in (4, 6):
         cut(checkpoint.path_of(run.checkpoints, step))
-    save, readable = loop.Trainer.save, []
+    save, readable = Loop.save, []
 
-    def save_and_look(trainer):
-        assert save(trainer)
-        newest = checkpoint.path_of(trainer.run.checkpoints, trainer.step)
-        readable.append(checkpoint.read(newest)[1]["step"])
+    def save_and_look(loop):
+        assert save(loop)
+        newest = checkpoint.path_of(loop.run.checkpoints, loop.draw.step)
+        readable.append(checkpoint.read_file(newest)[1]["numbers"]["draw.step"])
         return True
 
-    monkeypatch.setattr(loop.Trainer, "save", save_and_look)
+    monkeypatch.setattr(Loop, "save", save_and_look)
     tiny.train("out", "--steps", 8, "--keep", 1, "--resume", "auto")
     assert readable == [4, 6, 8]
     assert tiny.saved(run) == [8]
@@ -303,8 +295,8 @@ def test_where_nothing_is_trained_no_checkpoint_is_dropped(flags):
 
 
 def test_the_last_step_is_saved_once(monkeypatch):
-    save, steps = loop.Trainer.save, []
-    monkeypatch.setattr(loop.Trainer, "save", lambda t: steps.append(t.step) or save(t))
+    save, steps = Loop.save, []
+    monkeypatch.setattr(Loop, "save", lambda loop: steps.append(loop.draw.step) or save(loop))
     tiny.train("out", "--steps", 5, "--checkpoint-every", 2)
     tiny.train("out", "--steps", 6, "--checkpoint-every", 2, "--resume", "auto")
     assert steps == [2, 4, 5, 6]
@@ -319,21 +311,28 @@ def test_a_checkpoint_of_another_run_is_passed_over_and_each_difference_named(ca
     (resume,) = [e for e in tiny.events(run) if e["event"] == "resume"]
     assert resume["step"] == 4
     assert resume["skipped"] == [
-        f"{foreign} does not fit: it was written with other options: --lr 0.1 -> 0.0005, "
-        "--seed 5 -> 999; restore config.json, or use another checkpoint"
+        f"{foreign} does not fit: it was written with other options: --seed 5 -> 999, "
+        "--lr 0.1 -> 0.0005; restore config.json, or use another checkpoint"
     ]
 
 
 @pytest.mark.parametrize(
-    "option", [{"lr": 1.0}, {"beta1": 0.9}, {"flip": True}, {"loss": "minimax"}]
+    ("table", "option"),
+    [
+        ("options", {"lr": 1.0}),
+        ("options", {"ema": 0.5}),
+        ("options", {"nz": 10_000, "ngf": 1024, "ndf": 1024}),  # of 3 GB
+        ("data", {"flip": True}),
+        ("options", {"loss": "minimax"}),
+    ],
 )
-def test_an_option_that_trains_is_not_changed_by_way_of_config_json(option, capsys):
+def test_an_option_of_the_game_is_not_changed_by_way_of_config_json(table, option, capsys):
     run = tiny.train("out", "--steps", 2)
     config = run.config
-    config["options"].update(option)
+    config[table].update(option)
     write_config(run.folder, config)
     before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
-    tiny.train("out", "--resume", "auto", "--steps", 5, code=1)
+    assert tiny.train_celeba.main(["--resume", "auto", "--out", "out", "--steps", "5"]) == 1
     (error,) = capsys.readouterr().err.splitlines()[-1:]
     assert f"it was written with other options: --{next(iter(option))} " in error
     assert error.startswith(f"error: {run.folder} has no checkpoint to resume from; ")
@@ -348,7 +347,7 @@ def test_a_checkpoint_under_the_name_of_another_step_is_passed_over(capsys):
     (resume,) = [e for e in tiny.events(run) if e["event"] == "resume"]
     assert resume["step"] == 4
     assert (
-        f"{wrong}: its state is not that of a training run, step (2, not the"
+        f"{wrong}: its step is 2, not the one in its name; use another checkpoint"
         in resume["skipped"][0]
     )
     assert tiny.generate.main(["--run", str(wrong), "--n", "1", "--out", "g"]) == 1
@@ -359,7 +358,7 @@ def test_a_run_folder_can_be_moved_and_resumed(capsys):
     shutil.move(run.folder, "elsewhere")
     tiny.train("out", "--steps", 2)  # something else that auto would find
     assert tiny.train_celeba.main(["--resume", "elsewhere", "--steps", "3"]) == 0
-    moved = loop.Run(tiny.Path("elsewhere"))
+    moved = Run(tiny.Path("elsewhere"))
     assert tiny.saved(moved) == [3]
     assert [row["step"] for row in tiny.metrics(moved)] == [1, 2, 3]
 

@@ -3,7 +3,6 @@
 import argparse
 import errno
 import io
-import json
 import os
 import re
 import shlex
@@ -14,16 +13,22 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 
-import minigan.__main__ as doctors
 from minigan import console, doctor
 from minigan.backend import threads
+from minigan.commands import main, sample
+from minigan.data.opening import DataOptions
+from minigan.errors import UserError
 from minigan.files import make_own
-from minigan.training import loop, pictures
-from minigan.training.config import Config, Parser
-from minigan.training.run import RunError
+from minigan.gans import MEMBERS
+from minigan.gans.standard import DCGAN
+from minigan.options import Parser, flag
+from minigan.training import pictures
+from minigan.training.run import Run, RunError
+from minigan.training.settings import RunOptions
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="redirects as a POSIX shell does")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="has no /dev/full")
@@ -101,7 +106,7 @@ OUTPUTS = {  # how each is made, and what is noted of it
 
 
 @pytest.mark.parametrize("kind", OUTPUTS)
-def test_a_training_does_not_depend_on_its_output(base, monkeypatch, kind):
+def test_a_run_does_not_depend_on_its_output(base, monkeypatch, kind):
     make, reason = OUTPUTS[kind]
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", make())
@@ -118,7 +123,7 @@ def test_a_training_does_not_depend_on_its_output(base, monkeypatch, kind):
 
 
 @pytest.mark.parametrize("kind", OUTPUTS)
-def test_generating_does_not_depend_on_its_output(base, monkeypatch, kind):
+def test_sampling_does_not_depend_on_its_output(base, monkeypatch, kind):
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", OUTPUTS[kind][0]())
         patch.setattr(sys, "stderr", OUTPUTS[kind][0]())
@@ -138,8 +143,8 @@ def test_the_doctor_and_what_is_refused_do_not_depend_on_their_output(monkeypatc
         patch.setattr(sys, "stdout", OUTPUTS[kind][0]())
         patch.setattr(sys, "stderr", OUTPUTS[kind][0]())
         codes = [
-            doctors.main(["doctor", "--device", "cpu"]),
-            doctors.main(["doctor", "--device", "gpu"]),
+            main(["doctor", "--device", "cpu"]),
+            main(["doctor", "--device", "gpu"]),
             tiny.train_celeba.main(["--device", "gpu"]),
         ]
         for words in (["--help"], ["--nonsense"], ["--lr", "é"]):
@@ -236,10 +241,10 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         pytest.param(">/dev/full 2>/dev/full", "", "No space left on device", marks=LINUX),
     ],
 )
-def test_without_its_standard_streams_a_training_ends_as_any(base, redirects, pipe, noted):
+def test_without_its_standard_streams_a_run_ends_as_any(base, redirects, pipe, noted):
     train = ["-c", WITHOUT_CURVES, tiny.EXAMPLES / "train_celeba.py", *tiny.TINY, "--steps", 3]
     assert shell(redirects, *train, pipe=pipe) == (0, "")
-    run = loop.Run(Path("runs") / tiny.FIRST)
+    run = Run(Path("runs") / tiny.FIRST)
     assert tiny.newest(run) == tiny.newest(base)
     reasons = [e["reason"] for e in tiny.events(run) if e["event"] == "output lost"]
     assert reasons == ([f"stderr: {noted}; stdout: {noted}"] if noted else [])
@@ -287,7 +292,7 @@ def test_both_programs_run_without_docstrings(name):
     assert (code, said.split()[:2]) == (0, ["usage:", name])
 
 
-# -- Ctrl-C outside of the training ------------------------------------------------------------------
+# -- Ctrl-C outside of a run ------------------------------------------------------------------
 
 
 @POSIX
@@ -328,16 +333,16 @@ def test_ctrl_c_while_the_interruption_is_told_is_no_traceback(sigint):
 
 
 def typed(line):
-    """The words of a line as the shell sees them, without the interpreter and the script."""
+    """The words of a line as the shell sees them, without `python -m minigan`."""
     command = line.partition(":")[2].strip()
     split = ["bash", "-c", f"printf '%s\\0' {command}"] if "$'" in command else None
     if split:  # which shlex does not know
         found = subprocess.run(split, capture_output=True, check=True).stdout
-        interpreter, script, *words = map(os.fsdecode, found.split(b"\0")[:-1])
+        interpreter, m, module, *words = map(os.fsdecode, found.split(b"\0")[:-1])
     else:
-        interpreter, script, *words = shlex.split(command)
+        interpreter, m, module, *words = shlex.split(command)
     assert Path(interpreter).absolute() == Path(sys.executable)
-    assert Path(script).is_file()
+    assert (m, module) == ("-m", "minigan")
     return words
 
 
@@ -347,31 +352,29 @@ def typed(line):
 )
 def test_what_the_end_advises_can_be_typed(monkeypatch, capsys, out):
     tiny.train_celeba.main([*tiny.TINY, "--steps=1", f"--out={out}"])
-    generate, longer = map(typed, capsys.readouterr().out.splitlines()[-2:])
-    assert tiny.generate.main([*generate, "--n=1"]) == 0
-    assert tiny.train_celeba.main(longer) == 0
-    assert tiny.saved(loop.Run(Path(out) / tiny.FIRST)) == [2]
+    samples, longer = map(typed, capsys.readouterr().out.splitlines()[-2:])
+    assert main([*samples, "--n=1"]) == 0
+    assert main(longer) == 0
+    assert tiny.saved(Run(Path(out) / tiny.FIRST)) == [2]
 
 
 @POSIX
 def test_what_a_lost_disk_advises_can_be_typed():
-    run = loop.Run.create(Path("two words"), "x", {})
-    with pytest.raises(RunError, match="go on with --resume 'two words/00000-x' "), run.in_use():
+    run = Run.create(Path("two words"), "x", {})
+    with pytest.raises(RunError, match="-m minigan resume 'two words/00000-x' "), run.in_use():
         raise no_space()
 
 
 def test_after_an_interruption_the_way_to_go_on_is_told(monkeypatch, capsys, sigint):
-    play_round = loop.play_round
+    step = DCGAN.step
     with monkeypatch.context() as patch:
-        patch.setattr(
-            loop, "play_round", lambda *a: signal.raise_signal(signal.SIGINT) or play_round(*a)
-        )
+        patch.setattr(DCGAN, "step", lambda *a: signal.raise_signal(signal.SIGINT) or step(*a))
         run = tiny.train("two words", "--steps=3", code=130)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3] == f"Interrupted: look at {run.samples}"
-    assert lines[-2].startswith("  generate more: ")
+    assert lines[-2].startswith("  sample from it: ")
     assert lines[-1].startswith("  go on: ")
-    assert tiny.train_celeba.main(typed(lines[-1])) == 0
+    assert main(typed(lines[-1])) == 0
     assert tiny.saved(run) == [3]
 
 
@@ -439,7 +442,7 @@ def test_threads_are_checked_before_anything_is_said(monkeypatch, capsys):
 
 @pytest.mark.parametrize("out", ["file", "file/x", "dangling"])
 def test_generate_checks_its_options_before_it_reads_a_checkpoint(capsys, monkeypatch, out):
-    monkeypatch.setattr(tiny.generate, "load_newest", lambda where: 1 / 0)
+    monkeypatch.setattr(sample, "_load", lambda where: 1 / 0)
     Path("file").touch()
     Path("dangling").symlink_to("nowhere")
     assert tiny.generate.main(["--run=auto", f"--out={out}"]) == 1
@@ -452,8 +455,7 @@ def test_generate_checks_its_options_before_it_reads_a_checkpoint(capsys, monkey
 
 def test_an_out_of_generate_that_is_no_path_is_told(capsys):
     for out in ("", "a\0b"):
-        with pytest.raises(SystemExit):
-            tiny.generate.main(["--run=auto", f"--out={out}"])
+        assert tiny.generate.main(["--run=auto", f"--out={out}"]) == 1
         assert f"error: --out {out!r}: must be a path\n" in capsys.readouterr().err
 
 
@@ -473,14 +475,14 @@ def test_no_name_reaches_a_terminal_as_it_is(base, capsys):
         tiny.generate.main(words)
     tiny.train_celeba.main(["--resume", ESCAPE, "--steps=4", "--device=cpu"])
     tiny.train_celeba.main(["--resume", ESCAPE, f"--device={ESCAPE}"])
-    doctors.main(["doctor", f"--device={ESCAPE}"])
-    for main, words in (
+    main(["doctor", f"--device={ESCAPE}"])
+    for program, words in (
         (tiny.train_celeba.main, [ESCAPE]),
         (tiny.generate.main, ["--run", ESCAPE, ESCAPE]),
-        (doctors.main, ["doctor", ESCAPE]),
+        (main, ["doctor", ESCAPE]),
     ):
         with pytest.raises(SystemExit):
-            main(words)
+            program(words)
     out, err = capsys.readouterr()
     assert "skipped: a" in out
     assert "skipped: a" in err
@@ -541,15 +543,17 @@ def test_two_calls_may_drop_the_same_pictures_and_make_the_same_folder(tmp_path,
     )
     make_own(tmp_path / "single")
     (tmp_path / "single" / "7.png").touch()
-    tiny.generate.drop_others(tmp_path / "single", ["0.png"])
-    assert os.listdir(tmp_path / "single") == []
+    data = DataOptions(image_size=16)
+    one = np.zeros((1, 3, 16, 16), np.float32)
+    sample._save_singles(tmp_path / "single", one, data, own=True)
+    assert os.listdir(tmp_path / "single") == ["0.png"]
 
 
 # -- the help ----------------------------------------------------------------------------------------
 
 
-def options_of(main, *words):
-    """The options of a program, as its parser has them."""
+def options_of(program, words):
+    """The options of a program, or of the command that these words name, as its parser has them."""
     found = []
 
     class Caught(Exception):
@@ -562,44 +566,70 @@ def options_of(main, *words):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Parser, "parse_args", caught)
         with pytest.raises(Caught):
-            main(list(words))
+            program(list(words))
     (parser,) = found
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            yield from (a for choice in action.choices.values() for a in choice._actions)
-        else:
-            yield action
+    for word in words:
+        (parser,) = (
+            a.choices[word] for a in parser._actions if isinstance(a, argparse._SubParsersAction)
+        )
+    return parser._actions
 
 
-@pytest.mark.parametrize(
-    "main",
-    [tiny.train_celeba.main, tiny.generate.main, doctors.main],
-    ids=["train", "gen", "doctor"],
-)
-def test_every_option_has_a_sentence_its_default_and_its_limits(main):
-    actions = [a for a in options_of(main) if a.help is not argparse.SUPPRESS]
+PROGRAMS = {
+    **{f"train {name}": (main, ["train", name]) for name in MEMBERS},
+    **{name: (main, [name]) for name in ("resume", "sample", "doctor")},
+    "train_celeba.py": (tiny.train_celeba.main, []),
+    "generate.py": (tiny.generate.main, []),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_option_has_a_sentence_and_its_limits_where_it_has_some(name):
+    actions = [a for a in options_of(*PROGRAMS[name]) if a.help is not argparse.SUPPRESS]
     assert len(actions) >= 3
-    listed = {"image_size", "nc"}  # their values stand in the sentence
+    limitless = {"image_size", "nc"}  # whose values are listed by argparse
     for action in actions:
-        if "--help" in action.option_strings:
+        if "--help" in action.option_strings or not action.option_strings:
             continue
-        assert action.help, action.option_strings
-        sentence, _, default = action.help.rpartition("(")
-        assert len(sentence.split()) >= 2, action.option_strings
-        assert re.fullmatch(r"(default: .+|the default|no default)\)", default), action.help
-        if action.type is int and action.dest not in listed:
-            assert re.search(r"; \d+ to \d+", sentence), action.help
+        assert len(action.help.split()) >= 2, action.option_strings
+        if action.type in (int, float) and action.dest not in limitless:
+            assert re.search(r"at least|above|below|at most|\d+ to \d+", action.help), action.help
 
 
-def test_the_limits_in_the_help_are_those_that_hold():
-    helps = {a.dest: a.help for a in options_of(tiny.train_celeba.main) if a.type is int}
-    for field in fields(Config):
-        if field.name in helps and field.name not in ("image_size", "nc"):
-            limits = f"{field.metadata['least']} to {field.metadata['most']}"
-            assert f"; {limits}" in helps[field.name]
-            for beyond in (field.metadata["least"] - 1, field.metadata["most"] + 1):
-                with pytest.raises(Exception, match=f"--{field.name.replace('_', '-')} "):
-                    Config(**{field.name: beyond})
-    numbers = {a.dest: a.help for a in options_of(tiny.generate.main) if a.type is int}
-    assert f"1 to {tiny.generate.MOST}" in numbers["n"]
-    assert json.loads(re.search(r"0 to (\d+)", numbers["seed"])[1]) == 2**64 - 1
+@pytest.mark.parametrize("name", ["train dcgan", "train wgan-gp"])
+def test_a_member_shows_its_own_options_and_no_others(name):
+    program, words = PROGRAMS[name]
+    shown = {action.dest for action in options_of(program, words)}
+    own = set(MEMBERS[words[1]].Options.names())
+    others = {n for member in MEMBERS.values() for n in member.Options.names()} - own
+    assert own <= shown
+    assert not others & shown
+
+
+TABLES = [*(member.Options for member in MEMBERS.values()), DataOptions, RunOptions]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.__module__)
+def test_the_limits_in_the_help_are_those_that_hold(table):
+    parser = Parser()
+    table.add_flags(parser)
+    helps = {action.dest: action.help for action in parser._actions}
+    words = {"least": ("at least", -1), "most": ("at most", 1), "above": ("above", 0)}
+    words["below"] = ("below", 0)
+    for field in fields(table):
+        for limit, value in field.metadata["limits"].items():
+            if value is None:
+                continue
+            word, beyond = words[limit]
+            assert f"{word} {value}" in helps[field.name]
+            with pytest.raises(UserError, match=f"^{flag(field.name)} .*must be "):
+                table(**{field.name: value + beyond})
+
+
+def test_the_limits_of_sampling_are_those_that_hold(capsys):
+    helps = {a.dest: a.help for a in options_of(main, ["sample"]) if a.type is int}
+    assert f"1 to {sample.MOST}" in helps["n"]
+    assert f"0 to {2**64 - 1}" in helps["seed"]
+    for words in (["--n=0"], [f"--n={sample.MOST + 1}"], ["--seed=-1"], [f"--seed={2**64}"]):
+        assert main(["sample", "auto", *words]) == 1
+        assert f"error: {words[0].replace('=', ' ')}: must be from " in capsys.readouterr().err

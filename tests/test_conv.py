@@ -12,7 +12,7 @@ from strategies import sizes, windows
 
 import minigan.functional as F
 from minigan import grad, gradcheck, gradgradcheck, tensor
-from minigan.backend import cpu, filtering, gpu, kernels, reference
+from minigan.backend import convolution, cpu, filtering, gpu, kernels, reference
 from minigan.backend.reference import Window
 
 # filtering is given neither the module nor the list of what is asked for
@@ -69,7 +69,7 @@ each_implementation = pytest.mark.parametrize(
 def test_the_trilinear_identity_holds_without_any_tolerance(module, geometries, data):
     window = data.draw(geometries)
     x, w, y = operands(data.draw, window)
-    with patch.object(cpu, "BLOCK", 1):  # several blocks of work even here
+    with patch.object(convolution, "BLOCK", 1):  # several blocks of work even here
         dy, dx, dw = derivatives(module, x, w, y, window)
     assert (dy * y).sum() == (dx * x).sum() == (dw * w).sum()
 
@@ -117,7 +117,7 @@ def test_the_layers_of_the_dcgan_are_filtered_and_the_sums_are_the_same(layer):
 )
 def test_first_and_second_derivatives_through_the_fast_paths(kernel, layer, filtered):
     x, w, y, window = a_layer(*layer)
-    assert cpu._filtered(len(x), w.shape[:2], window) == filtered
+    assert convolution._filtered(len(x), w.shape[:2], window) == filtered
     image = x if kernel == "conv" else y
     fn = F.conv2d if kernel == "conv" else F.conv_transpose2d
     inputs = [tensor(a, requires_grad=True) for a in (image, w)]

@@ -1,9 +1,10 @@
-"""A training that goes wrong is noticed in time, and what happens then is what --on-divergence says."""
+"""A run that goes wrong is noticed in time, and what happens then is what --on-divergence says."""
 
 import itertools
 import math
 import signal
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,21 +12,30 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minigan import tensor
+from minigan.errors import UserError
+from minigan.gans import MEMBERS
+from minigan.gans.signs import SATURATED, STILL, Sign, frozen_generator
+from minigan.gans.standard import BETA2, DCGAN
+from minigan.keys import generator
+from minigan.optim import Adam
 from minigan.training import checkpoint, loop, pictures, watch
-from minigan.training.config import Config
-from minigan.training.watch import BETA2, EPS, SHARE, WINDOW, Watch
+from minigan.training.recovery import CHOICES, ROLLBACKS, decide
+from minigan.training.settings import RunOptions
+from minigan.training.watch import SHARE, WINDOW, Trouble, Watch
 
-# Trainings that go wrong by themselves, found by trying: with the minimax loss G's gradient vanishes
+# Runs that go wrong by themselves, found by trying: with the minimax loss G's gradient vanishes
 # as D gets certain (equation 1 of the paper, and why its section 3 has another); at an absurd rate it
 # does so within some steps, for which a shorter window is enough.
 SATURATES = ["--epochs", 9999, "--loss", "minimax", "--ndf", 32]
 FREEZES = ["--epochs", 9999, "--loss", "minimax", "--lr", 1]
 SHORT = 20
+EPS = 1e-8  # of Adam
 
 
 @pytest.fixture(autouse=True)
 def somewhere_else(tmp_path, monkeypatch):
-    """Work in an empty folder, and leave out the curves, which take longer than the training."""
+    """Work in an empty folder, and leave out the curves, which take longer than the run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
 
@@ -53,14 +63,19 @@ def line(step, loss_d=1.0, grad_g=1.0, **others):
     }
 
 
-def noticed(lines, size=100):
+def standard(size=100):
+    """The signs of the standard game, of a G of `size` weights."""
+    return (SATURATED, frozen_generator(size, BETA2))
+
+
+def noticed(lines, size=100, signs=None):
     """(step, name, since) of each trouble."""
-    seen = Watch(size)
+    seen = Watch(standard(size) if signs is None else signs)
     looks = [(each["step"], seen.look(each)) for each in lines]
     return [(step, trouble.name, trouble.since) for step, trouble in looks if trouble]
 
 
-def test_a_healthy_training_is_left_alone():
+def test_a_healthy_run_is_left_alone():
     values = np.random.default_rng(0).lognormal(0, 1, (3000, 2))
     assert noticed(line(i + 1, 0.05 * a, b) for i, (a, b) in enumerate(values.tolist())) == []
 
@@ -97,15 +112,18 @@ def test_each_trouble_is_noticed_once_and_one_does_not_hide_another():
     ]
 
 
-@pytest.mark.parametrize("key", ["loss_d", "loss_g", "grad_d", "grad_g"])
+LABELS = {"loss_d": "Loss_D", "loss_g": "Loss_G", "grad_d": "|grad D|", "grad_g": "|grad G|"}
+LABELS |= {"distance": "distance", "fid": "fid"}  # of other members, and of none
+
+
+@pytest.mark.parametrize("key", LABELS)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
 def test_what_is_not_finite_is_noticed_at_once(key, value):
-    seen = Watch(1)
+    seen = Watch(standard())
     assert seen.look(line(1)) is None
     trouble = seen.look(line(2, **{key: value}))
     assert (trouble.name, trouble.since) == ("not finite", 2)
-    what = "loss" if key.startswith("loss") else "norm of the gradient"
-    assert trouble.text == f"the {what} of {key[-1].upper()} is {value}"
+    assert trouble.text == f"{LABELS[key]} is {value}"
 
 
 def test_a_generator_without_any_gradient_is_frozen_and_a_small_one_that_lasts_is_not():
@@ -118,24 +136,25 @@ def test_a_generator_without_any_gradient_is_frozen_and_a_small_one_that_lasts_i
 
 
 @pytest.mark.parametrize("every", [1, 10])
-def test_the_step_of_adam_is_that_of_the_optimiser(every):
+def test_a_frozen_generator_is_one_that_the_optimiser_does_not_move(every):
     """All n weights with the same gradient g: then |g| sqrt(n) is the norm, and r the step / lr.
 
     Where only every tenth step is reported, the nine before are taken to have been like it.
     """
-    from minigan import tensor
-    from minigan.optim import Adam
-
-    n, seen = 9, Watch(9)
+    n = 9
+    holds = frozen_generator(n, BETA2).start()
     p = tensor(np.zeros(n, np.float64), requires_grad=True)
     adam = Adam([p], lr=1.0, betas=(0.0, BETA2), eps=EPS)
-    for i, g in enumerate([1.0, 0.1, 1e-3, 2.0, 1e-9, 0.0, 1e-6], 1):
+    found, expected = [], []
+    gradients = [1.0, 0.1, 0.03, 0.003, 1e-3, 2.0, 0.02, 0.01, 1e-9, 0.0, 1e-6]
+    for i, g in enumerate(gradients, 1):
         for _ in range(every):
             before = p.numpy().copy()
             adam.step([tensor(np.full(n, g))])
-        r = seen._step_of_adam(i * every, g * math.sqrt(n))
-        # p is at most about 20, of which the last digit is worth 4e-15
-        np.testing.assert_allclose(before - p.numpy(), r, 1e-9, 1e-14)
+        expected.append(bool((before - p.numpy() < STILL).all()))
+        found.append(holds(line(i * every, grad_g=g * math.sqrt(n))))
+    assert found == expected
+    assert {True, False} == set(found)
 
 
 @given(
@@ -156,15 +175,96 @@ def test_a_watch_that_is_shown_the_lines_there_are_knows_what_it_knew(levels, ev
         )
     ]
     k = int(cut * len(lines))
-    whole, resumed = Watch(10), Watch(10, lines[:k])
+    whole, resumed = Watch(standard(10)), Watch(standard(10), lines[:k])
     before = [whole.look(each) for each in lines]
     assert [resumed.look(each) for each in lines[k:]] == before[k:]
 
 
-# -- trainings that go wrong by themselves -----------------------------------------------------------
+# -- the watch, by member ----------------------------------------------------------------------------
 
 
-def test_a_saturated_discriminator_is_warned_of_once_and_the_training_goes_on(capsys):
+def member(name):
+    """The member on points, with its smallest networks."""
+    Options = MEMBERS[name].Options
+    return MEMBERS[name](Options(nz=2, ngf=2, ndf=2, batch_size=2), (2,), generator("init"))
+
+
+def test_what_is_trouble_in_one_game_is_none_in_another():
+    """A healthy critic's loss is far below 0: the negative of the distance that it has found."""
+    lines = [line(i, loss_d=-5.0, distance=5.0, penalty=0.1) for i in range(1, 1000)]
+    assert noticed(lines, signs=member("wgan-gp").signs) == []
+    ((step, name, _),) = noticed(lines, signs=member("dcgan").signs)
+    assert (step, name) == (2 * WINDOW, "saturated discriminator")
+
+
+def test_the_frozen_generator_of_a_member_counts_its_own_weights():
+    dcgan = member("dcgan")
+    size = sum(p.numel() for p in dcgan.players["G"].net.parameters())
+    floor = STILL * EPS * math.sqrt(size)  # below it even Adam's step is small
+    for gradient, count in ((0.9 * floor, 1), (1.1 * floor, 0)):
+        lines = [line(i, 1.0, gradient) for i in range(1, 500)]
+        assert len(noticed(lines, signs=dcgan.signs)) == count
+
+
+class Restless(DCGAN):
+    """A member with a sign of its own, on a metric of its own."""
+
+    def build(self, rng, device, group):
+        super().build(rng, device, group)
+        since = lambda: lambda metrics: metrics["unrest"] > 3
+        self.signs = (Sign("restless", "unrest for {} steps", "try to rest", since),)
+
+    def step(self, draw):
+        return {**super().step(draw), "unrest": tensor(float(draw.step))}
+
+
+def test_the_sign_of_a_members_own_is_found_and_acted_upon(monkeypatch, capsys, short_window):
+    monkeypatch.setitem(MEMBERS, "dcgan", Restless)
+    run = tiny.train("out", "--steps", 2 * SHORT + 9, "--epochs", 99)
+    (event,) = diverged(run)
+    assert (event["name"], event["does"], event["step"]) == ("restless", "warn", 2 * SHORT)
+    warning = f"warning: step {2 * SHORT}: unrest for {SHORT} steps; try to rest"
+    assert warning in capsys.readouterr().out.splitlines()
+    assert tiny.metrics(run)[5]["unrest"] == 5
+
+
+def test_lines_that_lack_the_metric_of_a_sign_do_not_show_it():
+    """As in a file that was edited; and lines of other metrics do not matter."""
+    bare = [{"step": i, "epoch": 0, "fid": 1.0} for i in range(1, 1000)]
+    assert noticed(bare) == []
+
+
+# -- what is decided ---------------------------------------------------------------------------------
+
+OLDER = [Path("step-00000007"), Path("step-00000006")]  # of which a stop has left the newer one
+
+
+@pytest.mark.parametrize("name", ["not finite", "spoiled weights", "of a member's"])
+@pytest.mark.parametrize("wish", CHOICES)
+@pytest.mark.parametrize("again", [0, ROLLBACKS])
+@pytest.mark.parametrize("planned", [[], OLDER[1:]], ids=["none before", "one before"])
+def test_a_decision_is_the_users_where_it_can_be(name, wish, again, planned):
+    trouble = Trouble(name, 8, "something is wrong", watch.LOWER_RATE)
+    does, text, _ = decide(trouble, 9, wish, again, OLDER, planned)
+    expected = wish
+    if name == "spoiled weights" or (name == "not finite" and wish == "warn"):
+        expected = "rollback" if wish == "rollback" else "stop"
+    if wish == "rollback" and (again == ROLLBACKS or not planned):
+        expected = "stop"
+    assert does == expected
+    assert "step 9: something is wrong" in text
+    if does == "stop":
+        assert f"; the last good checkpoint is {OLDER[0]}; try" in text
+    if does == "rollback":
+        assert text.endswith("; going back to step-00000006, with other noise")
+    # What has been tried, or cannot be, is not advised.
+    assert ("--on-divergence rollback" in text) == (bool(planned) and wish != "rollback")
+
+
+# -- runs that go wrong by themselves ----------------------------------------------------------------
+
+
+def test_a_saturated_discriminator_is_warned_of_once_and_the_run_goes_on(capsys):
     run = tiny.train("out", "--steps", 600, *SATURATES)
     (event,) = diverged(run)
     assert (event["name"], event["does"]) == ("saturated discriminator", "warn")
@@ -178,11 +278,11 @@ def test_a_saturated_discriminator_is_warned_of_once_and_the_training_goes_on(ca
     assert tiny.events(run)[-1]["event"] == "done"
 
 
-def test_a_frozen_generator_is_noticed(capsys):
-    run = tiny.train("out", "--steps", 2 * WINDOW + 1, *FREEZES)
+def test_a_frozen_generator_is_noticed(capsys, short_window):
+    run = tiny.train("out", "--steps", 2 * SHORT + 1, *FREEZES)
     assert [(e["name"], e["step"]) for e in diverged(run)] == [
-        ("saturated discriminator", 2 * WINDOW),  # as early as can be, and one at a time
-        ("frozen generator", 2 * WINDOW + 1),
+        ("saturated discriminator", 2 * SHORT),  # as early as can be, and one at a time
+        ("frozen generator", 2 * SHORT + 1),
     ]
     assert "G has moved by less than 0.01 lr a step" in capsys.readouterr().out
 
@@ -237,13 +337,11 @@ def test_a_rollback_goes_back_before_the_trouble_with_other_noise_and_not_for_ev
     for step in (12, 18):  # from before the trouble
         one, other = (checkpoint.path_of(each.checkpoints, step) for each in (plain, run))
         assert one.read_bytes() == other.read_bytes()
-    before, after = tiny.newest(plain)[1], tiny.newest(run)[1]
-    assert before["step"] == after["step"] == 36
-    assert before["loader"] == after["loader"]
-    third = loop.random_stream(Config.seed, "noise 3")
-    for _ in range(2 * (36 - 18)):
-        loop.draw_noise(third, 4, 8, "normal", "cpu")
-    assert after["noise"] == third.bit_generator.state != before["noise"]
+    before, after = tiny.newest(plain), tiny.newest(run)
+    counts = {"draw.step": 36, "draw.batches": 36, "draw.again": 0}
+    assert before[1].items() >= counts.items()
+    assert after[1] == {**before[1], "draw.again": 3}
+    assert before[0] != after[0]  # the noise was another
 
 
 @pytest.mark.parametrize("lives", [[25, 30], [41, 60], [50, 3, 40], [19, 30]])
@@ -271,41 +369,43 @@ def test_a_run_with_rollbacks_that_is_interrupted_ends_as_one_that_is_not(
 
 def end_after(monkeypatch, steps, stop):
     """By a crash before a step, or by Ctrl-C in it."""
-    play, count = loop.Trainer.play, itertools.count()
+    play, count = loop.Loop.play, itertools.count()
 
     def played(self):
         if next(count) == steps:
             signal.raise_signal(signal.SIGINT) if stop else 1 / 0
         return play(self)
 
-    monkeypatch.setattr(loop.Trainer, "play", played)
+    monkeypatch.setattr(loop.Loop, "play", played)
 
 
 def loop_main(flags):
     return tiny.train_celeba.main([*tiny.TINY, *map(str, flags)])
 
 
-# -- figures and weights that are not finite ---------------------------------------------------------
+# -- metrics and weights that are not finite ---------------------------------------------------------
 
 
 def spoil(monkeypatch, *steps, what=None, value=math.nan):
-    """At these steps, counted as they are played, put the value in the place of a figure, or of the
-    first weight (what="weight") or moment (what="moment") of G."""
-    play_round, played = loop.play_round, itertools.count(1)
+    """At these steps, counted as they are played, put the value in the place of a metric, or of the
+    first weight (what="weight"), moment (what="moment") or average (what="average") of G."""
+    step, played = DCGAN.step, itertools.count(1)
 
-    def spoiled(G, D, opt_G, *others):
-        result = play_round(G, D, opt_G, *others)
+    def spoiled(member, draw):
+        metrics = step(member, draw)
         if next(played) not in steps:
-            return result
-        if what == "weight":
-            next(iter(G.parameters())).data[0] = value
+            return metrics
+        G = member.players["G"]
+        if what in ("weight", "average"):
+            net = G.net if what == "weight" else G.average
+            next(iter(net.parameters())).data[0] = value
         elif what == "moment":
-            opt_G.state_dict()["state"][0]["exp_avg_sq"].data[0] = value
+            G.optimizer.state_dict()["state"][0]["exp_avg_sq"].data[0] = value
         else:
-            result[what] = value
-        return result
+            metrics[what] = tensor(value)
+        return metrics
 
-    monkeypatch.setattr(loop, "play_round", spoiled)
+    monkeypatch.setattr(DCGAN, "step", spoiled)
 
 
 SIX = ["--steps", 6, "--checkpoint-every", 2]
@@ -314,21 +414,20 @@ SIX = ["--steps", 6, "--checkpoint-every", 2]
 @pytest.mark.parametrize(
     ("what", "value", "text"),
     [
-        ("loss_d", math.nan, "the loss of D is nan"),
-        ("loss_g", math.inf, "the loss of G is inf"),
-        ("grad_d", math.inf, "the norm of the gradient of D is inf"),
-        ("grad_g", math.nan, "the norm of the gradient of G is nan"),
+        ("loss_d", math.nan, "Loss_D is nan"),
+        ("loss_g", math.inf, "Loss_G is inf"),
+        ("grad_d", math.inf, "|grad D| is inf"),
+        ("grad_g", math.nan, "|grad G| is nan"),
     ],
 )
 @pytest.mark.parametrize("policy", ["warn", "stop"])
-def test_a_figure_that_is_not_finite_stops_the_training(
-    monkeypatch, capsys, what, value, text, policy
-):
+def test_a_metric_that_is_not_finite_stops_the_run(monkeypatch, capsys, what, value, text, policy):
     with monkeypatch.context() as patch:
         spoil(patch, 4, what=what, value=value)
         run = tiny.train("out", *SIX, "--on-divergence", policy, code=1)
     good = run.checkpoints / "step-00000002.safetensors"
-    error = f"error: step 4: {text}; the last good checkpoint is {good}; try --resume with "
+    error = f"error: step 4: {text}; the last good checkpoint is {good}; "
+    error += "try to resume with --on-divergence rollback, or a new run with a lower --lr\n"
     assert error in capsys.readouterr().err
     assert tiny.saved(run) == [2]
     rows = tiny.metrics(run)  # read strictly: JSON has no nan
@@ -342,7 +441,7 @@ def test_a_figure_that_is_not_finite_stops_the_training(
     assert [row["step"] for row in tiny.metrics(run)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_ignoring_a_figure_that_is_not_finite_goes_on(monkeypatch):
+def test_ignoring_a_metric_that_is_not_finite_goes_on(monkeypatch):
     straight = tiny.train("straight", *SIX)
     spoil(monkeypatch, 4, what="loss_d")
     run = tiny.train("out", *SIX, "--on-divergence", "ignore")
@@ -350,18 +449,26 @@ def test_ignoring_a_figure_that_is_not_finite_goes_on(monkeypatch):
     assert tiny.newest(run) == tiny.newest(straight)
 
 
-@pytest.mark.parametrize("what", ["weight", "moment"])
+WHERE = {
+    "weight": "players.G.net.main.0.weight",
+    "moment": "players.G.optimizer.0.exp_avg_sq",
+    "average": "players.G.average.main.0.weight",
+}
+
+
+@pytest.mark.parametrize("what", WHERE)
 @pytest.mark.parametrize("policy", ["warn", "stop", "ignore"])
 @pytest.mark.parametrize("every", [3, 100])
 def test_what_is_not_finite_is_never_saved(monkeypatch, capsys, every, policy, what):
-    """Not by any policy. The figures of a step are older than the weights that it leaves."""
+    """Not by any policy. The metrics of a step are older than the weights that it leaves."""
     flags = ["--checkpoint-every", every, "--keep", 1, "--sample-every", 1]
     tiny.train("out", "--steps", 2, *flags)
     spoil(monkeypatch, 1, what=what)
     again = ["--steps", 3, "--resume", "auto", "--on-divergence", policy]
     run = tiny.train("out", *again, code=1)
     assert tiny.saved(run) == [2]
-    message = "error: step 3: G holds values that are not finite; the last good checkpoint is "
+    values = f"{WHERE[what]} holds values that are not finite"
+    message = f"error: step 3: {values}; the last good checkpoint is "
     assert message + str(run.checkpoints / "step-00000002") in capsys.readouterr().err
     (event,) = diverged(run)
     assert (event["name"], event["does"]) == ("spoiled weights", "stop")
@@ -375,7 +482,7 @@ def test_a_rollback_gets_over_what_is_not_finite(monkeypatch, steps, what):
     assert [e["does"] for e in diverged(run)] == ["rollback"] * len(steps)
     assert [row["step"] for row in tiny.metrics(run)] == [1, 2, 3, 4, 5, 6]
     assert tiny.saved(run) == [2, 4, 6]
-    assert tiny.newest(run)[1]["rollbacks"] == len(steps)
+    assert tiny.newest(run)[1]["draw.again"] == len(steps)
     assert tiny.events(run)[-1]["event"] == "done"
 
 
@@ -392,7 +499,7 @@ def test_the_rollbacks_of_a_run_are_counted_over_its_lives(monkeypatch, capsys):
         tiny.train("out", *SIX, "--on-divergence", "rollback")
     spoil(monkeypatch, 2, 4, what="loss_g")
     run = tiny.train("out", "--resume", "auto", "--steps", 12, code=1)
-    assert "step 8: the loss of G is nan, after 3 of 3 rollbacks; " in capsys.readouterr().err
+    assert "step 8: Loss_G is nan, after 3 of 3 rollbacks; " in capsys.readouterr().err
     assert [e["does"] for e in diverged(run)] == ["rollback"] * 3 + ["stop"]
 
 
@@ -400,13 +507,13 @@ def test_an_absurd_learning_rate_is_told_in_one_sentence(capsys):
     run = tiny.train("out", "--steps", 6, "--lr", "1e30", code=1)
     error = capsys.readouterr().err.splitlines()[-1]
     assert error == (
-        "error: step 1: the loss of G is nan; the last good checkpoint is none; "
+        "error: step 1: Loss_G is nan; the last good checkpoint is none; "
         "try a new run with a lower --lr"
     )
     assert tiny.saved(run) == []
 
 
-def test_the_figures_of_a_stopped_training_are_drawn_and_closed(monkeypatch):
+def test_the_metrics_of_a_run_that_went_back_are_closed(monkeypatch):
     opened = []
     open_metrics = loop.Run.open_metrics
     monkeypatch.setattr(
@@ -419,4 +526,8 @@ def test_the_figures_of_a_stopped_training_are_drawn_and_closed(monkeypatch):
 
 
 def test_the_policy_is_an_option_with_four_choices():
-    assert Config().on_divergence == "warn"
+    assert RunOptions().on_divergence == "warn"
+    for choice in CHOICES:
+        assert RunOptions(on_divergence=choice).on_divergence == choice
+    with pytest.raises(UserError, match="choose one of warn, stop, rollback, ignore"):
+        RunOptions(on_divergence="panic")

@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 import pytest
 
+from minigan.commands.train import add_flags
+from minigan.gans import MEMBERS
 from minigan.tensor import OPERATIONS
-from minigan.training.config import add_options
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -125,10 +126,12 @@ def test_every_figure_is_shown_and_every_drawing_is_there():
 
 
 def test_options_of_the_training_chapter_exist():
-    parser = argparse.ArgumentParser()
-    add_options(parser)
-    known = {flag for action in parser._actions for flag in action.option_strings}
-    for script in (ROOT / "examples").glob("*.py"):
+    known = set()
+    for member in MEMBERS:
+        parser = argparse.ArgumentParser()
+        add_flags(parser, member)
+        known |= {flag for action in parser._actions for flag in action.option_strings}
+    for script in (*(ROOT / "examples").glob("*.py"), *(ROOT / "minigan/commands").glob("*.py")):
         known |= set(re.findall(r'"(--[\w-]+)"', script.read_text(encoding="utf-8")))
     text = (ROOT / "docs/05-training.md").read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]*", text))

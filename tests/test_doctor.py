@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import subprocess
 import sys
 from contextlib import nullcontext
 from types import ModuleType, SimpleNamespace
@@ -19,7 +20,7 @@ from minigan.backend import cpu, gpu, threads
 from minigan.console import pip
 from minigan.doctor import Size
 from minigan.tensor import OPERATIONS, grad
-from minigan.tensor import _topological as topological
+from minigan.walk import topological
 
 TINY = Size(4, 4, 2, 16)
 
@@ -120,6 +121,19 @@ def test_a_healthy_cpu_passes_and_every_section_is_there(examined, monkeypatch):
     assert speed.endswith(" images/s at batch 4")
 
 
+LOADED = """
+import sys
+import minigan.doctor
+found = [name for name in sys.modules if name.startswith(("minigan.data", "minigan.training"))]
+assert not found, found
+"""
+
+
+def test_the_doctor_needs_neither_the_data_nor_the_training():
+    """What it examines is below them, so an error there cannot hide in them."""
+    subprocess.run([sys.executable, "-c", LOADED], check=True)
+
+
 def test_every_operation_is_among_the_cases():
     used = set()
     for name, case in doctor.surface.cases().items():
@@ -135,14 +149,16 @@ def test_every_operation_is_among_the_cases():
 def test_the_bounds_have_room_for_other_kernels_but_not_for_tf32(small, monkeypatch):
     """The reference kernels stand for another machine; factors of 10 bits for a TF32 left on."""
     exact = {k: f("cpu", np.float64) for k, f in doctor.surface.computations().items()}
-    figures = doctor.trained("tiny DCGAN", "cpu", np.float64)
-    monkeypatch.setattr(backend, "cpu", backend.reference)
+    metrics = doctor.trained("tiny DCGAN", "cpu", np.float64)
+    monkeypatch.setattr(backend.device, "cpu", backend.reference)
     for dtype in doctor.TYPES:
         for name, compute in doctor.surface.computations().items():
             off = doctor.deviation(compute("cpu", dtype), exact[name])
             assert off < doctor.BOUNDS[dtype] / 20, name
-    off = doctor.deviation(doctor.trained("tiny DCGAN", "cpu", np.float64), figures)
+    off = doctor.deviation(doctor.trained("tiny DCGAN", "cpu", np.float64), metrics)
     assert off < doctor.STEP_BOUNDS[np.float64] / 100
+    off = doctor.deviation(doctor.trained("tiny DCGAN", "cpu", np.float32)[:1], metrics[:1])
+    assert off < doctor.STEP_BOUNDS[np.float32] / 100
     rounded = lambda x: (x.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
     case = doctor.surface.cases()["matmul"]
     a, b = (t.numpy() for t in doctor.surface.leaves("matmul", case, "cpu", np.float32))
@@ -205,8 +221,8 @@ def test_other_bits_at_the_second_time_are_found(examined, few, monkeypatch):
     right, drift = doctor.trained, iter(range(1000))
 
     def wrong(*arguments):
-        figures, *others = right(*arguments)
-        return [figures + 1e-14 * next(drift), *others]
+        metrics, *others = right(*arguments)
+        return [metrics + 1e-14 * next(drift), *others]
 
     monkeypatch.setattr(doctor, "trained", wrong)
     code, text = examined()
@@ -240,8 +256,8 @@ def test_a_number_that_is_none_and_a_shape_of_its_own_are_found(monkeypatch):
         doctor.hold(1, off)
     with pytest.raises(doctor.OutOfBound, match=r"\(3,\), not \(1, 3\)"):
         doctor.deviation([ones], [ones[None]])
-    monkeypatch.setattr(doctor, "play_round", lambda *a, **k: {"loss_d": math.nan})
-    with pytest.raises(ArithmeticError, match=r"figures of the last step are .*nan"):
+    monkeypatch.setattr(doctor.DCGAN, "step", lambda member, draw: {"loss_d": tensor(math.nan)})
+    with pytest.raises(ArithmeticError, match=r"metrics of the last step are .*nan"):
         doctor.step_times("cpu")
 
 
@@ -438,7 +454,7 @@ def test_what_is_no_command_shows_the_usage(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2
-    assert "usage: python -m minigan" in capsys.readouterr().err
+    assert "usage: minigan" in capsys.readouterr().err
 
 
 def test_a_wrong_option_is_an_error_in_a_sentence(capsys):

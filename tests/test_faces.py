@@ -19,8 +19,8 @@ DIGESTS = {1: "fe724205f81da413"}
 RECITAL = """
 import hashlib
 from minigan.data.faces import draw
-pictures = [draw(3, i)[0] for i in range(64)] + [draw(3, 0, size)[0] for size in (17, 200)]
-print(hashlib.sha256(b"".join(p.tobytes() for p in pictures)).hexdigest()[:16])
+images = [draw(3, i)[0] for i in range(64)] + [draw(3, 0, size)[0] for size in (17, 200)]
+print(hashlib.sha256(b"".join(p.tobytes() for p in images)).hexdigest()[:16])
 """
 
 
@@ -60,12 +60,12 @@ def test_a_face_depends_on_its_seed_and_index_alone():
 
 
 def test_all_faces_differ():
-    pictures = {draw(seed, index, 16)[0].tobytes() for seed in range(8) for index in range(8)}
-    assert len(pictures) == 64
+    images = {draw(seed, index, 16)[0].tobytes() for seed in range(8) for index in range(8)}
+    assert len(images) == 64
 
 
 @pytest.mark.parametrize("size", [16, 17, 63, 64, 100, 128, 256])
-def test_every_size_shows_the_same_picture(size):
+def test_every_size_shows_the_same_image(size):
     pixels, who = draw(5, 1, size)
     assert pixels.shape == (size, size, 3)
     assert pixels.dtype == np.uint8
@@ -80,7 +80,7 @@ def corners(n):
     return [(rows, cols) for rows in halves for cols in halves]
 
 
-def test_a_small_picture_is_the_mean_of_a_large_one():
+def test_a_small_image_is_the_mean_of_a_large_one():
     large = draw(5, 2, 128)[0].reshape(64, 2, 64, 2, 3).mean((1, 3))
     assert np.abs(draw(5, 2, 64)[0] - large).max() <= 1
 
@@ -122,7 +122,7 @@ def test_neither_side_is_preferred():
 
 
 @pytest.mark.parametrize("style", faces.STYLES)
-def test_the_mirror_image_is_the_picture_lit_from_the_other_side(style):
+def test_the_mirror_image_is_the_image_lit_from_the_other_side(style):
     left = render(somebody(hair_style=style, light="left", glasses="yes", turn=0.2, part=0.0))
     right = render(somebody(hair_style=style, light="right", glasses="yes", turn=-0.2, part=0.0))
     assert left[:, :32].mean() > left[:, 32:].mean()
@@ -130,7 +130,7 @@ def test_the_mirror_image_is_the_picture_lit_from_the_other_side(style):
         assert np.abs(left[:, ::-1].astype(int) - right).max() <= 1
 
 
-# Where each attribute must show, as (rows, columns) of the 64 x 64 picture, ...
+# Where each attribute must show, as (rows, columns) of the 64 x 64 image, ...
 PLACES = {
     "skin": (slice(22, 50), slice(20, 44)),
     "hair_style": (slice(4, 18), slice(16, 48)),
@@ -209,7 +209,7 @@ def test_a_new_recipe_is_a_new_identity(monkeypatch):
         (lambda: draw(0, 0, 15), ValueError, "15 pixels .* from 16 to 256"),
         (lambda: draw(0, 0, 257), ValueError, "257 pixels .* from 16 to 256"),
         (lambda: draw(0, 0, 64.5), ValueError, "64.5 pixels .* from 16 to 256"),
-        (lambda: draw(-1, 0), ValueError, "Seed -1 .* from 0"),
+        (lambda: draw(-1, 0), ValueError, "seed -1 .* from 0"),
         (lambda: draw(0, -2), ValueError, "index -2 .* from 0"),
         (lambda: render(somebody(skin="plaid")), ValueError, "skin is 'plaid'.*'tan'"),
         (lambda: render(somebody(), 8), ValueError, "8 pixels .* from 16 to 256"),

@@ -19,8 +19,11 @@ import pytest
 import tiny
 from PIL import Image
 
-from minigan.data import cache
-from minigan.training import checkpoint, loop, pictures
+from minigan.commands import sample
+from minigan.data import cache, workers
+from minigan.data.images import ImageSet
+from minigan.errors import UserError
+from minigan.training import checkpoint, pictures
 from minigan.training.run import Run, numbered_runs
 
 pytest.importorskip("fcntl", reason="the faults are those of POSIX")
@@ -34,10 +37,10 @@ REMEDIES = {
     "full after a half": "make room there",
     "read-only": "make it writable",
     "forbidden": "make it writable",
-    "broken": "its disk is sound",
-    "stale": "its disk is sound",
-    "gone": "see that the folder is there",
-    "no handles": "raise the limit of open files (ulimit -n)",
+    "broken": "its disk works",
+    "stale": "its disk works",
+    "gone": "check that the folder exists",
+    "no handles": "raise the limit on open files (ulimit -n)",
 }
 WAYS = (  # to go on: with a run, before there is one, and before its images are there
     f"then go on with --resume runs/{tiny.FIRST} (or anew, if it has no checkpoint yet)",
@@ -50,7 +53,7 @@ MISSING = (  # has words of its own, whatever the reason
     "is no run folder: it has no config.json",
     "cannot be read as a checkpoint",
     "has no checkpoint to ",
-    ".npy was changed while it was built; run again",
+    ".npy was changed while it was being built; run again",
     "File exists; move it away",  # by mkdir, but then there is no folder
 )
 CURVES = pictures.save_curves
@@ -61,8 +64,8 @@ def short(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """Work in that folder, and leave out what takes longer than the training."""
     patch.chdir(folder)
     patch.setattr(pictures, "save_curves", lambda folder, metrics: None)
-    patch.setattr(loop, "SHOWN", 4)
-    patch.setattr(tiny.train_celeba, "explain", lambda given, config: None)
+    patch.setattr(ImageSet, "shown", 4)
+    patch.setattr(tiny.train_celeba, "explain", lambda plan, given: None)
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +110,7 @@ def whole(folder: Path) -> None:
     """Assert that each file of a name that counts can be read to its end."""
     for path in folder.rglob("*"):
         if path.suffix == ".safetensors":
-            checkpoint.read(path)
+            checkpoint.read_file(path)
         elif path.suffix in (".png", ".gif"):
             with Image.open(path) as image:
                 for frame in range(getattr(image, "n_frames", 1)):
@@ -289,7 +292,7 @@ def generate() -> Ended:
 
 @every_kind
 def test_generated_pictures_are_whole_or_not_there(starts, monkeypatch, kind):
-    monkeypatch.setattr(tiny.generate, "WALK_ROWS", 1)
+    monkeypatch.setattr(sample, "WALK_ROWS", 1)
     shutil.copytree(starts / "resumed" / "runs", "runs")
     with Faults("runs") as faults:
         assert generate().code == 0
@@ -319,7 +322,7 @@ def decoded() -> list[int]:
 @pytest.mark.parametrize("once", [False, True])
 @every_kind
 def test_a_build_of_the_cache_goes_on_where_it_stopped(monkeypatch, kind, once):
-    monkeypatch.setattr(cache, "CHUNK", 8)
+    monkeypatch.setattr(workers, "CHUNK", 8)
     with Faults("cache") as faults:
         build()
     expected = {path.name: path.read_bytes() for path in Path("cache").iterdir()}
@@ -329,7 +332,7 @@ def test_a_build_of_the_cache_goes_on_where_it_stopped(monkeypatch, kind, once):
         with Faults("cache", KINDS[kind], first, once) as faults:
             try:
                 build()
-            except cache.DataError as error:
+            except UserError as error:
                 one_sentence(f"error: {error}", kind, faults)
         whole(Path("cache"))
         journals = list(Path("cache").glob("*.partial.json"))
@@ -350,7 +353,7 @@ def test_limits_of_the_system_on_files_are_told_and_nothing_is_lost():
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     expected = contents(Path("FSIZE-1000000000", "runs", tiny.FIRST))
-    remedies = {"NOFILE": "raise the limit of open files", "FSIZE": "raise the limit of file sizes"}
+    remedies = {"NOFILE": "raise the limit on open files", "FSIZE": "raise the limit on file sizes"}
     failed = set()
     for folder, (code, err, code_without) in found.items():
         assert code_without == 0

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import minigan
-from minigan import init, no_grad, tensor
+from minigan import init, no_grad, recording, tensor, walk
 from minigan.tensor import OPERATIONS, grad, op
 
 engine = sys.modules["minigan.tensor"]
@@ -24,18 +24,18 @@ PATIENCE = 60  # seconds for what happens at once, or the test fails
 @pytest.fixture(autouse=True)
 def recording_again(monkeypatch):
     """Should one of these tests leave it off, the next ones shall not fail for it."""
-    monkeypatch.setattr(engine._state, "recording", True)
+    monkeypatch.setattr(recording.thread, "recording", True)
 
 
 class Alarm(BaseException):
     """What the handlers here raise: an exception that nobody else knows."""
 
 
-FILES = (engine.__file__, contextlib.__file__)
+FILES = (*(page.__file__ for page in (engine, recording, walk)), contextlib.__file__)
 
 
 class Interruption:
-    """Calls the handler at the n-th place in the engine's page where Python could."""
+    """Calls the handler at the n-th place in the engine's pages where Python could."""
 
     def __init__(self, n, handler, spared):
         self.left, self.handler, self.spared, self.done = n, handler, spared, False
@@ -139,8 +139,8 @@ def test_recording_is_as_before_after_an_exception_at_any_moment(keep):
     def handler():
         raise Alarm
 
-    enter, leave = engine._recording.__enter__.__code__, engine._recording.__exit__.__code__
-    spared = [(engine._switches_back.__code__, "return")]  # its yield is no end
+    enter, leave = recording.recording.__enter__.__code__, recording.recording.__exit__.__code__
+    spared = [(recording._switches_back.__code__, "return")]  # its yield is no end
     spared += [(enter, "return"), (leave, "call")] if keep else []
     assert at_each_place(work, handler, check, spared, keep) > 30
 
@@ -212,7 +212,7 @@ def draw():
 @pytest.mark.parametrize("work", [add_up, draw])
 def test_a_forked_process_does_not_wait_for_a_thread_that_it_does_not_have(beside, work):
     minigan.manual_seed(7)
-    beside(engine._adding)
+    beside(walk._adding)
     beside(init.generator().bit_generator.lock)
     child = os.fork()
     if child == 0:

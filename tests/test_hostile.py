@@ -26,8 +26,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigan import tensorfile
-from minigan.data import cache, celeba
-from minigan.data.cache import DataError, Unreadable
+from minigan.data import cache, celeba, decoding
+from minigan.data.source import Unreadable
+from minigan.errors import UserError
 from minigan.training import checkpoint
 from minigan.training.checkpoint import CheckpointError
 
@@ -62,7 +63,7 @@ def test_a_hostile_zip(tmp_path, name):
     case = hostile.ZIPS[name]
     path = hostile.write(tmp_path, "a.zip", case.data)
     if case.stopped:
-        with pytest.raises(DataError, match=re.escape(case.stopped)) as caught:
+        with pytest.raises(UserError, match=re.escape(case.stopped)) as caught:
             cache.build(celeba.open_source(path, SIZE), tmp_path / "cache", progress=False)
         sentence(caught.value)
         assert str(tmp_path) in str(caught.value)
@@ -80,7 +81,7 @@ def test_a_hostile_zip(tmp_path, name):
 
 def test_names_and_suffixes_are_told_as_one_line(tmp_path):
     path = hostile.write(tmp_path, "a.zip", hostile.zip_of(hostile.Entry("a.\x1b[2J\n", b"")))
-    with pytest.raises(DataError, match="no pictures") as caught:
+    with pytest.raises(UserError, match="no images") as caught:
         celeba.open_source(path)
     assert r"\x1b[2j\n" in sentence(caught.value)
 
@@ -98,10 +99,10 @@ def test_a_hostile_picture(name):
     case = hostile.PICTURES[name]
     data = case.data
     if not case.skipped:
-        assert celeba.decode(data, SIZE).shape == (SIZE, SIZE, 3)
+        assert decoding.decode(data, SIZE).shape == (SIZE, SIZE, 3)
         return
     with pytest.raises(Unreadable, match=case.skipped) as caught:
-        celeba.decode(data, SIZE)
+        decoding.decode(data, SIZE)
     assert str(caught.value).isprintable()
 
 
@@ -110,7 +111,7 @@ def test_a_hostile_checkpoint(tmp_path, name):
     make, words = hostile.CHECKPOINTS[name]
     path = hostile.write(tmp_path, "c", make())
     with pytest.raises(CheckpointError, match=words) as caught:
-        checkpoint.read(path)
+        checkpoint.read_file(path)
     assert str(path) in sentence(caught.value)
 
 
@@ -118,9 +119,9 @@ def test_a_hostile_checkpoint(tmp_path, name):
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "c")
     with pytest.raises(CheckpointError, match="it is not a file"):
-        checkpoint.read(tmp_path / "c")
+        checkpoint.read_file(tmp_path / "c")
     os.mkfifo(tmp_path / "a.zip")
-    with pytest.raises(DataError, match="neither a zip nor a folder"):
+    with pytest.raises(UserError, match="neither a zip nor a folder"):
         celeba.open_source(tmp_path / "a.zip")
 
 
@@ -140,14 +141,14 @@ def test_a_pipe_in_the_folder_of_the_cache_is_not_waited_for(tmp_path, suffix):
 
 @once
 def originals() -> list[bytes]:
-    return [celeba.decode(hostile.picture(i), SIZE).tobytes() for i in (1, 2)]
+    return [decoding.decode(hostile.picture(i), SIZE).tobytes() for i in (1, 2)]
 
 
 def only_right_pictures(path):
     """Of a zip of the two pictures of `hostile.with_bad`, whatever was done to it."""
     try:
         found = loaded(path)
-    except DataError as error:
+    except UserError as error:
         sentence(error)
     else:
         pictures = [x for x in found.values() if isinstance(x, np.ndarray)]
@@ -233,7 +234,7 @@ def built(folder):
 def built_or_told(folder):
     try:
         return built(folder)
-    except DataError as error:
+    except UserError as error:
         sentence(error)
 
 
@@ -310,7 +311,7 @@ def test_fields_of_the_journal_of_a_build(tmp_path, journal, length):
     hostile.write(tmp_path, f"{key}.partial.json", with_digest(journal))
     try:
         images = cache.build(Three(), tmp_path, progress=False)
-    except DataError as error:
+    except UserError as error:
         sentence(error)
     else:
         assert images.pixels.shape == (len(images.names), 4, 4, 3)
@@ -402,12 +403,12 @@ def right_or_told(tmp_path, data):
     """A checkpoint gives what was written or a CheckpointError."""
     path = hostile.write(tmp_path, "c", data)
     try:
-        arrays, state = checkpoint.read(path)
+        arrays, table = checkpoint.read_file(path)
     except CheckpointError as error:
         sentence(error)
         return
-    expected, right = checkpoint.read(hostile.write(tmp_path, "right", hostile.saved()))
-    assert state == right
+    expected, right = checkpoint.read_file(hostile.write(tmp_path, "right", hostile.saved()))
+    assert table == right
     assert {k: (a.dtype, a.shape, a.tobytes()) for k, a in arrays.items()} == {
         k: (a.dtype, a.shape, a.tobytes()) for k, a in expected.items()
     }
@@ -415,18 +416,18 @@ def right_or_told(tmp_path, data):
 
 @fuzz
 @given(st.text(max_size=20) | st.recursive(anything, st.lists).map(json.dumps) | st.dictionaries(
-    st.sampled_from(["step", "optimizer_steps", "loader"]), anything).map(json.dumps))  # fmt: skip
-def test_states_of_a_checkpoint_with_a_checksum_that_fits(tmp_path, state):
+    st.sampled_from(["game", "numbers", "more"]), anything).map(json.dumps))  # fmt: skip
+def test_tables_of_a_checkpoint_with_a_checksum_that_fits(tmp_path, text):
     try:
-        _, found = checkpoint.read(hostile.write(tmp_path, "c", signed(state)))
+        _, found = checkpoint.read_file(hostile.write(tmp_path, "c", signed(text)))
     except CheckpointError as error:
         sentence(error)
     else:
         assert isinstance(found, dict)
 
 
-def signed(state):
-    return hostile.signed(state.encode("utf-8", "replace").decode())
+def signed(text):
+    return hostile.signed(text.encode("utf-8", "replace").decode())
 
 
 # -- any byte -----------------------------------------------------------------------------------------
@@ -490,7 +491,7 @@ def kinds() -> list[bytes]:
 @given(st.integers(0, 7), mutations)
 def test_any_bytes_of_a_picture(which, edits):
     try:
-        assert celeba.decode(mutated(kinds()[which], edits), SIZE).shape == (SIZE, SIZE, 3)
+        assert decoding.decode(mutated(kinds()[which], edits), SIZE).shape == (SIZE, SIZE, 3)
     except Unreadable as error:
         reason(error)
 
@@ -519,26 +520,26 @@ def test_any_bytes_of_a_checkpoint(tmp_path, edits):
 MEASURE = """
 import json, os, resource, sys
 from pathlib import Path
-from minigan.data import cache, celeba
-from minigan import tensorfile
+from minigan import errors, tensorfile
+from minigan.data import cache, celeba, decoding, source
 from minigan.training import checkpoint
-celeba.Image.init()
+decoding.Image.init()
 
 def use(path):
     try:
         if path.suffix == ".zip":
-            source = celeba.open_source(path, 64)
-            for i in range(len(source)):
-                try: source.load(i)
-                except cache.Unreadable: pass
+            images = celeba.open_source(path, 64)
+            for i in range(len(images)):
+                try: images.load(i)
+                except source.Unreadable: pass
         elif path.suffix == ".picture":
-            celeba.decode(path.read_bytes(), 64)
+            decoding.decode(path.read_bytes(), 64)
         elif path.suffix == ".checkpoint":
-            checkpoint.read(path)
+            checkpoint.read_file(path)
         else:
             identity = json.loads((path.parent / "identity").read_text())
             cache._open(path.with_suffix(""), identity, progress=False)
-    except (cache.DataError, cache.Unreadable, checkpoint.CheckpointError):
+    except (errors.UserError, source.Unreadable, checkpoint.CheckpointError):
         pass
 
 def peak():
@@ -637,7 +638,7 @@ def test_only_the_folder_of_the_cache_is_written(tmp_path, watched):
         watched.clear()
         try:
             cache.build(celeba.open_source(path, SIZE), tmp_path / "out" / "cache", progress=False)
-        except DataError:
+        except UserError:
             assert case.stopped
         below = os.path.realpath(tmp_path / "out")
         assert all(p.startswith(below) for p in watched), watched
@@ -646,7 +647,7 @@ def test_only_the_folder_of_the_cache_is_written(tmp_path, watched):
         path = hostile.write(tmp_path / "data", "c", make())
         watched.clear()
         with pytest.raises(CheckpointError):
-            checkpoint.read(path)
+            checkpoint.read_file(path)
         assert watched == []
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "out"]
 

@@ -18,8 +18,11 @@ from hostile import sentence
 
 from minigan import files
 from minigan.files import FILE, FOLDER, is_own, make_own, write_atomically
+from minigan.gans.signs import SATURATED, frozen_generator
 from minigan.training import pictures
-from minigan.training.run import FIGURES, LARGEST, Run, RunError
+from minigan.training.metrics import COUNTS, METRICS, PANELS
+from minigan.training.record import LARGEST
+from minigan.training.run import Run, RunError
 from minigan.training.watch import Watch
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="makes links and pipes")
@@ -28,8 +31,9 @@ RUN = Path("stranger") / tiny.FIRST
 FOLDERS = ("samples", "checkpoints", "generated", "generated/single")
 FILES = (
     *(".lock", "config.json", "metrics.jsonl", "events.jsonl", "skipped.txt"),
-    *("losses.png", "scores.png", "progress.gif"),
+    *("losses.png", "scores.png", "gradients.png", "others.png", "progress.gif"),
     *(f"samples/{name}.png" for name in ("step-00000000", "reals", "real-beside-fake")),
+    "samples/raw-beside-average.png",
     *(f"checkpoints/step-0000000{i}.safetensors" for i in (1, 2)),
 )
 SAVE_CURVES = pictures.save_curves
@@ -60,7 +64,7 @@ def base(tmp_path_factory):
         patch.setattr(pictures, "save_curves", lambda folder, metrics: None)
         run = tiny.train("runs", "--steps", 2, "--checkpoint-every", 1)
         assert tiny.generate.main(["--run", str(run.folder), "--n", "1"]) == 0
-        for name in ("losses.png", "scores.png", "skipped.txt"):
+        for name in (*(f"{panel}.png" for panel in PANELS), "skipped.txt"):
             (run.folder / name).write_bytes(b"drawn")
         assert all((run.folder / name).is_file() for name in FILES)
     return folder / "runs"
@@ -261,21 +265,22 @@ def test_pictures_from_a_checkpoint_alone_are_not_put_into_a_folder_outside(vict
 # -- where it writes -----------------------------------------------------------------------------------
 
 
-def test_no_file_of_a_run_says_where_its_cache_is(victim):
+def test_no_file_of_a_run_says_where_its_cache_is(victim, capsys):
     config = json.loads((RUN / "config.json").read_text())
-    config["options"]["out"] = str(victim)
-    config["options"]["name"] = "../../victim/x"
+    config["run"]["out"] = str(victim)
     shutil.rmtree("stranger/cache")
     before = contents(victim)
-    (RUN / "config.json").write_text(json.dumps(config))
-    assert resume("--resume", RUN) == 1  # that name could not have been given
-    config["options"]["name"] = None
+    (RUN / "config.json").write_text(
+        json.dumps({**config, "run": {**config["run"], "name": "../x"}})
+    )
+    assert resume("--resume", RUN) == 1  # a run's name is that of its folder, and no option
+    assert "config.json: run has unknown options ['name']; " in capsys.readouterr().err
     (RUN / "config.json").write_text(json.dumps(config))
     assert resume("--resume", RUN) == 0
     assert contents(victim) == before
     assert sorted(os.listdir("stranger")) == [".lock", tiny.FIRST, "cache"]
     assert sorted(os.listdir()) == ["stranger", "victim"]
-    assert Run(RUN).config["options"]["out"] == "stranger"
+    assert Run(RUN).config["run"]["out"] == "stranger"
 
 
 def test_the_user_may_say_where_the_cache_is(victim):
@@ -283,7 +288,7 @@ def test_the_user_may_say_where_the_cache_is(victim):
     assert os.listdir("elsewhere") == ["cache"]
 
 
-@pytest.mark.parametrize("where", [".", "../00000-faces16", "../../stranger/00000-faces16/."])
+@pytest.mark.parametrize("where", [".", f"../{tiny.FIRST}", f"../../stranger/{tiny.FIRST}/."])
 def test_a_run_that_is_named_from_inside_has_its_cache_beside_it(victim, monkeypatch, where):
     monkeypatch.chdir(RUN)
     shutil.rmtree("../cache")
@@ -323,29 +328,24 @@ def test_a_run_with_damaged_metrics_goes_on_with_the_rest_and_says_so(victim, ca
     assert (event["kept"], event["fault"] + "; ") == ("metrics.jsonl.damaged", fault)
 
 
-def test_curves_of_any_figures_that_are_read_can_be_drawn(base):
-    """Of the largest, of none, and so far apart that the running mean is of few."""
+def test_curves_of_any_metrics_that_are_read_can_be_drawn(base):
+    """Of the largest, of none, of unknown names, and so far apart that the running mean is of few."""
     line = json.loads((base / tiny.FIRST / "metrics.jsonl").read_bytes().splitlines()[0])
     run = Run.create(Path("out"), "x", {})
-    figures = (
-        dict.fromkeys(FIGURES, LARGEST),
-        dict.fromkeys(FIGURES),
-        dict.fromkeys(FIGURES, -LARGEST),
-    )
+    names = (*METRICS, "of_a_stranger")
+    values = tuple(dict.fromkeys(names, value) for value in (LARGEST, None, -LARGEST))
     for lines in (
-        [
-            {**line, **values, "step": step}
-            for step, values in zip((1, 9, 10**8 - 1), figures, strict=True)
-        ],
-        [{**line, **figures[1]}],
+        [{**line, **v, "step": step} for step, v in zip((1, 9, 10**8 - 1), values, strict=True)],
+        [{**line, **values[1]}],
+        [{name: line[name] for name in COUNTS}],  # no metric at all
     ):
         text = "".join(json.dumps(each) + "\n" for each in lines)
         (run.folder / "metrics.jsonl").write_text(text)
         assert run.metrics() == lines
         SAVE_CURVES(run.folder, lines)
-        watched = Watch(10, lines)
-        watched.look({**line, "step": 10**8})
-    assert {"losses.png", "scores.png"} <= set(os.listdir(run.folder))
+        watch = Watch((SATURATED, frozen_generator(10, 0.999)), lines)
+        watch.look({**line, "step": 10**8})
+    assert {f"{panel}.png" for panel in PANELS} <= set(os.listdir(run.folder))
 
 
 # -- links that the user names -------------------------------------------------------------------------

@@ -12,7 +12,16 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import minigan.functional as F
 from minigan import tensor
-from minigan.backend import cpu, filtering, memory, planes, reference, threads
+from minigan.backend import (
+    convolution,
+    cpu,
+    filtering,
+    memory,
+    planes,
+    reference,
+    sums,
+    threads,
+)
 from minigan.backend.reference import Window
 
 # Sums of up to 4,000 products in another order: some tens of roundings, relative to the largest.
@@ -126,7 +135,7 @@ def laid_out(draw):
 @given(laid_out(), st.booleans(), st.integers(1, 4), st.sampled_from([1, 9, 99]))
 def test_a_sum_taken_in_parts_is_the_sum(drawn, keepdims, terms, run):
     array, axes = drawn
-    with patch.object(cpu, "TERMS", terms), patch.object(cpu, "RUN", run):
+    with patch.object(sums, "TERMS", terms), patch.object(sums, "RUN", run):
         for x in (array, array.copy(), array.copy("F")):
             kind = x.dtype if x.dtype.kind == "f" else np.int64
             expected = x.sum(axis=axes, keepdims=keepdims, dtype=np.float64)
@@ -214,9 +223,9 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(way, kernel, thread_co
 
 def test_small_batches_are_not_filtered():
     window = Window((8, 8), (4, 4), (2, 2), (1, 1))
-    assert cpu._filtered(16, (8, 8), window)
-    assert not cpu._filtered(15, (8, 8), window)
-    assert not cpu._filtered(16, (3, 64), window)  # nor are few channels
+    assert convolution._filtered(16, (8, 8), window)
+    assert not convolution._filtered(15, (8, 8), window)
+    assert not convolution._filtered(16, (3, 64), window)  # nor are few channels
 
 
 def test_arrays_begin_at_a_line_of_the_cache():

@@ -1,4 +1,4 @@
-"""A training takes its memory in the first three steps, and in all others uses it again."""
+"""A run takes its memory in the first three steps, and uses it again in all others."""
 
 import platform
 import subprocess
@@ -10,34 +10,54 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from minigan import tensor
 from minigan.backend import threads
-from minigan.losses import non_saturating
-from minigan.models.dcgan import Discriminator, Generator
-from minigan.optim import Adam
-from minigan.training.game import play_round
+from minigan.data import Dataset
+from minigan.data.images import to_tensor
+from minigan.gans import MEMBERS
+from minigan.keys import generator
+from minigan.tensor import Tensor
+from minigan.training.draw import Draw
+
+SHAPE = (3, 64, 64)
 
 
-def training(width: int, batch: int) -> Callable[[], None]:
-    """A training of the DCGAN, by the step; on one thread, for with several it is chance which of
-    them meets a kernel first, and takes scratch memory for it."""
+class Pixels(Dataset):
+    """Images of noise, made when they are asked for."""
+
+    def __len__(self) -> int:
+        return 1000
+
+    def batch(self, indices, device, mirrored=None) -> Tensor:
+        pixels = generator(*indices.tolist()).integers(0, 256, (len(indices), *SHAPE), np.uint8)
+        return to_tensor(pixels, SHAPE[0], device)
+
+    def picture(self, samples): ...
+
+
+def steps_of(name: str, width: int, batch: int) -> Callable[[], None]:
+    """A step of a member on images, at each call.
+
+    On one thread: of several, chance decides which one meets a kernel first and takes scratch memory.
+    """
     threads.set_num_threads(1)
-    rng = np.random.default_rng(0)
-    G, D = Generator(100, width, 3, 64, rng), Discriminator(width, 3, 64, rng)
-    opts = [Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999)) for network in (G, D)]
+    make = MEMBERS[name]
+    chosen = {"ngf": width, "ndf": width, "batch_size": batch, "d_steps": 2}  # two show it as well
+    member = make(make.Options.pick(chosen), SHAPE, generator("init"))
+    draw = Draw(Pixels(), batch, member.options.nz, seed=0)
 
     def step() -> None:
-        x = tensor(rng.uniform(-1, 1, (batch, 3, 64, 64)).astype(np.float32))
-        noise = lambda: tensor(rng.standard_normal((batch, 100, 1, 1), np.float32))
-        play_round(G, D, *opts, x, noise, non_saturating)
+        for value in member.step(draw).values():
+            value.item()
+        draw.next_step()
 
     return step
 
 
-def test_from_the_third_step_on_no_memory_is_taken_that_is_not_given_back(monkeypatch):
+@pytest.mark.parametrize("name", MEMBERS)
+def test_from_the_third_step_on_no_memory_is_taken_that_is_not_given_back(monkeypatch, name):
     monkeypatch.setattr(threads, "_threads", None)  # what is set here is forgotten afterwards
     monkeypatch.setattr(threads, "_scratch", threading.local())
-    step = training(width=16, batch=16)
+    step = steps_of(name, width=16, batch=16)
     held, peaks, scratch = [], [], []  # bytes: after each step, at its highest, of scratch memory
     tracemalloc.start()  # NumPy tells it about arrays
     try:
@@ -57,12 +77,12 @@ def test_from_the_third_step_on_no_memory_is_taken_that_is_not_given_back(monkey
     assert peaks[4:] == pytest.approx(peaks[3:4] * 2, rel=0.01)
 
 
-def page_faults(width: int, batch: int) -> list[int]:
+def page_faults(name: str, width: int, batch: int) -> list[int]:
     """How many pages each of six steps had to fetch from the system."""
     import resource
 
     count = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    step, counts = training(width, batch), [count()]
+    step, counts = steps_of(name, width, batch), [count()]
     for _ in range(6):
         step()
         counts.append(count())
@@ -70,13 +90,14 @@ def page_faults(width: int, batch: int) -> list[int]:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only this library can be told")
-def test_freed_memory_is_filled_again_without_page_faults():
+@pytest.mark.parametrize("name", MEMBERS)
+def test_freed_memory_is_filled_again_without_page_faults(name):
     """In a process of its own, whose memory no other test has used.
 
     Where freed memory goes back to the system a step costs 5,300 faults of 4 KB, the size of its
     larger arrays. Where it is kept it costs none; 100 are room for what Python does meanwhile.
     """
-    run = subprocess.run([sys.executable, __file__], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     faults = [int(count) for count in run.stdout.split()]
     assert faults[0] > 5000
@@ -84,4 +105,4 @@ def test_freed_memory_is_filled_again_without_page_faults():
 
 
 if __name__ == "__main__":
-    print(*page_faults(width=24, batch=16))
+    print(*page_faults(sys.argv[1], width=24, batch=16))

@@ -11,7 +11,7 @@ import pytest
 from strategies import as_function
 
 from minigan import backend, manual_seed, nn, tensor
-from minigan.backend import cpu, reference
+from minigan.backend import cpu, reference, rows
 from minigan.optim import SGD, Adam, Optimizer, RMSprop
 from minigan.tensor import grad, no_grad
 
@@ -154,6 +154,63 @@ def test_a_parameter_without_gradient_and_its_state_stay_as_they_are(kind, formu
     assert parameters[1].item() == pytest.approx(formula(before, row, **options), rel=1e-12)
 
 
+@each_optimiser
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_tree_is_the_live_state_and_creating_it_early_changes_no_bit(
+    kind, formula, options, order
+):
+    runs = []
+    for early in (False, True):
+        parameters, gradients = setting("float32")
+        for p in parameters:
+            p.data = np.asarray(p.data, order=order)
+        optimiser = kind(parameters, **options)
+        if early:
+            tree = optimiser.tree()
+            assert set(tree) == {"0", "1", "2"}
+            assert optimiser.state_dict()["state"] == {}  # as if nothing had been asked
+        for number, grads in enumerate(gradients):
+            optimiser.step([grads[0], grads[1] if number else None, grads[2]])
+        runs.append((parameters, optimiser))
+    (first, without), (second, with_tree) = runs
+    assert [p.data.tobytes() for p in first] == [p.data.tobytes() for p in second]
+    assert contents(without) == contents(with_tree)
+    for i, (p, state) in enumerate(zip(second, with_tree.state, strict=True)):
+        assert tree[str(i)] is state is with_tree.tree()[str(i)]
+        assert set(state) == {n for n, on in kind.ENTRIES.items() if on is None or options.get(on)}
+        if "step" in state:
+            assert (type(state["step"]), state["step"]) == (int, 4 if i == 1 else 5)
+        for name, array in state.items():
+            if name != "step":
+                assert (array.dtype, array.shape, array.strides) == (
+                    p.dtype,
+                    p.shape,
+                    p.data.strides,
+                )
+
+
+@each_optimiser
+@pytest.mark.parametrize("stop", [0, 3])
+def test_a_run_goes_on_from_the_values_of_its_tree(kind, formula, options, stop):
+    parameters, gradients = setting("float32")
+    first = kind(parameters, **options)
+    for grads in gradients[:stop]:
+        first.step(grads)
+    copies = [tensor(p, requires_grad=True) for p in parameters]
+    second = kind(copies, **options)
+    for i, state in second.tree().items():
+        for name, value in first.tree()[i].items():
+            if name == "step":
+                state[name] = value
+            else:
+                state[name][...] = value
+    for grads in gradients[stop:]:
+        first.step(grads)
+        second.step(grads)
+    np.testing.assert_array_equal(numbers(parameters), numbers(copies))
+    assert contents(first) == contents(second)
+
+
 class Foreign:
     """A tensor of PyTorch's, as far as an optimiser's state has them."""
 
@@ -191,6 +248,14 @@ def test_a_state_dict_of_pytorchs_form_is_understood():
     )
     assert plain.state == [{}]
     assert plain.options["lr"] == 0.2
+
+    group["momentum"], buffer = (
+        0.9,
+        {"momentum_buffer": Foreign([1.0, 2.0])},
+    )  # and no count of steps
+    plain.load_state_dict({"state": {0: buffer}, "param_groups": [{**group, "params": [0], **off}]})
+    plain.step([tensor([1.0, 1.0])])
+    np.testing.assert_allclose(plain.state[0]["momentum_buffer"], [1.9, 2.8])
 
 
 @each_optimiser
@@ -242,7 +307,7 @@ NET = nn.Linear(2, 1)
         (lambda: [W[0]], ValueError, "non-leaf Tensor"),
         (lambda: itertools.chain(NET.parameters(), W), ValueError, "non-leaf Tensor: parameter 2"),
         (lambda: [*NET.parameters(), *NET.parameters()], ValueError, "parameter 2 has the data of "
-         "parameter 0; give each one once"),
+         "parameter 0; give each parameter once"),
         (lambda: [W, nn.Parameter(W)], ValueError, "parameter 1 has the data of parameter 0"),
     ],
 )  # fmt: skip
@@ -271,7 +336,7 @@ def test_a_frozen_parameter_stays_as_it_is_and_can_be_thawed():
 
 
 NAN, INF = float("nan"), float("inf")
-FINITE = "must be a finite number from 0 on, is "
+FINITE = "must be a finite number of at least 0, is "
 WRONG_OPTIONS = [
     *((kind, {"lr": v}, f"lr {FINITE}") for kind in (SGD, RMSprop, Adam)
       for v in (-1, NAN, INF, True, "0.1", None, 10**400, np.array([0.1, 0.2]), 1j)),
@@ -378,23 +443,23 @@ def group(**changes):
 
 MISFITS = {  # what is done to the state dict of Adam, and what is said
     "another optimiser's": (lambda s: s["param_groups"][0].pop("betas"), "lacks betas"),
-    "an option that is missing here": (group(amsgrad=True), "there is no option amsgrad"),
-    "AdamW's": (group(decoupled_weight_decay=True), "no option decoupled_weight_decay"),
-    "two groups": (lambda s: s["param_groups"].append({}), "must have one parameter group"),
-    "no group": (lambda s: s["param_groups"].clear(), "must have one parameter group"),
-    "a group of text": (lambda s: s.update(param_groups="x"), "must have one parameter group"),
-    "an entry too many": (lambda s: s.update(more=1), "has the two entries state and param_groups"),
-    "no state": (lambda s: s.pop("state"), "has the two entries"),
+    "an option that is missing here": (group(amsgrad=True), "with the option amsgrad"),
+    "AdamW's": (group(decoupled_weight_decay=True), "with the option decoupled_weight_decay"),
+    "two groups": (lambda s: s["param_groups"].append({}), "must have exactly one parameter group"),
+    "no group": (lambda s: s["param_groups"].clear(), "must have exactly one parameter group"),
+    "a group of text": (lambda s: s.update(param_groups="x"), "must have exactly one parameter group"),
+    "an entry too many": (lambda s: s.update(more=1), "with the two entries state and param_groups"),
+    "no state": (lambda s: s.pop("state"), "with the two entries"),
     "a state that is a list": (lambda s: s.update(state=[]), "the state must be a dict, is a list"),
-    "fewer parameters": (group(params=[0]), "of 1 parameters, the optimiser has 2"),
-    "parameters in another order": (group(params=[1, 0]), r"not in order, but \[1, 0\]"),
-    "a number too high": (lambda s: s["state"].update({2: s["state"][0]}), "2 is no number from 0"),
-    "a number below 0": (lambda s: s["state"].update({"-1": s["state"][0]}), "'-1' is no number"),
-    "a number twice": (lambda s: s["state"].update({"0": s["state"][0]}), "'0' is .* a second one"),
+    "fewer parameters": (group(params=[0]), "has 1 parameters, the optimiser has 2"),
+    "parameters in another order": (group(params=[1, 0]), r"must be in order, not \[1, 0\]"),
+    "a number too high": (lambda s: s["state"].update({2: s["state"][0]}), "2 is not a number from 0"),
+    "a number below 0": (lambda s: s["state"].update({"-1": s["state"][0]}), "'-1' is not a number"),
+    "a number twice": (lambda s: s["state"].update({"0": s["state"][0]}), "'0' is .* comes twice"),
     "an entry that is text": (lambda s: s["state"].update({1: "x"}), "of parameter 1 must be a dict"),
     "a moment missing": (lambda s: s["state"][1].pop("exp_avg"), "of parameter 1 lacks exp_avg"),
     "steps missing": (lambda s: s["state"][1].pop("step"), "of parameter 1 lacks step"),
-    "a moment too many": (entry(max_exp_avg_sq=np.ones(2)), "max_exp_avg_sq of .* is no entry"),
+    "one moment more": (entry(max_exp_avg_sq=np.ones(2)), "max_exp_avg_sq .* is not part of its state"),
     "a moment of one": (entry(exp_avg=np.ones(1)), r"has shape \(1,\), not \(2,\)"),
     "a moment of no shape": (entry(exp_avg=1.0), r"has shape \(\), not \(2,\)"),
     "a moment of rows": (entry(exp_avg=np.ones((1, 2))), r"has shape \(1, 2\), not \(2,\)"),
@@ -404,10 +469,10 @@ MISFITS = {  # what is done to the state dict of Adam, and what is said
     "NaN": (entry(exp_avg=[1.0, NAN]), "values that are not finite in float32"),
     "too large": (entry(exp_avg=[1.0, 1e39]), "values that are not finite in float32"),
     "a negative mean of squares": (entry(exp_avg_sq=[1.0, -1e-9]), "holds negative values"),
-    "a negative step": (entry(step=-1), "step of parameter 0 must be a whole number from 0 on, is -1"),
-    "half a step": (entry(step=1.5), "must be a whole number from 0 on, is 1.5"),
-    "a step that is NaN": (entry(step=NAN), "must be a whole number from 0 on, is nan"),
-    "a step beyond counting": (entry(step=1e300), "must be a whole number from 0 on"),
+    "a negative step": (entry(step=-1), "parameter 0 must be a whole number of at least 0, is -1"),
+    "half a step": (entry(step=1.5), "must be a whole number of at least 0, is 1.5"),
+    "a step that is NaN": (entry(step=NAN), "must be a whole number of at least 0, is nan"),
+    "a step beyond counting": (entry(step=1e300), "must be a whole number of at least 0"),
     "a step for each": (entry(step=[1, 1]), r"step of parameter 0 has shape \(2,\), not \(\)"),
     "a step of text": (entry(step="1"), "step of parameter 0 must hold real numbers"),
     "a true step": (entry(step=True), "step of parameter 0 must hold real numbers"),
@@ -483,6 +548,65 @@ def test_the_base_defines_no_update():
     p = tensor([1.0], requires_grad=True)
     with pytest.raises(NotImplementedError):
         Optimizer([p], weight_decay=0).step([p.detach()])
+
+
+# -- the order in memory --------------------------------------------------------------------------
+
+
+def in_order(array, order):
+    """The same numbers with the axes in that order in memory, the outermost first; None: with gaps."""
+    if order is None:
+        return np.repeat(array, 2, axis=-1)[..., ::2]
+    return array.transpose(order).copy().transpose(np.argsort(order))
+
+
+ORDERS = {
+    (8, 6, 4, 4): [(0, 1, 2, 3), (3, 2, 1, 0), (1, 0, 2, 3), (0, 2, 3, 1), (2, 3, 1, 0), None],
+    (9, 5): [(0, 1), (1, 0), None],
+    (7,): [(0,), None],
+}
+SHAPED_ORDERS = [(shape, order) for shape, orders in ORDERS.items() for order in orders]
+
+
+def three_steps(make, shape, weight_order, gradient_orders):
+    """The bytes of weight and state after steps on gradients that lie in these orders."""
+    draw = np.random.default_rng(0).standard_normal
+    p = tensor(in_order(draw(shape, np.float32), weight_order), requires_grad=True)
+    optimiser = make([p])
+    for order in gradient_orders:
+        optimiser.step([tensor(in_order(draw(shape, np.float32), order))])
+    state = optimiser.state_dict()["state"].get(0, {})  # plain SGD keeps nothing
+    arrays = [p, *(entry for entry in state.values() if isinstance(entry, type(p)))]
+    return [np.asarray(a).tobytes() for a in arrays]
+
+
+@each_optimiser
+@pytest.mark.parametrize(("shape", "weight_order"), SHAPED_ORDERS)
+def test_the_order_in_memory_changes_no_byte(
+    kind, formula, options, shape, weight_order, monkeypatch
+):
+    """An average over processes, or numbers restored from a file, may lie in another order."""
+    monkeypatch.setattr(rows, "ELEMENTS", 50)  # several blocks
+    make = functools.partial(kind, **options)
+    usual = tuple(range(len(shape)))
+    expected = three_steps(make, shape, usual, [usual] * 3)
+    for order in ORDERS[shape]:
+        assert three_steps(make, shape, weight_order, [order] * 3) == expected
+    mixed = list(itertools.islice(itertools.cycle(ORDERS[shape]), 1, 4))
+    assert three_steps(make, shape, weight_order, mixed) == expected
+
+
+def test_adam_computes_the_same_bytes_however_each_array_lies(monkeypatch):
+    monkeypatch.setattr(rows, "ELEMENTS", 50)
+    shape = (8, 6, 4, 4)
+    drawn = np.abs(np.random.default_rng(0).standard_normal((4, *shape), np.float32))
+    found = set()
+    for orders in itertools.product(ORDERS[shape][::2], repeat=4):
+        p, g, m, v = (in_order(a, order) for a, order in zip(drawn, orders, strict=True))
+        cpu.adam(np, [(p, g, m, v, 3)], 0.1, (0.5, 0.9), 1e-8)
+        assert g.tobytes() == drawn[1].tobytes()
+        found.add(tuple(a.tobytes() for a in (p, m, v)))
+    assert len(found) == 1
 
 
 # -- Adam and finite differences ----------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Pictures: a constant scale, grids with their images in place, a film and curves that open."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -13,9 +14,12 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
+from minigan.data.images import GAP, grid, to_pixels, to_tensor
+from minigan.errors import UserError
 from minigan.training import pictures
-from minigan.training.pictures import GAP, beside, grid, save_curves, save_film, save_png, to_pixels
-from minigan.training.run import RunError
+from minigan.training.metrics import METRICS, PANELS
+from minigan.training.pictures import beside, save_curves, save_film, save_png
+from minigan.training.run import Run
 
 
 def test_the_scale_is_a_constant():
@@ -30,7 +34,7 @@ def test_the_scale_is_a_constant():
 
 def test_every_pixel_value_survives_the_way_to_the_network_and_back():
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(3, axis=1)
-    values = pixels.astype(np.float32) * np.float32(1 / 127.5) - 1
+    values = to_tensor(pixels, 3, "cpu").numpy()
     np.testing.assert_array_equal(to_pixels(values), pixels.transpose(0, 2, 3, 1))
 
 
@@ -59,7 +63,7 @@ def test_a_grid_has_each_image_in_its_place_and_white_between(n, columns, shape)
 def test_two_grids_side_by_side():
     left, right = np.zeros((4, 5, 3), np.uint8), np.ones((4, 6, 3), np.uint8)
     both = beside(left, right)
-    assert both.shape == (4, 5 + 6 * GAP + 6, 3)
+    assert both.shape == (4, 5 + pictures.GAP + 6, 3)
     assert (both[:, :5] == 0).all()
     assert (both[:, -6:] == 1).all()
     assert (both[:, 5:-6] == 255).all()
@@ -251,7 +255,7 @@ def test_curves_show_each_value_and_its_running_mean(tmp_path, monkeypatch, coun
             assert image.size == (960, 480)
 
 
-METRICS = [
+LINES = [
     {"step": i, **dict.fromkeys(("loss_d", "loss_g", "d_x", "d_gz_before", "d_gz_after"), i / 9)}
     for i in range(1, 9)
 ]
@@ -276,7 +280,7 @@ DRAW = """
 import sys, pathlib
 sys.path.insert(0, sys.argv[1])
 import test_pictures
-test_pictures.save_curves(pathlib.Path(sys.argv[2]), test_pictures.METRICS)
+test_pictures.save_curves(pathlib.Path(sys.argv[2]), test_pictures.LINES)
 """
 
 
@@ -292,7 +296,7 @@ def test_curves_have_the_same_bytes_whatever_the_users_settings_of_matplotlib(tm
     words = [sys.executable, "-c", DRAW, str(Path(__file__).parent), "there"]
     env = {**os.environ, "MPLBACKEND": "nonsense"}
     subprocess.run(words, cwd=tmp_path, env=env, check=True)
-    save_curves(tmp_path / "here", METRICS)
+    save_curves(tmp_path / "here", LINES)
     assert set(curves(tmp_path / "here")) == {"losses.png", "scores.png"}
     assert curves(tmp_path / "here") == curves(tmp_path / "there")
 
@@ -307,7 +311,7 @@ def test_drawing_curves_leaves_the_users_settings_as_they_are(tmp_path, monkeypa
         with matplotlib.rc_context({"lines.linewidth": 9, "savefig.dpi": 10}):
             settings["backend"] = "svg"
             before = dict(settings.copy())
-            save_curves(tmp_path, METRICS)
+            save_curves(tmp_path, LINES)
             assert dict(settings.copy()) == before
     finally:
         dict.__setitem__(settings, "backend", backend)
@@ -320,15 +324,111 @@ def test_a_matplotlib_that_cannot_be_imported_is_one_sentence(tmp_path, monkeypa
     (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        RunError, match=r"cannot be used to draw the curves: 'utf-8' codec .*; reinst"
+        UserError, match=r"cannot be used to draw the curves: 'utf-8' codec .*; reinst"
     ):
-        save_curves(tmp_path, METRICS)
+        save_curves(tmp_path, LINES)
     assert os.listdir(tmp_path) == ["matplotlibrc"]
 
 
-def test_a_figure_that_was_not_finite_is_a_gap_in_its_curve(tmp_path):
+def test_a_metric_that_was_not_finite_is_a_gap_in_its_curve(tmp_path):
     line = dict.fromkeys(("loss_d", "loss_g", "d_x", "d_gz_before", "d_gz_after"), 0.5)
     metrics = [{**line, "step": i} for i in range(1, 9)]
     metrics[3] = {**metrics[3], "loss_g": None}  # as metrics.jsonl has it
     save_curves(tmp_path, metrics)
     assert sorted(os.listdir(tmp_path)) == ["losses.png", "scores.png"]
+
+
+# -- the table of metrics ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """What is drawn into each file: (its axis' label, its curves' labels) by file name."""
+    from matplotlib.figure import Figure
+
+    drawn, savefig, write = {}, Figure.savefig, pictures.write_atomically
+    latest = []
+
+    def saved(figure, *arguments, **options):
+        latest[:] = [
+            (axes.get_ylabel(), [t.get_text() for t in legend.get_texts()] if legend else [])
+            for axes in figure.axes
+            for legend in [axes.get_legend()]
+        ]
+        return savefig(figure, *arguments, **options)
+
+    def written(path, content):
+        drawn[path.name] = list(latest)
+        write(path, content)
+
+    monkeypatch.setattr(Figure, "savefig", saved)
+    monkeypatch.setattr(pictures, "write_atomically", written)
+    return drawn
+
+
+def test_each_metric_is_drawn_in_its_panel_and_an_unknown_one_under_its_own_name(tmp_path, figures):
+    names = [name for name in METRICS if METRICS[name].panel]
+    lines = [
+        {
+            "step": i,
+            "epoch": 0,
+            "images_per_second": 9.0,
+            **dict.fromkeys([*names, "fid", "kid"], i),
+        }
+        for i in range(1, 4)
+    ]
+    save_curves(tmp_path, lines)
+    assert figures == {
+        "losses.png": [("loss", ["Loss_D", "Loss_G", "distance", "penalty"])],
+        "scores.png": [(PANELS["scores"], ["D(x)", "D(G(z)) before", "D(G(z)) after"])],
+        "gradients.png": [(PANELS["gradients"], ["|grad D|", "|grad G|"])],
+        "others.png": [("fid", []), ("kid", [])],  # an axis each: units may differ
+    }
+    with Image.open(tmp_path / "others.png") as image:
+        assert image.size == (960, 2 * 480)
+
+
+def test_a_metric_that_only_some_lines_have_is_drawn_where_it_is(tmp_path, figures):
+    save_curves(tmp_path, [{"step": 1, "epoch": 0, "fid": 3.0}, {"step": 2, "epoch": 0, "kid": 1}])
+    assert figures == {"others.png": [("fid", []), ("kid", [])]}
+
+
+HOSTILE = {
+    "a formula": r"$\frac{",
+    "two dollars": "$x^{2$",
+    "escaped": r"\$\$",
+    "an escape sequence": "\x1b[2J\x07",
+    "lines": "a\nb\r\n" * 99,
+    "a null": "a\0b",
+    "hidden": "_hidden",
+    "empty": "",
+    "blank": " \t",
+    "letters of no font": "\ufdd0\U0010ffff日",
+    "half a letter": "\ud800",
+    "long": "x" * 60_000,
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_no_name_of_a_metric_keeps_the_curves_from_being_drawn(tmp_path, kind):
+    """metrics.jsonl may come from a stranger, and a name in it is any text of JSON."""
+    run = Run.create(tmp_path, "x", {})
+    lines = [{"step": i, "epoch": 0, "loss_d": 0.5, HOSTILE[kind]: i} for i in (1, 2)]
+    (run.folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = []
+    found = run.metrics(said.append)
+    assert (found, said) == (lines, [])
+    save_curves(run.folder, found)
+    for name in ("losses.png", "others.png"):
+        with Image.open(run.folder / name) as image:
+            image.load()
+            assert image.size == (960, 480)
+
+
+def test_of_very_many_metrics_the_first_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MOST_CURVES", 2)
+    line = {"step": 1, "epoch": 0, **{f"m{i}": 1.0 for i in range(300)}}
+    save_curves(tmp_path, [line])
+    with Image.open(tmp_path / "others.png") as image:
+        assert image.size == (960, 2 * 480)

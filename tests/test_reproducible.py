@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
-from dataclasses import fields
 from itertools import product
 from pathlib import Path
 
@@ -19,9 +18,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minigan.backend import threads
-from minigan.training import checkpoint, loop, pictures
-from minigan.training.config import Config
+from minigan.commands import main
+from minigan.data.opening import DataOptions
+from minigan.errors import UserError
+from minigan.gans import MEMBERS
+from minigan.gans.player import Player
+from minigan.training import checkpoint, pictures
+from minigan.training.loop import Loop
+from minigan.training.plan import resumed
 from minigan.training.run import Run, numbered_runs
+from minigan.training.settings import RunOptions
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 SCRIPT = Path(__file__).with_name("reproducible.py")
@@ -51,7 +57,8 @@ def differing(one: dict, other: dict) -> list:
 # At 64 x 64 pixels and these widths D's second layer has 64 tiles an image for minimal filtering, the
 # third 16, the fourth 4: of 40 images blocks of the second and of the third are shared by the threads,
 # and the fourth is done at once; of 12, the third is done at once, and the fourth by columns.
-SIZES = ["--image-size", 64, "--ngf", 16, "--ndf", 16, "--nz", 8, "--steps", 2, "--device", "cpu"]
+SIZES = ["--image-size", 64, "--ngf", 16, "--ndf", 16, "--nz", 8, "--flip"]
+OFTEN = ["--sample-every", 1, "--checkpoint-every", 1]
 PICTURES = 1030  # three chunks of the cache, for the workers to share
 
 plain = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
@@ -62,7 +69,7 @@ other = {"PYTHONHASHSEED": "7", "LC_ALL": "C", "TZ": "Asia/Tokyo"}
 def celeba(tmp_path_factory):
     """Small pictures in a folder like CelebA's, one with a name that is not ASCII, and in a zip."""
     root = tmp_path_factory.mktemp("celeba")
-    data = {f"{i:06d}.jpg": factory.encoded(factory.picture(i, (66, 80))) for i in range(PICTURES)}
+    data = {f"{i:06d}.jpg": factory.encoded(factory.image(i, (66, 80))) for i in range(PICTURES)}
     data["ü.jpg"] = data.pop("000003.jpg")
     factory.write_files(root / "folder" / "img_align_celeba", data)
     factory.write_zip(root / "a.zip", {f"img_align_celeba/{name}": data[name] for name in data})
@@ -70,9 +77,9 @@ def celeba(tmp_path_factory):
 
 
 def fresh(
-    out: Path, options: list, count: int, blas: int, workers: int, around: dict
+    out: Path, words: list, count: int, blas: int, workers: int, around: dict
 ) -> dict[str, object]:
-    """Train in a new process, of so many threads and workers, in an `out` of its own; the contents.
+    """Train in a new process, with these threads and workers, in an `out` of its own; the contents.
 
     Of an odd number of threads the option tells, of an even one the environment. `blas` is the number
     that BLAS would have on its own.
@@ -80,13 +87,13 @@ def fresh(
     out.mkdir(parents=True)
     environment = {key: os.environ[key] for key in os.environ if not key.startswith("MINIGAN")}
     environment |= around | {"OPENBLAS_NUM_THREADS": str(blas)}
-    flags = [*SIZES, *options, "--workers", workers, "--out", out.name]
+    flags = [*words, "--steps", 2, "--device", "cpu", "--workers", workers, "--out", out.name]
     if count % 2:
         flags += ["--threads", count]
     else:
         environment["MINIGAN_NUM_THREADS"] = str(count)
     done = subprocess.run(
-        [sys.executable, str(tiny.EXAMPLES / "train_celeba.py"), *map(str, flags)],
+        [sys.executable, "-m", "minigan", "train", *map(str, flags)],
         cwd=out.parent,
         env=environment,
         umask=0o077 if around is other else 0o022,
@@ -96,41 +103,52 @@ def fresh(
     )
     assert done.returncode == 0, done.stderr
     (run,) = numbered_runs(out)
-    found = contents(run) | {f"cache/{p.name}": p.read_bytes() for p in (out / "cache").iterdir()}
+    found = contents(run) | {f"cache/{p.name}": p.read_bytes() for p in out.glob("cache/*")}
     config = json.loads(found["config.json"])
-    for name in ("threads", "workers", "out", "dataroot"):
-        del config["options"][name]
+    del config["dataroot"]
+    for name in ("threads", "workers", "out"):
+        del config["run"][name]
     rows = tiny.events(Run(run))
     assert all(row.pop("time") for row in rows)
     return found | {"config.json": config, "events.jsonl": rows}
 
 
+KINDS = ("ring", "faces", "folder", "zip")
+GAMES = [(member, kind, 12) for member in MEMBERS for kind in ("ring", "faces")]
+GAMES += [("dcgan", "folder", 40), ("dcgan", "zip", 40)]
+
+
 @pytest.mark.parametrize(
-    ("kind", "batch"),
-    list(product(("drawn", "folder", "zip"), (12, 40)))
-    if DEEP
-    else [("drawn", 12), ("folder", 40), ("zip", 40)],
+    ("member", "kind", "batch"), list(product(MEMBERS, KINDS, (12, 40))) if DEEP else GAMES
 )
-def test_another_process_gives_the_same_bytes(tmp_path, celeba, kind, batch, thread_counts):
+def test_another_process_gives_the_same_bytes(tmp_path, celeba, member, kind, batch, thread_counts):
     """Whatever the threads, the workers, the seed of hashes, locale, time zone, folder and umask."""
-    options = ["--batch-size", batch, "--flip", "--sample-every", 1, "--checkpoint-every", 1]
-    if kind == "drawn":
-        options += ["--max-images", 600 if DEEP else 64]
-    name = {"drawn": "nowhere", "folder": "folder", "zip": "a.zip"}[kind]
+    words = [member, "--batch-size", batch, *OFTEN]
+    if "d_steps" in MEMBERS[member].Options.names():
+        words += ["--d-steps", 2]
+    if kind == "ring":
+        words += ["--data", "ring", "--ngf", 64, "--ndf", 64]
+    elif kind == "faces":
+        words += ["--data", "faces", *SIZES, "--max-images", 600 if DEEP else 64]
+    else:
+        words += SIZES
+    name = {"folder": "folder", "zip": "a.zip"}.get(kind)
     chosen = [(3, 2), (2, 3)] if kind == "folder" else [(5, 1), (1, 2)]
     machines = list(product((1, 2, 3, 5), (0, 1, 2, 3))) if DEEP else chosen
     counts, blas = thread_counts(*(count for count, _ in machines)), thread_counts(1, 3)
     expected = None
     for i, (count, (_, workers)) in enumerate(zip(counts, machines, strict=True)):
         out = tmp_path / str(i) / "runs"
-        if kind != "drawn":  # every other time by a path that begins elsewhere
-            root = os.path.relpath(celeba / name, out.parent) if i % 2 else celeba / name
-            options = [*options, "--dataroot", root]
+        root = []
+        if name:  # every other time by a path that begins elsewhere
+            path = os.path.relpath(celeba / name, out.parent) if i % 2 else celeba / name
+            root = ["--dataroot", path]
         around = other if i % 2 else plain
-        found = fresh(out, options, count, blas[i % 2], workers, around)
+        found = fresh(out, [*words, *root], count, blas[i % 2], workers, around)
         expected = expected or found
         assert differing(found, expected) == [], (count, workers)
-    assert len([name for name in expected if name.startswith("cache/")]) == 3
+    cached = [name for name in expected if name.startswith("cache/")]
+    assert len(cached) == (0 if kind == "ring" else 3)
     assert len([name for name in expected if name.endswith(".safetensors")]) == 2
 
 
@@ -141,62 +159,97 @@ class Crash(Exception):
     pass
 
 
-@contextmanager
-def stopped(how: str, at: int):
-    """Let the `at`-th step from now on be hit by a signal or by a crash."""
-    play_round, steps = loop.play_round, iter(range(1, 1000))
+PLACES = {"step": (Loop, "play"), "update": (Player, "descend")}  # of G or D, several in a step
 
-    def played(*arguments):
-        if next(steps) == at:
+
+@contextmanager
+def stopped(place: str, how: str, at: int):
+    """Let the `at`-th step, or update, from now on be hit by a signal or by a crash."""
+    owner, name = PLACES[place]
+    go, calls = getattr(owner, name), iter(range(1, 1000))
+
+    def gone(*arguments):
+        if next(calls) == at:
             if how == "crash":
                 raise Crash
             signal.raise_signal(getattr(signal, how))
-        return play_round(*arguments)
+        return go(*arguments)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest may ignore it
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "play_round", played)
+            patch.setattr(owner, name, gone)
             yield
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def live(how: str, at: int, flags: list) -> None:
-    """Go on, or begin, until the `at`-th step from now or the end, whichever is first."""
-    flags = [*tiny.TINY, *map(str, flags), "--out", "runs", "--resume", "auto"]
-    with stopped(how, at):
+Game = tuple[str, str, list]  # a member, its data, and its other flags
+FACES: Game = ("dcgan", "faces", [])
+
+
+def live(place: str, how: str, at: int, game: Game, run: list) -> None:
+    """Go on, or begin, until the `at`-th step or update from now or the end, whichever is first."""
+    with stopped(place, how, at):
         try:
-            code = tiny.train_celeba.main(flags)
+            code = tiny.go_on("runs", *game, run)
         except Crash:
             return
     assert code in (0, 128 + getattr(signal, how, 0))
 
 
-FLAGS = {
+def whole(game: Game, run: list, out: str = "runs") -> Run:
+    """Go on, or begin, up to the end: the run."""
+    assert tiny.go_on(out, *game, run) == 0
+    return Run(numbered_runs(Path(out))[-1])
+
+
+def flags(values: dict[str, st.SearchStrategy]) -> st.SearchStrategy[list]:
+    """Flags and their values as words of a command line; True is a flag without a value."""
+    return st.fixed_dictionaries(values).map(
+        lambda chosen: [w for pair in chosen.items() if pair[1] for w in pair if w is not True]
+    )
+
+
+EVERY = {
     "--batch-size": st.integers(2, 7),
-    "--log-every": st.integers(1, 7),
-    "--sample-every": st.integers(1, 7),
-    "--checkpoint-every": st.integers(1, 7),
-    "--keep": st.integers(1, 4),
     "--noise": st.sampled_from(["normal", "uniform"]),
-    "--loss": st.sampled_from(["non-saturating", "minimax"]),
-    "--nc": st.sampled_from([1, 3]),
-    "--steps": st.integers(1, 14),
+    "--ema": st.sampled_from(["0", "0.9"]),
 }
-options = st.builds(
-    lambda pairs, switches: [*(word for pair in pairs.items() for word in pair), *switches],
-    st.fixed_dictionaries(FLAGS),
-    st.lists(st.sampled_from(["--flip", "--reuse-fakes"]), unique=True),
+OWN = {
+    "dcgan": {
+        "--loss": st.sampled_from(["non-saturating", "minimax"]),
+        "--reuse-fakes": st.booleans(),
+    },
+    "wgan-gp": {"--d-steps": st.integers(1, 3)},
+}
+DATA = {"faces": {"--nc": st.sampled_from([1, 3]), "--flip": st.booleans()}, "ring": {}}
+games = st.sampled_from(list(product(MEMBERS, DATA))).flatmap(
+    lambda who: st.tuples(*map(st.just, who), flags(EVERY | OWN.get(who[0], {}) | DATA[who[1]]))
+)
+runs = flags(
+    {
+        "--log-every": st.integers(1, 7),
+        "--sample-every": st.integers(1, 7),
+        "--checkpoint-every": st.integers(1, 7),
+        "--keep": st.integers(1, 4),
+        "--steps": st.integers(1, 14),
+        "--epochs": st.just(99),
+    }
 )
 stops = st.lists(
-    st.tuples(st.sampled_from(["SIGINT", "SIGTERM", "crash"]), st.integers(1, 14)), max_size=6
+    st.tuples(
+        st.sampled_from(list(PLACES)),
+        st.sampled_from(["SIGINT", "SIGTERM", "crash"]),
+        st.integers(1, 24),
+    ),
+    max_size=6,
 )
 
 
 @contextmanager
 def folder(curves: bool = False):
-    """Work in an empty folder; the curves, which take longer than the training, are left out."""
+    """Work in an empty folder; the curves, which take longer than the steps, are left out."""
     before = os.getcwd()
     with tempfile.TemporaryDirectory() as empty, pytest.MonkeyPatch.context() as patch:
         if not curves:
@@ -208,43 +261,51 @@ def folder(curves: bool = False):
             os.chdir(before)
 
 
-def straight(options: list, curves: bool = False) -> dict[str, object]:
-    """What a training leaves that nothing interrupts."""
+def straight(game: Game, run: list, curves: bool = False) -> dict[str, object]:
+    """What a run leaves that nothing interrupts."""
     with folder(curves):
-        return contents(tiny.train("runs", *options).folder)
+        return contents(whole(game, run).folder)
 
 
 NO_CURVES = st.just(False)
-EXAMPLE = ["--steps", 9, "--sample-every", 4, "--checkpoint-every", 2, "--keep", 9, "--flip"]
+OFTEN_ENOUGH = ["--steps", 9, "--sample-every", 4, "--checkpoint-every", 2, "--keep", 9]
 
 
 @settings(max_examples=settings.default.max_examples * 2 // 3)
-@given(options, stops, NO_CURVES)
-@example(EXAMPLE, [("SIGINT", 3), ("crash", 2), ("SIGTERM", 2), ("crash", 1)], True)
-def test_whatever_interrupts_a_training_it_leaves_the_same_folder(options, stops, curves):
-    expected = straight(options, curves)
+@given(games, runs, stops, NO_CURVES)
+@example(
+    ("dcgan", "faces", ["--flip"]),
+    OFTEN_ENOUGH,
+    [("step", "SIGINT", 3), ("update", "crash", 4), ("step", "SIGTERM", 2), ("step", "crash", 1)],
+    True,
+)
+@example(
+    ("wgan-gp", "faces", ["--flip"]),  # six updates a step: within the second, third and fifth
+    OFTEN_ENOUGH,
+    [("update", "SIGINT", 9), ("update", "crash", 4), ("update", "crash", 15)],
+    False,
+)
+def test_whatever_interrupts_a_run_it_leaves_the_same_folder(game, run, stops, curves):
+    expected = straight(game, run, curves)
     with folder(curves):
-        for how, at in stops:
-            live(how, at, options)
-        run = tiny.train("runs", *options, "--resume", "auto")
-        assert differing(contents(run.folder), expected) == []
+        for stop in stops:
+            live(*stop, game, run)
+        assert differing(contents(whole(game, run).folder), expected) == []
 
 
 @settings(max_examples=settings.default.max_examples // 3)
-@given(options, st.lists(st.integers(1, 14), min_size=1, max_size=4, unique=True), stops)
-def test_a_training_prolonged_is_the_same_but_for_a_line_and_a_grid_at_each_end(
-    options, ends, stops
-):
+@given(games, runs, st.lists(st.integers(1, 14), min_size=1, max_size=4, unique=True), stops)
+def test_a_run_prolonged_is_the_same_but_for_a_line_and_a_grid_at_each_end(game, run, ends, stops):
     """What has such a line and grid already has no other."""
     *ends, last = sorted(ends)
-    expected = straight([*options, "--steps", last])
-    each = straight([*options, "--steps", last, "--log-every", 1, "--sample-every", 1])
+    expected = straight(game, [*run, "--steps", last])
+    each = straight(game, [*run, "--steps", last, "--log-every", 1, "--sample-every", 1])
     with folder():
         for end in [*ends, last]:
-            for how, at in stops:
-                live(how, at, [*options, "--steps", end])
-            run = tiny.train("runs", *options, "--steps", end, "--resume", "auto")
-        found = contents(run.folder)
+            for stop in stops:
+                live(*stop, game, [*run, "--steps", end])
+            prolonged = whole(game, [*run, "--steps", end])
+        found = contents(prolonged.folder)
     grids = {f"samples/step-{step:08d}.png": step for step in ends}
     more = {name for name in found if name not in expected}
     assert more == grids.keys() - expected.keys()
@@ -257,45 +318,45 @@ def test_a_training_prolonged_is_the_same_but_for_a_line_and_a_grid_at_each_end(
 
 
 def test_of_the_checkpoints_those_that_stops_left_go_first():
-    flags = ["--steps", 99, "--checkpoint-every", 4, "--keep", 3]
+    flags = ["--steps", 40, "--checkpoint-every", 4, "--keep", 3]
     seen = []
     with folder():
         for at in (1, 2, 4, 2, 1):  # at steps 1, 3, 7, 9, 10
-            live("SIGINT", at, flags)
+            live("step", "SIGINT", at, FACES, flags)
             seen.append(tiny.saved(Run(Path("runs") / tiny.FIRST)))
-        live("SIGINT", 2, [*flags, "--checkpoint-every", 9])  # 12, with another rhythm
+        live(
+            "step", "SIGINT", 2, FACES, [*flags, "--checkpoint-every", 9]
+        )  # 12, at other intervals
         seen.append(tiny.saved(Run(Path("runs") / tiny.FIRST)))
-        run = tiny.train("runs", *flags, "--steps", 14, "--keep", 9, "--resume", "auto")
-        seen.append(tiny.saved(run))
+        seen.append(tiny.saved(whole(FACES, [*flags, "--steps", 14, "--keep", 9])))
     assert seen == [[1], [1, 3], [3, 4, 7], [4, 8, 9], [4, 8, 10], [8, 10, 12], [8, 12, 14]]
 
 
 def test_what_a_kill_right_after_the_last_checkpoint_left_is_dropped_later(monkeypatch):
     flags = ["--steps", 6, "--checkpoint-every", 4]
-    expected, drop = straight(flags), loop.Trainer._drop_old
+    expected, drop = straight(FACES, flags), Loop._drop_old
 
-    def crash_at_the_end(trainer):
-        if trainer.step == 6:
+    def crash_at_the_end(loop):
+        if loop.draw.step == 6:
             raise Crash
-        drop(trainer)
+        drop(loop)
 
     with folder():
-        live("SIGINT", 3, flags)
+        live("step", "SIGINT", 3, FACES, flags)
         with monkeypatch.context() as patch:
-            patch.setattr(loop.Trainer, "_drop_old", crash_at_the_end)
-            live("crash", 9, flags)
+            patch.setattr(Loop, "_drop_old", crash_at_the_end)
+            live("step", "crash", 9, FACES, flags)
         run = Run(Path("runs") / tiny.FIRST)
         assert tiny.saved(run) == [3, 4, 6]
-        tiny.train("runs", *flags, "--resume", "auto")
-        assert differing(contents(run.folder), expected) == []
+        assert differing(contents(whole(FACES, flags).folder), expected) == []
 
 
 # -- sixteen at once --------------------------------------------------------------------------------
 
 
-def script(what: str):
+def script(*words: str):
     """What tests/reproducible.py prints, run in this folder."""
-    command = [sys.executable, str(SCRIPT), what]
+    command = [sys.executable, str(SCRIPT), *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -303,7 +364,7 @@ def script(what: str):
 
 @LINUX
 def test_sixteen_that_start_at_once_train_sixteen_runs_with_one_cache():
-    expected = straight(["--steps", 6])
+    expected = straight(FACES, ["--steps", 6])
     with folder():
         codes = script("start")
         assert codes == [0] * 16, [Path(f"{i}.txt").read_text() for i in range(16)]
@@ -317,9 +378,9 @@ def test_sixteen_that_start_at_once_train_sixteen_runs_with_one_cache():
 
 @LINUX
 def test_of_sixteen_that_resume_a_run_at_once_one_trains_and_the_others_are_told():
-    expected = straight(["--steps", 6])
+    expected = straight(FACES, ["--steps", 6])
     with folder():
-        live("SIGINT", 3, ["--steps", 6])
+        live("step", "SIGINT", 3, FACES, ["--steps", 6])
         codes = script("resume")
         assert sorted(codes) == [0] + [1] * 15
         run = Path("runs") / tiny.FIRST
@@ -337,117 +398,165 @@ def test_of_sixteen_that_resume_a_run_at_once_one_trains_and_the_others_are_told
 
 # Another value for each option than the runs below have.
 OTHERS = {
-    "dataroot": ["--dataroot", "moved"],  # the same pictures in another place
-    "image_size": ["--image-size", 32],
-    "max_images": ["--max-images", 19],
-    "only": ["--only", "Smiling"],
-    "flip": ["--flip"],
-    "workers": ["--workers", 0],
-    "nc": ["--nc", 1],
-    "nz": ["--nz", 9],
-    "ngf": ["--ngf", 5],
-    "ndf": ["--ndf", 5],
-    "noise": ["--noise", "uniform"],
-    "batch_size": ["--batch-size", 5],
-    "epochs": ["--epochs", 30],
-    "steps": ["--steps", 7],
-    "lr": ["--lr", 1e-3],
-    "beta1": ["--beta1", 0.9],
-    "loss": ["--loss", "minimax"],
-    "fresh_noise": ["--reuse-fakes"],
-    "seed": ["--seed", 1],
-    "device": ["--device", "auto"],
-    "ngpu": ["--ngpu", 0],
-    "threads": ["--threads", 3],
-    "tf32": ["--no-tf32"],
-    "out": ["--out", "elsewhere"],
-    "log_every": ["--log-every", 2],
-    "on_divergence": ["--on-divergence", "stop"],
-    "checkpoint_every": ["--checkpoint-every", 2],
-    "keep": ["--keep", 1],
-    "sample_every": ["--sample-every", 1],
+    "image_size": 32,
+    "max_images": 19,
+    "only": "Smiling",
+    "flip": True,
+    "workers": 0,
+    "nc": 1,
+    "nz": 9,
+    "ngf": 5,
+    "ndf": 5,
+    "noise": "uniform",
+    "batch_size": 5,
+    "ema": 0.5,
+    "epochs": 30,
+    "steps": 7,
+    "lr": 5e-3,
+    "beta1": 0.9,
+    "beta2": 0.5,
+    "loss": "minimax",
+    "fresh_noise": False,
+    "d_steps": 2,
+    "penalty": 1.0,
+    "norm": "batch",
+    "seed": 1,
+    "device": "auto",
+    "ngpu": 0,
+    "threads": 3,
+    "tf32": False,
+    "out": "elsewhere",
+    "log_every": 2,
+    "on_divergence": "stop",
+    "checkpoint_every": 2,
+    "keep": 1,
+    "sample_every": 1,
 }
-LEARNED = {field.name for field in fields(Config) if field.metadata["trains"]}
-START = ["--dataroot", "data", "--steps", 6, "--checkpoint-every", 1, "--keep", 9]
+NEVER = {"norm": "no slope of its own to penalise"}  # no run is started with it: the reason
+OFF = {"fresh_noise": "--reuse-fakes", "tf32": "--no-tf32"}
+START = ["--steps", 6, "--checkpoint-every", 1, "--keep", 9]
+DATA_OF = dict.fromkeys(MEMBERS, "ring") | {"dcgan": "celeba"}
+SMALL = tiny.DATA | {"celeba": [*tiny.TINY, "--dataroot", "data"]}
+FIXED = {
+    member: MEMBERS[member].Options.names()
+    + ([n for n in DataOptions.names() if n != "data"] if DATA_OF[member] == "celeba" else [])
+    for member in MEMBERS
+}
+
+
+def words_of(name: str) -> list[str]:
+    value = OTHERS[name]
+    if isinstance(value, bool):
+        return ["--" + name if value else OFF[name]]
+    return ["--" + name.replace("_", "-"), str(value)]
+
+
+def begin(out: str, member: str, *flags) -> Run:
+    data = DATA_OF[member]
+    words = ["train", member, "--data", data, *SMALL[data], *START, "--out", out, *flags]
+    assert main([str(word) for word in words]) == 0
+    return Run(numbered_runs(Path(out))[-1])
 
 
 @pytest.fixture(scope="module")
-def stopped_run(tmp_path_factory):
-    """A folder with data/, the same in moved/, and a run that was stopped at step 3; and each
-    checkpoint's bytes up to step 7, of a run that was not."""
+def stopped_runs(tmp_path_factory):
+    """A folder with data/, the same in moved/, and a run of each member that was stopped at step 3; and
+    each checkpoint's bytes up to step 7, of a run that was not."""
     root = tmp_path_factory.mktemp("stopped")
+    saved = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setattr(pictures, "save_curves", lambda folder, metrics: None)
         factory.make(Path("data"), 20)
         Path("data/list_attr_celeba.txt").write_bytes(factory.attribute_list(20))
         shutil.copytree("data", "moved")
-        whole = tiny.train("whole", *START, "--steps", 7)
-        live("SIGINT", 3, START)
-        return root, {path.name: path.read_bytes() for path in whole.checkpoints.iterdir()}
+        for member in MEMBERS:
+            whole = begin(f"whole-{member}", member, "--steps", 7)
+            saved[member] = {path.name: path.read_bytes() for path in whole.checkpoints.iterdir()}
+            with stopped("step", "SIGINT", 3), pytest.raises(AssertionError):
+                begin(member, member)
+        return root, saved
 
 
 @pytest.fixture
-def run(stopped_run, tmp_path, monkeypatch):
-    """A copy of the run that was stopped, in the folder to work in."""
+def stopped_run(stopped_runs, tmp_path, monkeypatch):
+    """A copy of the run of a member that was stopped, in the folder to work in."""
     monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
     monkeypatch.setattr(threads, "_threads", None)  # what is set here is forgotten afterwards
-    shutil.copytree(stopped_run[0], tmp_path, dirs_exist_ok=True)
+    shutil.copytree(stopped_runs[0], tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    return Run(Path("runs/00000-pictures16"))
+    return lambda member: Run(numbered_runs(Path(member))[-1])
 
 
 def resume(run: Run, *flags) -> int:
-    return tiny.train_celeba.main(["--resume", str(run.folder), *map(str, flags)])
+    return main(["resume", str(run.folder), *map(str, flags)])
 
 
 def test_no_option_is_forgotten_here():
-    # A run keeps its name: see test_a_run_that_goes_on_keeps_its_name.
-    assert sorted([*OTHERS, "name"]) == sorted(field.name for field in fields(Config))
+    tables = [DataOptions, RunOptions, *(member.Options for member in MEMBERS.values())]
+    names = {name for table in tables for name in table.names()}
+    assert {*OTHERS, "data"} == names
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_a_resumed_run_takes_another_option_if_and_only_if_the_weights_do_not_depend_on_it(
-    name, run, stopped_run, capsys
+@pytest.mark.parametrize(("member", "name"), [(m, n) for m in MEMBERS for n in FIXED[m]])
+def test_an_option_that_the_weights_depend_on_is_refused_on_resuming(
+    stopped_run, member, name, capsys
 ):
-    _, expected = stopped_run
-    if name in LEARNED:
-        before = contents(run.folder)
-        assert resume(run, *OTHERS[name]) == 1
-        out, err = capsys.readouterr()
-        told = "error: the run to resume was started with other options: "
-        assert err.startswith(f"{told}--{name.replace('_', '-')} ")
-        assert (out, err.count("\n"), err.count(" -> ")) == ("", 1, 1)
-        assert differing(contents(run.folder), before) == []
-        altered = tiny.train("altered", *START, *OTHERS[name], "--steps", 3)
-        arrays, _ = tiny.newest(altered)
-        assert arrays != tiny.newest(run)[0]
-    else:
-        assert resume(run, *OTHERS[name]) == 0
-        assert str(run.config["options"][name]) in (str(OTHERS[name][-1]), "False")
-        newest = checkpoint.newest_first(run.checkpoints)[0]
-        assert newest.name == (
-            "step-00000007.safetensors" if name == "steps" else "step-00000006.safetensors"
-        )
-        assert newest.read_bytes() == expected[newest.name]
+    run = stopped_run(member)
+    before = contents(run.folder)
+    with pytest.raises(UserError) as caught:
+        resumed(run, {name: OTHERS[name]})
+    told = f"{run.folder} was started with other options: --{name.replace('_', '-')} "
+    assert str(caught.value).startswith(told)
+    assert str(caught.value).count(" -> ") == 1
+    assert differing(contents(run.folder), before) == []
+    if name in NEVER:
+        with pytest.raises(AssertionError):
+            begin("altered", member, *words_of(name))
+        assert NEVER[name] in capsys.readouterr().err
+        return
+    altered = begin("altered", member, *words_of(name), "--steps", 3)
+    assert tiny.newest(altered)[0] != tiny.newest(run)[0]
 
 
-def test_all_options_that_differ_are_listed(run, capsys):
-    assert resume(run, *(word for words in OTHERS.values() for word in words)) == 1
+@pytest.mark.parametrize(("member", "name"), list(product(MEMBERS, RunOptions.names())))
+def test_an_option_that_no_weight_depends_on_may_change_on_resuming(
+    stopped_run, stopped_runs, member, name
+):
+    run, expected = stopped_run(member), stopped_runs[1][member]
+    assert resume(run, *words_of(name)) == 0
+    assert run.config["run"][name] == OTHERS[name]
+    newest = checkpoint.newest_first(run.checkpoints)[0]
+    assert checkpoint.step_of(newest) == (7 if name == "steps" else 6)
+    assert newest.read_bytes() == expected[newest.name]
+
+
+def test_the_same_data_may_lie_elsewhere_on_resuming(stopped_run, stopped_runs):
+    run = stopped_run("dcgan")
+    assert resume(run, "--dataroot", "moved") == 0
+    newest = checkpoint.newest_first(run.checkpoints)[0]
+    assert newest.read_bytes() == stopped_runs[1]["dcgan"][newest.name]
+    assert run.config["dataroot"] == "moved"
+
+
+def test_all_options_that_differ_are_listed(stopped_run, capsys):
+    run = stopped_run("dcgan")
+    names = [*FIXED["dcgan"], *RunOptions.names()]
+    flags = [word for name in names for word in words_of(name)]
+    assert tiny.train_celeba.main(["--resume", str(run.folder), *flags]) == 1
     told = capsys.readouterr().err
-    listed = told.removeprefix("error: the run to resume was started with other options: ")
+    listed = told.removeprefix(f"error: {run.folder} was started with other options: ")
     assert sorted(part.split()[0][2:] for part in listed.split(", ")) == sorted(
-        name.replace("_", "-") for name in LEARNED
+        name.replace("_", "-") for name in FIXED["dcgan"]
     )
 
 
-def test_other_pictures_are_refused(run, capsys):
+def test_other_images_are_refused(stopped_run, capsys):
+    run = stopped_run("dcgan")
     (Path("moved") / "000001.jpg").write_bytes(factory.jpeg(99))
     before = contents(run.folder)
     assert resume(run, "--dataroot", "moved") == 1
-    told = (
-        "error: these 20 images are not the 20 that the run was started with; give their --dataroot"
-    )
+    told = f"error: these 20 samples are not the 20 that {run.folder} was started with; give their"
     assert capsys.readouterr().err.startswith(told)
     assert differing(contents(run.folder), before) == []
 
@@ -456,10 +565,11 @@ def test_other_pictures_are_refused(run, capsys):
 
 
 @LINUX
-def test_a_long_training_grows_by_nothing_and_needs_no_garbage_collector():
+@pytest.mark.parametrize("member", MEMBERS)
+def test_a_long_run_grows_by_nothing_and_needs_no_garbage_collector(member):
     """Kept at each step, an image's activations would be 5 MB or more, and any tensor 300 objects."""
     with folder():
-        before, after = script("steady")
+        before, after = script("steady", member)
     assert after["memory"] - before["memory"] < 5
     assert after["files"] == before["files"]
     assert after["threads"] == before["threads"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from strategies import CASES
 
 import minigan.functional as F
-from minigan import losses, nn, no_grad, optim, tensor
+from minigan import losses, nn, no_grad, optim, tensor, walk
 from minigan.backend import DeviceError
 from minigan.models.dcgan import Discriminator, Generator
 from minigan.tensor import OPERATIONS, Tensor, grad, op
@@ -617,13 +617,13 @@ def test_no_addition_is_lost_when_threads_add_to_one_leaf(monkeypatch):
 def asked(monkeypatch):
     """The list of (operation, input) whose gradients have been computed."""
     calls = []
-    original = engine._input_gradients
+    original = walk._input_gradients
 
     def counted(g, y, asked, create_graph):
         calls.extend((y.op.name, i) for i in asked)
         return original(g, y, asked, create_graph)
 
-    monkeypatch.setattr(engine, "_input_gradients", counted)
+    monkeypatch.setattr(walk, "_input_gradients", counted)
     return calls
 
 
@@ -876,7 +876,7 @@ def test_tensors_of_one_memory_count_changes_together(make):
 @given(data=st.data())
 def test_a_result_shares_memory_only_with_inputs_whose_changes_it_counts(name, data):
     fn, inputs, _ = data.draw(CASES[name])
-    for y in engine._topological([fn(*inputs)]):
+    for y in walk.topological([fn(*inputs)]):
         for x in (x for x in y.inputs if isinstance(x, Tensor) and x.numel()):
             assert y.changes is x.changes or not np.shares_memory(y.data, x.data), y.op.name
 

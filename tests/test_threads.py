@@ -358,6 +358,29 @@ def test_a_handler_may_use_the_engine():
     assert_sound(before)
 
 
+def test_blas_has_one_thread_in_a_block_whatever_other_threads_begin_and_end():
+    """They switch often, so that one begins its call wherever another one may be at its end."""
+    before, seen = settings(), set()
+    libraries = [library for library, _ in threads._blas()]
+
+    def call():
+        for _ in range(500):
+            threads.share(lambda i: seen.update(library.num_threads for library in libraries), 2)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        callers = [threading.Thread(target=call, daemon=True) for _ in range(3)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join(PATIENCE)
+    finally:
+        sys.setswitchinterval(interval)
+    assert seen <= {1, None}
+    assert_sound(before)
+
+
 def test_other_threads_wait_their_turn():
     inside, most = Counter(), []
 

@@ -1,4 +1,4 @@
-"""The game, and the training around it: repeatable, resumable, and not disturbed by looking on."""
+"""The game, and the run around it: repeatable, resumable, and not disturbed by looking on."""
 
 import io
 import itertools
@@ -7,7 +7,6 @@ import math
 import signal
 import sys
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,13 +17,14 @@ from PIL import Image
 import minigan.functional as F
 from minigan import tensor
 from minigan.backend import threads
-from minigan.losses import GENERATOR_LOSSES
-from minigan.models.dcgan import Discriminator, Generator
-from minigan.optim import Adam
+from minigan.data import images, mixture
+from minigan.gans.objectives import OBJECTIVES, discriminator_loss
+from minigan.gans.standard import DCGAN
+from minigan.keys import generator, noise
+from minigan.models.dcgan import Generator
 from minigan.tensor import grad
-from minigan.training import checkpoint, game, loop, pictures, terminal
-from minigan.training.config import Config
-from minigan.training.loop import draw_noise, random_stream, sample, to_tensor
+from minigan.training import checkpoint, looks, loop, pictures, state, terminal
+from minigan.training.draw import Draw
 from minigan.training.terminal import Progress
 
 rng = np.random.default_rng
@@ -32,30 +32,38 @@ rng = np.random.default_rng
 
 @pytest.fixture(autouse=True)
 def somewhere_else(tmp_path, monkeypatch):
-    """Work in an empty folder, and leave out the curves, which take longer than the training."""
+    """Work in an empty folder, and leave out the curves, which take longer than the run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
 
 
-# -- the round ----------------------------------------------------------------------------------
+# -- the step ------------------------------------------------------------------------------------
 
 
-def networks(seed=0):
-    """Both networks in float64, away from their first values, where D knows nothing."""
-    G, D = Generator(3, 2, 1, 16, rng(seed)).double(), Discriminator(2, 1, 16, rng(seed)).double()
-    for p in (*G.parameters(), *D.parameters()):
-        p.data = p.data + 0.2 * rng(seed + 1).standard_normal(p.shape)
-    return G, D
+class Drawn:
+    """The batches of a game of three steps, and other noise at each call; always the same series."""
+
+    def __init__(self):
+        self.batches, self.noises, self.asked = 0, rng(5), 0
+
+    def reals(self):
+        self.batches += 1
+        return tensor(rng(self.batches).uniform(-1, 1, (4, 1, 16, 16)))
+
+    def noise(self):
+        self.asked += 1
+        return tensor(self.noises.standard_normal((4, 3)))
 
 
-def noises(seed=5):
-    """A function that gives other noise at each call, and always the same series."""
-    values = rng(seed)
-    return lambda: tensor(values.standard_normal((4, 3, 1, 1)))
-
-
-def reals(seed):
-    return tensor(rng(seed).uniform(-1, 1, (4, 1, 16, 16)))
+def game(**options):
+    """A DCGAN in float64, away from its first values, where D knows nothing."""
+    options = {"batch_size": 4, "nz": 3, "ngf": 2, "ndf": 2, "lr": 0.01, "ema": 0.0, **options}
+    member = DCGAN(DCGAN.Options(**options), (1, 16, 16), rng(0))
+    for seed, name in enumerate("GD"):
+        net = member.players[name].net.double()
+        for p in net.parameters():
+            p.data += 0.2 * rng(seed + 1).standard_normal(p.shape)
+    return member
 
 
 class PlainAdam:
@@ -77,18 +85,18 @@ class PlainAdam:
             p.data = p.data - self.lr * m / (np.sqrt(v) + 1e-8)
 
 
-def round_by_hand(G, D, adam_G, adam_D, x, noise, loss, fresh):
+def step_by_hand(G, D, adam_G, adam_D, draw, loss, fresh):
     """The tutorial's way: probabilities and logarithms, gradients that add up in `.grad`."""
-    p_real = D(x)
+    p_real = D(draw.reals())
     loss_real = -F.log(p_real).mean()
     loss_real.backward()
-    fakes = G(noise())
+    fakes = G(draw.noise())
     p_fake = D(fakes.detach())
     loss_fake = -F.log(1 - p_fake).mean()
     loss_fake.backward()
     adam_D.step()
 
-    judged = D(G(noise()) if fresh else fakes)
+    judged = D(G(draw.noise()) if fresh else fakes)
     loss_G = -F.log(judged).mean() if loss == "non-saturating" else F.log(1 - judged).mean()
     loss_G.backward()
     for p in D.parameters():
@@ -105,23 +113,20 @@ def round_by_hand(G, D, adam_G, adam_D, x, noise, loss, fresh):
     }
 
 
-@pytest.mark.parametrize("loss", GENERATOR_LOSSES)
+@pytest.mark.parametrize("loss", ["non-saturating", "minimax"])
 @pytest.mark.parametrize("fresh", [True, False])
-def test_three_rounds_equal_the_same_rounds_by_hand(fresh, loss):
-    G, D = networks()
-    opts = [Adam(n.parameters(), lr=0.01, betas=(0.5, 0.999)) for n in (G, D)]
-    G2, D2 = networks()
-    plain = [PlainAdam(n.parameters(), 0.01, 0.5, 0.999) for n in (G2, D2)]
-    noise, noise2 = noises(), noises()
-    for i in range(3):
-        played = game.play_round(
-            G, D, *opts, reals(i), noise, GENERATOR_LOSSES[loss], fresh_noise=fresh
-        )
-        by_hand = round_by_hand(G2, D2, *plain, reals(i), noise2, loss, fresh)
+def test_three_steps_equal_the_same_steps_by_hand(fresh, loss):
+    member, other = (game(loss=loss, fresh_noise=fresh) for _ in range(2))
+    G, D = (other.players[name].net for name in "GD")
+    adams = [PlainAdam(net.parameters(), 0.01, 0.5, 0.999) for net in (G, D)]
+    draw, draw2 = Drawn(), Drawn()
+    for _ in range(3):
+        played = {name: value.item() for name, value in member.step(draw).items()}
+        by_hand = step_by_hand(G, D, *adams, draw2, loss, fresh)
         assert played == pytest.approx(by_hand, rel=1e-9)
-    for network, other in ((G, G2), (D, D2)):
-        expected = other.state_dict()
-        for key, value in network.state_dict().items():  # batch norm's buffers are among them
+    for name, player in member.players.items():
+        expected = other.players[name].net.state_dict()
+        for key, value in player.net.state_dict().items():  # batch norm's buffers are among them
             np.testing.assert_allclose(value.numpy(), expected[key].numpy(), 1e-8, 1e-11, True, key)
 
 
@@ -136,37 +141,32 @@ def changed(before, after):
 
 
 @pytest.mark.parametrize("fresh", [True, False])
-def test_each_half_of_a_round_updates_its_own_network_only(fresh, monkeypatch):
-    G, D = networks()
+def test_each_half_of_a_step_updates_its_own_network_only(fresh, monkeypatch):
+    member, draw = game(fresh_noise=fresh), Drawn()
+    G, D = (member.players[name].net for name in "GD")
     seen, reached = [], []
 
-    def watched(network):
-        """An Adam that notes both networks right before and right after its step."""
-        opt = Adam(network.parameters(), lr=0.01)
-        step = opt.step
+    for player in member.players.values():  # note both networks right before and after its step
+        step = player.optimizer.step
 
-        def noted(grads):
+        def noted(grads, step=step):
             seen.append((snapshot(G), snapshot(D)))
             step(grads)
             seen.append((snapshot(G), snapshot(D)))
 
-        opt.step = noted
-        return opt
+        player.optimizer.step = noted
 
-    def loss_of_d(*logits):
-        loss = discriminator_loss(*logits)
+    def loss_of_d(*scores):
+        loss = discriminator_loss(*scores)
         reached.extend(grad(loss, list(G.parameters()), allow_unused=True))
         return loss
 
-    discriminator_loss = game.discriminator_loss
-    monkeypatch.setattr(game, "discriminator_loss", loss_of_d)
-    loss_g = GENERATOR_LOSSES["non-saturating"]
-    calls = []
-    noise = lambda: calls.append(1) or tensor(rng(len(calls)).standard_normal((4, 3, 1, 1)))
-    game.play_round(G, D, watched(G), watched(D), reals(0), noise, loss_g, fresh)
+    row = OBJECTIVES["non-saturating"]._replace(discriminator=loss_of_d)
+    monkeypatch.setitem(OBJECTIVES, "non-saturating", row)
+    member.step(draw)
 
     (g0, d0), (g1, d1), (g2, d2), (g3, d3) = seen  # around D's step, around G's step
-    assert len(calls) == (2 if fresh else 1)
+    assert draw.asked == (2 if fresh else 1)
     assert reached
     assert all(g is None for g in reached)  # D's loss does not depend on G
     assert (changed(g0, g1), changed(d0, d1)) == (set(), {"weights"})
@@ -180,37 +180,91 @@ def test_each_half_of_a_round_updates_its_own_network_only(fresh, monkeypatch):
 # -- noise and pictures that do not disturb --------------------------------------------------------
 
 
-def test_streams_of_different_names_or_seeds_are_independent_and_repeat():
-    first = lambda seed, name: random_stream(seed, name).standard_normal(4).tolist()
-    drawn = [first(s, n) for s in (0, 1) for n in ("init", "noise", "order", "flips", "pictures")]
-    assert len({tuple(d) for d in drawn}) == 10
-    assert first(0, "noise") == drawn[1]
+def test_numbers_of_different_keys_are_independent_and_repeat():
+    first = lambda *key: tuple(generator(*key).standard_normal(4).tolist())
+    names = ("init", "noise", "order", "flip", "pictures", "sample")
+    keys = [(s, n, *more) for s in (0, 1) for n in names for more in ((), (0,), (0, 1), (1, 0))]
+    drawn = [first(*key) for key in keys]
+    assert len(set(drawn)) == len(keys)
+    assert [first(*key) for key in reversed(keys)] == drawn[::-1]  # nothing is carried along
+    assert first("1") != first(1)
 
 
-def test_noise_is_normal_or_uniform_float32_of_the_generators_shape():
-    normal = draw_noise(rng(0), 500, 20, "normal", "cpu").numpy()
-    uniform = draw_noise(rng(0), 500, 20, "uniform", "cpu").numpy()
+def test_noise_is_normal_or_uniform_float32():
+    normal, uniform = (noise(rng(0), (500, 20), kind) for kind in ("normal", "uniform"))
     for z, deviation in ((normal, 1), (uniform, 1 / math.sqrt(3))):
-        assert (z.shape, z.dtype) == ((500, 20, 1, 1), np.float32)
+        assert (z.shape, z.dtype) == ((500, 20), np.float32)
         assert abs(z.mean()) < 0.04
         assert z.std() == pytest.approx(deviation, rel=0.03)
     assert -1 <= uniform.min() < -0.99 < 0.99 < uniform.max() <= 1
     assert np.abs(normal).max() > 2
 
 
-def test_noise_is_drawn_on_the_host_and_then_moved(monkeypatch):
+POINTS = mixture.Mixture("ring", count=50)
+
+
+def drawing(**options):
+    return Draw(POINTS, 4, 3, **{"seed": 7, **options})
+
+
+def drawn(draw, steps):
+    """What a member is given in these steps."""
+    found = []
+    for _ in range(steps):
+        values = (draw.reals(), draw.noise(), draw.uniform("u", 1), draw.noise())
+        found += [t.numpy().tobytes() for t in values]
+        draw.next_step()
+    return found
+
+
+def test_what_is_drawn_in_a_step_is_a_function_of_the_seed_and_the_step():
+    """So what a checkpoint has to hold is three numbers, and all else is as if nothing had stopped."""
+    whole, first = drawing(), drawing()
+    expected = drawn(whole, 20)
+    assert len(set(expected)) == len(expected)
+    before = drawn(first, 7)
+    resumed = drawing()
+    resumed.counts.update(first.counts)
+    assert before + drawn(resumed, 13) == expected
+    assert resumed.counts == whole.counts == {"step": 20, "batches": 20, "again": 0}
+    assert not set(drawn(drawing(seed=8), 20)) & set(expected)
+
+
+def test_what_one_name_draws_does_not_shift_what_another_draws():
+    plain, busy = drawing(), drawing()
+    for i in range(3):
+        for _ in range(i):
+            busy.uniform("something else", 5, 5)
+        assert busy.noise().numpy().tobytes() == plain.noise().numpy().tobytes()
+        for draw in (plain, busy):
+            draw.next_step()
+    # and a call more in one step changes no later step
+    busy.noise()
+    for draw in (plain, busy):
+        draw.next_step()
+    assert busy.noise().numpy().tobytes() == plain.noise().numpy().tobytes()
+
+
+def test_after_a_rollback_the_noise_is_another_and_the_data_the_same():
+    first, again = drawing(), drawing()
+    again.counts["again"] = 1
+    pairs = list(zip(drawn(first, 3), drawn(again, 3), strict=True))
+    assert [a == b for a, b in pairs] == [True, False, False, False] * 3
+
+
+def test_what_is_random_is_drawn_on_the_host_and_then_moved(monkeypatch):
     moved = []
-    monkeypatch.setattr(loop.backend, "move", lambda a, device: moved.append((a, device)) or a)
-    draw_noise(rng(0), 2, 3, "normal", "cuda:0")
-    ((array, device),) = moved
-    assert isinstance(array, np.ndarray)
-    assert device == "cuda:0"
+    monkeypatch.setattr(state.backend, "move", lambda a, device: moved.append(device) or a)
+    draw = drawing(device="cuda:0")
+    for value in (draw.noise(), draw.uniform("u")):
+        assert isinstance(value.data, np.ndarray)
+    assert moved == ["cuda:0", "cuda:0"]
 
 
 def test_pixels_become_values_from_minus_one_to_one():
     batch = np.zeros((1, 3, 1, 3), np.uint8)
     batch[0, :, 0] = [[0, 255, 255], [0, 255, 0], [0, 255, 0]]  # black, white, red
-    colour, grey = to_tensor(batch, 3, "cpu").numpy(), to_tensor(batch, 1, "cpu").numpy()
+    colour, grey = (images.to_tensor(batch, nc, "cpu").numpy() for nc in (3, 1))
     assert (colour.shape, colour.dtype) == ((1, 3, 1, 3), np.float32)
     assert colour[0, :, 0].T.tolist() == [[-1, -1, -1], [1, 1, 1], [1, -1, -1]]
     assert (grey.shape, grey.dtype) == ((1, 1, 1, 3), np.float32)
@@ -218,35 +272,72 @@ def test_pixels_become_values_from_minus_one_to_one():
 
 
 def test_sampling_uses_the_running_statistics_and_changes_nothing():
-    G = Generator(8, 4, 3, 16, rng(0))
-    G(tensor(rng(1).standard_normal((16, 8, 1, 1)).astype("f")))  # moves the statistics
-    before, z = snapshot(G), tensor(rng(2).standard_normal((5, 8, 1, 1)).astype("f"))
-    images = sample(G, z)
-    assert (images.shape, images.dtype) == ((5, 16, 16, 3), np.uint8)
+    member = game()
+    G = member.players["G"].net
+    G(tensor(rng(1).standard_normal((16, 3))))  # moves the statistics
+    before, z = snapshot(G), tensor(rng(2).standard_normal((5, 3)))
+    samples = member.sample(z).numpy()
+    assert samples.shape == (5, 1, 16, 16)
     assert changed(before, snapshot(G)) == set()
     assert all(module.training for module in G.modules())
-    alone = np.concatenate([sample(G, z[i : i + 1]) for i in range(5)])
-    assert np.abs(alone.astype(int) - images).max() <= 1  # no image depends on its neighbours
+    alone = np.concatenate([member.sample(z[i : i + 1]).numpy() for i in range(5)])
+    np.testing.assert_allclose(alone, samples, atol=1e-12)  # none depends on its neighbours
 
 
-def test_a_grid_shows_the_generator_at_noise_from_a_stream_of_its_own():
+def picture_of(run, prefix, seed=7):
+    """What a network of a run's newest checkpoint makes of the noise of the run's pictures."""
+    arrays, _ = checkpoint.read_file(checkpoint.newest_first(run.checkpoints)[0])
+    G = Generator(8, 4, 3, 16, generator(seed, "init"))
+    own = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    G.load_state_dict(own)
+    G.eval()
+    z = tensor(noise(generator(seed, "pictures"), (64, 8), "normal"))
+    return images.grid(images.to_pixels(G(z).numpy()))
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_a_picture_shows_the_average_and_the_raw_generator_beside_it():
+    """At noise that has a key of its own."""
     run = tiny.train("out", "--steps", 3, "--seed", 7)
-    arrays, _ = checkpoint.read(checkpoint.path_of(run.checkpoints, 3))
-    z = draw_noise(random_stream(7, "pictures"), 64, 8, "normal", "cpu")
-    G = Generator(8, 4, 3, 16, random_stream(7, "init"))
-    for step in (0, 3):
-        expected = pictures.grid(sample(G, z))
-        with Image.open(run.samples / f"step-{step:08d}.png") as image:
-            np.testing.assert_array_equal(np.asarray(image), expected)
-        G.load_state_dict({k[2:]: v for k, v in arrays.items() if k.startswith("G.")})
+    average = picture_of(run, "players.G.average.")
+    raw = picture_of(run, "players.G.net.")
+    assert (average != raw).any()
+    np.testing.assert_array_equal(pixels(run.samples / "step-00000003.png"), average)
+    np.testing.assert_array_equal(
+        pixels(run.samples / "raw-beside-average.png"), pictures.beside(raw, average)
+    )
+    reals = pixels(run.samples / "reals.png")
+    np.testing.assert_array_equal(
+        pixels(run.samples / "real-beside-fake.png"), pictures.beside(reals, average)
+    )
 
 
-def test_with_grids_at_every_step_or_none_at_all_the_training_is_the_same(monkeypatch):
+def test_without_an_average_a_picture_shows_the_generator_and_nothing_is_beside_it():
+    run = tiny.train("out", "--steps", 3, "--seed", 7, "--ema", 0)
+    raw = picture_of(run, "players.G.net.")
+    np.testing.assert_array_equal(pixels(run.samples / "step-00000003.png"), raw)
+    assert "raw-beside-average.png" not in tiny.grids(run)
+    arrays, _ = checkpoint.read_file(checkpoint.newest_first(run.checkpoints)[0])
+    assert not [name for name in arrays if "average" in name]
+
+
+def test_the_average_changes_no_byte_of_what_is_learnt():
+    with_it, without = (tiny.train(f"ema{e}", "--steps", 5, "--ema", e) for e in (0.9, 0))
+    (arrays, _), (bare, _) = tiny.newest(with_it), tiny.newest(without)
+    assert {k: v for k, v in arrays.items() if ".average." not in k} == bare
+    assert tiny.metrics(with_it) == tiny.metrics(without)
+
+
+def test_with_grids_at_every_step_or_none_at_all_the_run_is_the_same(monkeypatch):
     often = tiny.train("often", "--steps", 7, "--sample-every", 1, "--flip")
     seldom = tiny.train("seldom", "--steps", 7, "--sample-every", 1000, "--flip")
-    monkeypatch.setattr(loop.Trainer, "draw_samples", lambda trainer: None)
+    monkeypatch.setattr(looks.Looks, "samples", lambda self, step: None)
     never = tiny.train("never", "--steps", 7, "--flip")
-    assert [len(tiny.grids(r)) for r in (often, seldom, never)] == [10, 4, 1]
+    assert [len(tiny.grids(r)) for r in (often, seldom, never)] == [11, 5, 1]
     assert tiny.newest(often) == tiny.newest(seldom) == tiny.newest(never)
     assert tiny.metrics(often) == tiny.metrics(seldom) == tiny.metrics(never)
 
@@ -262,35 +353,46 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(flags):
     ]
     (first, again, other) = [(*tiny.newest(r), tiny.metrics(r), tiny.grids(r)) for r in runs]
     assert first == again
-    assert all(mine != its for mine, its in zip(first, other, strict=True))
+    assert first[1] == other[1]  # the numbers count
+    assert all(first[i] != other[i] for i in (0, 2, 3))
     differing = [key for key in first[0] if first[0][key] != other[0][key]]
-    assert {"G.main.0.weight", "D.main.0.weight", "opt_G.0.exp_avg"} <= set(differing)
+    expected = {"G.net.main.0.weight", "D.net.main.0.weight", "G.optimizer.0.exp_avg"}
+    assert {f"players.{name}" for name in expected} <= set(differing)
 
 
 # At 64 x 64 pixels D's second layer has 64 tiles an image for minimal filtering, the third 16, the
 # fourth 4. So 12 images fill several blocks of the second, do the third at once, and leave the
 # fourth to columns; 40 fill blocks of the third and do the fourth at once. Ends are of few channels.
 @pytest.mark.parametrize("batch", [12, 40])
-def test_the_number_of_threads_changes_no_byte_of_a_training(batch, monkeypatch, thread_counts):
+def test_the_number_of_threads_changes_no_byte_of_a_run(batch, monkeypatch, thread_counts):
+    class Pixels:
+        def __init__(self):
+            self.rng = rng(2)
+
+        def reals(self):
+            x = self.rng.integers(0, 256, (batch, 3, 64, 64), np.uint8)
+            return images.to_tensor(x, 3, "cpu")
+
+        def noise(self):
+            return tensor(noise(self.rng, (batch, 8), "normal"))
+
     def trained(count):
         threads.set_num_threads(count)
-        G, D = Generator(8, 16, 3, 64, rng(0)), Discriminator(16, 3, 64, rng(1))
-        opts = [Adam(n.parameters(), lr=2e-4, betas=(0.5, 0.999)) for n in (G, D)]
-        draw, loss = rng(2), GENERATOR_LOSSES["non-saturating"]
+        options = DCGAN.Options(batch_size=batch, nz=8, ngf=16, ndf=16)
+        member, draw = DCGAN(options, (3, 64, 64), rng(0)), Pixels()
         for _ in range(3):
-            x = to_tensor(draw.integers(0, 256, (batch, 3, 64, 64), np.uint8), 3, "cpu")
-            noise = lambda: draw_noise(draw, batch, 8, "normal", "cpu")
-            game.play_round(G, D, *opts, x, noise, loss)
-        found = {}
-        for name, network, opt in zip("GD", (G, D), opts, strict=True):
-            found |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
-            for i, state in enumerate(opt.state):
-                found |= {f"opt_{name}.{i}.{key}": value for key, value in state.items()}
-        return {key: np.asarray(value).tobytes() for key, value in found.items()}
+            member.step(draw)
+        leaves = state.leaves(state.tree_of(member, {}))
+        return {
+            name: np.asarray(state.host(leaf)).tobytes()
+            for name, leaf in leaves
+            if not isinstance(leaf, int)
+        }
 
     monkeypatch.setattr(threads, "_threads", None)
     one, *others = (trained(count) for count in thread_counts(1, 2, 4))
-    assert len(one) == 24 + 21 + 3 * 24  # parameters, buffers, and Adam's step and two moments
+    # parameters, buffers, the average of G, and the two moments of each parameter
+    assert len(one) == 24 + 21 + 25 + 2 * 24
     for other in others:
         assert [key for key in one if one[key] != other[key]] == []
 
@@ -309,36 +411,28 @@ def straight(tmp_path_factory):
 
 
 @pytest.mark.parametrize("stops", [[1], [3], [5], [7], [10], [2, 4, 11]])
-def test_a_resumed_training_equals_one_that_was_never_stopped(straight, stops, capsys):
+def test_a_resumed_run_equals_one_that_was_never_stopped(straight, stops, capsys):
     tiny.train("out", "--steps", stops[0], *OPTIONS)
     for total in [*stops[1:], 12]:
         run = tiny.train("out", "--steps", total, "--resume", "auto")
     assert run.folder.name == tiny.FIRST
-    arrays, figures, grids = straight
+    arrays, rows, grids = straight
     assert tiny.newest(run) == arrays
-    assert tiny.metrics(run) == figures
-    assert [row["step"] for row in figures] == list(range(1, 13))
+    assert tiny.metrics(run) == rows
+    assert [row["step"] for row in rows] == list(range(1, 13))
     assert grids.items() <= tiny.grids(run).items()  # one more for each stop
     resumes = [(e["step"], e["checkpoint"]) for e in tiny.events(run) if e["event"] == "resume"]
     assert resumes == [(k, f"step-{k:08d}.safetensors") for k in stops]
     assert "skipped" not in capsys.readouterr().out
 
 
-def test_a_training_resumed_on_another_number_of_threads_is_the_same(straight, monkeypatch):
+def test_a_run_resumed_on_another_number_of_threads_is_the_same(straight, monkeypatch):
     monkeypatch.setattr(threads, "_threads", None)  # what is set here is forgotten afterwards
     tiny.train("out", "--steps", 5, *OPTIONS, "--threads", 1)
     assert threads.get_num_threads() == 1
     run = tiny.train("out", "--steps", 12, "--resume", "auto", "--threads", 3)
-    assert threads.get_num_threads() == run.config["options"]["threads"] == 3
+    assert threads.get_num_threads() == run.config["run"]["threads"] == 3
     assert (tiny.newest(run), tiny.metrics(run)) == straight[:2]
-
-
-def test_a_trainer_uses_the_threads_that_its_options_say(monkeypatch):
-    monkeypatch.setattr(threads, "_threads", 1)
-    config = Config(threads=3, image_size=16, ngf=4, ndf=4, batch_size=4, max_images=8, workers=1)
-    images = loop.open_images(config, progress=False)
-    loop.Trainer(config, images, loop.Run.create(Path("out"), "x", {}), print)
-    assert threads.get_num_threads() == 3
 
 
 def test_a_crash_between_two_checkpoints_costs_only_the_steps_since_the_last(straight, monkeypatch):
@@ -366,16 +460,15 @@ def test_a_crash_between_two_checkpoints_costs_only_the_steps_since_the_last(str
 
 def press_ctrl_c(monkeypatch, at_step, numbers=(signal.SIGINT,)):
     """Send SIGINT, or other signals, while that step is being played."""
-    play_round = loop.play_round
-    steps = iter(range(1, 1000))
+    step, steps = DCGAN.step, iter(range(1, 1000))
 
-    def played(*arguments):
+    def played(member, draw):
         if next(steps) == at_step:
             for number in numbers:
                 signal.raise_signal(number)
-        return play_round(*arguments)
+        return step(member, draw)
 
-    monkeypatch.setattr(loop, "play_round", played)
+    monkeypatch.setattr(DCGAN, "step", played)
 
 
 def test_ctrl_c_finishes_the_step_and_saves_it(straight, monkeypatch, capsys, sigint):
@@ -387,7 +480,7 @@ def test_ctrl_c_finishes_the_step_and_saves_it(straight, monkeypatch, capsys, si
     assert tiny.events(run)[-1].items() >= {"event": "interrupt", "step": 3}.items()
     assert (run.folder / "progress.gif").is_file()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert f"--resume {run.folder}" in capsys.readouterr().out
+    assert f"-m minigan resume {run.folder}" in capsys.readouterr().out
     tiny.train("out", "--resume", run.folder)
     assert (tiny.newest(run), tiny.metrics(run)) == straight[:2]
 
@@ -407,7 +500,7 @@ has_hangup = pytest.mark.skipif(HANGUP is None, reason="Windows has no SIGHUP")
 
 
 class Ended(BaseException):
-    """By a signal that no training has listened to; it would have been the end of pytest."""
+    """By a signal that no run has listened to; it would have been the end of pytest."""
 
 
 @pytest.fixture
@@ -431,9 +524,7 @@ def deadly():
         ([signal.SIGTERM, HANGUP], 143),
     ],
 )
-def test_a_terminal_that_is_closed_ends_the_training_and_saves_it(
-    monkeypatch, deadly, numbers, code
-):
+def test_a_terminal_that_is_closed_ends_the_run_and_saves_it(monkeypatch, deadly, numbers, code):
     handlers = [signal.getsignal(number) for number in terminal.SIGNALS]
     press_ctrl_c(monkeypatch, 3, numbers=numbers)
     run = tiny.train("out", "--steps", 12, *OPTIONS, code=code)
@@ -443,15 +534,15 @@ def test_a_terminal_that_is_closed_ends_the_training_and_saves_it(
 
 
 @has_hangup
-@pytest.mark.parametrize("while_doing", ["save", "draw_figures"])
+@pytest.mark.parametrize("while_doing", ["save", "_draw_figures"])
 def test_a_second_hangup_does_not_end_what_the_first_has_begun(monkeypatch, deadly, while_doing):
-    doing = getattr(loop.Trainer, while_doing)
+    doing = getattr(loop.Loop, while_doing)
 
-    def hung_up(trainer):
+    def hung_up(self):
         signal.raise_signal(HANGUP)
-        return doing(trainer)
+        return doing(self)
 
-    monkeypatch.setattr(loop.Trainer, while_doing, hung_up)
+    monkeypatch.setattr(loop.Loop, while_doing, hung_up)
     press_ctrl_c(monkeypatch, 3, numbers=[HANGUP])
     run = tiny.train("out", "--steps", 12, code=129)
     assert tiny.saved(run) == [3]
@@ -460,13 +551,13 @@ def test_a_second_hangup_does_not_end_what_the_first_has_begun(monkeypatch, dead
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_after_the_last_step_finds_the_run_done(monkeypatch, capsys, sigint, number):
-    draw_figures = loop.Trainer.draw_figures
+    draw_figures = loop.Loop._draw_figures
 
-    def interrupted(trainer):
+    def interrupted(self):
         signal.raise_signal(number)
-        draw_figures(trainer)
+        draw_figures(self)
 
-    monkeypatch.setattr(loop.Trainer, "draw_figures", interrupted)
+    monkeypatch.setattr(loop.Loop, "_draw_figures", interrupted)
     run = tiny.train("out", "--steps", 3)
     assert tiny.events(run)[-1].items() >= {"event": "done", "step": 3}.items()
     assert (run.folder / "progress.gif").is_file()
@@ -488,7 +579,7 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored(monkeypatch, numbe
     assert tiny.saved(run) == [4]
 
 
-def test_outside_of_the_main_thread_a_training_is_the_same_and_listens_to_no_signal(straight):
+def test_outside_of_the_main_thread_a_run_is_the_same_and_listens_to_no_signal(straight):
     before = [signal.getsignal(number) for number in terminal.SIGNALS]
     during = []
 
@@ -512,22 +603,10 @@ def test_a_second_ctrl_c_ends_at_once(monkeypatch, capsys, sigint):
     assert [row["step"] for row in tiny.metrics(run)] == [1, 2]
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith("interrupted; to go on from its checkpoint: ")
-    assert told.endswith(f"train_celeba.py --resume {run.folder}")
+    assert told.endswith(f"-m minigan resume {run.folder}")
 
 
 # -- what the user sees meanwhile --------------------------------------------------------------------
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def trainer(step, total):
-    """As much of a Trainer as Progress looks at, and the lines that it says."""
-    said = []
-    loader = SimpleNamespace(batches_per_epoch=5)
-    return SimpleNamespace(step=step, total=total, loader=loader, say=said.append), said
 
 
 def scores(step):
@@ -535,7 +614,9 @@ def scores(step):
     return {"step": step, "epoch": (step - 1) // 5, **values, "images_per_second": 321.4}
 
 
-FIGURES = "Loss_D 1.234  Loss_G 0.500  D(x) 0.70  D(G(z)) 0.25/0.50  321 img/s"
+METRICS = (
+    "Loss_D 1.234  Loss_G 0.500  D(x) 0.70  D(G(z)) before 0.25  D(G(z)) after 0.50  321 img/s"
+)
 
 
 @pytest.mark.parametrize(
@@ -545,18 +626,18 @@ FIGURES = "Loss_D 1.234  Loss_G 0.500  D(x) 0.70  D(G(z)) 0.25/0.50  321 img/s"
             0,
             9,
             [
-                f"step 1/9  epoch 1/2  {FIGURES}  00:32 left",
-                f"step 4/9  epoch 1/2  {FIGURES}  00:20 left",
-                f"step 7/9  epoch 2/2  {FIGURES}  00:08 left",
-                f"step 9/9  epoch 2/2  {FIGURES}  00:00 left",
+                f"step 1/9  epoch 1/2  {METRICS}  00:32 left",
+                f"step 4/9  epoch 1/2  {METRICS}  00:20 left",
+                f"step 7/9  epoch 2/2  {METRICS}  00:08 left",
+                f"step 9/9  epoch 2/2  {METRICS}  00:00 left",
             ],
         ),
         (
             7,
             11,
             [
-                f"step 8/11  epoch 2/3  {FIGURES}  00:12 left",
-                f"step 11/11  epoch 3/3  {FIGURES}  00:00 left",
+                f"step 8/11  epoch 2/3  {METRICS}  00:12 left",
+                f"step 11/11  epoch 3/3  {METRICS}  00:00 left",
             ],
         ),
     ],
@@ -566,8 +647,8 @@ def test_without_a_terminal_there_is_a_plain_line_now_and_then(monkeypatch, firs
     clock = [100.0]
     monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    stub, said = trainer(first, total)
-    with Progress(stub) as progress:
+    said = []
+    with Progress(total, first, -(-total // 5), said.append) as progress:
         for step in range(first + 1, total + 1):
             clock[0] += 4
             progress.show(scores(step))
@@ -595,21 +676,7 @@ def test_a_clock_that_stands_still_or_goes_backwards_costs_nothing_but_the_rates
     assert all(line.endswith(" nan img/s  00:00 left") for line in lines)
 
 
-def test_on_a_terminal_there_is_a_bar(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    stub, said = trainer(0, 10)
-    with Progress(stub) as progress:
-        for step in range(1, 11):
-            progress.show(scores(step))
-    last = sys.stderr.getvalue().rstrip().rpartition("\r")[2]
-    assert "100%" in last
-    assert "10/10" in last
-    assert f"epoch 2/2  {FIGURES}" in last
-    assert said == []
-
-
-def test_the_lines_of_a_training_count_from_the_step_it_went_on_from(monkeypatch, capsys):
+def test_the_lines_of_a_run_count_from_the_step_it_went_on_from(monkeypatch, capsys):
     monkeypatch.setattr(terminal, "PLAIN_LINE_SECONDS", 0)
     tiny.train("out", "--steps", 2)
     tiny.train("out", "--steps", 6, "--resume", "auto")
@@ -629,9 +696,9 @@ def test_the_lines_of_a_training_count_from_the_step_it_went_on_from(monkeypatch
 
 def test_grey_pictures_are_learnt_and_drawn():
     run = tiny.train("out", "--nc", 1, "--steps", 3)
-    arrays, _ = checkpoint.read(checkpoint.path_of(run.checkpoints, 3))
-    assert arrays["G.main.6.weight"].shape == (4, 1, 4, 4)
-    assert arrays["D.main.0.weight"].shape == (4, 1, 4, 4)
+    arrays, _ = checkpoint.read_file(checkpoint.path_of(run.checkpoints, 3))
+    assert arrays["players.G.net.main.6.weight"].shape == (4, 1, 4, 4)
+    assert arrays["players.D.net.main.0.weight"].shape == (4, 1, 4, 4)
     for name in ("step-00000003.png", "reals.png"):
         with Image.open(run.samples / name) as image:
             pixels = np.asarray(image)
@@ -643,9 +710,9 @@ def test_grey_pictures_are_learnt_and_drawn():
 @pytest.mark.parametrize(
     "flags", [["--loss", "minimax"], ["--reuse-fakes"], ["--noise", "uniform"]]
 )
-def test_an_option_that_alters_the_training_does_so(straight, flags):
+def test_an_option_that_determines_the_weights_does_so(straight, flags):
     run = tiny.train("out", "--steps", 12, *OPTIONS, *flags)
-    assert tiny.newest(run)[0]["G.main.0.weight"] != straight[0][0]["G.main.0.weight"]
+    assert tiny.newest(run)[0] != straight[0][0]
     assert tiny.metrics(run)[-1] != straight[1][-1]
 
 
@@ -653,10 +720,11 @@ def test_the_epoch_is_counted_from_zero_in_the_metrics(straight):
     assert [row["epoch"] for row in straight[1]] == [0] * 5 + [1] * 5 + [2] * 2
 
 
-def test_a_training_ends_after_its_epochs_or_its_steps_whichever_is_first():
+def test_a_run_ends_after_its_epochs_or_its_steps_whichever_is_first():
     assert tiny.saved(tiny.train("a", "--epochs", 2)) == [10]
     assert tiny.saved(tiny.train("b", "--epochs", 1, "--steps", 8)) == [5]
     assert sorted(tiny.grids(tiny.train("c", "--epochs", 2))) == [
+        "raw-beside-average.png",
         "real-beside-fake.png",
         "reals.png",
         "step-00000000.png",
@@ -665,7 +733,7 @@ def test_a_training_ends_after_its_epochs_or_its_steps_whichever_is_first():
     ]
 
 
-def test_figures_are_reported_as_often_as_asked_and_reporting_changes_nothing(tmp_path):
+def test_metrics_are_reported_as_often_as_asked_and_reporting_changes_nothing(tmp_path):
     seldom = tiny.train(tmp_path / "seldom", "--steps", 7, "--log-every", 3)
     always = tiny.train(tmp_path / "always", "--steps", 7)
     rows = tiny.metrics(always)

@@ -1,4 +1,4 @@
-"""Tiny trainings, started through the command line's own `main`, and what they leave."""
+"""Tiny runs, started through the command line's own `main`, and what they leave."""
 
 import importlib.util
 import json
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minigan import commands
 from minigan.training import checkpoint
 from minigan.training.run import Run, numbered_runs
 
@@ -16,6 +17,9 @@ SIZES = {"--image-size": 16, "--ngf": 4, "--ndf": 4, "--nz": 8, "--batch-size": 
 SIZES |= {"--max-images": 20, "--workers": 1, "--device": "cpu"}
 TINY = [str(word) for pair in SIZES.items() for word in pair]
 FIRST = "00000-dcgan-faces16"  # the run that they leave first
+# The same for each kind of data; there are 100,000 points, so no epoch of theirs comes to its end.
+POINTS = {"--ngf": 4, "--ndf": 4, "--nz": 4, "--batch-size": 4, "--workers": 1, "--device": "cpu"}
+DATA = {"faces": TINY, "ring": [str(word) for pair in POINTS.items() for word in pair]}
 
 
 def example(name: str):
@@ -33,6 +37,22 @@ def train(out, *flags, code: int = 0) -> Run:
     """Train with these flags beside the tiny ones; the newest run in `out`."""
     assert train_celeba.main([*TINY, "--out", str(out), *map(str, flags)]) == code
     return Run(numbered_runs(Path(out))[-1])
+
+
+def start(out, member: str, data: str, *flags) -> int:
+    """Start a tiny run of any member by `minigan train`; the exit code."""
+    words = ["train", member, "--data", data, *DATA[data], "--out", out, *flags]
+    return commands.main([str(word) for word in words])
+
+
+def go_on(out, member: str, data: str, game=(), run=()) -> int:
+    """Go on with the newest run in `out`, or start one if none has a checkpoint; the exit code.
+
+    game, run  flags of which only the latter may be given again
+    """
+    if Run.find("auto", Path(out)) is None:
+        return start(out, member, data, *game, *run)
+    return commands.main(["resume", "auto", "--out", str(out), *map(str, run)])
 
 
 def saved(run: Run) -> list[int]:

@@ -1,4 +1,4 @@
-"""Minimal filtering F(2,2): the stride-2 kernel-4 convolution with 9 products in the place of 16.
+"""Minimal filtering F(2,2): the stride-2 kernel-4 convolution with 9 products instead of 16.
 
 Read the padded image as blocks of 2 x 2 pixels (4C numbers each). Then a convolution with kernel 4,
 stride 2 and padding 1 is one with kernel 2 and stride 1 over blocks. Two neighbouring outputs of a
@@ -37,9 +37,9 @@ from .threads import empty, scratch, share
 
 ROWS = 512  # tiles in a block of work: with fewer, calls are too short for the threads to share
 FEWEST = 128  # tiles in one part of their transforms: below, a call costs more than its work
-LANES = 4  # weight gradients are summed in so many lanes, whatever the number of threads
+LANES = 4  # running sums of a weight gradient, whatever the number of threads
 PART = 128  # channels in a part of a single block's weight gradient, which the cache holds
-PARTS = 2  # each of the nine products of a single block is shared out in so many parts
+PARTS = 2  # in which each of the nine products of a single block is shared out
 
 
 def applies(window: Window) -> bool:
@@ -375,7 +375,7 @@ class _Grid:
 def _taps(w: np.ndarray, memo: dict | None = None) -> np.ndarray:
     """G w: (O, C, 4, 4) -> (3, 3, K, O), the rows of K in the order of a block's pixels.
 
-    It is kept in `memo`, if given, for the gradients need it again.
+    It is kept in `memo`, if given, because the gradients need it again.
     """
     if memo and "taps" in memo:
         return memo["taps"]

@@ -1,6 +1,6 @@
 """The GPU's kernels: those of `reference.py`, under the same names, in CUDA.
 
-What is a matrix product goes to cuBLAS, as one 2-D product a pass, for only those may use TF32. The
+Matrix products go to cuBLAS, as one 2-D product a pass, because only those may use TF32. The
 rest are the kernels of `conv.cu`, `norm.cu` and `adam.cu`, and CuPy's elementwise ones below. They
 are compiled when first used. How they are launched stands with each kernel, the numbers stand here.
 
@@ -142,7 +142,7 @@ def conv_image_gradients(xp, asked, w, y, x, window, memo=None):
 
 # -- sums, and statistics per channel -----------------------------------------------------------------
 
-total, average = reference.total, reference.average
+matmul, total, average = reference.matmul, reference.total, reference.average
 
 
 def _per_channel(xp: ModuleType, v: Array | float, x: Array) -> Array:
@@ -286,7 +286,11 @@ def _table(dtype: np.dtype) -> np.dtype:
 
 
 def adam(xp, moved, lr, betas, eps):
-    """See reference.adam: the parameters of one type in one launch, or in one for each MANY."""
+    """See reference.adam: the parameters of one type in one launch, or in one for each MANY.
+
+    A gradient may lie in any order. Where p has gaps, or a moment does not lie as p does, the reference
+    computes, whose last bits are others. (zeros_like and copy_like make moments that lie as p does.)
+    """
     b1, b2 = betas
     for dtype in {p.dtype for p, *_ in moved}:
         entries = []

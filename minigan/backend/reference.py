@@ -130,6 +130,11 @@ def conv_image_gradients(
     return [kernels[i]() for i in asked]
 
 
+def matmul(xp: ModuleType, a: Array, b: Array) -> Array:
+    """The products of matrices (..., M, K) @ (..., K, N) -> (..., M, N), of equal batch dimensions."""
+    return xp.matmul(a, b)
+
+
 # -- per channel: all but dimension 1 of (N, C, ...) is reduced; statistics are (1, C, 1, ...) -------
 
 
@@ -268,7 +273,13 @@ def adam(
     betas: tuple[float, float],
     eps: float,
 ) -> None:
-    """Algorithm 1 of Kingma & Ba 2015 for each (p, g, m, v, step), in place on p, m and v."""
+    """Algorithm 1 of Kingma & Ba 2015 for each (p, g, m, v, step), in place on p, m and v.
+
+    Each of the four arrays may lie in memory in an order of its own. A number is computed from those
+    at its place alone, so the order changes no byte of the result, only the speed: fastest is p's order
+    for all. (Exact resuming rests on this: an average over processes, or a restored moment, need not
+    lie as the array before it did. The order of a weight matters elsewhere, to the bytes of products.)
+    """
     refuse_half(moved)
     b1, b2 = betas
     for p, g, m, v, step in moved:

@@ -5,8 +5,8 @@ blocks use all cores, for the copies as well as for the products. How work is cu
 on shapes alone, and sums over blocks are taken in a fixed order: the same bytes come out for any
 number of threads, provided that BLAS can be kept to one (see `blas_trouble`).
 
-Run products inside `share` even where there is only one: outside, BLAS wakes threads of its own, and
-these keep spinning for some 30 ms, on the cores that the helpers need.
+Run every product inside `share`, even a single one. Outside, its bytes depend on how many threads BLAS
+uses, and those threads keep spinning for some 30 ms on the cores that the helpers need.
 
 Python runs signal handlers on the main thread, between any two instructions, and a handler may raise
 (Ctrl-C, a timeout) or use the engine itself. So each call of `share` is an object of its own. Its
@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextvars
 import ctypes
 import functools
+import inspect
 import math
 import os
 import queue
@@ -36,14 +37,14 @@ import threadpoolctl
 
 LINE = 64  # bytes: an array that begins with a line of the cache is read twice as fast
 BUFFER = 1024  # numbers: NumPy gathers shorter runs in a buffer before it computes on them
-UNUSED = 2  # references to memory that nobody uses: the array that we keep, and the question itself
+UNUSED = 2  # references to memory that nobody uses: ours, and the argument of sys.getrefcount
 MOST_THREADS = 1024  # that --threads and MINIGAN_NUM_THREADS may ask for
 _threads: int | None = None  # until somebody asks or sets it
 _scratch = threading.local()
 
 
 class ThreadsError(ValueError):
-    """MINIGAN_NUM_THREADS is no number of threads; the first kernel that shares its work finds out."""
+    """MINIGAN_NUM_THREADS is not a number of threads; the first kernel to call `share` raises this."""
 
 
 def _available() -> int:
@@ -113,10 +114,16 @@ def share(work: Callable[[int], None], count: int) -> None:
 
 
 def _within_share(frame: FrameType | None) -> bool:
-    """Whether `share` is on the stack whose top is this frame."""
-    while frame is not None and frame.f_code is not share.__code__:
-        frame = frame.f_back
-    return frame is not None
+    """Whether `share` is on the stack whose top is this frame, or may be.
+
+    The thread may be running meanwhile, and a generator that it leaves no longer knows its caller.
+    """
+    code = None
+    while frame is not None:
+        code, frame = frame.f_code, frame.f_back
+        if code is share.__code__:
+            return True
+    return code is not None and bool(code.co_flags & inspect.CO_GENERATOR)
 
 
 class _Call:
@@ -147,7 +154,7 @@ class _Call:
         return other is self
 
     def run(self, helpers: int) -> None:
-        """Take blocks on this thread, with so many helpers if the system has them."""
+        """Take blocks on this thread and on this many helpers, if the system has them."""
         _limit_blas()
         for _ in range(_hire(helpers)):
             _joinable.put(self)
@@ -192,6 +199,7 @@ class _Call:
         self.work = None  # and with it its arrays: a helper that comes late may still hold the call
         if self.lent is not None:
             _restore_blas(self.lent)
+            self.lent = None  # done again when the turn is another's, it would restore for that one
         if _turn.get("call") is self:
             del _turn["call"]
         while self.waiting:
@@ -220,7 +228,7 @@ class _Helper(threading.Thread):
 
 
 def _hire(wanted: int) -> int:
-    """Start helpers until there are so many, or the system gives no more; how many may join a call."""
+    """Start helpers up to `wanted`, or until the system refuses; return how many may join a call."""
     while len(_helpers) < wanted:
         helper = _Helper()
         try:
@@ -284,7 +292,7 @@ def _limit_blas() -> None:
 
 
 def _restore_blas(lent: int) -> None:
-    """Give back all but the first so many."""
+    """Give back all but the first `lent`."""
     while len(_lent) > lent:
         set_num_threads, count = _lent[-1]
         set_num_threads(count)

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import doctor
 from ..training.parallel import Group
-from ..training.settings import DEVICE, THREADS, use_threads
+from ..training.settings import DEVICE, LIMITED_THREADS, use_threads
 
 
 def add(commands: Any) -> None:
@@ -15,7 +15,7 @@ def add(commands: Any) -> None:
     about = "check the gradients and a training step on every device of this machine, and time it"
     parser = commands.add_parser("doctor", help=about, description=about)
     parser.add_argument("--device", help=f"{DEVICE} (default: all there are)")
-    parser.add_argument("--threads", type=int, help=THREADS)
+    parser.add_argument("--threads", type=int, help=LIMITED_THREADS)
     parser.add_argument("--report-tf32", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(command=examine)
 

@@ -25,7 +25,7 @@ from ..training import checkpoint, pictures, session
 from ..training.looks import BATCH
 from ..training.parallel import Group
 from ..training.run import Run
-from ..training.settings import DEVICE, THREADS, check_folder, is_path, use_threads
+from ..training.settings import DEVICE, LIMITED_THREADS, check_folder, is_path, use_threads
 
 MOST = 100_000  # samples in all, which are held until the picture is drawn
 WALK_ROWS, WALK_STEPS = 8, 10
@@ -57,7 +57,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", help="folder to write to (default: RUN/generated)")
     parser.add_argument("--device", default="auto", help=f"{DEVICE} (default: auto)")
-    parser.add_argument("--threads", type=int, help=THREADS)
+    parser.add_argument("--threads", type=int, help=LIMITED_THREADS)
 
 
 def sample(given: dict[str, Any], group: Group) -> int:

@@ -98,15 +98,16 @@ def prepare(plan: Plan, group: parallel.Group, given: dict[str, Any]) -> None:
     parallel.arrange(group, plan.run.ngpu, given.get("ngpu"))
     check_processes(group.size, plan.options.batch_size, plan.run.device)
     check_machine(plan, group)
+    on_cpu = group.device(plan.run.device_name) == "cpu"
+    if on_cpu and plan.run.device_name == "auto" and find_spec("cupy"):
+        say(f"Training on the CPU, though CuPy is installed: {gpu_trouble(0)}.")
 
 
 def check_machine(plan: Plan, group: parallel.Group) -> None:
     """Raise UserError if the device, the threads or the folder that a plan names cannot be used."""
-    device = group.device(plan.run.device_name)
+    group.device(plan.run.device_name)
     use_threads(plan.run.threads)
     check_folder("--out", Path(plan.run.out))
-    if device == "cpu" and plan.run.device_name == "auto" and find_spec("cupy"):
-        say(f"Training on the CPU, though CuPy is installed: {gpu_trouble(0)}.")
 
 
 def explain(plan: Plan, given: dict[str, Any]) -> None:
@@ -121,17 +122,23 @@ def explain(plan: Plan, given: dict[str, Any]) -> None:
 
 def play(plan: Plan, run: Run | None, name: str | None, group: parallel.Group) -> int:
     """Train a plan in a new run or in this one, and say where to look and how to go on."""
+    if run:
+        group.from_leader(
+            lambda: session.check_size(plan, run)
+        )  # before anything of that size is made
     data = session.open_for(plan, group, say)
+    expected = session.expect(plan, data, group)  # fails before a run exists
     new = run is None
     run = run or session.start(plan, data, name, group)
     try:
-        loop, code = session.train(plan, data, run, new, say, group)
+        loop, code = session.train(plan, data, run, new, expected, say, group)
     except KeyboardInterrupt:
         if not newest_first(run.checkpoints):
             raise
         text = f"interrupted; to go on from its checkpoint: {resume_command(run)}"
         return group.fail(plain(text), INTERRUPTED)
-    tell_end(loop, run, code)
+    if loop.metrics:  # else the run was at its end before, and has said so
+        tell_end(loop, run, code)
     loop.note_lost_output()
     return code
 

@@ -106,4 +106,5 @@ def open_data(
         notes.append(
             f"{unlisted} files are not in the list of attributes that --only needs; left out."
         )
-    return ImageSet(images, options.nc, f"{options.data}{options.image_size}", notes)
+    name = f"{images.identity['kind']}{options.image_size}"  # a folder need not be CelebA's
+    return ImageSet(images, options.nc, name, notes)

@@ -59,6 +59,10 @@ class Size(NamedTuple):
 
 TRAININGS = {"tiny DCGAN": Size(8, 8, 4, 16), "documented DCGAN": Size(4)}
 TIMED = {"cpu": Size(32), "cuda": Size(128)}  # a CPU takes four times as long for 128
+# The learning rate. Adam divides each gradient by its own size, so where a gradient is nothing but
+# rounding, the move of lr is as well. At 2e-4 such moves of D would show in G's half of the first step
+# by up to 1.5e-4, more than STEP_BOUNDS allow.
+RATE = 1e-6
 TURNS, TURN_SECONDS = 5, 0.5  # of at least one step
 LIMIT = 60  # seconds, after which no further turn is begun
 
@@ -85,9 +89,8 @@ class Game:
     """A run of a given size on random pixels: the same weights, data and noise everywhere."""
 
     def __init__(self, device: str, dtype: Any, size: Size):
-        options = DCGAN.Options(
-            batch_size=size.batch, nz=size.nz, ngf=size.width, ndf=size.width, ema=0.0
-        )
+        networks = {"nz": size.nz, "ngf": size.width, "ndf": size.width}
+        options = DCGAN.Options(batch_size=size.batch, lr=RATE, ema=0.0, **networks)
         side, self.draw = size.image_size, Drawn(size, device, dtype)
         self.member = DCGAN(options, (3, side, side), generator("init"), device)
         for player in self.member.players.values():
@@ -102,8 +105,8 @@ class Game:
 def trained(label: str, device: str, dtype: Any) -> list[np.ndarray]:
     """The metrics of two steps, and the networks after them.
 
-    Adam divides each gradient by its own size. Where that is nothing but rounding, so is the move: in
-    float32 only the first step's metrics are comparable. In float64 the eps in the divisor sees to it.
+    In float32 only the first step's metrics are comparable, because Adam moves by rounding alone what
+    has next to no gradient: see RATE. In float64 the eps in its divisor prevents that.
     """
     game = Game(device, dtype, TRAININGS[label])
     metrics = [np.array(list(game.play().values())) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""The machine that the doctor finds: versions, libraries, devices."""
+"""What the doctor reports about the machine: versions, libraries, devices."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import numpy as np
 import PIL
 from threadpoolctl import threadpool_info
 
-from .. import __version__
 from ..backend.threads import blas_trouble, get_num_threads
+from ..version import __version__
 
 
 def last_lines(error: BaseException, count: int = 6) -> str:
-    """The end of what an error says; a compiler's may have hundreds of lines."""
+    """The last lines of an error's message, because a compiler's may have hundreds."""
     return "\n".join(f"{type(error).__name__}: {error}".strip().splitlines()[-count:])
 
 
 def answer(ask: Callable[[], Any]) -> str:
-    """What it says, or that it cannot."""
+    """The answer as text, or why there is none."""
     try:
         return str(ask())
-    except Exception as error:  # of any library that may be missing or broken
+    except Exception as error:  # any library may be missing or broken, and raise anything
         return f"no answer ({last_lines(error, 1)})"
 
 
 def cuda_version(number: int) -> str:
-    """12090 is 12.9; of the driver, 0 is none."""
+    """12090 as 12.9; a missing driver reports 0."""
     return f"{number // 1000}.{number % 1000 // 10}" if number else "none"
 
 
 def describe() -> dict[str, str]:
-    """Versions and devices, as far as they can be found out."""
+    """Versions and devices, as far as the machine tells them."""
     libraries = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
     blas = [
         " ".join(str(lib.get(k)) for k in ("internal_api", "version", "architecture"))
@@ -71,17 +71,17 @@ def describe() -> dict[str, str]:
 
 
 def count_gpus() -> int:
-    """The GPUs that CuPy lists, whether they work or not; 0 where it cannot say."""
+    """The number of GPUs that CuPy lists, whether they work or not; 0 if it cannot tell."""
     try:
         import cupy
 
         return int(cupy.cuda.runtime.getDeviceCount())
-    except Exception:  # gpu_trouble(0) has the words for it
+    except Exception:  # gpu_trouble(0) gives the reason
         return 0
 
 
 def gpu(number: int) -> str:
-    """A GPU in a line."""
+    """One line about a GPU."""
     import cupy
 
     about = cupy.cuda.runtime.getDeviceProperties(number)
@@ -93,7 +93,7 @@ def gpu(number: int) -> str:
 
 
 def has_tf32(device: str) -> bool:
-    """Since compute capability 8.0; before, asking for it changes nothing."""
+    """Whether the GPU has TF32 (compute capability 8.0); elsewhere the option does nothing."""
     import cupy
 
     number = int(device.partition(":")[2])

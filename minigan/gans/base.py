@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from ..keys import NOISES
+from .. import init
+from ..keys import NOISES, generator
 from ..models import dcgan, mlp
 from ..nn import Module
 from ..options import MOST_SEED, Table, option
@@ -86,6 +87,21 @@ class GAN(ABC):
         self.options, self.shape = options, shape
         self.players, self.extra = {}, {}
         self.build(rng, device, group)
+
+    @classmethod
+    def outline(cls, options: Any, shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """The weights that these options give, by the path of a checkpoint, without their memory.
+
+        Each has its shape, dtype and `data.nbytes`, and no values: the largest networks are outlined in
+        a moment. Averages and the state of optimisers, which have the same shapes, are left out.
+        """
+        with init.shapes_only():
+            member = cls(replace(options, ema=0.0), shape, generator("outline"))
+        return {
+            f"players.{name}.net.{key}": weight
+            for name, player in member.players.items()
+            for key, weight in player.net.state_dict().items()
+        }
 
     @abstractmethod
     def build(self, rng: np.random.Generator, device: str, group: Group) -> None:

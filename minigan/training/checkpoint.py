@@ -87,6 +87,12 @@ def read_table(path: Path) -> dict[str, Any]:
     return _table(path, _read_text(path)[1])
 
 
+def read_forms(path: Path) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """dtype and shape of each array, from the header: quick and unchecked, as the table is."""
+    with _told(path):
+        return tensorfile.read_forms(path)
+
+
 def read_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and the table. Raises CheckpointError unless their digest is that of the file."""
     digest, text = _read_text(path)

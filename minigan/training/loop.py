@@ -23,8 +23,9 @@ from .draw import Draw
 from .looks import Looks
 from .parallel import Group
 from .plan import Plan
+from .record import Metrics
 from .recovery import decide
-from .run import Metrics, Run
+from .run import Run
 from .terminal import Progress, interrupt_flag
 from .watch import LOWER_RATE, SPOILED, Trouble, Watch
 
@@ -97,9 +98,8 @@ class Loop:
 
         Values that are not finite are never saved.
         """
-        name = state.spoiled(self.tree)
-        if self.group.any(name):
-            text = f"{name or 'a network'} holds values that are not finite"
+        if name := self.group.first(state.spoiled(self.tree)):
+            text = f"{name} holds values that are not finite"
             return not self._meet(Trouble(SPOILED, self.draw.step, text, LOWER_RATE))
         if self.group.leader:
             self.metrics.sync()  # first, so that no checkpoint is ahead of its metrics
@@ -228,7 +228,7 @@ class Loop:
     def _play_until(self, interrupted: list[int]) -> int | None:
         """Play until the last step, or until the list is not empty; the step that was saved last."""
         saved = self.draw.step or None
-        epochs = math.ceil(self.total / self.per_epoch)
+        epochs = math.ceil(self.total * self.member.batches / self.draw.per_epoch)
         progress = Progress(self.total, self.draw.step, epochs, self.say)
         with progress, warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the watch and `save` report overflow

@@ -44,13 +44,15 @@ PANELS = {
     "gradients": "length of the gradient",
     "others": "",
 }
+LABEL = 40  # letters at the most
 COUNTS = ("step", "epoch")  # what the loop adds to a member's metrics, and
 SPEED = "images_per_second"
 
 
 def metric(name: str) -> Metric:
-    """The row of a metric."""
-    return METRICS.get(name, Metric(name, short=name[:12]))
+    """The row of a metric. A name that is not in the table may be any text of somebody's file."""
+    text = ascii(name)[1:-1][:LABEL]
+    return METRICS.get(name, Metric(text, short=text[:12]))
 
 
 def played(line: Iterable[str]) -> list[str]:

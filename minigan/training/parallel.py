@@ -1,4 +1,4 @@
-"""Data parallel training: N processes, each with its share of every batch, are one training.
+"""Data parallel training: N processes, each with its share of every batch, are one run.
 
 All of them draw the same random numbers and hold the same weights. Each computes the gradients of its
 share; their mean is the gradient of the whole batch, and with it all take the same step. What is not
@@ -58,7 +58,7 @@ class Group:
             self._sum: Callable[[Array, Array], None] = comm.Allreduce  # from an array, to another
             self._failed = comm.Dup()  # where those meet that cannot go on
 
-    # -- the training --
+    # -- the steps --
 
     def use_device(self, name: str, tf32: bool) -> str:
         """backend.use_device for each process, and NCCL for the gradients if these are on GPUs."""
@@ -68,7 +68,7 @@ class Group:
         return device
 
     def device(self, name: str) -> str:
-        """The device of this process, where `name` is that of the training: of the GPUs, its own."""
+        """The device of this process, where `name` is that of the run: of the GPUs, its own."""
         first = self.from_leader(lambda: backend.resolve_device(name))
         if self.size == 1 or first == "cpu":
             return first
@@ -109,6 +109,11 @@ class Group:
     def any(self, flag: object) -> bool:
         """Whether the flag is set on one of the processes."""
         return bool(flag) if self.size == 1 else self.comm.allreduce(int(bool(flag))) > 0
+
+    def first(self, value: T | None) -> T | None:
+        """The value of the first process that has one; None if none has."""
+        values = [value] if self.size == 1 else self.comm.allgather(value)
+        return next((v for v in values if v is not None), None)
 
     # -- one for all --
 

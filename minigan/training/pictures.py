@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data.cache import Unreadable, contents
+from ..data.source import Unreadable, contents
 from ..errors import UserError
 from ..files import write_atomically
 from .metrics import PANELS, metric, played
@@ -93,28 +93,28 @@ def save_curves(folder: Path, metrics: Sequence[dict[str, float]]) -> None:
         shown = [name for name in names if metric(name).panel == panel][:MOST_CURVES]
         if not shown:
             continue
-        axes = [(title, shown)] if title else [(metric(name).label, [name]) for name in shown]
-        with _new_figure(figsize=(8, 4 * len(axes)), layout="constrained") as figure:
-            for i, (label, lines) in enumerate(axes):
-                _draw(figure.add_subplot(len(axes), 1, i + 1), label, lines, metrics)
+        parts = [shown] if title else [[name] for name in shown]
+        with _new_figure(figsize=(8, 4 * len(parts)), layout="constrained") as figure:
+            for i, part in enumerate(parts):
+                _draw(figure.add_subplot(len(parts), 1, i + 1), title, part, metrics)
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png", dpi=120)
         write_atomically(folder / f"{panel}.png", buffer.getvalue())
 
 
-def _draw(axes: Any, label: str, names: Sequence[str], metrics: Sequence[dict[str, float]]) -> None:
-    """The curves of these metrics over the steps."""
+def _draw(axes: Any, title: str, names: Sequence[str], metrics: Sequence[dict[str, float]]) -> None:
+    """The curves of these metrics over the steps; one without a title is known by its axis."""
     steps = np.array([m["step"] for m in metrics])
     width = min(max(1, len(steps) // 50), 2000)  # the time it takes is its product with the steps
     for name in names:
         values = np.array([m.get(name) for m in metrics], float)  # None: nan, a gap
         (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
         smooth = np.convolve(values, np.ones(width) / width, "valid")
-        text = metric(name).label.replace("$", r"\$")  # which would begin a formula
-        axes.plot(steps[width - 1 :], smooth, color=line.get_color(), label=text)
-    axes.set(xlabel="step", ylabel=label.replace("$", r"\$"))
+        axes.plot(steps[width - 1 :], smooth, color=line.get_color(), label=metric(name).label)
+    axes.set(xlabel="step", ylabel=title or metric(names[0]).label)
     axes.grid(alpha=0.3)
-    axes.legend()
+    if title:
+        axes.legend()
 
 
 @contextmanager
@@ -127,8 +127,9 @@ def _new_figure(**options: Any) -> Iterator[Any]:
     from matplotlib.figure import Figure
 
     # The backend is pyplot's, which is not used here; once set, `rc_context` would not set it back.
-    defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
-    with matplotlib.rc_context(defaults):
+    settings = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
+    settings["text.parse_math"] = False  # the name of a metric may have a $ in it
+    with matplotlib.rc_context(settings):
         figure = Figure(**options)
         FigureCanvasAgg(figure)
         yield figure

@@ -12,6 +12,7 @@ from ..errors import UserError
 from ..gans import MEMBERS
 from ..gans.base import Options
 from ..options import REMEDY, check_names, short
+from ..tensor import Tensor
 from .recipes import recipe
 from .run import Run
 from .settings import RunOptions, check_processes, is_path
@@ -45,28 +46,39 @@ class Plan:
 
     def game(self) -> dict[str, Any]:
         """The part that determines the weights, as each checkpoint holds it."""
-        return {"member": self.member, "options": asdict(self.options), "data": asdict(self.data)}
+        return game_table(self.member, self.options, self.data)
+
+    def outline(self) -> dict[str, Tensor]:
+        """The weights that it gives, by name and without their memory: see `GAN.outline`."""
+        return MEMBERS[self.member].outline(self.options, self.data.shape)
 
     @classmethod
     def read(cls, config: dict[str, Any], where: Path | str) -> Plan:
         """The plan in a run's config.json. Raises UserError if there is none."""
+        if "member" not in config and "options" in config:
+            raise UserError(
+                f"{where} was written by minigan 0.1, which had other options and checkpoints; "
+                "start a new run"
+            )
         member, options, data = read_game(config, where)
         dataroot = config.get("dataroot")
         if not isinstance(dataroot, (str, type(None))):
             raise UserError(f"{where}: dataroot is not a path; {REMEDY}")
-        return cls(
-            member, options, data, RunOptions.read(config.get("run"), f"{where}: run"), dataroot
-        )
+        run = RunOptions.read(config.get("run"), f"{where}: run")
+        try:
+            return cls(member, options, data, run, dataroot)
+        except UserError as error:
+            raise UserError(f"{where}: {error}; {REMEDY}") from None
+
+
+def game_table(member: str, options: Options, data: DataOptions) -> dict[str, Any]:
+    """What `read_game` reads."""
+    return {"member": member, "options": asdict(options), "data": asdict(data)}
 
 
 def read_game(table: dict[str, Any], where: Path | str) -> tuple[str, Options, DataOptions]:
-    """What `Plan.game` gave: the member, its options and the data's. Raises UserError."""
+    """What `game_table` gave: the member, its options and the data's. Raises UserError."""
     name = table.get("member")
-    if name is None and "options" in table:
-        raise UserError(
-            f"{where} was written by minigan 0.1, which had other options and checkpoints; "
-            "start a new run"
-        )
     if not isinstance(name, str) or name not in MEMBERS:
         known = ", ".join(MEMBERS)
         raise UserError(f"{where}: member {short(repr(name))} is not one of {known}; {REMEDY}")
@@ -84,8 +96,9 @@ def choose(member: str, given: dict[str, Any]) -> Plan:
     given = dict(given)
     dataroot = given.pop("dataroot", None)
     if "data" not in given:
-        place = dataroot or next((p for p in USUAL_PLACES if Path(p).exists()), None)
-        dataroot, given["data"] = place, "faces" if place is None else "celeba"
+        if dataroot is None:
+            dataroot = next((p for p in USUAL_PLACES if Path(p).exists()), None)
+        given["data"] = "faces" if dataroot is None else "celeba"
     tables = (MEMBERS[member].Options, DataOptions, RunOptions)
     check_names(given, tables, member)
     check_used(given)

@@ -1,9 +1,9 @@
-"""The run folder: `<out>/NNNNN-<name>/` and the files written while a training goes on.
+"""The run folder: `<out>/NNNNN-<name>/` and the files written while it trains.
 
 config.json    every resolved option, versions, the identity of the data
 metrics.jsonl  one object a reported step, and nothing else
 events.jsonl   start, resume, skipped files, interrupt, done, diverged
-samples/       grids at fixed noise, reals, real beside fake
+samples/       pictures at fixed noise, reals, real beside fake, raw G beside its average
 checkpoints/   see checkpoint.py
 losses.png, scores.png, gradients.png, others.png, progress.gif, skipped.txt
 metrics.jsonl.damaged  what metrics.jsonl was, if there were wrong lines among the others
@@ -16,9 +16,6 @@ not its config.json, says where the image cache is.
 from __future__ import annotations
 
 import errno
-import functools
-import io
-import itertools
 import json
 import math
 import os
@@ -32,7 +29,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
 
-from ..console import quote
+from ..console import python
 from ..errors import UserError
 from ..files import (
     FOLDER,
@@ -40,13 +37,13 @@ from ..files import (
     hold,
     is_own,
     naming,
-    sync,
     sync_names,
     trouble,
     write_atomically,
 )
-from .checkpoint import DIGITS, newest_first
-from .metrics import COUNTS, PANELS
+from .checkpoint import newest_first
+from .metrics import PANELS
+from .record import Metrics, as_line, keep, read
 
 # The files of a run, by folder. Whatever else is there is somebody else's and left alone.
 FILES = {
@@ -55,18 +52,14 @@ FILES = {
         *(f"{panel}.png" for panel in PANELS),
         "progress.gif",
     ),
-    "samples": ("step-*.png", "reals.png", "real-beside-fake.png"),
+    "samples": ("step-*.png", "reals.png", "real-beside-fake.png", "raw-beside-average.png"),
     "checkpoints": ("step-*.safetensors",),
     "generated": (),  # files in these are never read, and replaced as a whole
     "generated/single": (),
 }
 
-LARGEST = 3.5e38  # of a figure: they are computed in float32
-LINE = 2**16  # letters of a line of metrics at the most; one has about 250
 TAIL = 2**20  # bytes of an event at the most
-FAULTS = 10_000  # lines without metrics, after which the rest of a file is not read
 CONFIG = 2**20  # bytes of config.json at the most
-NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # as FAT answers to os.link
 
 
 class RunError(UserError):
@@ -209,7 +202,8 @@ class Run:
                 yield
         except OSError as error:
             raise RunError(
-                f"{trouble(error, self.folder)}, then go on with --resume {quote(self.folder)} "
+                f"{trouble(error, self.folder)}, then go on with "
+                f"{python('-m', 'minigan', 'resume', self.folder)} "
                 "(or anew, if it has no checkpoint yet)"
             ) from error
 
@@ -242,12 +236,12 @@ class Run:
                 file.truncate(end - len(last))
             elif last:  # whole, and has lost its line end to an editor
                 file.write(b"\n")
-            file.write(_line(line))
+            file.write(as_line(line))
 
     def metrics(self, say: Callable[[str], None] = warnings.warn) -> list[dict[str, float]]:
         """The lines of metrics.jsonl: of each step one, in order. `say` is told of wrong ones.
 
-        A last line that is cut short is left out without a word: a training is writing it, or was
+        A last line that is cut short is left out without a word: a process is writing it, or was
         killed there.
         """
         lines, fault = self._read_metrics(math.inf, torn_after=0)
@@ -266,10 +260,10 @@ class Run:
         path = self.folder / "metrics.jsonl"
         lines, fault = self._read_metrics(steps, torn_after=steps - every + 1)
         if fault:
-            kept = _keep(path)
+            kept = keep(path)
             self.event("damaged metrics", fault=fault, kept=kept.name)
             say(f"{fault}; the usable lines are kept in order, and the old file is now {kept.name}")
-        write_atomically(path, b"".join(map(_line, lines)))
+        write_atomically(path, b"".join(map(as_line, lines)))
         return lines
 
     def open_metrics(self) -> Metrics:
@@ -279,72 +273,17 @@ class Run:
         return Metrics(path)
 
     def _read_metrics(self, steps: float, torn_after: int) -> tuple[list[dict[str, float]], str]:
-        """The lines up to a step, and a sentence about those that are wrong, or "".
-
-        A line is wrong if it holds no metrics or is out of order. After the line of the last step a
-        wrong one does no harm, because the lines there will be written again; and a last line that is
-        cut short does none once the step `torn_after` was reached.
-        """
-        path, lines = self.folder / "metrics.jsonl", {}
-        newest, unusable, count, first = 0, 0, 0, ""
+        """See `record.read`; nothing where there is no file yet."""
+        path = self.folder / "metrics.jsonl"
         if not is_own(path):
             return [], ""
         with naming(path), self._open("metrics.jsonl", "rb") as file:
-            # Any line end is one, of which it makes "\n"; what is not UTF-8 stays as it is.
-            reader = io.TextIOWrapper(file, "utf-8", "surrogateescape")
-            for number, text in enumerate(iter(functools.partial(reader.readline, LINE), ""), 1):
-                line, reason = _parse(text.removeprefix("\ufeff") if number == 1 else text)
-                if line:
-                    step = line["step"]
-                    if step <= steps:
-                        reason = f"step {step} stands after step {newest}" if step <= newest else ""
-                        lines[step] = line  # of two lines of a step the later one
-                    newest = max(newest, step)
-                elif reason:
-                    unusable += 1
-                    torn = text[0] == "{" and text[-1] != "\n" and len(text) < LINE
-                    excused = newest >= torn_after if torn else newest >= steps
-                    if excused and unusable < FAULTS:
-                        reason = ""
-                if reason:
-                    count, first = count + 1, first or f"line {number} is wrong ({reason})"
-                if unusable == FAULTS:
-                    break
-        fault = f"{path}: {first}" if count else ""
-        if count > 1:
-            fault += f", and {count - 1:,} more"
-        if unusable == FAULTS:
-            fault += ", and what follows was not read"
-        return [lines[step] for step in sorted(lines)], fault
+            return read(file, path, steps, torn_after)
 
     def write_skipped(self, skipped: Iterable[tuple[str, str]]) -> None:
         """skipped.txt: name and reason of each image that was left out."""
         text = "".join(f"{name}\t{reason}\n" for name, reason in skipped)
         write_atomically(self.folder / "skipped.txt", text.encode())
-
-
-class Metrics:
-    """metrics.jsonl while it grows: each step's line is handed to the system at once."""
-
-    def __init__(self, path: Path | str):
-        self._path = Path(path)
-        self._file = open(path, "ab", opener=cautiously)  # noqa: SIM115, closed by close()
-
-    def write(self, metrics: dict[str, float]) -> None:
-        """Add a line. What is not finite becomes null, as JSON has no other word for it."""
-        line = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
-        with naming(self._path):
-            self._file.write(_line(line))
-            self._file.flush()
-
-    def sync(self) -> None:
-        """See to it that a power cut leaves the lines up to here."""
-        with naming(self._path):
-            sync(self._file)
-
-    def close(self) -> None:
-        with naming(self._path):
-            self._file.close()
 
 
 def _drop_partials(folder: Path, patterns: tuple[str, ...]) -> None:
@@ -356,58 +295,9 @@ def _drop_partials(folder: Path, patterns: tuple[str, ...]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _line(entry: dict[str, Any]) -> bytes:
-    return json.dumps(entry).encode() + b"\n"
-
-
 def _is_json(text: bytes) -> bool:
     try:
         json.loads(text)
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _parse(text: str) -> tuple[dict[str, Any] | None, str]:
-    """A line of metrics, or None and what is wrong with it; "" if it is blank."""
-    if not text.strip():
-        return None, ""
-    try:
-        text.encode()  # an error if there were bytes that are not UTF-8
-        line = json.loads(text)
-        reason = _misfit(line)
-    except (ValueError, RecursionError):
-        return None, "not JSON"
-    return (None, reason) if reason else (line, "")
-
-
-def _misfit(line: Any) -> str:
-    if not isinstance(line, dict):
-        return "not a table"
-    for key in COUNTS:
-        if key not in line:
-            return f"it has no {key}"
-    for key, value in line.items():
-        if key in COUNTS:
-            fits = type(value) is int and (key == "step") <= value < 10**DIGITS
-        else:
-            fits = value is None or (type(value) in (int, float) and abs(value) <= LARGEST)
-        if not fits:
-            return f"its {key!a:.20} is {value!a:.40}"
-    return ""
-
-
-def _keep(path: Path) -> Path:
-    """Give a file a second name, of which the first free one is taken.
-
-    The first name stays until the new file replaces it, so whoever is killed between has lost nothing.
-    """
-    names = (path.with_name(f"{path.name}.damaged{i or ''}") for i in itertools.count())
-    kept = next(name for name in names if not os.path.lexists(name))
-    try:
-        os.link(path, kept)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        path.rename(kept)
-    return kept

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from .. import __version__, backend
+from .. import backend
 from ..backend.threads import tell_blas_trouble
 from ..data import Dataset
 from ..data.opening import DataOptions, open_data
@@ -18,11 +18,13 @@ from ..errors import UserError
 from ..gans import MEMBERS
 from ..gans.base import GAN
 from ..keys import generator
+from ..version import __version__
 from . import checkpoint, state
 from .draw import Draw, check_batch
+from .estimate import Estimate, check_memory, estimate, in_time
 from .loop import Loop
 from .parallel import ALONE, Group
-from .plan import Plan, read_game
+from .plan import Plan, game_table
 from .run import Run, write_config
 from .settings import use_threads
 
@@ -66,15 +68,32 @@ def start(plan: Plan, data: Dataset, name: str | None, group: Group = ALONE) -> 
     return group.from_leader(lambda: Run.create(Path(plan.run.out), name, config))
 
 
+def expect(plan: Plan, data: Dataset, group: Group = ALONE) -> Estimate:
+    """What a step of the plan will take. Chooses the device; UserError if the memory is not there."""
+    device = group.use_device(plan.run.device_name, plan.run.tf32)
+    use_threads(plan.run.threads)
+    # Before anything is built: the networks, their gradients, and at least one moment of each weight.
+    check_memory(3 * sum(weight.data.nbytes for weight in plan.outline().values()), device)
+    expected = estimate(plan, data, device, group.size)
+    check_memory(expected.bytes, device)
+    return expected
+
+
 def train(
-    plan: Plan, data: Dataset, run: Run, new: bool, say: Say, group: Group = ALONE
+    plan: Plan,
+    data: Dataset,
+    run: Run,
+    new: bool,
+    expected: Estimate,
+    say: Say,
+    group: Group = ALONE,
 ) -> tuple[Loop, int]:
     """Train in this run up to the plan's last step or a signal; the loop, and the exit code.
 
-    new  the run has been started by this process; else it goes on from its newest checkpoint
+    new       the run has been started by this process; else it goes on from its newest checkpoint
+    expected  by `expect`, which must be called before
     """
-    device = group.use_device(plan.run.device_name, plan.run.tf32)
-    use_threads(plan.run.threads)
+    device = group.device(plan.run.device_name)
     with ExitStack() as held:
         group.from_leader(lambda: held.enter_context(run.in_use()))
         if not new:
@@ -91,7 +110,9 @@ def train(
         if group.leader:
             _note_start(plan, data, run, new, group)
         times = f"{group.size} x " if group.size > 1 else ""
+        left = in_time(expected.seconds * (loop.total - draw.step))
         say(f"{run.folder}: step {draw.step} of {loop.total} on {times}{device}")
+        say(f"  About {left}: {expected}.")
         if device == "cpu":
             tell_blas_trouble(say)
         return loop, loop.train()
@@ -122,6 +143,17 @@ def check_same_data(run: Run, data: Dataset) -> None:
         )
 
 
+def check_size(plan: Plan, run: Run) -> None:
+    """Raise CheckpointError unless a checkpoint of the run has weights of the size that the plan says.
+
+    It reads the heads of checkpoints only. To be called before data are opened or networks are built,
+    so that a config.json that lies about a size is refused before it has made anything of that size.
+    """
+    game, outline = plan.game(), plan.outline()
+    fits = lambda path: state.check(path, game, outline)
+    checkpoint.newest(run.checkpoints, "resume", fits, lambda text: None)
+
+
 def load(where: Path, say: Say) -> tuple[GAN, DataOptions, Path]:
     """A member with the weights of a checkpoint: the newest of a run that can be read, or this file.
 
@@ -137,14 +169,10 @@ def load(where: Path, say: Say) -> tuple[GAN, DataOptions, Path]:
 
 def load_checkpoint(path: Path) -> tuple[GAN, DataOptions]:
     """The member of one checkpoint, and the options of its data. Raises CheckpointError."""
-    game = checkpoint.read_table(path).get("game")
-    try:
-        name, options, data = read_game(game if isinstance(game, dict) else {}, path)
-    except checkpoint.CheckpointError:
-        raise
-    except UserError as error:
-        raise checkpoint.CheckpointError(f"{error}, or {checkpoint.REMEDY}") from error
-    member = MEMBERS[name](options, data.shape, generator(options.seed, "init"))
-    tree = state.tree_of(member, dict(Draw.START))
+    name, options, data = state.game_of(path)
+    game, member = game_table(name, options, data), MEMBERS[name]
+    state.check(path, game, member.outline(options, data.shape))
+    made = member(options, data.shape, generator(options.seed, "init"))
+    tree = state.tree_of(made, dict(Draw.START))
     state.restore(state.read(path, tree, game), tree)
-    return member, data
+    return made, data

@@ -14,6 +14,7 @@ from . import recovery
 # The help of options that commands without a table have as well.
 DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
 THREADS = "threads of the CPU's kernels; by default MINIGAN_NUM_THREADS, or the cores there are"
+LIMITED_THREADS = f"{THREADS} (at least 1 and at most {MOST_THREADS})"
 
 
 @dataclass(frozen=True)

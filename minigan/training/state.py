@@ -18,16 +18,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from .. import backend
 from ..console import plain
-from ..gans.base import GAN
+from ..data.opening import DataOptions
+from ..errors import UserError
+from ..gans.base import GAN, Options
 from ..options import flag, short
 from ..tensor import Tensor
-from .checkpoint import REMEDY, CheckpointError, is_named, read_file, step_of, write_file
+from .checkpoint import (
+    REMEDY,
+    CheckpointError,
+    is_named,
+    read_file,
+    read_forms,
+    read_table,
+    step_of,
+    write_file,
+)
+from .plan import game_table, read_game
 
 Tree = MutableMapping[str, Any]
 Game = Mapping[str, Any]
@@ -69,11 +81,7 @@ def read(path: Path, like: Tree, game: Game) -> dict[str, Any]:
     same, and the step that of the file's name.
     """
     arrays, table = read_file(path)
-    if changed := _changes(table.get("game"), game):
-        raise CheckpointError(
-            f"{path} does not fit: it was written with other options: {plain(changed)[:500]}; "
-            f"restore config.json, or {REMEDY}"
-        )
+    _check_game(path, table, game)
     numbers = table.get("numbers")
     if not isinstance(numbers, dict):
         raise CheckpointError(f"{path}: its numbers are not a table; {REMEDY}")
@@ -85,6 +93,27 @@ def read(path: Path, like: Tree, game: Game) -> dict[str, Any]:
             f"{path}: its step is {found.get('draw.step')}, not the one in its name; {REMEDY}"
         )
     return found
+
+
+def check(path: Path, game: Game, outline: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError unless the file says that it holds this game, with weights of these forms.
+
+    Only the head of the file is read, before a member is built: options in a file that lie about a size
+    would otherwise ask for any amount of memory.
+
+    outline  what GAN.outline gives for the options of the game
+    """
+    _check_game(path, read_table(path), game)
+    forms = read_forms(path)
+    for name, weight in outline.items():
+        has = "{} {}".format(*forms[name]) if name in forms else "missing"
+        if has != _form(weight):
+            _misfit(path, name, has, _form(weight))
+
+
+def game_of(path: Path) -> tuple[str, Options, DataOptions]:
+    """What a checkpoint says of its game, see `plan.read_game`. Raises CheckpointError."""
+    return _game(path, read_table(path))
 
 
 def restore(found: Mapping[str, Any], like: Tree, prefix: str = "") -> None:
@@ -113,12 +142,35 @@ def host(leaf: Any) -> np.ndarray:
     return leaf.numpy() if isinstance(leaf, Tensor) else backend.move(leaf, "cpu")
 
 
+def _game(path: Path, table: Mapping[str, Any]) -> tuple[str, Options, DataOptions]:
+    """The game in a checkpoint's table; an option that is missing there is newer than the file."""
+    game = table.get("game")
+    try:
+        return read_game(game if isinstance(game, dict) else {}, path)
+    except UserError as error:
+        raise CheckpointError(f"{plain(error)}, or {REMEDY}") from error
+
+
+def _check_game(path: Path, table: Mapping[str, Any], game: Game) -> None:
+    """Raise CheckpointError, naming each option that differs, unless a table is of this game."""
+    before, now = dict(leaves(game_table(*_game(path, table)))), dict(leaves(game))
+    if changed := [name for name in {**now, **before} if before.get(name) != now.get(name)]:
+        listed = ", ".join(
+            f"{flag(name.rpartition('.')[2])} {short(before.get(name))} -> {short(now.get(name))}"
+            for name in changed
+        )
+        raise CheckpointError(
+            f"{path} does not fit: it was written with other options: {plain(listed)[:500]}; "
+            f"restore config.json, or {REMEDY}"
+        )
+
+
 def _check_leaf(path: Path, name: str, found: Any, wanted: Any) -> None:
     """Raise CheckpointError unless a leaf has the form of the live one and values that were saved."""
     has, needs = _form(found), _form(wanted)
     said = plain(name)[:80]
     if has != needs:
-        raise CheckpointError(f"{path} does not fit: {said} is {has}, expected {needs}; {REMEDY}")
+        _misfit(path, name, has, needs)
     if isinstance(found, np.ndarray):
         if not np.isfinite(found).all():
             raise CheckpointError(f"{path}: {said} holds values that are not finite; {REMEDY}")
@@ -126,20 +178,16 @@ def _check_leaf(path: Path, name: str, found: Any, wanted: Any) -> None:
             raise CheckpointError(f"{path}: {said} holds negative values; {REMEDY}")
 
 
+def _misfit(path: Path, name: str, has: str, needs: str) -> NoReturn:
+    said = plain(name)[:80]
+    raise CheckpointError(f"{path} does not fit: {said} is {has}, expected {needs}; {REMEDY}")
+
+
 def _form(leaf: Any) -> str:
+    """What a leaf is, for a comparison and for a message."""
     if leaf is None:
         return "missing"
     if type(leaf) is int:
         return "a whole number" if 0 <= leaf <= MOST else "a number out of range"
     dtype, shape = getattr(leaf, "dtype", None), getattr(leaf, "shape", None)
     return f"a {type(leaf).__name__}" if dtype is None else f"{dtype} {tuple(shape)}"
-
-
-def _changes(saved: Any, game: Game) -> str:
-    """The leaves of two tables that differ, as "--nz 8 -> 9"; "" if none does."""
-    before, now = dict(leaves(saved if isinstance(saved, dict) else {})), dict(leaves(game))
-    differ = [name for name in {**now, **before} if before.get(name) != now.get(name)]
-    return ", ".join(
-        f"{flag(name.rpartition('.')[2])} {short(before.get(name))} -> {short(now.get(name))}"
-        for name in differ
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import signal
 import threading
 import time
@@ -20,7 +19,7 @@ IMPATIENT = (signal.SIGINT, signal.SIGTERM)  # of which a second one ends the pr
 SIGNALS = (*IMPATIENT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))  # not on Windows
 STOPPING = b"\nstopping after this step; press again to stop now\n"
 BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {remaining}{postfix}"
-BAR_WIDTH = 8  # letters that the bar itself keeps where the metrics are shortened for want of room
+BAR_WIDTH = 4  # letters that the bar itself keeps where the metrics are shortened for want of room
 
 
 @contextmanager
@@ -86,7 +85,7 @@ class Progress:
     def show(self, line: dict[str, float]) -> None:
         """The metrics of a step."""
         if self.terminal:
-            columns = shutil.get_terminal_size().columns
+            columns = self.bar.format_dict["ncols"] or 80  # of the terminal that the bar is on
             rest = len(f"100%|| {self.total}/{self.total} 00:00:00, ") + BAR_WIDTH
             self.bar.set_postfix_str(in_words(line, self.epochs, columns - rest), refresh=False)
             self.bar.update(line["step"] - self.bar.n)
@@ -104,16 +103,16 @@ class Progress:
 
 def in_words(line: dict[str, float], epochs: int, room: float = math.inf) -> str:
     """A line of metrics in at most `room` letters: all of them, or the first ones under short names."""
-    speed = f"{line[SPEED]:.0f} {metric(SPEED).short}"
+    speed = f"{line[SPEED]:{metric(SPEED).format}}"
     values = {name: f"{line[name]:{metric(name).format}}" for name in played(line)}
     whole = [f"epoch {line['epoch'] + 1}/{epochs}"]
     whole += [f"{metric(name).label} {value}" for name, value in values.items()]
-    text = "  ".join([*whole, speed])
+    text = "  ".join([*whole, f"{speed} {metric(SPEED).short}"])
     if len(text) <= room:
         return text
     parts = [f"{metric(n).short} {value}" for n, value in values.items() if metric(n).short]
     for count in range(len(parts), -1, -1):
-        for last in ([speed], []):
+        for last in ([f"{speed}/s"], []):
             text = " ".join(parts[:count] + last)
             if len(text) <= room:
                 return text

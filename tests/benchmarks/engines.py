@@ -433,7 +433,7 @@ def without_planes() -> None:
 
 
 def with_short_runs() -> None:
-    replace("cpu", RUN=1)
+    replace("sums", RUN=1)
     replace("threads", BUFFER=8192)  # NumPy's default
 
 

@@ -1,4 +1,4 @@
-"""Losses: finite and useful where D is certain, and the two of G really two."""
+"""Objectives: finite and useful where D is certain, and each with the gradient of its formula."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigan.functional as F
-from minigan import gradcheck, gradgradcheck, losses, tensor
+from minigan import gradcheck, gradgradcheck, tensor
+from minigan.gans import objectives
+from minigan.gans.objectives import OBJECTIVES
 from minigan.tensor import grad
 
 FAR = [-1e4, -200.0, -30.0, 0.0, 30.0, 200.0, 1e4]
@@ -41,10 +43,14 @@ ZERO = tensor(np.zeros(1, "float32"))
 @pytest.mark.parametrize(
     ("loss", "sign", "strongest"),
     [
-        (lambda x: losses.discriminator_loss(x, ZERO), -1, 0),  # a real image taken for a fake
-        (lambda x: losses.discriminator_loss(ZERO, x), 1, -1),  # a fake taken for real
-        (losses.non_saturating, -1, 0),  # a fake that D rejects
-        (losses.minimax, -1, -1),  # a fake that D accepts: where it would be needed, there is none
+        (lambda x: objectives.discriminator_loss(x, ZERO), -1, 0),  # a real image taken for a fake
+        (lambda x: objectives.discriminator_loss(ZERO, x), 1, -1),  # a fake taken for real
+        (objectives.non_saturating, -1, 0),  # a fake that D rejects
+        (
+            objectives.minimax,
+            -1,
+            -1,
+        ),  # a fake that D accepts: where it would be needed, there is none
     ],
 )
 def test_the_adversarial_losses_are_finite_and_push_the_right_way(loss, sign, strongest, dtype):
@@ -97,7 +103,7 @@ def test_reductions_are_the_mean_the_sum_or_nothing():
         assert f(p, t, reduction="sum").item() == pytest.approx(each.numpy().sum())
         with pytest.raises(ValueError, match="must be mean, sum or none, not 'max'"):
             f(p, t, "max")
-        with pytest.raises(ValueError, match=r"input \(3,\) and target \(1,\) must be alike"):
+        with pytest.raises(ValueError, match=r"input \(3,\) and target \(1,\) must have one shape"):
             f(p, tensor([1.0]))
 
 
@@ -110,8 +116,8 @@ def test_bce_of_no_probability_is_refused(value):
 @pytest.mark.parametrize("d", [0.01, 0.5, 0.99])
 def test_the_two_losses_of_g_have_the_gradients_of_their_formulas(d):
     x = logits([np.log(d / (1 - d))])
-    (strong,) = grad(losses.non_saturating(x), x)  # d(-log D)/dx = -(1 - D)
-    (weak,) = grad(losses.minimax(x), x)  # d(log(1 - D))/dx = -D
+    (strong,) = grad(objectives.non_saturating(x), x)  # d(-log D)/dx = -(1 - D)
+    (weak,) = grad(objectives.minimax(x), x)  # d(log(1 - D))/dx = -D
     assert strong.item() == pytest.approx(d - 1, rel=1e-12)
     assert weak.item() == pytest.approx(-d, rel=1e-12)
 
@@ -120,14 +126,38 @@ def test_the_losses_are_the_expectations_of_the_paper():
     real, fake = np.array([0.3, -2.0, 1.0]), np.array([0.7, -0.1])
     log_d, log_not = (lambda x: np.log(ref.sigmoid(x))), (lambda x: np.log(1 - ref.sigmoid(x)))
     by_formula = {
-        losses.discriminator_loss: -np.mean([log_d(x) for x in real])
+        objectives.discriminator_loss: -np.mean([log_d(x) for x in real])
         - np.mean([log_not(x) for x in fake]),
-        losses.non_saturating: -np.mean([log_d(x) for x in fake]),
-        losses.minimax: np.mean([log_not(x) for x in fake]),
+        objectives.non_saturating: -np.mean([log_d(x) for x in fake]),
+        objectives.minimax: np.mean([log_not(x) for x in fake]),
+        objectives.critic_loss: np.mean(fake) - np.mean(real),
+        objectives.critic_score: -np.mean(fake),
     }
+    of_both = (objectives.discriminator_loss, objectives.critic_loss)
     for loss, expected in by_formula.items():
-        inputs = [logits(real), logits(fake)][loss is not losses.discriminator_loss :]
+        inputs = [logits(real), logits(fake)] if loss in of_both else [logits(fake)]
         assert loss(*inputs).item() == pytest.approx(expected, rel=1e-12)
         assert loss(*inputs).shape == ()
         assert gradcheck(loss, inputs)
         assert gradgradcheck(loss, inputs)
+
+
+def test_the_table_has_a_row_for_each_objective():
+    """Each function of the module is in a row, and each row has D's of both scores and G's of fakes."""
+    rows = {name: tuple(each.__name__ for each in row) for name, row in OBJECTIVES.items()}
+    assert rows == {
+        "non-saturating": ("discriminator_loss", "non_saturating"),
+        "minimax": ("discriminator_loss", "minimax"),
+        "wasserstein": ("critic_loss", "critic_score"),
+    }
+
+
+def test_the_critics_loss_is_the_negative_distance_and_g_descends_its_own_half():
+    """The distance of equation 2 in Arjovsky et al. 2017, for a critic that is the identity."""
+    real, fake = logits([3.0, 5.0]), logits([1.0, 1.0, 4.0])
+    distance = -objectives.critic_loss(real, fake)
+    assert distance.item() == pytest.approx(4.0 - 2.0)
+    (of_both,) = grad(distance, fake)
+    (of_half,) = grad(objectives.critic_score(fake), fake)
+    np.testing.assert_allclose(of_half.numpy(), of_both.numpy())
+    np.testing.assert_allclose(of_half.numpy(), [-1 / 3] * 3)

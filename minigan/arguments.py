@@ -1,0 +1,118 @@
+"""The arguments of operations and layers: what they mean, and which are refused.
+
+Sizes, dimensions, flags, pairs. Called by the pages of operations; computes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from . import backend
+from .tensor import Tensor, raw
+
+Dims = int | Sequence[int] | None
+Pair = int | Sequence[int]
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is an integer, Python's or NumPy's, and not a bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_real(value: Any) -> bool:
+    """Whether it is a finite number, Python's or NumPy's, and not a bool."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_alike(name: str, **tensors: Tensor | None) -> None:
+    """Raise unless these are tensors or arrays on one device and of one dtype; input must be given.
+
+    The operations check this too, but they do not know the names of the caller's arguments.
+    """
+    for key, t in tensors.items():
+        known = isinstance(t, (Tensor, np.ndarray)) or backend.is_array(t)
+        if not known and (t is not None or key == "input"):
+            raise TypeError(
+                f"{name}: the {key} is a {type(t).__name__}; make it a tensor with minigan.tensor"
+            )
+    arrays = {key: raw(t) for key, t in tensors.items() if t is not None}
+    if len({backend.device_of(a) for a in arrays.values()}) > 1:
+        places = ", ".join(f"{key} on {backend.device_of(a)}" for key, a in arrays.items())
+        raise RuntimeError(f"{name}: {places}; bring them together with .to(device)")
+    if len({a.dtype for a in arrays.values()}) > 1:
+        dtypes = ", ".join(f"{key} is {a.dtype}" for key, a in arrays.items())
+        raise TypeError(f"{name}: {dtypes}; make them one with .to(dtype)")
+
+
+def check_flag(function: str, name: str, value: Any) -> None:
+    """Raise TypeError unless the option `name` of a reduction is a bool."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(
+            f"{function}: {name} is True or False, not {value!r}; several dimensions go into a tuple"
+        )
+
+
+def pair(name: str, value: Pair) -> tuple[int, int]:
+    """A pair (vertical, horizontal), from two ints or one for both. Raises ValueError.
+
+    A padding is at least 0, every other pair at least 1.
+    """
+    both = tuple(value) if isinstance(value, Sequence) else (value, value)
+    lowest = 0 if "padding" in name else 1
+    if len(both) != 2 or not all(is_whole(v) and v >= lowest for v in both):
+        raise ValueError(f"{name} must be an int >= {lowest} or a pair of them, not {value!r}")
+    return int(both[0]), int(both[1])
+
+
+def one_dim(dim: int, ndim: int) -> int:
+    """The position of a dimension from 0 to ndim - 1. Raises TypeError or IndexError."""
+    if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)):
+        raise TypeError(f"a dimension is a whole number, not {dim!r}")
+    if not -ndim <= dim < ndim:
+        raise IndexError(f"dimension {dim} is out of range for a tensor of {ndim} dimensions")
+    return dim % ndim
+
+
+def all_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
+    """`dim` as a sorted tuple of positions; None means all."""
+    dims = range(ndim) if dim is None else dim if hasattr(dim, "__iter__") else [dim]
+    found = sorted(one_dim(d, ndim) for d in dims)
+    if len(set(found)) != len(found):
+        raise ValueError(f"dimensions {tuple(dims)} name one dimension twice")
+    return tuple(found)
+
+
+def all_sizes(sizes: tuple) -> tuple[int, ...]:
+    """The arguments of f(2, 3) or f((2, 3)) as a tuple of ints, from Python's or NumPy's integers."""
+    nested = len(sizes) == 1 and (
+        not hasattr(sizes[0], "__index__") or getattr(sizes[0], "ndim", 0)
+    )
+    try:
+        found = tuple(sizes[0] if nested else sizes)
+        if any(isinstance(n, (bool, np.bool_)) for n in found):
+            raise TypeError("bool is an integer to Python")
+        return tuple(map(operator.index, found))
+    except TypeError as error:
+        raise TypeError(f"sizes must be integers, not {sizes}") from error
+
+
+def with_axis(function: Callable) -> Callable:
+    """Let a function with `dim` and `keepdim` understand NumPy's `axis` and `keepdims` too."""
+
+    @functools.wraps(function)
+    def renamed(*args: Any, **kwargs: Any) -> Any:
+        for numpy_name, name in (("axis", "dim"), ("keepdims", "keepdim")):
+            if numpy_name in kwargs:
+                if name in kwargs:
+                    raise TypeError(f"{function.__name__}: give {name} or {numpy_name}, not both")
+                kwargs[name] = kwargs.pop(numpy_name)
+        return function(*args, **kwargs)
+
+    return renamed

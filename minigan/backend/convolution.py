@@ -1,0 +1,197 @@
+"""The CPU's convolutions, a few images at a time.
+
+A batch's column matrix is many times larger than the cache; that of a few images is not. So each kernel
+here is the reference on a few images at a time, except where `filtering.py` has a better way, or
+`planes.py` for images of few channels. (docs/performance.md tells the whole story.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from . import filtering, planes, reference
+from .reference import Window
+from .rows import row_cuts
+from .threads import empty, share
+
+T = TypeVar("T")
+
+BLOCK = 1 << 21  # bytes of columns in a block of work: they stay in the second-level cache
+LANES = 4  # running sums of a weight gradient, whatever the number of threads
+FEW_CHANNELS = 8  # with fewer, the products are too narrow to be worth saving
+FEW_TILES = 64  # below this, transforming the weight costs more than filtering saves
+
+
+def _filtered(n: int, channels: tuple[int, int], window: Window) -> bool:
+    """Whether minimal filtering pays: its products replace more work than its transforms add."""
+    tiles = n * window.grid[0] * window.grid[1] // 4
+    return filtering.applies(window) and tiles >= FEW_TILES and min(channels) >= FEW_CHANNELS
+
+
+def _blocks(n: int, row_bytes: int, window: Window) -> list[slice]:
+    """The batch in slices whose columns fill a block."""
+    image = window.grid[0] * window.grid[1] * window.kernel[0] * window.kernel[1] * row_bytes
+    step = max(1, BLOCK // max(1, image))
+    return [slice(i, min(i + step, n)) for i in range(0, n, step)]
+
+
+def _covers(window: Window) -> bool:
+    """Whether the kernel is as large as the image: then columns are images, and nothing overlaps."""
+    return window.kernel == window.image and window.pad == (0, 0)
+
+
+def _columns(x: np.ndarray, window: Window) -> np.ndarray:
+    """reference.columns, made in the best way for the shape."""
+    if _covers(window):
+        return x.transpose(0, 2, 3, 1).reshape(len(x), math.prod(x.shape[1:]))  # no copy
+    if x.shape[1] < FEW_CHANNELS:
+        return planes.columns(x, window).T
+    return reference.columns(np, x, window)
+
+
+def _if_finite(kernel: Callable[..., T], *arguments: Any, memo: dict | None = None) -> T | None:
+    """What a kernel of filtering gives; None where it made an infinity or a NaN of its own.
+
+    It subtracts what the formula only adds: infinity - infinity is NaN, and 2e38 - -2e38 infinite.
+    The processor notes both, and NumPy asks it after each call anyway. So a look at the results is
+    needed only where it has; the caller then computes as it does without filtering.
+    """
+    noted: list[tuple] = []
+    keeping = () if memo is None else (memo,)
+    with np.errstate(over="call", invalid="call", call=lambda *error: noted.append(error)):
+        result = kernel(*arguments, *keeping)
+    if noted and not all(
+        np.isfinite(a).all() for a in (result if type(result) is list else [result])
+    ):
+        if memo:
+            memo.clear()
+        return None
+    return result
+
+
+def conv(
+    xp: ModuleType, x: np.ndarray, w: np.ndarray, window: Window, memo: dict | None = None
+) -> np.ndarray:
+    """See reference.conv."""
+    if _filtered(len(x), w.shape[:2], window):
+        y = _if_finite(filtering.conv, x, w, window, memo=memo)
+        if y is not None:
+            return y
+    blocks = _blocks(len(x), x.shape[1] * x.itemsize, window)
+    kernel = reference.kernel_rows(w)  # (kh*kw*C, O)
+    y = empty((len(x), *window.grid, len(w)), x.dtype)
+
+    def work(i: int) -> None:
+        block = y[blocks[i]].reshape(-1, len(w))  # (n*OH*OW, O)
+        np.matmul(_columns(x[blocks[i]], window), kernel, out=block)
+
+    share(work, len(blocks))
+    return y.transpose(0, 3, 1, 2)  # (N, OH, OW, O) -> (N, O, OH, OW)
+
+
+def conv_image(
+    xp: ModuleType, w: np.ndarray, y: np.ndarray, window: Window, memo: dict | None = None
+) -> np.ndarray:
+    """See reference.conv_image."""
+    if _filtered(len(y), w.shape[:2], window):
+        x = _if_finite(filtering.conv_image, w, y, window, memo=memo)
+        if x is not None:
+            return x
+    (kh, kw), c = window.kernel, w.shape[1]
+    kernel = reference.kernel_rows(w)  # (kh*kw*C, O)
+    slabs = kernel.reshape(kh, kw * c, len(w))
+    blocks = _blocks(len(y), c * y.itemsize, window)
+    x = empty((len(y), *window.image, c), y.dtype).transpose(0, 3, 1, 2)  # (N, C, H, W)
+
+    def multiply(i: int) -> None:
+        np.matmul(reference.pixel_rows(y), slabs[i].T, out=columns[:, i])
+
+    def work(i: int) -> None:
+        block, rows = x[blocks[i]], reference.pixel_rows(y[blocks[i]])
+        if c < FEW_CHANNELS:
+            planes.fold(kernel, rows, window, block)
+        else:
+            block[...] = reference.fold(np, windows(rows @ kernel.T), window)
+
+    def windows(columns: np.ndarray) -> np.ndarray:
+        return columns.reshape(-1, *window.grid, kh, kw, c)
+
+    if _covers(window):
+        columns = _columns(x, window).reshape(len(y), kh, kw * c)  # x itself
+        share(multiply, kh)
+    elif len(blocks) == 1 and c >= FEW_CHANNELS:  # too little for blocks: share the kernel's rows
+        columns = empty((y[:, 0].size, kh, kw * c), y.dtype)
+        share(multiply, kh)
+        x[...] = reference.fold(np, windows(columns), window)
+    else:
+        share(work, len(blocks))
+    return x
+
+
+def conv_weight(xp: ModuleType, x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
+    """See reference.conv_weight."""
+    c, o = x.shape[1], y.shape[1]
+    if _filtered(len(x), (o, c), window):
+        w = _if_finite(filtering.conv_weight, x, y, window)
+        if w is not None:
+            return w
+    w = empty((*window.kernel, c, o), x.dtype)
+    kernel = w.reshape(-1, o)  # (kh*kw*C, O)
+    if _covers(window):
+        columns, rows = _columns(x, window).T, reference.pixel_rows(y)
+        cuts = row_cuts(kernel)
+        share(lambda i: np.matmul(columns[cuts[i]], rows, out=kernel[cuts[i]]), len(cuts))
+        return w.transpose(3, 2, 0, 1)  # (kh, kw, C, O) -> (O, C, kh, kw)
+
+    blocks = _blocks(len(x), c * x.itemsize, window)
+    lanes = max(1, min(LANES, len(blocks)))
+    sums = np.zeros((lanes, *kernel.shape), x.dtype)
+
+    def work(lane: int) -> None:
+        for block in blocks[lane::lanes]:
+            sums[lane] += _columns(x[block], window).T @ reference.pixel_rows(y[block])
+
+    share(work, lanes)
+    np.sum(sums, axis=0, out=kernel)
+    return w.transpose(3, 2, 0, 1)
+
+
+def conv_gradients(
+    xp: ModuleType,
+    asked: list[int],
+    x: np.ndarray,
+    w: np.ndarray,
+    y: np.ndarray,
+    window: Window,
+    memo: dict | None = None,
+) -> list[np.ndarray]:
+    """See reference.conv_gradients."""
+    if asked == [0, 1] and _filtered(len(x), w.shape[:2], window):
+        both = _if_finite(filtering.conv_gradients, x, w, y, window, memo=memo)
+        if both is not None:
+            return both
+    kernels = (lambda: conv_image(xp, w, y, window, memo), lambda: conv_weight(xp, x, y, window))
+    return [kernels[i]() for i in asked]
+
+
+def conv_image_gradients(
+    xp: ModuleType,
+    asked: list[int],
+    w: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    window: Window,
+    memo: dict | None = None,
+) -> list[np.ndarray]:
+    """See reference.conv_image_gradients."""
+    if asked == [0, 1] and _filtered(len(x), w.shape[:2], window):
+        both = _if_finite(filtering.conv_image_gradients, w, y, x, window, memo=memo)
+        if both is not None:
+            return both
+    kernels = (lambda: conv_weight(xp, x, y, window), lambda: conv(xp, x, w, window, memo))
+    return [kernels[i]() for i in asked]

@@ -1,0 +1,179 @@
+"""Which device an array is on, which module and which kernels it belongs to, and how to move it.
+
+NumPy arrays live on the device "cpu", CuPy arrays on "cuda:0", "cuda:1", ... CuPy is imported when a
+GPU is first asked for, so `import minigan` needs none.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..console import pip
+from . import cpu, gpu
+from .reference import Array
+
+
+class DeviceError(RuntimeError):
+    """A device was asked for that this machine cannot give."""
+
+
+def array_module(array: Array) -> ModuleType:
+    """The module, numpy or cupy, whose functions work on this array."""
+    return np if isinstance(array, np.ndarray) else sys.modules["cupy"]
+
+
+def is_array(x: Any) -> bool:
+    """Whether x is a plain array; a subclass of NumPy's, such as np.matrix, has rules of its own."""
+    return type(x) is np.ndarray or isinstance(x, getattr(sys.modules.get("cupy"), "ndarray", ()))
+
+
+def kernels(xp: ModuleType) -> ModuleType:
+    """The heavy kernels for the arrays of a module, all under the names of `reference.py`."""
+    return cpu if xp is np else gpu
+
+
+CUDA = "cuda(:[0-9]{1,4})?"
+
+
+class Device(str):
+    """The name of a device, with PyTorch's attributes: Device("cuda:1").type is "cuda"."""
+
+    def __new__(cls, name: str) -> Device:
+        if name != "cpu" and not re.fullmatch(f"auto|{CUDA}", str(name)):
+            raise DeviceError(f"unknown device {name!r:.80}: choose auto, cpu, cuda or cuda:N")
+        return super().__new__(cls, name)
+
+    type = property(lambda self: self.partition(":")[0])
+    index = property(lambda self: _number(self) if ":" in self else None)
+
+
+def device_of(array: Array) -> str:
+    """ "cpu", or "cuda:N" for an array in the memory of GPU N."""
+    return "cpu" if isinstance(array, np.ndarray) else f"cuda:{array.device.id}"
+
+
+def owner(array: Array) -> Any:
+    """The object that owns the array's memory; views of one array have the same."""
+    while (base := getattr(array, "base", None)) is not None:
+        array = base
+    return array
+
+
+def repeats(array: Array) -> bool:
+    """Whether several elements may lie at one place in memory, so that writing one changes others."""
+    if not getattr(array.flags, "writeable", True):  # CuPy's arrays are always writable
+        return True
+    strides = zip(array.shape, array.strides, strict=True)
+    return 0 in array.strides and any(n > 1 and stride == 0 for n, stride in strides)
+
+
+def resolve_device(name: str) -> str:
+    """The full name of a device: "cpu" or "cuda:N"; "auto" takes a GPU when one really answers.
+
+    Raises DeviceError when there is no such device, saying what is missing.
+    """
+    if name == "cpu":
+        return "cpu"
+    if name == "auto":
+        return "cpu" if gpu_trouble(0) else "cuda:0"
+    if not re.fullmatch(CUDA, name):
+        raise DeviceError(f"unknown device {name[:80]!r}: choose auto, cpu, cuda or cuda:N")
+    number = _number(name) if ":" in name else 0
+    if trouble := gpu_trouble(number):
+        raise DeviceError(f"device {name!r} cannot be used: {trouble}")
+    return f"cuda:{number}"
+
+
+def use_device(name: str, tf32: bool) -> str:
+    """Choose the device of this process, once and before anything is computed; its full name.
+
+    New CuPy arrays are made on it. tf32 lets products of float32 on the GPU round their factors to 10
+    bits, eight times as fast on cards that have it; CuPy asks for this at its first product only.
+    """
+    device = resolve_device(name)
+    if device != "cpu":
+        import cupy
+
+        os.environ["CUPY_TF32"] = str(int(tf32))
+        cupy.cuda.Device(_number(device)).use()
+    return device
+
+
+def _number(device: str) -> int:
+    return int(device.partition(":")[2])
+
+
+OLDEST_CUPY = 14  # the first whose releases this was written for and executed with
+
+# What CuPy says, and what the user can do about it. The first that fits counts.
+REMEDIES = {
+    "InsufficientDriver": "no NVIDIA driver answers, or it is too old for CUDA 12: install a newer one",
+    "NoDevice": "the NVIDIA driver finds no GPU; nvidia-smi should list one",
+    "Memory": "its memory is full: end what else runs on it",
+    "lib|nvrtc|cublas|CUDA path|headers": (
+        f"CUDA's libraries are missing or do not fit: {pip('cupy-cuda12x[ctk]')}"
+    ),
+}
+
+
+@functools.cache
+def gpu_trouble(number: int) -> str | None:
+    """Why GPU `number` cannot be used, in a sentence with the remedy; None when it can.
+
+    A stray folder named cupy makes the import succeed, and a GPU may be listed without the libraries
+    that make it work: so a device is believed when it has done a sum and a product. The product is of
+    float64, because CuPy decides about TF32 at the first product of float32.
+    """
+    try:
+        import cupy
+    except ImportError as error:
+        found = "" if isinstance(error, ModuleNotFoundError) else f" properly ({error})"
+        return f"CuPy is not installed{found}; {pip('-e', '.[gpu]')}, or use --device cpu"
+    try:
+        version = cupy.__version__
+        if int(version.partition(".")[0]) < OLDEST_CUPY:
+            newer = pip("-U", f"cupy-cuda12x[ctk]>={OLDEST_CUPY}")
+            return f"CuPy {version} is too old; {newer}, or use --device cpu"
+        count = int(cupy.cuda.runtime.getDeviceCount())
+        if number >= count:
+            return f"this machine has {count} GPU(s), numbered from 0"
+        with cupy.cuda.Device(number):
+            ones = cupy.ones((2, 2), np.float64)
+            if (ones @ ones + ones).tolist() != [[3.0, 3.0], [3.0, 3.0]]:
+                return "it computes 1 + 1 wrongly; use --device cpu"
+    except Exception as error:  # CuPy's own errors exist only where CuPy does
+        said = f"{type(error).__name__}: {error}"
+        remedy = next((r for words, r in REMEDIES.items() if re.search(words, said)), None)
+        return f"{remedy or 'CuPy finds no working GPU'}; or use --device cpu ({said})"
+    return None
+
+
+def copy_like(array: Array, values: np.ndarray) -> Array:
+    """A copy of the values in the array's dtype, on its device and in its order in memory."""
+    copy = array_module(array).empty_like(array)
+    copy[...] = move(np.asarray(values, array.dtype), device_of(array))
+    return copy
+
+
+def move(array: Array, device: str) -> Array:
+    """The array on the given device and in the same order in memory; itself if it is there already."""
+    device = resolve_device(device)
+    if device_of(array) == device:
+        return array
+    # Contiguous memory travels; the view that the array was of it is taken on the other side.
+    order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+    there = [order.index(axis) for axis in range(array.ndim)]
+    array = array_module(array).asarray(array.transpose(order), order="C")
+    if device == "cpu":
+        return array.get().transpose(there)
+    import cupy
+
+    with cupy.cuda.Device(_number(device)):
+        return cupy.asarray(array).transpose(there)

@@ -1,0 +1,52 @@
+"""The CPU's products of matrices, cut into parts that the threads share."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+
+from .threads import share
+
+PARTS = 4  # of a product, at most: BLAS copies the factor that is not cut anew for each
+PART_WORK = 1 << 24  # multiplications in a part: for fewer, waking a thread does not pay
+PART_EDGE = 128  # rows or columns of a part, or a multiple: BLAS is slow on narrow matrices
+
+
+def matmul(xp: ModuleType, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """See reference.matmul: in parts, each computed by one thread of BLAS.
+
+    The last bits of a product depend on how many threads BLAS uses for it, and on where a matrix is
+    cut. So the cuts depend on the shapes alone, and a product too small to cut is one part.
+    """
+    if a.dtype.char not in "fd":  # no work for BLAS
+        return np.matmul(a, b)
+    y = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype)  # (..., M, N)
+    parts = min(PARTS, y.size * a.shape[-1] // PART_WORK)
+    if parts < 2:
+        share(lambda i: np.matmul(a, b, out=y), 1)
+        return y
+    axis, cuts = _cuts(y.shape, parts)
+
+    def work(i: int) -> None:
+        part = (slice(None),) * axis + (cuts[i],)
+        rows = a if axis == y.ndim - 1 else a[part]
+        columns = b if axis == y.ndim - 2 else b[part]
+        np.matmul(rows, columns, out=y[part])
+
+    share(work, len(cuts))
+    return y
+
+
+def _cuts(shape: tuple[int, ...], parts: int) -> tuple[int, list[slice]]:
+    """The axis along which a result (..., M, N) is cut, and the cuts: at most `parts`.
+
+    That is the longest axis of the batch, if it has enough matrices, else the longer one of M and N.
+    """
+    batch = max(range(len(shape) - 2), key=shape.__getitem__, default=None)
+    if batch is not None and shape[batch] >= parts:
+        axis, step = batch, -(-shape[batch] // parts)
+    else:
+        axis = max(len(shape) - 2, len(shape) - 1, key=shape.__getitem__)
+        step = -(-shape[axis] // (parts * PART_EDGE)) * PART_EDGE
+    return axis, [slice(i, i + step) for i in range(0, shape[axis], step)]

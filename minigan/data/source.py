@@ -1,0 +1,69 @@
+"""What a source of images is, and which of its errors skip an image and which stop the build.
+
+faces.py, folder.py and archive.py provide sources; cache.py decodes any of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import UserError
+from ..files import naming
+
+# These errors concern one file, so its image is skipped. Any other error stops the build: a failing
+# disk (EIO), for example, must not silently shrink the data set.
+SKIPPED = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ELOOP, errno.ENOTDIR}
+
+
+class Unreadable(Exception):
+    """One image cannot be used; the message is the reason. The build skips the image."""
+
+
+class Changed(UserError):
+    """The source was changed or replaced after its identity was read."""
+
+
+class Source(Protocol):
+    """Images that are decoded one at a time. It can be pickled, because each worker gets a copy."""
+
+    def __len__(self) -> int: ...
+
+    def identity(self) -> dict:
+        """Everything that determines the bytes, as JSON values; fast, because nothing is decoded."""
+
+    def check(self) -> None:
+        """Raise Changed unless the files are still the ones that `identity` describes."""
+
+    def name(self, i: int) -> str:
+        """The name of image i."""
+
+    def load(self, i: int) -> np.ndarray:
+        """Image i, uint8 RGB (S, S, 3). Raises Unreadable if it cannot be used."""
+
+
+def contents(path: str | Path, most: int) -> bytes:
+    """The bytes of a file. Raises Unreadable if there are more than `most`, or it is not a file."""
+    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
+        raise Unreadable("not a regular file")
+    with naming(path), open(path, "rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise Unreadable(f"more than {most:,} bytes")
+    return data
+
+
+def changed(path: Path) -> Changed:
+    """The error of a source that is no longer what its identity describes."""
+    return Changed(f"{path} was changed or replaced while it was being read; run again")
+
+
+def cannot_read(path: str | Path, error: OSError) -> UserError:
+    """The error of a path that the system does not let us read."""
+    reason = error.strerror or error
+    return UserError(f"{path} cannot be read ({reason}); check that it exists and is readable")

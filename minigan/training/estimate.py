@@ -1,0 +1,134 @@
+"""What a run will take: the time of a step and the memory it needs, from small steps played beforehand.
+
+The member is built once more and plays steps of an eighth and of a quarter of the batch, which nothing
+of the run depends on. Time and memory grow nearly in a straight line with the batch: layers cost as
+much for each sample, and weights, gradients and moments for each step. So two points give the rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+import tracemalloc
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from ..data import Dataset
+from ..errors import UserError
+from ..gans import MEMBERS
+from ..keys import generator
+from .draw import Draw
+from .plan import Plan
+
+SMALLEST = 16  # samples a step; a smaller batch is played as it is
+CGROUP = Path("/sys/fs/cgroup")
+
+
+class Estimate(NamedTuple):
+    """Of one process: seconds a step, and bytes in use at the step's peak."""
+
+    seconds: float
+    bytes: float
+
+    def __str__(self) -> str:
+        return f"a step takes {self.seconds:.2g} s and {in_bytes(self.bytes)} of memory"
+
+
+def estimate(plan: Plan, data: Dataset, device: str, processes: int = 1) -> Estimate:
+    """What a step of this plan takes on this device, if `processes` share its batches."""
+    batch = plan.options.batch_size // processes
+    small = [max(SMALLEST // 2, batch // 8), max(SMALLEST, batch // 4)]
+    small = [batch] if batch <= SMALLEST else small
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of overflow: the run itself reports it
+        found = [_play(plan, data, device, size) for size in small]
+    if len(found) == 1:
+        return found[0]
+    (low, high), span = found, small[1] - small[0]
+    slopes = [max(0.0, (h - l) / span) for l, h in zip(low, high, strict=True)]
+    return Estimate(*(h + s * (batch - small[1]) for h, s in zip(high, slopes, strict=True)))
+
+
+def _play(plan: Plan, data: Dataset, device: str, batch: int) -> Estimate:
+    """Three steps of this batch: all memory that the second needs, and the time of the third."""
+    batch = min(batch, len(data))
+    o = dataclasses.replace(plan.options, batch_size=batch)
+    with _Peak(device) as peak:
+        member = MEMBERS[plan.member](o, data.shape, generator(o.seed, "init"), device)
+        draw = Draw(data, batch, o.nz, o.seed, o.noise, plan.data.flip, device)
+        for _ in range(2):  # what the first one makes, such as the optimisers' state, stays
+            member.step(draw)
+            draw.next_step()
+    started = time.perf_counter()
+    for value in member.step(draw).values():
+        value.item()  # on a GPU this waits for the end of the step
+    return Estimate(max(0.0, time.perf_counter() - started), peak.bytes)
+
+
+class _Peak:
+    """The most memory that was in use inside at once, beyond what was in use before."""
+
+    def __init__(self, device: str):
+        self._pool = None if device == "cpu" else sys.modules["cupy"].get_default_memory_pool()
+
+    def __enter__(self) -> _Peak:
+        if self._pool:
+            self._pool.free_all_blocks()
+            self._before = self._pool.total_bytes()
+        else:  # NumPy tells tracemalloc of its arrays
+            self._was_tracing = tracemalloc.is_tracing()
+            tracemalloc.start()
+            tracemalloc.reset_peak()
+            self._before, _ = tracemalloc.get_traced_memory()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._pool:  # it keeps what is freed, so it holds as much as was ever in use
+            self.bytes = self._pool.total_bytes() - self._before
+            return
+        self.bytes = tracemalloc.get_traced_memory()[1] - self._before
+        if not self._was_tracing:
+            tracemalloc.stop()
+
+
+def free_memory(device: str) -> int | None:
+    """Bytes that this process can still get there; None if the system does not say."""
+    if device != "cpu":
+        return sys.modules["cupy"].cuda.runtime.memGetInfo()[0]
+    found = []
+    with suppress(OSError, ValueError, IndexError):  # not Linux
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
+    with suppress(OSError, ValueError):  # no control group of version 2, or no limit
+        limit = int((CGROUP / "memory.max").read_text())
+        found.append(limit - int((CGROUP / "memory.current").read_text()))
+    return min(found, default=None)
+
+
+def check_memory(needed: float, device: str) -> None:
+    """Raise UserError if that many bytes cannot be had."""
+    free = free_memory(device)
+    if free is not None and needed > free:
+        raise UserError(
+            f"a step needs about {in_bytes(needed)} of memory, and {in_bytes(free)} are free; lower "
+            "--batch-size, --ngf or --ndf, or end what else runs"
+        )
+
+
+def in_bytes(count: float) -> str:
+    """As in "1.5 GB"."""
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.3g} {unit}" if unit != "GB" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def in_time(seconds: float) -> str:
+    """As in "7 min"."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

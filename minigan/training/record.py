@@ -1,0 +1,140 @@
+"""metrics.jsonl: written a line a reported step, and read however damaged it is.
+
+A line is a JSON object with `step`, `epoch` and the metrics of the step, which are numbers, or null
+where they were not finite.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import io
+import itertools
+import json
+import math
+import os
+from pathlib import Path
+from typing import IO, Any
+
+from ..files import cautiously, naming, sync
+from .checkpoint import DIGITS
+from .metrics import COUNTS
+
+LARGEST = 3.5e38  # of a metric: they are computed in float32
+LINE = 2**16  # letters of a line at the most; one has about 250
+FAULTS = 10_000  # lines without metrics, after which the rest of a file is not read
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # as FAT answers to os.link
+
+
+class Metrics:
+    """metrics.jsonl while it grows: each step's line is handed to the system at once."""
+
+    def __init__(self, path: Path | str):
+        self._path = Path(path)
+        self._file = open(path, "ab", opener=cautiously)  # noqa: SIM115, closed by close()
+
+    def write(self, metrics: dict[str, float]) -> None:
+        """Add a line. What is not finite becomes null, as JSON has no other word for it."""
+        line = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
+        with naming(self._path):
+            self._file.write(as_line(line))
+            self._file.flush()
+
+    def sync(self) -> None:
+        """See to it that a power cut leaves the lines up to here."""
+        with naming(self._path):
+            sync(self._file)
+
+    def close(self) -> None:
+        with naming(self._path):
+            self._file.close()
+
+
+def as_line(entry: dict[str, Any]) -> bytes:
+    """An object as a line of a file."""
+    return json.dumps(entry).encode() + b"\n"
+
+
+def read(
+    file: IO[bytes], path: Path, steps: float, torn_after: int
+) -> tuple[list[dict[str, float]], str]:
+    """The lines up to a step, and a sentence about those that are wrong, or "".
+
+    A line is wrong if it holds no metrics or is out of order. After the line of the last step a
+    wrong one does no harm, because the lines there will be written again; and a last line that is
+    cut short does none once the step `torn_after` was reached.
+    """
+    lines: dict[int, dict[str, float]] = {}
+    newest, unusable, count, first = 0, 0, 0, ""
+    # Any line end is one, of which it makes "\n"; what is not UTF-8 stays as it is.
+    reader = io.TextIOWrapper(file, "utf-8", "surrogateescape")
+    for number, text in enumerate(iter(functools.partial(reader.readline, LINE), ""), 1):
+        line, reason = _parse(text.removeprefix("\ufeff") if number == 1 else text)
+        if line:
+            step = line["step"]
+            if step <= steps:
+                reason = f"step {step} stands after step {newest}" if step <= newest else ""
+                lines[step] = line  # of two lines of a step the later one
+            newest = max(newest, step)
+        elif reason:
+            unusable += 1
+            torn = text[0] == "{" and text[-1] != "\n" and len(text) < LINE
+            excused = newest >= torn_after if torn else newest >= steps
+            if excused and unusable < FAULTS:
+                reason = ""
+        if reason:
+            count, first = count + 1, first or f"line {number} is wrong ({reason})"
+        if unusable == FAULTS:
+            break
+    reader.detach()  # the file is closed by who has opened it
+    fault = f"{path}: {first}" if count else ""
+    if count > 1:
+        fault += f", and {count - 1:,} more"
+    if unusable == FAULTS:
+        fault += ", and what follows was not read"
+    return [lines[step] for step in sorted(lines)], fault
+
+
+def _parse(text: str) -> tuple[dict[str, Any] | None, str]:
+    """A line of metrics, or None and what is wrong with it; "" if it is blank."""
+    if not text.strip():
+        return None, ""
+    try:
+        text.encode()  # an error if there were bytes that are not UTF-8
+        line = json.loads(text)
+        reason = _misfit(line)
+    except (ValueError, RecursionError):
+        return None, "not JSON"
+    return (None, reason) if reason else (line, "")
+
+
+def _misfit(line: Any) -> str:
+    if not isinstance(line, dict):
+        return "not a table"
+    for key in COUNTS:
+        if key not in line:
+            return f"it has no {key}"
+    for key, value in line.items():
+        if key in COUNTS:
+            fits = type(value) is int and (key == "step") <= value < 10**DIGITS
+        else:
+            fits = value is None or (type(value) in (int, float) and abs(value) <= LARGEST)
+        if not fits:
+            return f"its {key!a:.20} is {value!a:.40}"
+    return ""
+
+
+def keep(path: Path) -> Path:
+    """Give a file a second name, of which the first free one is taken.
+
+    The first name stays until the new file replaces it, so whoever is killed between has lost nothing.
+    """
+    names = (path.with_name(f"{path.name}.damaged{i or ''}") for i in itertools.count())
+    kept = next(name for name in names if not os.path.lexists(name))
+    try:
+        os.link(path, kept)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        path.rename(kept)
+    return kept

@@ -1,0 +1,217 @@
+"""The walk from outputs back to inputs, which applies the backward rules: all of backpropagation.
+
+It knows of a Tensor only that it is a node of the graph: `op`, `inputs`, `params`, `requires_grad`,
+`grad`, the versions, and arithmetic on gradients. `tensor.py` calls it, from `grad` and `backward`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from . import backend
+from .arrays import type_name
+from .backend import Array
+from .recording import recording, thread
+
+Tensor = Any  # that of tensor.py, which imports this page
+
+
+def topological(outputs: list[Tensor], targets: Sequence[Tensor] = ()) -> list[Tensor]:
+    """All tensors that require gradients, outputs first, each before its inputs.
+
+    Why an order is needed: in `b = a + a; c = b * a`, the gradient of b must be complete before it
+    is handed on to a, and a's own is complete only after both b and c have contributed. A depth
+    first search notes a tensor once all its inputs are noted; reversed, that is the order. The
+    search keeps its own stack, because Python's would end at about 1,000 operations.
+
+    Raises RuntimeError where an earlier pass has released a tensor's inputs and a target may lie
+    below it. If the released tensor is the only target itself, the search may end there.
+    """
+    noted: list[Tensor] = []
+    visited: set[int] = set()
+    stack = [(t, False) for t in outputs]
+    while stack:
+        t, inputs_are_noted = stack.pop()
+        if inputs_are_noted:
+            noted.append(t)
+        elif t.seen is None and any(target is not t for target in targets or [None]):
+            raise RuntimeError(
+                f"{t.op.name}: a backward pass has released what this result, of shape {t.shape}, was "
+                "made of; give that pass retain_graph=True, or compute the result anew"
+            )
+        elif id(t) not in visited:
+            visited.add(id(t))
+            stack.append((t, True))
+            stack.extend((x, False) for x in t.inputs if getattr(x, "requires_grad", False))
+    return noted[::-1]
+
+
+def gradients(
+    outputs: list[Tensor],
+    upstream: list[Tensor],
+    targets: list[Tensor],
+    order: list[Tensor],
+    create_graph: bool,
+    retain_graph: bool | None,
+) -> list[Tensor | None]:
+    """The gradient of each target, or None for one that the walk does not reach.
+
+    upstream  the gradient of each output, of its shape
+    order     what `topological(outputs, targets)` gave; used up
+    """
+    retain_graph = create_graph if retain_graph is None else retain_graph
+    # Visit only what lies between the outputs and the targets. In the G step D's weights are not
+    # targets, so their gradients are never computed.
+    wanted = {id(t) for t in targets}
+    needed = wanted & {id(t) for t in order}
+    for t in reversed(order):
+        if any(id(x) in needed for x in t.inputs):
+            needed.add(id(t))
+
+    pending: dict[int, Tensor] = {}  # gradients added up so far, by tensor
+    found: dict[int, Tensor] = {}
+
+    def add(x: Tensor, g: Tensor) -> None:
+        pending[id(x)] = pending[id(x)] + g if id(x) in pending else g
+
+    with recording(create_graph or thread.recording):
+        for y, g in zip(outputs, upstream, strict=True):
+            g = g if create_graph else _constant(g)
+            add(y, g if g.dtype == y.dtype else g.to(y.dtype))
+        order.reverse()
+        while order:
+            y = order.pop()  # where nothing is retained, this frees what only the graph refers to
+            if id(y) not in needed or id(y) not in pending:
+                continue
+            g = pending.pop(id(y))  # complete, and released once handed on
+            if id(y) in wanted:
+                found[id(y)] = g
+            asked = [i for i, x in enumerate(y.inputs) if id(x) in needed]
+            for i, gx in zip(asked, _input_gradients(g, y, asked, create_graph), strict=True):
+                add(y.inputs[i], _fitted(gx, y, i))
+            if asked and not retain_graph:  # a target's own history may be wanted by another pass
+                y.inputs, y.params, y.seen = (), {}, None
+        return _separate([found.get(id(t)) for t in targets], upstream)
+
+
+def _input_gradients(g: Tensor, y: Tensor, asked: list[int], create_graph: bool) -> list[Tensor]:
+    """The gradients of the inputs of y at the positions `asked`, by the rules or the fused kernel.
+
+    Without create_graph the rules get constants, so nothing is recorded. (Switching recording off
+    instead would switch it off for signal handlers too.)
+    """
+    if asked:
+        _check_unchanged(y)
+    if asked and y.op.fused and not create_graph:
+        return y.op.fused(g, y, asked)
+    if create_graph:
+        return [y.op.rule(i)(g, y, *y.inputs, **y.params) for i in asked]
+    constants = [_constant(x) for x in (y, *y.inputs)] if asked else []
+    return [_constant(y.op.rule(i)(g, *constants, **y.params)) for i in asked]
+
+
+def _constant(x: Any) -> Any:
+    """A tensor that requires a gradient, detached; anything else as it is."""
+    return x.detach() if getattr(x, "requires_grad", False) else x
+
+
+def _fitted(g: Tensor, y: Tensor, i: int) -> Tensor:
+    """The gradient of y's input i in its shape and dtype: broadcasting and promotion undone."""
+    x = y.inputs[i]
+    if not hasattr(g, "requires_grad"):
+        raise TypeError(
+            f"{y.op.name}: the rule of input {i}, of shape {x.shape}, gave a {type_name(g)}; "
+            "a rule returns a Tensor, the gradient of its input"
+        )
+    if y.op.elementwise:
+        extra = g.ndim - x.ndim
+        stretched = [i + extra for i, n in enumerate(x.shape) if n == 1 and g.shape[i + extra] != 1]
+        if extra or stretched:
+            g = g.sum([*range(extra), *stretched], keepdim=True).reshape(x.shape)
+        if g.dtype != x.dtype:
+            g = g.to(x.dtype)
+    if g.shape != x.shape or g.dtype != x.dtype:
+        raise AssertionError(
+            f"{y.op.name}: a rule gave a gradient {g.shape} {g.dtype} "
+            f"for an input {x.shape} {x.dtype}"
+        )
+    return g
+
+
+def _check_unchanged(y: Tensor) -> None:
+    """Raise RuntimeError if an input or the output, which rules read, has changed since.
+
+    Not every rule reads all of them. The check makes no exceptions, because nobody could remember
+    which rules are the exceptions.
+    """
+    for i, (x, seen) in enumerate(zip((*y.inputs, y), y.seen, strict=True)):
+        if getattr(x, "version", 0) != seen:
+            which = "its output" if x is y else f"input {i}"
+            raise RuntimeError(
+                f"{y.op.name}: {which}, of shape {x.shape}, was changed in place after the operation "
+                "was recorded, so the gradient would be wrong; compute the output anew"
+            )
+
+
+def _separate(grads: list[Tensor | None], upstream: list[Tensor]) -> list[Tensor | None]:
+    """The gradients, each in writable memory that it shares with no other and no upstream gradient.
+
+    Rules hand on what they got (`add`), or a view of it (`reshape`, `sum`). Most gradients are the
+    only user of their memory and stay as they are. A rule is linear in g, so its result is either new
+    or made of g, and shares memory with no other tensor of the graph.
+    """
+    users: dict[int, list[Array]] = {}  # the arrays in a piece of memory, by its owner
+    for g in upstream:
+        users.setdefault(id(backend.owner(g.data)), []).append(g.data)
+    result = []
+    for g in grads:
+        if g is not None:
+            a, owner = g.data, id(backend.owner(g.data))
+            shares = backend.array_module(a).may_share_memory
+            if backend.repeats(a) or any(shares(a, other) for other in users.get(owner, ())):
+                g = g.clone()
+            else:
+                users.setdefault(owner, []).append(a)
+        result.append(g)
+    return result
+
+
+# -- adding to .grad ----------------------------------------------------------------------------
+
+_adding = threading.RLock()  # held while `.grad` is read and replaced; a signal handler may reenter
+
+
+def _renew_lock() -> None:
+    global _adding
+    # A forked process does not have the thread that may hold the lock.
+    _adding = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def accumulate(leaves: list[Tensor], grads: list[Tensor | None], create_graph: bool) -> None:
+    """Add each gradient that is not None to the `.grad` of its leaf."""
+    with _adding, recording(create_graph or thread.recording):
+        for leaf, g in zip(leaves, grads, strict=True):
+            if g is not None:
+                _add_to(leaf, g, create_graph)
+
+
+def _add_to(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
+    """leaf.grad + g as the new leaf.grad, also if a signal handler adds to it meanwhile.
+
+    Handlers run on this thread, so a lock does not keep them out. But Python runs them only after
+    calls and jumps back: one may run while the sum is computed, but none between the comparison and
+    the assignment.
+    """
+    while True:
+        before = leaf.grad
+        total = g if before is None else (before if create_graph else _constant(before)) + g
+        if leaf.grad is before:
+            leaf.grad = total
+            return

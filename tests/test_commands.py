@@ -1,0 +1,218 @@
+"""The commands, for each member and each kind of data; and the same from Python."""
+
+import functools
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+import minigan
+from minigan import doctor
+from minigan.backend import threads
+from minigan.commands import main
+from minigan.errors import UserError
+from minigan.gans import MEMBERS
+from minigan.training import pictures, terminal
+from minigan.training.metrics import METRICS
+from minigan.training.run import Run
+
+SMALL = {"nz": 4, "ngf": 4, "ndf": 4, "batch_size": 4, "threads": 1, "device": "cpu"}
+IMAGES = {"image_size": 16, "max_images": 20, "workers": 1}
+DATA = {"ring": {}, "grid": {}, "faces": IMAGES}
+WALK = [(member, data) for member in MEMBERS for data in DATA]
+
+
+@pytest.fixture(autouse=True)
+def somewhere_empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(threads, "_threads", None)
+    monkeypatch.setitem(sys.modules, "cupy", None)  # a machine without a GPU, wherever this runs
+
+
+@pytest.fixture
+def without_curves(monkeypatch):
+    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+
+
+def flags(**options):
+    return [
+        w for name, value in options.items() for w in ("--" + name.replace("_", "-"), str(value))
+    ]
+
+
+def size(path):
+    with Image.open(path) as image:
+        image.load()
+        return image.size
+
+
+# -- the command line --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("member", "data"), WALK)
+def test_each_member_is_trained_resumed_and_sampled(member, data, capsys):
+    words = ["train", member, "--data", data, *flags(**SMALL, **DATA[data], steps=3)]
+    assert main(words) == 0
+    run = Run(Path("runs") / f"00000-{member}-{data}{16 if data == 'faces' else ''}")
+    assert f"Done: look at {run.samples}" in capsys.readouterr().out
+    assert main(["resume", "auto", "--steps", "5"]) == 0
+    rows = tiny.metrics(run)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
+    panels = {METRICS[name].panel for name in rows[0] if name in METRICS} - {""}
+    side = (146, 146) if data == "faces" else (256, 256)
+    for name in (*(f"{panel}.png" for panel in panels), "progress.gif"):
+        assert size(run.folder / name)
+    for name in ("reals.png", "step-00000000.png", "step-00000005.png"):
+        assert size(run.samples / name) == side
+    for name in ("real-beside-fake.png", "raw-beside-average.png"):
+        assert size(run.samples / name) == (2 * side[0] + pictures.GAP, side[1])
+
+    capsys.readouterr()
+    assert main(["sample", "auto", "--n", "9", "--device", "cpu"]) == 0
+    out = run.folder / "generated"
+    walk = " and 8 interpolations" if data == "faces" else ""
+    assert capsys.readouterr().out == f"step-00000005.safetensors: 9 samples{walk} in {out}\n"
+    assert size(out / "grid.png") == ((146, 38) if data == "faces" else (256, 256))
+    assert (out / "single").is_dir() == (out / "interpolation.png").is_file() == (data == "faces")
+
+
+def test_the_doctor_is_a_command(monkeypatch, capsys):
+    def examine(patient, device):
+        patient.check("something", lambda: device)
+
+    monkeypatch.setattr(doctor.Examination, "examine", examine)
+    assert main(["doctor", "--device", "cpu"]) == 0
+    assert "\nhealthy: 1 checks passed on cpu" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "dcgan", "--d-steps", "3"], "unrecognized arguments: --d-steps"),
+        (["train", "wgan-gp", "--loss", "minimax"], "unrecognized arguments: --loss"),
+        (["train", "stylegan9"], "invalid choice: 'stylegan9'"),
+        (["resume", "auto", "--lr", "1"], "unrecognized arguments: --lr"),
+        (["train"], "the following arguments are required: member"),
+        ([], "the following arguments are required: command"),
+    ],
+)
+def test_what_a_command_does_not_know_is_told(capsys, words, message):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train dcgan --data ring --image-size 32", "--image-size: a ring has no images; leave it"),
+        ("train dcgan --data ring --flip", "--flip: a ring has no images; leave it out"),
+        (
+            "train wgan-gp --data grid --norm batch",
+            "--norm batch: with batch norm D's score of one",
+        ),
+        ("train dcgan --data faces --dataroot x", "--dataroot x: --data faces reads no files"),
+        ("train dcgan --data celeba", "--data celeba needs --dataroot"),
+        ("resume auto", "runs has no run with a checkpoint; start one with minigan train"),
+        ("sample auto", "runs/ has no run with a checkpoint; start one with minigan train"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(capsys, words, message):
+    assert main(words.split()) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+# -- from Python -------------------------------------------------------------------------------------
+
+train = functools.partial(minigan.train, say=lambda text: None, out="runs", **SMALL)
+
+
+@pytest.mark.parametrize(("member", "data"), WALK)
+def test_a_member_is_trained_and_sampled_from_python(without_curves, member, data):
+    trained = train(member, data, steps=2, **DATA[data])
+    shape = (3, 16, 16) if data == "faces" else (2,)
+    samples = trained.sample(70)
+    assert (samples.shape, samples.dtype) == ((70, *shape), np.float32)
+    assert (trained.sample(70) == samples).all()
+    np.testing.assert_array_equal(trained.sample(5), samples[:5])  # of many the first
+    assert (trained.sample(5, seed=1) != samples[:5]).any()
+    assert (trained.sample(5, raw=True) != samples[:5]).any()
+    loaded = minigan.load(trained.folder)
+    assert (loaded.sample(70) == samples).all()
+
+
+def test_a_run_from_python_is_that_of_the_command_line(without_curves, capsys):
+    trained = train("dcgan", "ring", steps=3, name="one")
+    assert trained.folder == Path("runs/00000-one")
+    assert main(["train", "dcgan", "--data", "ring", *flags(**SMALL, steps=3, name="two")]) == 0
+    one, two = (Run(Path("runs") / name) for name in ("00000-one", "00001-two"))
+    assert tiny.newest(one) == tiny.newest(two)
+    assert tiny.metrics(one) == tiny.metrics(two)
+
+
+def test_what_is_said_goes_where_the_caller_wants_it(without_curves, capsys):
+    said = []
+    train("wgan-gp", "ring", steps=2, say=said.append)
+    assert capsys.readouterr().out == ""
+    assert said[0] == "runs/00000-wgan-gp-ring: step 0 of 2 on cpu"
+    assert [line.split("  ")[0] for line in said if line.startswith("step ")] == [
+        "step 1/2",
+        "step 2/2",
+    ]
+
+
+def test_in_a_thread_it_trains_alike_and_leaves_the_signals_alone(without_curves):
+    before = [signal.getsignal(number) for number in terminal.SIGNALS]
+    during, trained, said = [], [], []
+
+    def say(text):
+        said.append(text)
+        during.append([signal.getsignal(number) for number in terminal.SIGNALS])
+
+    def work():
+        trained.append(train("dcgan", "ring", steps=3, say=say))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert [signal.getsignal(number) for number in terminal.SIGNALS] == before
+    assert said
+    assert all(seen == before for seen in during)
+    other = train("dcgan", "ring", steps=3)
+    assert (trained[0].sample(9) == other.sample(9)).all()
+
+
+@pytest.mark.parametrize(
+    ("member", "options", "message"),
+    [
+        ("dcgan", {"d_steps": 2}, "dcgan has no option d_steps; see --help"),
+        ("stylegan9", {}, r"member 'stylegan9' is not one of dcgan, wgan-gp"),
+        ("dcgan", {"lr": -1.0}, "--lr -1.0: must be above 0"),
+        ("dcgan", {"lr": "1"}, "--lr 1: expected float"),
+        ("dcgan", {"batch_size": 10**6}, "--batch-size 1000000: ring has 100000 samples"),
+    ],
+)
+def test_an_option_that_cannot_be_is_an_error_of_the_user(member, options, message):
+    with pytest.raises(UserError, match=message):
+        minigan.train(member, "ring", **{"say": lambda text: None, **options})
+
+
+def test_a_member_without_classes_takes_none(without_curves):
+    trained = train("dcgan", "ring", steps=1)
+    with pytest.raises(UserError, match="DCGAN has no classes"):
+        trained.sample(3, y=np.zeros(3, int))
+
+
+def test_what_is_no_run_cannot_be_loaded():
+    with pytest.raises(UserError, match=r"has no config\.json"):
+        minigan.load("nowhere")

@@ -1,0 +1,105 @@
+"""What a run says before its first step: how long it will take, and what memory it needs."""
+
+import tracemalloc
+
+import pytest
+
+from minigan.commands import main
+from minigan.data.mixture import Mixture
+from minigan.errors import UserError
+from minigan.gans import MEMBERS
+from minigan.training import estimate as page
+from minigan.training.estimate import check_memory, estimate, free_memory, in_bytes, in_time
+from minigan.training.plan import choose
+
+TINY = ["--ngf", "4", "--ndf", "4", "--nz", "4", "--batch-size", "4", "--device", "cpu"]
+
+
+def plan(name, batch):
+    return choose(name, {"data": "ring", "batch_size": batch, "ngf": 256, "ndf": 256})
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize("batch", [4, 16, 100, 400])
+def test_the_memory_of_any_batch_is_known_from_small_ones(name, batch):
+    """Within a quarter: the line bends where activations begin to outweigh the gradients."""
+    data = Mixture("ring", count=500)
+    page._play(plan(name, batch), data, "cpu", batch)  # fills Python's own caches
+    direct = page._play(plan(name, batch), data, "cpu", batch).bytes
+    assert estimate(plan(name, batch), data, "cpu").bytes == pytest.approx(direct, rel=0.25)
+
+
+def test_the_time_grows_with_the_batch_from_the_small_steps(monkeypatch):
+    played = []
+
+    def play(plan, data, device, batch):
+        played.append(batch)
+        return page.Estimate(1.0 + 0.5 * batch, 1000.0 + 10 * batch)
+
+    monkeypatch.setattr(page, "_play", play)
+    found = estimate(plan("dcgan", 128), None, "cpu")
+    assert (found.seconds, found.bytes) == (1.0 + 64, 1000.0 + 1280)
+    assert played == [16, 32]
+    assert estimate(plan("dcgan", 128), None, "cpu", processes=16).seconds == 1.0 + 4
+    assert played == [16, 32, 8]
+
+
+def test_who_traces_memory_already_goes_on_doing_so():
+    tracemalloc.start()
+    try:
+        estimate(plan("dcgan", 4), Mixture("ring", count=500), "cpu")
+        assert tracemalloc.is_tracing()
+    finally:
+        tracemalloc.stop()
+    estimate(plan("dcgan", 4), Mixture("ring", count=500), "cpu")
+    assert not tracemalloc.is_tracing()
+
+
+def test_a_run_says_what_it_will_take(tmp_path, capsys):
+    words = ["train", "dcgan", "--data", "ring", "--steps", "1", *TINY, "--out", str(tmp_path)]
+    assert main(words) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "About" in line]
+    assert "of memory" in line
+
+
+def test_a_run_that_cannot_fit_is_refused_before_it_exists(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(page, "free_memory", lambda device: 1000)
+    words = ["train", "dcgan", "--data", "ring", "--steps", "1", *TINY, "--out", str(tmp_path)]
+    assert main(words) == 1
+    told = capsys.readouterr().err
+    assert "and 1 KB are free; lower --batch-size" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_is_refused_only_where_the_system_says_what_is_free(monkeypatch):
+    monkeypatch.setattr(page, "free_memory", lambda device: None)
+    check_memory(1e30, "cpu")
+    monkeypatch.setattr(page, "free_memory", lambda device: 10**9)
+    check_memory(10**9, "cpu")
+    with pytest.raises(UserError, match=r"about 1\.1 GB of memory, and 1\.0 GB are free"):
+        check_memory(1.1e9, "cpu")
+
+
+def test_free_memory_is_that_of_the_system_or_of_its_control_group(monkeypatch, tmp_path):
+    whole = free_memory("cpu")
+    assert whole is None or whole > 10**7
+    (tmp_path / "memory.max").write_text("5000\n")
+    (tmp_path / "memory.current").write_text("3000\n")
+    monkeypatch.setattr(page, "CGROUP", tmp_path)
+    assert free_memory("cpu") == 2000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory("cpu") != 2000
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(12, "12 bytes"), (1500, "1.5 KB"), (93.1e6, "93.1 MB"), (2.5e9, "2.5 GB")]
+)
+def test_bytes_in_words(count, words):
+    assert in_bytes(count) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.01, "1 s"), (99, "99 s"), (430, "7 min"), (7200, "2.0 h")]
+)
+def test_times_in_words(seconds, words):
+    assert in_time(seconds) == words

@@ -19,6 +19,7 @@ from minigan.backend import (
     memory,
     planes,
     reference,
+    rows,
     sums,
     threads,
 )
@@ -160,7 +161,7 @@ def test_adam_refuses_float16_before_it_changes_anything(kernels):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("count", [1, 3])
 def test_lerp_moves_arrays_of_any_order_towards_others(count, dtype, monkeypatch):
-    monkeypatch.setattr(cpu, "ELEMENTS", 50)  # several pieces
+    monkeypatch.setattr(rows, "ELEMENTS", 50)  # several blocks
     threads.set_num_threads(count)
     rng = np.random.default_rng(0)
     moved, expected = [], []

@@ -4,13 +4,13 @@ import copy
 import inspect
 import itertools
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import strategies
 import strict_cupy
 import tiny
+import walk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strict_cupy import arrays, counters, cuda
@@ -23,14 +23,10 @@ import minigan
 import minigan.functional as F
 from minigan import backend, gradcheck, gradgradcheck, init, manual_seed, nn, tensor
 from minigan.backend import resolve_device
-from minigan.data.opening import DataOptions, open_data
-from minigan.gans import MEMBERS
 from minigan.models.dcgan import Discriminator, Generator
 from minigan.tensor import Tensor, grad
-from minigan.training import looks, session, state
-from minigan.training.plan import Plan
+from minigan.training import looks, state
 from minigan.training.run import Run
-from minigan.training.settings import RunOptions
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}  # float64's 1e-16 after some hundred terms in another order
 
@@ -633,110 +629,53 @@ def test_a_cupy_array_is_an_operand_and_a_strange_one_is_refused(cupy, a):
 
 # -- the members on the double ------------------------------------------------------------------
 
-# What a step of each member may cost, the average of G included: at most so many launches of kernels
-# (when this was written, a tenth fewer) and matrix products, and exactly so many copies to the GPU,
-# which are the batches and whatever is drawn on the host. A new member needs rows of its own.
-BUDGETS = {
-    ("dcgan", "ring"): (100, 33, 3),
-    ("dcgan", "faces"): (120, 33, 3),
-    ("wgan-gp", "ring"): (640, 164, 16),
-    ("wgan-gp", "faces"): (700, 164, 16),
-}
-GAME = {"nz": 4, "ngf": 4, "ndf": 4, "batch_size": 4, "seed": 3}
-DATA = {
-    "ring": DataOptions(data="ring"),
-    "faces": DataOptions(image_size=16, max_images=22, flip=True),
-}
-WALK = [(name, data) for name in MEMBERS for data in DATA]
 
-
-@pytest.fixture(scope="module")
-def datasets(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs")
-    return {
-        name: open_data(options, None, 3, out, progress=False) for name, options in DATA.items()
-    }
-
-
-@pytest.fixture
-def game(datasets):
-    """A function that gives a tiny member on a device, and what is drawn for it."""
-
-    def build(name, data, device):
-        plan = Plan(name, MEMBERS[name].Options(**GAME), DATA[data], RunOptions())
-        return session.build(plan, datasets[data], device)
-
-    return build
-
-
-class Doubled:
-    """What is drawn, in float64."""
-
-    def __init__(self, draw):
-        self.reals = lambda: draw.reals().double()
-        self.noise = lambda: draw.noise().double()
-        self.uniform = lambda *name_and_shape: draw.uniform(*name_and_shape).double()
-
-
-def double(member):
-    """The member with all weights, and the averages, in float64."""
-    for player in member.players.values():
-        for net in filter(None, (player.net, player.average)):
-            net.double()
-    return member
-
-
-@pytest.mark.parametrize(("name", "data"), WALK)
-def test_two_steps_of_a_member_are_the_same_there(name, data, game):
+@pytest.mark.parametrize(("name", "kind"), walk.WALK)
+def test_two_steps_of_a_member_are_the_same_there(name, kind):
     """Metrics, weights, moments, the average of G, and samples of both, in float64."""
     results = []
     for device in ("cpu", "cuda:0"):
-        member, draw = game(name, data, device)
-        member, drawn = double(member), Doubled(draw)
+        member, draw = walk.double(*walk.game(name, kind, device))
         for _ in range(2):
-            metrics = {key: value.item() for key, value in member.step(drawn).items()}
+            metrics = {key: value.item() for key, value in member.step(draw).items()}
             draw.next_step()
         found = [leaf for _, leaf in state.leaves(state.tree_of(member, {}))]
-        z = drawn.noise()
+        z = draw.noise()
         found += [member.sample(z), member.sample_raw(z)]
         # Whole numbers, such as a count of batches, stay on the host.
         floats = [t for t in found if isinstance(t, Tensor) and t.dtype.kind == "f"]
         assert {t.device for t in floats} == {device}
         arrays = [tensor(state.host(leaf)) for leaf in found if not isinstance(leaf, int)]
         results.append((metrics, arrays))
-    (expected, here), (found, there_) = results
+    (expected, here), (found, gpu) = results
     assert found == pytest.approx(expected, rel=1e-9)
-    assert_same(there_, here)
+    assert_same(gpu, here)
 
 
-@pytest.mark.parametrize(("name", "data"), WALK)
-def test_a_step_of_a_member_keeps_to_its_budget_and_waits_for_what_is_read_alone(name, data, game):
-    member, draw = game(name, data, "cuda:0")
+@pytest.mark.parametrize(("name", "kind"), walk.WALK)
+def test_a_step_of_a_member_keeps_to_its_budget_and_waits_for_what_is_read_alone(name, kind):
+    member, draw = walk.game(name, kind, "cuda:0")
     for _ in range(2):  # the first makes the moments
         counters.reset()
         metrics = member.step(draw)
         draw.next_step()
-    cost = replace(counters)
-    assert cost.device_to_host == cost.synchronisations == 0
-    launches, products, copies = BUDGETS[name, data]
-    assert cost.host_to_device == copies
-    assert cost.products <= products
-    assert cost.launches <= launches
-    for value in metrics.values():
-        assert np.isfinite(value.item())
+    assert counters.device_to_host == counters.synchronisations == 0
+    launches, products, copies = walk.BUDGETS[name, kind]
+    assert counters.host_to_device == copies
+    assert counters.products <= products
+    assert counters.launches <= launches
+    assert all(np.isfinite(value.item()) for value in metrics.values())
     assert counters.device_to_host == counters.synchronisations == len(metrics)
 
 
-@pytest.mark.parametrize(("name", "data"), WALK)
-def test_samples_and_pictures_are_drawn_there_from_the_average_and_from_g(
-    name, data, game, datasets, tmp_path
-):
-    member, draw = game(name, data, "cuda:0")
+@pytest.mark.parametrize(("name", "kind"), walk.WALK)
+def test_samples_and_pictures_are_drawn_there_from_the_average_and_from_g(name, kind, tmp_path):
+    member, draw = walk.game(name, kind, "cuda:0")
     member.step(draw)
-    view = looks.Looks(member, datasets[data], Run.create(tmp_path, name, {}), "cuda:0", print)
+    view = looks.Looks(member, draw.data, Run.create(tmp_path, name, {}), "cuda:0", print)
     counters.reset()
     view.samples(1)
-    parts = -(-datasets[data].shown // looks.BATCH)
+    parts = -(-draw.data.shown // looks.BATCH)
     assert counters.device_to_host == 2 * parts  # the average's, and G's
     assert counters.host_to_device == 0  # the noise lies there
     assert {path.name for path in view.run.samples.iterdir()} == {

@@ -3,8 +3,9 @@
 D descends  mean D(G(z)) - mean D(x), and each of its weights is then clipped to [-clip, clip]
 G descends  -mean D(G(z))
 
-Weights in a box keep D's slope below some bound K. So the difference of the means estimates K times the
-earth mover's distance between the data and G's samples. K is not known, but it is the same in all steps.
+Weights in a box keep D's slope below some bound K. So the difference of the means estimates K times
+the earth mover's distance between the data and G's samples. K is not known, but it is the same in all
+steps.
 The optimiser is RMSprop, because the paper found that one with momentum is unstable here.
 """
 

@@ -529,7 +529,7 @@ def test_weights_for_which_there_is_no_memory_are_refused_before_they_are_built(
     monkeypatch.setattr(estimate, "free_memory", lambda device: 10**11)
     plan = choose(member, {**LARGEST, "device": "cpu"})
     with pytest.raises(
-        UserError, match=r"a step needs about 112\.5 GB of memory, and 100\.0 GB are"
+        UserError, match=r"a step needs about 337\.5 GB of memory, and 100\.0 GB are"
     ):
         session.expect(plan, None, print)
 

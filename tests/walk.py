@@ -23,8 +23,8 @@ WALK = [(name, kind) for name in MEMBERS for kind in KINDS]
 BUDGETS = {
     ("dcgan", "points"): (100, 33, 3),
     ("dcgan", "images"): (120, 33, 3),
-    ("wgan", "points"): (1000, 1000, 11),
-    ("wgan", "images"): (1000, 1000, 11),
+    ("wgan", "points"): (750, 109, 11),
+    ("wgan", "images"): (740, 109, 11),
     ("wgan-gp", "points"): (640, 164, 16),
     ("wgan-gp", "images"): (700, 164, 16),
 }

@@ -110,7 +110,7 @@ def full(_):
         if metrics._file.name != os.devnull:
             raise OSError(28, "No space left on device")
 
-    record.Metrics.write = write
+    record.MetricsFile.write = write
 
 
 def decoding(_):

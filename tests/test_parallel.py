@@ -637,9 +637,6 @@ def test_an_mpiexec_of_another_mpi_is_one_sentence(monkeypatch, capsys):
     )
 
 
-BECAUSE = "because batch norm needs a variance in every process"
-
-
 @pytest.mark.parametrize(
     ("started", "flags", "message"),
     [
@@ -653,12 +650,13 @@ BECAUSE = "because batch norm needs a variance in every process"
         (
             3,
             "",
-            f"--batch-size 4: must be a multiple of the 3 processes, and at least 6, {BECAUSE}",
+            "--batch-size 4: must be a multiple of 3, because 3 processes share each batch equally",
         ),
         (
             4,
             "",
-            f"--batch-size 4: must be a multiple of the 4 processes, and at least 8, {BECAUSE}",
+            "--batch-size 4: must be at least 8, because batch norm needs 2 images in each of the 4 "
+            "processes",
         ),
     ],
 )

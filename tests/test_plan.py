@@ -157,13 +157,12 @@ BAD = [
     ("--ngpu -1", "--ngpu -1: must be at least 0 and at most 1024"),
     (
         "--ngpu 3",
-        "--batch-size 128: must be a multiple of the 3 processes, and at least 6, because batch norm "
-        "needs a variance in every process",
+        "--batch-size 128: must be a multiple of 3, because 3 processes share each batch equally",
     ),
     (
         "--ngpu 2 --batch-size 2",
-        "--batch-size 2: must be a multiple of the 2 processes, and at least 4, because batch norm "
-        "needs a variance in every process",
+        "--batch-size 2: must be at least 4, because batch norm needs 2 images in each of the 2 "
+        "processes",
     ),
     (
         "--ngpu 2 --device cuda:1",
@@ -193,6 +192,12 @@ def test_a_bad_option_is_told_before_any_data_is_looked_at(flags, message, tmp_p
         assert tiny.train_celeba.main([*data, *flags.split()]) == 1
         assert capsys.readouterr() == ("", f"error: {message}\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_points_have_no_batch_norm_so_a_process_may_have_one():
+    choose("dcgan", {"data": "ring", "batch_size": 4, "ngpu": 4})
+    with pytest.raises(UserError, match="^--batch-size 6: must be a multiple of 4, because 4 "):
+        choose("dcgan", {"data": "ring", "batch_size": 6, "ngpu": 4})
 
 
 @pytest.mark.parametrize(
@@ -403,7 +408,7 @@ def test_the_folder_of_the_runs_is_where_the_run_lies_now():
 def test_options_given_on_resuming_have_the_same_limits():
     with pytest.raises(UserError, match="--keep 0: must be at least 1"):
         resumed(started(), {"keep": 0})
-    with pytest.raises(UserError, match="--batch-size 128: must be a multiple of the 3 processes"):
+    with pytest.raises(UserError, match="--batch-size 128: must be a multiple of 3, because 3 "):
         resumed(started(), {"ngpu": 3})
     with pytest.raises(UserError, match="--dataroot b: --data faces reads no files; drop one"):
         resumed(started(dataroot=None, data="faces"), {"dataroot": "b"})

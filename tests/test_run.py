@@ -14,7 +14,7 @@ from minigan.console import python
 from minigan.files import write_atomically
 from minigan.training import record
 from minigan.training import run as module
-from minigan.training.record import Metrics
+from minigan.training.record import MetricsFile
 from minigan.training.run import Run, RunError, numbered_runs, write_config
 
 
@@ -291,7 +291,7 @@ def test_each_line_of_the_metrics_is_there_at_once(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no file that is always full")
 def test_metrics_that_cannot_be_written_name_their_file():
-    metrics = Metrics("/dev/full")
+    metrics = MetricsFile("/dev/full")
     for call in (lambda: metrics.write({"step": 1}), metrics.sync, metrics.close):
         with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
             call()

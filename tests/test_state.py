@@ -88,6 +88,22 @@ def test_the_live_tree_is_filled_and_not_replaced(tmp_path):
     assert (of.step, opt.state[0]["step"]) == (3, 2)
 
 
+@pytest.mark.parametrize(
+    ("leaf", "kind"), [(0.5, "float"), (np.float32(1), "float32"), (np.int64(3), "int64"),
+                       (True, "bool"), ("x", "str"), (None, "NoneType")],
+)  # fmt: skip
+def test_a_leaf_that_cannot_be_saved_is_named(tmp_path, leaf, kind):
+    of = tree(0)
+    of["extra"]["pool"]["decay"] = leaf
+    for call in (lambda: state.write(tmp_path / "c", of, GAME), lambda: state.spoiled(of)):
+        with pytest.raises(TypeError, match=f"^extra.pool.decay is a {kind}: a checkpoint holds "):
+            call()
+    assert not (tmp_path / "c").exists()
+    of["extra"]["pool"]["decay"] = np.array(0.5)  # as the message says
+    state.write(tmp_path / "c", of, GAME)
+    assert state.read(tmp_path / "c", of, GAME)["extra.pool.decay"] == 0.5
+
+
 class Points:
     """As much of a data set as a Draw asks for when it is made."""
 

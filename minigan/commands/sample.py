@@ -70,7 +70,7 @@ def sample(given: dict[str, Any], group: Group) -> int:
     player = member.players["G"]
     for net in filter(None, (player.net, player.average)):
         net.to(device)
-    draw = functools.partial(draw_samples, member, path, given["raw"], device)
+    draw = functools.partial(_draw_samples, member, path, given["raw"], device)
     out = _folder(given["out"], path)
 
     o = member.options
@@ -88,7 +88,7 @@ def sample(given: dict[str, Any], group: Group) -> int:
     return 0
 
 
-def draw_samples(member: GAN, path: Path, raw: bool, device: str, z: np.ndarray) -> np.ndarray:
+def _draw_samples(member: GAN, path: Path, raw: bool, device: str, z: np.ndarray) -> np.ndarray:
     """The samples of z (N, nz), drawn in parts to bound the memory.
 
     path  of the member's checkpoint. CheckpointError where its weights are so large that samples are

@@ -22,7 +22,7 @@ from ..training.loop import Loop
 from ..training.plan import Plan, choose
 from ..training.recipes import recipe
 from ..training.run import Run
-from ..training.settings import RunOptions, check_folder, check_processes, is_name, use_threads
+from ..training.settings import RunOptions, check_folder, is_name, use_threads
 
 DATAROOT = (
     "img_align_celeba.zip, or any folder or zip of images: JPEG, PNG, WebP, BMP, GIF; by default "
@@ -80,7 +80,7 @@ def check_name(name: str | None) -> None:
 
 def show(plan: Plan) -> int:
     """Print the options for a program, which must get them."""
-    check_machine(plan, parallel.ALONE)
+    _check_machine(plan, parallel.ALONE)
     try:
         if sys.stdout is None:
             raise OSError(errno.EBADF, "it is closed")
@@ -96,14 +96,14 @@ def show(plan: Plan) -> int:
 def prepare(plan: Plan, group: parallel.Group, given: dict[str, Any]) -> None:
     """Start the other processes, and fail before anything is done if this machine cannot do it."""
     parallel.arrange(group, plan.run.ngpu, given.get("ngpu"))
-    check_processes(group.size, plan.options.batch_size, plan.run.device)
-    check_machine(plan, group)
+    plan.check_processes(group.size)
+    _check_machine(plan, group)
     on_cpu = group.device(plan.run.device_name) == "cpu"
     if on_cpu and plan.run.device_name == "auto" and find_spec("cupy"):
         say(f"Training on the CPU, though CuPy is installed: {gpu_trouble(0)}.")
 
 
-def check_machine(plan: Plan, group: parallel.Group) -> None:
+def _check_machine(plan: Plan, group: parallel.Group) -> None:
     """Raise UserError if the device, the threads or the folder that a plan names cannot be used."""
     group.device(plan.run.device_name)
     use_threads(plan.run.threads)
@@ -135,25 +135,25 @@ def play(plan: Plan, run: Run | None, name: str | None, group: parallel.Group) -
     except KeyboardInterrupt:
         if not newest_first(run.checkpoints):
             raise
-        text = f"interrupted; to go on from its checkpoint: {resume_command(run)}"
+        text = f"interrupted; to go on from its checkpoint: {_resume_command(run)}"
         return group.fail(plain(text), INTERRUPTED)
     if loop.metrics:  # else the run was at its end before, and has said so
-        tell_end(loop, run, code)
+        _tell_end(loop, run, code)
     loop.note_lost_output()
     return code
 
 
-def tell_end(loop: Loop, run: Run, code: int) -> None:
+def _tell_end(loop: Loop, run: Run, code: int) -> None:
     """Where to look, and how to go on."""
     say(f"{'Interrupted' if code else 'Done'}: look at {run.samples}")
     say(f"  sample from it:    {python('-m', 'minigan', 'sample', run.folder)}")
     if code:
-        say(f"  go on:             {resume_command(run)}")
+        say(f"  go on:             {_resume_command(run)}")
     else:
         longer = [word for flag, n in loop.limits().items() for word in (flag, 2 * n)]
-        say(f"  train for longer:  {resume_command(run, *longer)}")
+        say(f"  train for longer:  {_resume_command(run, *longer)}")
 
 
-def resume_command(run: Run, *words: object) -> str:
+def _resume_command(run: Run, *words: object) -> str:
     """The command that goes on with a run, as the user would type it."""
     return python("-m", "minigan", "resume", run.folder, *words)

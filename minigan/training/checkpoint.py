@@ -89,14 +89,14 @@ def read_table(path: Path) -> dict[str, Any]:
 
 def read_forms(path: Path) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """dtype and shape of each array, from the header: quick and unchecked, as the table is."""
-    with _told(path):
+    with _reading(path):
         return tensorfile.read_forms(path)
 
 
 def read_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and the table. Raises CheckpointError unless their digest is that of the file."""
     digest, text = _read_text(path)
-    with _told(path):
+    with _reading(path):
         arrays = tensorfile.read(path)
     if digest != _digest(arrays, text):
         raise CheckpointError(f"{path} is damaged: its contents do not fit its checksum; {REMEDY}")
@@ -105,7 +105,7 @@ def read_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def _read_text(path: Path) -> tuple[str, str]:
     """The digest and the JSON of a checkpoint of this format."""
-    with _told(path):
+    with _reading(path):
         words = tensorfile.read_text(path)
     first = words.get("format", "none")  # where the first format said what it was
     lines = words.get(tensorfile.KEY, first).split("\n", 2)
@@ -133,7 +133,7 @@ def _table(path: Path, text: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _reading(path: Path) -> Iterator[None]:
     """What goes wrong inside with reading this file becomes a CheckpointError."""
     unread = f"{path} cannot be read as a checkpoint"
     try:

@@ -23,7 +23,7 @@ from .draw import Draw
 from .looks import Looks
 from .parallel import Group
 from .plan import Plan
-from .record import Metrics
+from .record import MetricsFile
 from .recovery import decide
 from .run import Run
 from .terminal import Progress, interrupt_flag
@@ -61,7 +61,7 @@ class Loop:
         self.log_every = self.options.log_every or (1 if draw.device == "cpu" else GPU_LOG_EVERY)
         self.tree = state.tree_of(member, draw.counts)
         self.unreported, self.seconds = 0, 0.0  # steps since the last report, and their time
-        self.metrics: Metrics | None = None
+        self.metrics: MetricsFile | None = None
 
     def limits(self) -> dict[str, int]:
         """The options that end the run at `total`, as typed, each with its value."""
@@ -182,7 +182,7 @@ class Loop:
             lambda: self.run.cut_metrics(self.draw.step, self.say, self.log_every)
         )
         self.watch = Watch(self.member.signs, lines)
-        self.metrics = self.run.open_metrics() if self.group.leader else Metrics(os.devnull)
+        self.metrics = self.run.open_metrics() if self.group.leader else MetricsFile(os.devnull)
 
     # -- the run --
 

@@ -42,7 +42,7 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def read_frame(path: Path) -> Image.Image:
+def _read_frame(path: Path) -> Image.Image:
     """A grid that `save_png` wrote, as RGB. Raises Unreadable if the file is anything else."""
     if path.is_symlink():  # no part of a run is one
         raise Unreadable("a link")
@@ -71,7 +71,7 @@ def save_film(path: Path, frames: Sequence[Path], say: Callable[[str], None] = p
     images, faults = [], []
     for i in chosen:
         try:
-            images.append(read_frame(frames[i]).quantize(128))
+            images.append(_read_frame(frames[i]).quantize(128))
         except Unreadable as error:
             faults.append(f"{frames[i]}: {error}")
     if faults:

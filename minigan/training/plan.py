@@ -39,7 +39,12 @@ class Plan:
             raise UserError(
                 f"--dataroot {short(self.dataroot)}: --data {self.data.data} reads no files; drop one"
             )
-        check_processes(self.run.ngpu or 1, self.options.batch_size, self.run.device)
+        self.check_processes(self.run.ngpu or 1)
+
+    def check_processes(self, count: int) -> None:
+        """Raise UserError unless this many processes can share the plan's batches."""
+        images = len(self.data.shape) == 3
+        check_processes(count, self.options.batch_size, images, self.run.device)
 
     def table(self) -> dict[str, Any]:
         """As config.json holds it."""

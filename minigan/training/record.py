@@ -26,7 +26,7 @@ FAULTS = 10_000  # lines without metrics, after which the rest of a file is not 
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # as FAT answers to os.link
 
 
-class Metrics:
+class MetricsFile:
     """metrics.jsonl while it grows: each step's line is handed to the system at once."""
 
     def __init__(self, path: Path | str):

@@ -43,7 +43,7 @@ from ..files import (
 )
 from .checkpoint import newest_first
 from .metrics import PANELS
-from .record import Metrics, as_line, keep, read
+from .record import MetricsFile, as_line, keep, read
 
 # The files of a run, by folder. Whatever else is there is somebody else's and left alone.
 FILES = {
@@ -266,11 +266,11 @@ class Run:
         write_atomically(path, b"".join(map(as_line, lines)))
         return lines
 
-    def open_metrics(self) -> Metrics:
+    def open_metrics(self) -> MetricsFile:
         """metrics.jsonl, open for further lines."""
         path = self.folder / "metrics.jsonl"
         is_own(path)
-        return Metrics(path)
+        return MetricsFile(path)
 
     def _read_metrics(self, steps: float, torn_after: int) -> tuple[list[dict[str, float]], str]:
         """See `record.read`; nothing where there is no file yet."""

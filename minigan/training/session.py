@@ -99,7 +99,7 @@ def train(
     with ExitStack() as held:
         group.from_leader(lambda: held.enter_context(run.in_use()))
         if not new:
-            group.from_leader(lambda: check_same_data(run, data))
+            group.from_leader(lambda: _check_same_data(run, data))
         member, draw = build(plan, data, device, group)
         loop = Loop(plan, member, data, draw, run, say, group)
         if not new:
@@ -131,7 +131,7 @@ def _note_start(plan: Plan, data: Dataset, run: Run, new: bool, group: Group) ->
         run.event("data parallel", processes=group.size)
 
 
-def check_same_data(run: Run, data: Dataset) -> None:
+def _check_same_data(run: Run, data: Dataset) -> None:
     """Raise UserError unless this is the data that the run was started with."""
     identity = run.config.get("identity")
     before = identity if isinstance(identity, dict) else {}
@@ -161,13 +161,13 @@ def load(where: Path, say: Say) -> tuple[GAN, DataOptions, Path]:
     enough, so it need not lie in a run. Raises UserError.
     """
     if where.is_file():
-        return *load_checkpoint(where), where
+        return *_load_checkpoint(where), where
     run = Run(where)
-    path, (member, data), _ = checkpoint.newest(run.checkpoints, "sample", load_checkpoint, say)
+    path, (member, data), _ = checkpoint.newest(run.checkpoints, "sample", _load_checkpoint, say)
     return member, data, path
 
 
-def load_checkpoint(path: Path) -> tuple[GAN, DataOptions]:
+def _load_checkpoint(path: Path) -> tuple[GAN, DataOptions]:
     """The member of one checkpoint, and the options of its data. Raises CheckpointError."""
     name, options, data = state.game_of(path)
     game, member = game_table(name, options, data), MEMBERS[name]

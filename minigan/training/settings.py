@@ -83,14 +83,22 @@ class RunOptions(Table):
         return self.device
 
 
-def check_processes(count: int, batch_size: int, device: str) -> None:
-    """Raise UserError unless this many processes can share a batch on this device."""
+def check_processes(count: int, batch_size: int, images: bool, device: str) -> None:
+    """Raise UserError unless this many processes can share a batch on this device.
+
+    images  the data are images, so the networks may have batch norm
+    """
     if count == 1:
         return
-    if batch_size % count or batch_size < 2 * count:
+    said = f"--batch-size {batch_size}: must be"
+    if batch_size % count:
         raise UserError(
-            f"--batch-size {batch_size}: must be a multiple of the {count} processes, and at least "
-            f"{2 * count}, because batch norm needs a variance in every process"
+            f"{said} a multiple of {count}, because {count} processes share each batch equally"
+        )
+    if images and batch_size < 2 * count:
+        raise UserError(
+            f"{said} at least {2 * count}, because batch norm needs 2 images in each of the {count} "
+            "processes"
         )
     if device.startswith("cuda:"):
         raise UserError(

@@ -64,13 +64,12 @@ def leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def write(path: Path, tree: Tree, game: Game) -> None:
-    """Write a tree, and the game it belongs to, wholly or not at all."""
-    arrays, numbers = {}, {}
-    for name, leaf in leaves(tree):
-        if isinstance(leaf, int):
-            numbers[name] = leaf
-        else:
-            arrays[name] = host(leaf)
+    """Write a tree and the game that it belongs to, wholly or not at all.
+
+    Raises TypeError for a leaf that is not a Tensor, an array or an int.
+    """
+    arrays = {name: host(leaf) for name, leaf in _arrays(tree)}
+    numbers = {name: leaf for name, leaf in leaves(tree) if type(leaf) is int}
     write_file(path, arrays, {"game": game, "numbers": numbers})
 
 
@@ -130,16 +129,28 @@ def restore(found: Mapping[str, Any], like: Tree, prefix: str = "") -> None:
 
 
 def spoiled(tree: Tree) -> str | None:
-    """The path of the first array that holds a value that is not finite."""
-    for name, leaf in leaves(tree):
-        if not isinstance(leaf, int) and not np.isfinite(host(leaf)).all():
-            return name
-    return None
+    """The path of the first array that holds a value that is not finite, or None.
+
+    Raises TypeError as `write` does.
+    """
+    return next((name for name, leaf in _arrays(tree) if not np.isfinite(host(leaf)).all()), None)
 
 
 def host(leaf: Any) -> np.ndarray:
     """An array or Tensor in the host's memory."""
     return leaf.numpy() if isinstance(leaf, Tensor) else backend.move(leaf, "cpu")
+
+
+def _arrays(tree: Tree) -> Iterator[tuple[str, Any]]:
+    """The leaves that are Tensors or arrays, with their paths; all others must be whole numbers."""
+    for name, leaf in leaves(tree):
+        if isinstance(leaf, Tensor) or backend.is_array(leaf):
+            yield name, leaf
+        elif type(leaf) is not int:
+            raise TypeError(
+                f"{name} is a {type(leaf).__name__}: a checkpoint holds Tensors, arrays and whole "
+                "numbers (int); keep any other number as an array of shape ()"
+            )
 
 
 def _game(path: Path, table: Mapping[str, Any]) -> tuple[str, Options, DataOptions]:

@@ -2,8 +2,8 @@
 
     python examples/generate.py --run runs/00000-dcgan-faces64 --n 64 --seed 0
 
-They are left in the run's folder generated/, instead of those of the call before, or in --out, where
-nothing is deleted.
+They are saved in the run's folder generated/, where they replace those of the last call, or in --out,
+where nothing is deleted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import signal
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from among the imports; see `run`
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from the imports; see `console.run`
 
 from minigan import console
 from minigan.commands import ending

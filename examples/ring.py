@@ -1,8 +1,9 @@
 """The smallest game: eight Gaussians on a ring, two small networks, a minute on two cores.
 
-    python examples/ring.py
+    python examples/ring.py [STEPS]
 
-It leaves ring.png (grey: the modes of the data, red: G's samples) and ring.gif, how they came there.
+It saves ring.png (grey: the modes of the data, red: G's samples), and ring.gif, which shows how the
+samples got there.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ SEED = 999
 
 
 def main(steps: int = 4000, out: Path = Path()) -> int:
+    """Train, and save the pictures in `out`; returns the number of modes that G covers at the end."""
     # The data: 100,000 points. The game: algorithm 1 of Goodfellow et al. 2014, on two MLPs.
     data, member = Mixture("ring"), MEMBERS["dcgan"]
     options = member.Options(nz=2, ngf=128, ndf=128, batch_size=256, lr=1e-3, seed=SEED)
     game = member(options, data.shape, generator(SEED, "init"))
 
-    # Everything random in a step is a function of the seed and of the step.
+    # Everything random in a step is a function of the seed and the step.
     draw = Draw(data, options.batch_size, options.nz, SEED)
     z = Tensor(noise(generator(SEED, "pictures"), (data.shown, options.nz), "normal"))
 

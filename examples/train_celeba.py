@@ -1,11 +1,11 @@
-"""Train the documented DCGAN: on CelebA if it is at hand, else on faces that the program draws.
+"""Train the DCGAN of the docs: on CelebA if it is there, else on faces that the program draws.
 
     python examples/train_celeba.py                                        # drawn faces, minutes
     python examples/train_celeba.py --dataroot img_align_celeba.zip        # CelebA
-    python examples/train_celeba.py --resume auto                          # go on
+    python examples/train_celeba.py --resume auto                          # resume
     python examples/train_celeba.py --ngpu 2                               # on two GPUs
 
-The run is left in runs/NNNNN-dcgan-<data>/: samples, curves, a film, metrics and checkpoints.
+The run's folder is runs/NNNNN-dcgan-<data>/: samples, curves, a film, metrics and checkpoints.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import signal
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from among the imports; see `run`
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from the imports; see `console.run`
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--resume",
         metavar="RUN",
-        help="a run folder to go on with, or auto: the newest in --out (default: a new run)",
+        help="a run folder to resume, or auto: the newest in --out (default: start a new run)",
     )
     return ending.run(train, vars(parser.parse_args(argv)))
 
@@ -46,13 +46,13 @@ def train(given: dict, group: Group) -> int:
     resume, name, dry_run = (given.pop(key) for key in ("resume", "name", "dry_run"))
     check_name(name)
 
-    # 1. Which run: a new one, or one that goes on exactly where it stopped.
+    # 1. Which run: a new one, or one that resumes exactly where it stopped.
     out = Path(given.get("out", RunOptions.out))
     run = None if resume is None else group.from_leader(lambda: Run.find(resume, out))
     if run and name is not None:
         raise UserError(f"--name {name}: a run that is resumed keeps its name; leave it out")
 
-    # 2. Its plan: the game's options, the data's, the run's. What was not given suits the data.
+    # 2. Its plan: the options of the game, the data and the run. The recipe fills in what is missing.
     plan = group.from_leader(lambda: resumed(run, given) if run else choose(MEMBER, given))
     if dry_run:
         return show(plan)
@@ -64,7 +64,7 @@ def train(given: dict, group: Group) -> int:
         if resume is not None:
             say(f"Nothing to resume in {out}: starting a new run.")
 
-    # 4. The game, step after step; then where to look, and how to go on.
+    # 4. Train. Then tell the user where to look and how to resume.
     return play(plan, run, name, group)
 
 

@@ -1,15 +1,16 @@
 """minigan: an autograd engine in NumPy and CuPy that trains GANs, written to be read.
 
-Each page needs only those above it:
+The files of the engine, each of which imports only those above it:
 
     arrays, operands, recording, values   what a Tensor may hold; how operands are brought together
     walk, tensor                          the graph: backpropagation, Tensors, `op`
-    arguments                             sizes, dimensions, flags: what is refused
+    arguments                             checks of sizes, dimensions and flags
     ops, shapes, pieces, conv, normalize  the operations and their backward rules
     methods, create, functional           PyTorch's names for them
     init, nn, optim, gradcheck            networks, and how they are trained and tested
 
-Start with `tensor.py` and `walk.py`, then `ops.py`. The names are PyTorch's.
+The GANs are built on it: `data`, `models`, `gans`, `training`, `commands`. Start with `tensor.py` and
+`walk.py`, then `ops.py`. The names are PyTorch's.
 """
 
 import numpy as _np
@@ -73,7 +74,7 @@ bool = _np.dtype("bool")
 
 
 def __getattr__(name: str) -> object:
-    """`minigan.train` and `minigan.load` bring in Pillow and more, so they are loaded on first use."""
+    """Import `minigan.train` and `minigan.load` on first use, because they need Pillow and more."""
     if name in ("train", "load"):
         from . import api
 

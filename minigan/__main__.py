@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from among the imports; see `run`
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from the imports; see `console.run`
 
 from typing import NoReturn
 

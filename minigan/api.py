@@ -1,4 +1,4 @@
-"""The program from Python: `minigan.train` and `minigan.load`, in a script, a notebook or a thread."""
+"""Training from Python: `minigan.train` and `minigan.load`, for scripts, notebooks and threads."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .training.plan import choose
 
 
 class Trained:
-    """A run with what it has learnt.
+    """A run and its trained GAN; `train` and `load` return it.
 
     folder  of the run
-    member  the GAN, with the weights of the newest checkpoint
+    member  the GAN, with the weights of the newest checkpoint, on the CPU
     """
 
     def __init__(self, folder: Path, member: GAN):
@@ -31,11 +31,11 @@ class Trained:
     def sample(
         self, n: int, y: np.ndarray | None = None, seed: int = 0, raw: bool = False
     ) -> np.ndarray:
-        """n samples (n, *shape) float32: images in [-1, 1], points as they are.
+        """n samples (n, *shape) float32: images in [-1, 1], points in the data's coordinates.
 
-        y     classes (n,), for members that have classes; UserError for all others
-        seed  the same seed gives the same samples, and the first of many are those of few
-        raw   from G itself, not from the average of its weights
+        y     classes (n,); UserError, because no member has classes yet
+        seed  of the noise: the same seed gives the same samples, and a larger n begins with them
+        raw   whether to draw from G itself instead of the average of its weights
         """
         if y is not None:
             raise UserError(
@@ -51,19 +51,19 @@ class Trained:
 def train(
     member: str, data: str = "faces", say: Callable[[str], None] = print, **options: Any
 ) -> Trained:
-    """Train a new run, and give what it has learnt.
+    """Train a new run to its end, and return it.
 
         run = minigan.train("wgan-gp", "ring", steps=1000, out="runs")
 
-    member, data  names, as for `minigan train MEMBER --data DATA`
-    say           is given each line that the program would print
-    options       those of the command line, with _ for -
+    member, data  names, as in `minigan train MEMBER --data DATA`
+    say           is called with each line that the program would print
+    options       as on the command line, with _ for -
 
-    Raises UserError for an option that does not exist or cannot be, and where the program would end
-    with an error.
+    Raises UserError for an option that does not exist or has an illegal value, and wherever the program
+    would end with an error.
     """
     name = options.pop("name", None)
-    # One worker: others would import a script that lacks `if __name__ == "__main__":`.
+    # One worker: more would import the calling script, which may lack `if __name__ == "__main__":`.
     plan = choose(member, {"data": data, "workers": 1, **options})
     images = session.open_for(plan, session.ALONE, say, progress=False)
     expected = session.expect(plan, images, say)
@@ -73,7 +73,7 @@ def train(
 
 
 def load(run: str | Path) -> Trained:
-    """What a run has learnt, from its newest checkpoint that can be read. Raises UserError."""
+    """The run in this folder, with the weights of its newest readable checkpoint. Raises UserError."""
     folder = Path(run)
     member, _, _ = session.load(folder, lambda text: None)
     return Trained(folder, member)

@@ -1,7 +1,7 @@
-"""What a user can mend: one class of error."""
+"""The one class of error for what a user can put right."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """The message is one sentence for the user: the value, the place and the remedy."""
+    """Its message is one sentence for the user: the value, the place and the remedy."""

@@ -1,11 +1,11 @@
-"""Options: a frozen dataclass is a command line, a table in JSON and a check, all from its fields.
+"""Options: the fields of a frozen dataclass define command-line flags, a JSON table and the checks.
 
     @dataclass(frozen=True)
     class Options(Table):
         d_steps: int = option(5, "updates of D a step", least=1, most=1000)
 
-Where an option stands says what it does: a member's options and the data's determine the weights, a
-run's do not. So nothing here knows which options there are.
+A member's table and the data's determine the weights; a run's table does not. Nothing here knows any
+option by name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .errors import UserError
 T = TypeVar("T", bound="Table")
 KINDS = {"int": int, "float": (int, float), "str": str, "bool": bool, "None": type(None)}
 MOST_SEED = 2**64 - 1
-REMEDY = "restore it, or start a new run"  # where a file holds no such table
+REMEDY = "restore it, or start a new run"  # for a file whose table is wrong
 
 
 def option(
@@ -42,12 +42,13 @@ def option(
     """A field of a Table.
 
     help          one sentence for --help, which adds the limits and the default
-    least, most   limits of a number that are themselves allowed; above and below are not
-    choices       the values there are, if they can be listed
+    least, most   inclusive limits of a number
+    above, below  exclusive limits of a number
+    choices       all legal values, if they can be listed
     flags         further spellings of the flag
-    off           the flag that says no to a bool; by default --no-NAME
+    off           the flag that sets a bool to False; by default --no-NAME
     off_help      what that flag does; by default "the opposite of --NAME"
-    images        it is about images; where there are none it is refused, because nothing would use it
+    images        whether the option is about images; data without images refuse it
     """
     limits = {"least": least, "most": most, "above": above, "below": below}
     metadata = {"help": help, "limits": limits, "choices": tuple(choices), "flags": tuple(flags)}
@@ -56,7 +57,7 @@ def option(
 
 
 def with_default(default: Any, table: type[Table], name: str) -> Any:
-    """A field that is an option of another table, with another default."""
+    """A field with the help and the limits of another table's option, but its own default."""
     (field,) = (f for f in dataclasses.fields(table) if f.name == name)
     return dataclasses.field(default=default, metadata=field.metadata)
 
@@ -76,21 +77,22 @@ class Table:
 
     @classmethod
     def add_flags(cls, parser: argparse._ActionsContainer) -> None:
-        """Give the parser a flag for each field; what the user leaves out stays out of the result."""
+        """Add a flag for each field to the parser; its result holds only the flags that are given."""
         for field in dataclasses.fields(cls):
             _add_flag(parser, field)
 
     @classmethod
     def pick(cls: type[T], given: Mapping[str, Any]) -> T:
-        """The table with those of the given options that are its own."""
+        """A table made from the given options that belong to it; others are ignored."""
         return cls(**{name: given[name] for name in cls.names() if name in given})
 
     @classmethod
     def read(cls: type[T], saved: Any, where: str) -> T:
-        """The table that `dataclasses.asdict` made. An option missing there is newer than the file.
+        """The table from which `dataclasses.asdict` made `saved`, checked. Raises UserError.
+
+        An option missing in it is newer than the file, and takes its default.
 
         where  what it was read from, for the message
-        Raises UserError.
         """
         fields = {f.name: f for f in dataclasses.fields(cls)}
         if not isinstance(saved, dict):
@@ -109,7 +111,7 @@ class Table:
             raise UserError(f"{where}: {error}; {REMEDY}") from None
 
     def changes(self, given: Mapping[str, Any]) -> list[str]:
-        """Those of the given options that differ from these, as "--lr 0.0002 -> 0.1"."""
+        """The given options that differ from this table's, as "--lr 0.0002 -> 0.1"."""
         own = [name for name in self.names() if name in given]
         return [
             f"{flag(name)} {short(getattr(self, name))} -> {short(given[name])}"
@@ -119,14 +121,14 @@ class Table:
 
 
 def check_names(given: Iterable[str], tables: Iterable[type[Table]], what: str) -> None:
-    """Raise UserError if one of the given options is in none of the tables."""
+    """Raise UserError if a given option is in none of the tables."""
     known = [name for table in tables for name in table.names()]
     if unknown := sorted(set(given) - set(known)):
         raise UserError(f"{what} has no option {short(', '.join(unknown))}; see --help")
 
 
 def check_images(given: Iterable[str], tables: Iterable[type[Table]], data: str) -> None:
-    """Raise UserError if an option that is about images was given for data that has none."""
+    """Raise UserError if an option about images was given for data without images."""
     for table in tables:
         for field in dataclasses.fields(table):
             if field.name in given and field.metadata["images"]:
@@ -139,13 +141,13 @@ def flag(name: str) -> str:
 
 
 def short(value: Any) -> str:
-    """As text for a sentence, however long it is."""
+    """The value as text for a sentence; a long one is cut."""
     text = str(value)
     return text if len(text) <= 80 else f"{text[:60]}..."
 
 
 def _check(field: dataclasses.Field, value: Any) -> None:
-    """Raise UserError unless the value is of the field's kind and within its limits."""
+    """Raise UserError unless the value has the field's type and is within its limits."""
     said, choices = f"{flag(field.name)} {short(value)}", field.metadata["choices"]
     if not _fits(value, field):
         raise UserError(f"{said}: expected {_annotation(field)}")
@@ -164,7 +166,7 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     )
     if not legal:
         raise UserError(f"{said}: must be {_limits(field)}")
-    # Neither infinite, NaN nor a whole number beyond floats.
+    # This refuses infinity, NaN, and integers too large for a float.
     if not abs(value) <= sys.float_info.max:
         raise UserError(f"{said}: must be a finite number")
 
@@ -202,13 +204,13 @@ def help_of(field: dataclasses.Field) -> str:
 
 
 def _annotation(field: dataclasses.Field) -> str:
-    """As in "int | None", whether or not annotations are strings in the table's module."""
+    """The type as text, as in "int | None", whether or not the module's annotations are strings."""
     kind = field.type
     return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
 def _fits(value: Any, field: dataclasses.Field) -> bool:
-    """Whether a value is of the kind that the annotation names; a bool is not an int here."""
+    """Whether a value has the annotated type; a bool is not an int here."""
     return any(
         isinstance(value, KINDS[kind]) and (kind == "bool" or not isinstance(value, bool))
         for kind in _annotation(field).split(" | ")
@@ -216,13 +218,13 @@ def _fits(value: Any, field: dataclasses.Field) -> bool:
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line that takes no abbreviations, and prints its messages as all others are printed."""
+    """An argparse parser that takes no abbreviations and prints through `console`'s streams."""
 
     def __init__(self, **options: Any):
         super().__init__(allow_abbrev=False, **options)
 
     def parse_args(self, *arguments: Any, **options: Any) -> argparse.Namespace:
-        """Some Pythons make a list of the value in `--name=--`; it is refused."""
+        """Refuse `--name=--`, whose value some versions of Python turn into a list."""
         found = super().parse_args(*arguments, **options)
         for name, value in vars(found).items():
             if isinstance(value, list):

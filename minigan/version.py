@@ -1,3 +1,3 @@
-"""The version, which pyproject.toml reads here."""
+"""The version; pyproject.toml reads it from here."""
 
 __version__ = "0.2.0"

@@ -1,4 +1,4 @@
-"""Data: what a data set is. Each kind has a file of its own beside this one."""
+"""What a data set is. Each data set has a file of its own in this folder."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ..tensor import Tensor
 class Dataset(ABC):
     """A finite list of samples of one shape, and how samples of that shape are shown.
 
-    name      of a run's folder
+    name      part of the name of a run's folder
     shape     of a sample as the networks see it: (C, H, W) or (2,)
-    identity  what config.json says about it, JSON-able; its "fingerprint" tells data sets apart
+    identity  what config.json says about the data, in JSON's types; its "fingerprint" is equal for
+              equal data only
     shown     how many samples a picture shows
     skipped   (name, reason) of each file that could not be used
     notes     sentences for the user about what was left out
@@ -36,7 +37,7 @@ class Dataset(ABC):
     def batch(self, indices: np.ndarray, device: str, mirrored: np.ndarray | None = None) -> Tensor:
         """The samples at these indices: (N, *shape) float32 on the device.
 
-        mirrored  (N,) bool: which of them to flip from left to right; refused for what has no sides
+        mirrored  (N,) bool: which of them to mirror left to right; UserError for data without sides
         """
 
     @abstractmethod

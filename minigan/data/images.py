@@ -1,4 +1,4 @@
-"""A data set of images: decoded pixels from a cache, as values in the range of G's tanh."""
+"""A data set of images: decoded pixels from a cache, scaled to [-1, 1], the range of G's tanh."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .. import backend
 from ..tensor import Tensor
 from . import Dataset, cache
 
-GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as Pillow has it
+GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as in Pillow
 GAP = 2  # pixels between the images of a grid
 
 
@@ -46,13 +46,13 @@ class ImageSet(Dataset):
 
 
 def fingerprint(images: cache.Images) -> str:
-    """A digest of all pixels and all names: the same data, wherever it lies."""
+    """A digest of all pixels and all names; it does not depend on where the files are."""
     return hashlib.sha256("\n".join([images.digest, *images.names]).encode()).hexdigest()
 
 
 def to_tensor(batch: np.ndarray, nc: int, device: str) -> Tensor:
-    """Pixels 0..255 to values in [-1, 1]: uint8 (N, 3, H, W) -> float32 (N, nc, H, W)."""
-    batch = backend.move(batch, device)  # as bytes: a quarter of the traffic
+    """Scale pixels 0..255 to [-1, 1]: uint8 (N, 3, H, W) -> float32 (N, nc, H, W)."""
+    batch = backend.move(batch, device)  # as bytes, a quarter of the size in float32
     xp = backend.array_module(batch)
     x = backend.kernels(xp).scale_pixels(xp, batch)
     if nc == 1:
@@ -62,11 +62,12 @@ def to_tensor(batch: np.ndarray, nc: int, device: str) -> Tensor:
 
 
 def to_pixels(images: np.ndarray) -> np.ndarray:
-    """Values in [-1, 1] to uint8: (N, C, H, W) -> (N, H, W, 3).
+    """Scale values in [-1, 1] to pixels 0..255: (N, C, H, W) -> uint8 (N, H, W, 3).
 
-    The scale is a constant. Grids stretched by their own minimum and maximum cannot be compared.
+    The scale is constant, because grids stretched to their own minimum and maximum cannot be compared.
     """
-    pixels = np.rint((images.clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
+    pixels = np.rint((images.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+    pixels = pixels.transpose(0, 2, 3, 1)  # (N, H, W, C)
     return np.repeat(pixels, 3, axis=3) if pixels.shape[3] == 1 else pixels
 
 

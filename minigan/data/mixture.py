@@ -1,9 +1,10 @@
-"""Mixtures of Gaussians in the plane: the data on which a GAN's game can be watched.
+"""Mixtures of Gaussians in the plane, on which the game of a GAN can be watched.
 
     ring  8 Gaussians on a circle of radius 2, standard deviation 0.02 (Metz et al. 2017, appendix)
-    grid  25 Gaussians at -4, -2, 0, 2, 4 squared, standard deviation 0.05 (Srivastava et al. 2017)
+    grid  25 Gaussians on a 5 x 5 grid, 2 apart, standard deviation 0.05 (Srivastava et al. 2017)
 
-Every mode has the same share. A generator that has collapsed covers few of them, and one look tells.
+All modes have the same weight. A collapsed generator covers only a few of them, which a picture shows
+at once.
 """
 
 from __future__ import annotations
@@ -18,30 +19,31 @@ from ..tensor import Tensor, tensor
 from . import Dataset
 
 SIDE = 256  # pixels of a picture
-EDGE = 0.25  # of the data's extent is left free around it
+EDGE = 0.25  # margin of a picture, as a part of the data's extent
 REAL, FAKE = (200, 200, 200), (200, 30, 30)  # colours of the modes and of the samples
 
 
 def ring(modes: int = 8, radius: float = 2.0) -> np.ndarray:
     """Centres (modes, 2) on a circle; the first is at (radius, 0)."""
-    angle = 2 * np.pi * np.arange(modes) / modes  # not linspace to 2 pi: its ends are one mode
+    angle = 2 * np.pi * np.arange(modes) / modes  # without 2 pi, which is the same mode as 0
     return radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 def grid(side: int = 5, spacing: float = 2.0) -> np.ndarray:
     """Centres (side^2, 2) of a square lattice around the origin."""
     line = spacing * (np.arange(side) - (side - 1) / 2)
-    return np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
+    centers = np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1)  # (side, side, 2)
+    return centers.reshape(-1, 2)  # (side^2, 2)
 
 
 CENTERS = {"ring": (ring, 0.02), "grid": (grid, 0.05)}  # and the standard deviation of each
 
 
 class Mixture(Dataset):
-    """`count` points of a mixture, a function of its name and the seed."""
+    """`count` points of the mixture of this name; the seed determines them."""
 
     shape = (2,)
-    shown = 2500  # as the papers count modes
+    shown = 2500  # as many as the papers count modes with
 
     def __init__(self, name: str, count: int = 100_000, seed: int = 0):
         centers, self.std = CENTERS[name]
@@ -62,7 +64,7 @@ class Mixture(Dataset):
         return tensor(self.points[indices], device=device)
 
     def picture(self, samples: np.ndarray) -> np.ndarray:
-        """A scatter plot: the modes as grey discs of three standard deviations, samples on top."""
+        """A scatter plot: the modes as grey discs of three standard deviations, the samples in red."""
         extent = np.abs(self.centers).max() * (1 + EDGE)
         axis = np.linspace(-extent, extent, SIDE)
         x, y = np.meshgrid(axis, -axis)  # the second coordinate grows upwards
@@ -75,10 +77,11 @@ class Mixture(Dataset):
         return pixels
 
     def modes(self, samples: np.ndarray) -> tuple[int, float]:
-        """How many modes samples (N, 2) cover, and the share of them that lies on a mode.
+        """How many modes the samples (N, 2) cover, and the fraction of samples that lies on a mode.
 
-        A sample belongs to the nearest centre if it is within 3 standard deviations of it (of true
-        samples 1 - e^-4.5 = 98.9 % do). A mode is covered if it has a quarter of its fair share.
+        A sample lies on the nearest mode if it is within 3 standard deviations of its centre, as
+        1 - e^-4.5 = 98.9 % of true samples are. A mode is covered if it has at least a quarter of its
+        fair share of the samples.
         """
         distance = np.linalg.norm(samples[:, None] - self.centers, axis=2)  # (N, modes)
         nearest = distance.argmin(1)[distance.min(1) <= 3 * self.std]

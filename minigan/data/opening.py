@@ -1,4 +1,4 @@
-"""From options to a data set."""
+"""The options of the data, and the data set that they describe."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .faces import Faces
 from .images import ImageSet, grid, to_pixels
 
 KINDS = ("faces", "celeba", *mixture.CENTERS)
-DRAWN = 6400  # faces, unless --max-images says otherwise
+DRAWN = 6400  # faces, unless --max-images gives another number
 
 
 @dataclass(frozen=True)
 class DataOptions(Table):
-    """Which data; every field determines the weights. Where the files lie does not."""
+    """Which data. Every field determines the weights; where the files are (--dataroot) does not."""
 
     data: str = option(
         "faces",
-        "the data set: celeba is also any folder or zip of images, faces are drawn by the program",
+        "the data set: celeba is CelebA or any folder or zip of images, faces are drawn by the program",
         choices=KINDS,
     )
     image_size: int = option(
@@ -37,13 +37,15 @@ class DataOptions(Table):
     )
     max_images: int | None = option(
         None,
-        f"use only the first images; by default all, and {DRAWN} faces",
+        f"use only this many images, the first; by default all, or {DRAWN} drawn faces",
         least=1,
         most=10**7,
         images=True,
     )
     only: str | None = option(
-        None, "use only images with these attributes of CelebA, as Male,no-Eyeglasses", images=True
+        None,
+        "use only images with these CelebA attributes, for example Male,no-Eyeglasses",
+        images=True,
     )
     flip: bool = option(
         False, "mirror each image with probability 1/2", off_help="mirror no image", images=True
@@ -60,11 +62,11 @@ class DataOptions(Table):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a sample: (C, H, W), or (2,) for points."""
+        """The shape of a sample: (C, H, W), or (2,) for points."""
         return (2,) if self.data in mixture.CENTERS else (self.nc, self.image_size, self.image_size)
 
     def picture(self, samples: np.ndarray, columns: int = 8) -> np.ndarray:
-        """Samples (N, *shape) as one picture (H, W, 3) uint8, without the data being opened."""
+        """Samples (N, *shape) as one picture (H, W, 3) uint8; the data need not be opened."""
         if self.data in mixture.CENTERS:
             return mixture.Mixture(self.data, count=1).picture(samples)
         return grid(to_pixels(samples), columns)
@@ -82,7 +84,14 @@ def open_data(
     workers: int = 1,
     progress: bool = True,
 ) -> Dataset:
-    """The data set; images are decoded into the folder `out`/cache, unless they are there already."""
+    """The data set. Raises UserError.
+
+    Images are decoded into the cache, the folder `out`/cache, unless it holds them already.
+
+    dataroot  where the files of celeba are
+    seed      of the faces or points that are drawn
+    workers   processes that decode images
+    """
     if options.data in mixture.CENTERS:
         return mixture.Mixture(options.data, seed=seed)
     notes: list[str] = []
@@ -95,8 +104,8 @@ def open_data(
     else:
         if os.path.realpath(dataroot) == os.path.realpath(out):
             raise UserError(
-                f"--out {out} is the folder of --dataroot as well, so the run's own pictures would "
-                "count as data; give another --out"
+                f"--out {out} is also the folder of --dataroot, so the run's own pictures would count "
+                "as data; give another --out"
             )
         source = celeba.open_source(
             dataroot, options.image_size, options.max_images, options.only, str(out)
@@ -105,7 +114,9 @@ def open_data(
     images = cache.build(source, out / "cache", workers, progress)
     if unlisted := images.identity.get("unlisted"):
         notes.append(
-            f"{unlisted} files are not in the list of attributes that --only needs; left out."
+            f"{unlisted} files were left out: the list of attributes for --only lacks them."
         )
-    name = f"{images.identity['kind']}{options.image_size}"  # a folder need not be CelebA's
+    name = (
+        f"{images.identity['kind']}{options.image_size}"  # the kind: a folder need not be CelebA's
+    )
     return ImageSet(images, options.nc, name, notes)

@@ -20,13 +20,16 @@ from .signs import Sign
 
 
 class Scalar(Protocol):
-    """A number that is computed, or fetched from a GPU, when it is read."""
+    """A number that is computed, or fetched from a GPU, only when it is read."""
 
     def item(self) -> float: ...
 
 
 class Draw(Protocol):
-    """What a member may ask for within a step. Each call gives something new; N is the batch."""
+    """What a member may ask for within a step; `training.draw.Draw` provides it.
+
+    Each call gives something new. N is the batch size, or this process's share of it.
+    """
 
     def reals(self) -> Tensor:
         """The next batch of data, (N, *shape)."""
@@ -35,7 +38,7 @@ class Draw(Protocol):
         """z (N, nz)."""
 
     def uniform(self, name: str, *shape: int) -> Tensor:
-        """U(0, 1), (N, *shape), under a name of the member's own."""
+        """U(0, 1), (N, *shape), under a name that the member chooses."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +62,17 @@ class Options(Table):
 
 
 class GAN(ABC):
-    """A member. `step` plays one step of its game, which may be several updates of D.
+    """A member of the family: its options, its players, and `step`, which plays its game.
 
-    The first line of its docstring is what `--help` says about it.
+    The first line of a member's docstring is its description in `--help`.
 
     Options  a Table; each of its fields determines the weights
-    players  all networks that are trained, under the names that their weights are saved under;
-             samples are drawn from the one that is called "G"
+    players  all networks that are trained; their weights are saved under these names, and samples are
+             drawn from the player "G"
     extra    whatever else a step changes, as a tree of arrays and whole numbers for checkpoints
-    signs    what trouble looks like in this member's metrics; metrics that are not finite are a
-             trouble in any case
-    batches  how many batches of reals each step uses, by which epochs are counted; set by `build`
+    signs    what trouble looks like in this member's metrics; a metric that is not finite is always
+             trouble
+    batches  how many batches of reals each step uses, from which epochs are counted; set by `build`
     """
 
     Options: ClassVar[type[Options]]
@@ -86,17 +89,17 @@ class GAN(ABC):
         device: str = "cpu",
         group: Group = ALONE,
     ):
-        """Make the players for samples of this shape, their first weights drawn from rng."""
+        """Make the players for samples of this shape; rng draws their first weights."""
         self.options, self.shape = options, shape
         self.players, self.extra = {}, {}
         self.build(rng, device, group)
 
     @classmethod
     def outline(cls, options: Any, shape: tuple[int, ...]) -> dict[str, Tensor]:
-        """The weights that these options give, by the path of a checkpoint, without their memory.
+        """The weights that these options give, by their paths in a checkpoint, without their memory.
 
-        Each has its shape, dtype and `data.nbytes`, and no values: the largest networks are outlined in
-        a moment. Averages and the state of optimisers, which have the same shapes, are left out.
+        Each has its shape, dtype and `data.nbytes` but no values, so even the largest networks take
+        only a moment. Averages and optimiser state have the same shapes and are left out.
         """
         with init.shapes_only():
             member = cls(replace(options, ema=0.0), shape, generator("outline"))
@@ -112,23 +115,24 @@ class GAN(ABC):
 
     @abstractmethod
     def step(self, draw: Draw) -> dict[str, Scalar]:
-        """Play one step; its metrics by name, of which only those of reported steps are read.
+        """Play one step, which may update D several times. Returns its metrics by name.
 
-        Weights are changed by `Player.descend` alone, and whatever else a step changes is in `extra`.
+        The loop reads the metrics of reported steps only. A step changes weights through
+        `Player.descend` alone, and whatever else it changes is in `extra`.
         """
 
     def sample(self, z: Tensor) -> Tensor:
-        """What G makes of z (N, nz): its average, if there is one."""
+        """Samples (N, *shape) from z (N, nz): by the average of G if there is one, else by G."""
         G = self.players["G"]
         return _generate(G.average or G.net, z)
 
     def sample_raw(self, z: Tensor) -> Tensor:
-        """What G itself makes of z (N, nz)."""
+        """Samples (N, *shape) from z (N, nz), by G itself."""
         return _generate(self.players["G"].net, z)
 
 
 def _generate(G: Module, z: Tensor) -> Tensor:
-    """G(z) in evaluation mode, so that looking changes nothing."""
+    """G(z) in evaluation mode, so that drawing samples changes nothing."""
     training = G.training
     G.eval()
     try:
@@ -145,9 +149,11 @@ def networks(
     device: str,
     norm: str = "batch",
 ) -> tuple[Module, Module, Callable[[Tensor], Tensor]]:
-    """G, D and D's scores (N,) for samples of this shape: the DCGAN's for images, else an MLP's.
+    """(G, D, scores) for samples of this shape: the DCGAN's networks for images, else MLPs.
 
-    norm  "batch" or "none": that of the DCGAN's discriminator; MLPs have none
+    norm  "batch" or "none", in the DCGAN's discriminator; MLPs have none
+
+    `scores` is a function: samples (N, *shape) -> D's scores (N,), before any sigmoid.
     """
     if len(shape) == 3:
         channels, _, size = shape

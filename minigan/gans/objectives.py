@@ -1,7 +1,7 @@
 """What D and G descend: a row for each objective, on the scores that D gives before any sigmoid.
 
 With D(x) = sigmoid(score), -log D(x) is softplus(-score) and -log(1 - D(x)) is softplus(score): the
-cross-entropy of the score with the label 1, and with the label 0. Written so, a loss stays finite and
+cross-entropy of the score with the label 1, and with the label 0. In this form a loss stays finite and
 keeps its gradient where D is certain.
 """
 
@@ -32,20 +32,20 @@ def minimax(fake: Tensor) -> Tensor:
 
 
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """mean D(G(z)) - mean D(x): the negative of what estimates the earth mover's distance.
+    """mean D(G(z)) - mean D(x): minus the estimate of the earth mover's distance.
 
-    (Arjovsky, Chintala & Bottou 2017, equation 3 and algorithm 1.)
+    See Arjovsky, Chintala & Bottou 2017, equation 3 and algorithm 1.
     """
     return fake.mean() - real.mean()
 
 
 def critic_score(fake: Tensor) -> Tensor:
-    """-mean D(G(z)): the half of that distance that G can change."""
+    """-mean D(G(z)): the part of that estimate that G can change."""
     return -fake.mean()
 
 
 class Objective(NamedTuple):
-    """What D descends, a function of real and fake scores, and what G descends, one of fake scores."""
+    """Two losses: D's, a function of the real and the fake scores, and G's, of the fake scores."""
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor], Tensor]

@@ -6,16 +6,17 @@ from collections.abc import Callable
 
 from ..tensor import Tensor, grad
 
-# Inside the root: where a sample's gradient is exactly 0, the root's own would be 0 * infinity.
+# Added under the root: without it, a sample whose gradient is exactly 0 would give 0 * infinity.
 TINY = 1e-12
 
 
 def slope_penalty(D: Callable[[Tensor], Tensor], x: Tensor, target: float) -> Tensor:
     """mean over the samples of (|grad of D at x| - target)^2.
 
-    The norm is over all but the first dimension (N). `x` is taken as it is: no gradient flows back to
-    what it was made of. With target 1, and x between reals and fakes, it is the penalty of WGAN-GP
-    (Gulrajani et al. 2017, equation 3).
+    D maps samples (N, ...) to scores (N,), each of which may depend on its own sample only. The norm is
+    over all but the first dimension. `x` (N, ...) is detached, so no gradient flows back to what it was
+    made from. With target 1, and x between reals and fakes, this is the penalty of WGAN-GP (Gulrajani
+    et al. 2017, equation 3).
     """
     x = x.detach().requires_grad_()
     (slope,) = grad(D(x).sum(), x, create_graph=True)  # samples do not mix: one row each

@@ -1,4 +1,4 @@
-"""A player of the game: a network, its optimiser and, if asked for, the average of its weights."""
+"""A player of the game: a network, its optimiser and, on request, the average of its weights."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..tensor import Tensor, grad, no_grad
 
 
 class Group(Protocol):
-    """The processes that share a batch; `training.parallel.Group` is the real one."""
+    """The processes that share a batch; `training.parallel.Group` implements it."""
 
     def average(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]: ...
 
 
 class Alone:
-    """The group of a process that trains by itself."""
+    """The group of a single process, for a player that is made without a run."""
 
     def average(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The mean over one process."""
+        """The mean over one process: the gradients themselves."""
         return gradients
 
 
@@ -32,7 +32,7 @@ ALONE = Alone()
 class Norm:
     """The length of all gradients as one vector, sqrt(sum of all squares), computed when it is read.
 
-    On a GPU few steps are reported, and each value that is read has to be waited for.
+    Reading a value makes the CPU wait for the GPU, so on a GPU only a few steps are reported.
     """
 
     def __init__(self, gradients: Sequence[Tensor]):
@@ -48,7 +48,7 @@ class Probability:
     """The mean of sigmoid(scores), computed when it is read: how real D finds these samples."""
 
     def __init__(self, scores: Tensor):
-        self._scores = scores.detach()  # it outlives the graph
+        self._scores = scores.detach()  # so as not to keep the graph alive
 
     def item(self) -> float:
         """The mean probability as a Python number."""
@@ -57,19 +57,19 @@ class Probability:
 
 
 class Player:
-    """A network that descends its own loss, and nothing else's.
+    """A network that descends its own loss, and is changed by nothing else.
 
     net        the Module that is trained
     optimizer  over all its parameters
     group      the processes whose gradients are averaged before each step
     ema        decay of the average of the weights; 0 keeps none
-    forward    what a call of the player computes, if it is not the network's own forward
-    project    what is done to the network after each step, such as clipping its weights
-    average    a copy of `net` that follows it, in evaluation mode; None if there is none
+    forward    what a call of the player computes, if not the network's own forward
+    project    called with the network after each step, for example to clip its weights
+    average    a copy of `net` in evaluation mode that holds the average of its weights, or None
 
-    The average is Karras et al. 2018 ("Progressive Growing", section 4.1): after each step
+    The average is that of Karras et al. 2018 ("Progressive Growing", section 4.1): after each step
     p' <- ema p' + (1 - ema) p for parameters and for running statistics; integer buffers are copied.
-    It only looks on: no byte of `net` depends on it.
+    It has no influence on training: no byte of `net` depends on it.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Player:
         return self._forward(*inputs)
 
     def descend(self, loss: Tensor) -> Norm:
-        """One step down the gradient of `loss` with respect to this network; the gradient's norm."""
+        """Take a step down the gradient of `loss` by the weights; return the gradient's norm."""
         gradients = self.group.average(grad(loss, self.optimizer.params))
         self.optimizer.step(gradients)
         if self._project:
@@ -100,12 +100,12 @@ class Player:
         return Norm(gradients)
 
     def tree(self) -> dict[str, Any]:
-        """What a checkpoint holds of this player: live arrays, and live dicts of whole numbers."""
+        """What a checkpoint holds of this player, as live Tensors, arrays and dicts."""
         average = {"average": self.average.state_dict()} if self.average else {}
         return {"net": self.net.state_dict(), "optimizer": self.optimizer.tree(), **average}
 
     def _follow(self) -> None:
-        """Move the average towards the network, in the memory that it has."""
+        """Move the average towards the network, in place."""
         if self.average is None:
             return
         live, moved = self.net.state_dict(), []

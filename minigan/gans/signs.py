@@ -1,6 +1,6 @@
-"""Signs of trouble in a member's own metrics, for whoever watches a run.
+"""Signs of trouble in a member's own metrics.
 
-A sign is looked for in every reported step. It is a trouble when it lasts: see `training/watch.py`.
+The watch looks for them in every reported step. A sign that lasts is trouble: see `training/watch.py`.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import NamedTuple
 
 Metrics = dict[str, float]
 
-CERTAIN = 0.01  # Loss_D of a saturated D: it gives the right answer with a probability of 0.995
-STILL = 0.01  # of lr: the steps of a frozen G
+CERTAIN = 0.01  # Loss_D below which D is saturated: it is 99.5 % sure of reals and of fakes
+STILL = 0.01  # of lr: the length of a step below which G is frozen
 
 
 class Sign(NamedTuple):
-    """What a trouble looks like.
+    """What a certain trouble looks like.
 
     name    of the trouble
-    text    what is seen, with {} for the number of steps
+    text    what was observed, with {} for the number of steps
     remedy  what to try
-    start   gives a function that is shown the metrics of each reported step in turn, and says
-            whether they show the sign; it may remember earlier ones
+    start   returns a function that is given the metrics of each reported step in turn, and says
+            whether they show the sign; it may remember earlier steps
     """
 
     name: str
@@ -31,7 +31,7 @@ class Sign(NamedTuple):
     start: Callable[[], Callable[[Metrics], bool]]
 
 
-# What D says of a fake then hardly changes with the fake, and G has nothing to learn from.
+# D's answer then hardly depends on the fake, so G has nothing to learn from.
 SATURATED = Sign(
     "saturated discriminator",
     f"Loss_D has been below {CERTAIN} for {{}} steps: D is certain, G learns nothing",
@@ -41,11 +41,12 @@ SATURATED = Sign(
 
 
 def frozen_generator(size: int, beta2: float, eps: float = 1e-8) -> Sign:
-    """G, of `size` weights, moves by less than STILL lr a step under Adam.
+    """The sign that G, which has `size` weights, moves by less than STILL lr a step under Adam.
 
-    For gradients g of the reported norm, Adam's step has the length lr r, taken for all n weights in
-    one (Kingma & Ba 2015, algorithm 1):
-        v = (beta2 v + (1 - beta2) |g|^2) / (1 - beta2^t),   r = |g| / (sqrt(v) + eps sqrt(n))
+    A gradient g of the reported norm moves a weight by about lr r in root mean square. This is Adam
+    (Kingma & Ba 2015, algorithm 1) without its first moment, for all n = size weights together:
+
+        v = beta2 v + (1 - beta2) |g|^2,   r = |g| / (sqrt(v / (1 - beta2^t)) + eps sqrt(n))
     """
 
     def start() -> Callable[[Metrics], bool]:
@@ -53,9 +54,7 @@ def frozen_generator(size: int, beta2: float, eps: float = 1e-8) -> Sign:
 
         def is_still(metrics: Metrics) -> bool:
             nonlocal last, v, weight
-            kept = beta2 ** (
-                metrics["step"] - last
-            )  # more than one step where not each is reported
+            kept = beta2 ** (metrics["step"] - last)  # not every step is reported
             last = metrics["step"]
             v = kept * v + (1 - kept) * metrics["grad_g"] ** 2
             weight = kept * weight + (1 - kept)

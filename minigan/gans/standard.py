@@ -25,13 +25,13 @@ BETA2 = 0.999  # of both Adams
 @dataclass(frozen=True)
 class Options(base.Options):
     lr: float = option(2e-4, "learning rate of both Adams", above=0)
-    beta1: float = option(0.5, "first beta of both Adams, the second being 0.999", least=0, below=1)
+    beta1: float = option(0.5, "first beta of both Adams (the second is 0.999)", least=0, below=1)
     loss: str = option("non-saturating", "G's objective", choices=("non-saturating", "minimax"))
     fresh_noise: bool = option(
         True,
         "draw new noise for G's half of a step",
         off="--reuse-fakes",
-        off_help="judge in G's half of a step the fakes that D has seen in its own",
+        off_help="in G's half of a step, use the fakes from D's half",
     )
 
 
@@ -53,7 +53,7 @@ class DCGAN(GAN):
     def step(self, draw: Draw) -> dict[str, Scalar]:
         loss = OBJECTIVES[self.options.loss]
 
-        # D's half. Its fakes are detached, so nothing of it reaches G.
+        # D's half. The fakes are detached, so no gradient reaches G.
         x, fakes = draw.reals(), self.G(draw.noise())
         real, fake = self.D(x), self.D(fakes.detach())
         loss_D = loss.discriminator(real, fake)
@@ -63,9 +63,9 @@ class DCGAN(GAN):
             "d_x": Probability(real),
             "d_gz_before": Probability(fake),
         }
-        del loss_D, real, fake  # and with them the graph of this half
+        del loss_D, real, fake  # frees the graph of this half
 
-        # G descends through the new D. Only G's gradients are asked for, so D's cost nothing.
+        # G's half, through the updated D. Only G's gradients are asked for, so D's cost nothing.
         if self.options.fresh_noise:
             fakes = self.G(draw.noise())
         judged = self.D(fakes)

@@ -1,12 +1,11 @@
 """The first WGAN (Arjovsky, Chintala & Bottou 2017, algorithm 1): a critic with clipped weights.
 
-D descends  mean D(G(z)) - mean D(x), and each of its weights is then clipped to [-clip, clip]
+D descends  mean D(G(z)) - mean D(x), then each of its weights is clipped to [-clip, clip]
 G descends  -mean D(G(z))
 
-Weights in a box keep D's slope below some bound K. So the difference of the means estimates K times
-the earth mover's distance between the data and G's samples. K is not known, but it is the same in all
-steps.
-The optimiser is RMSprop, because the paper found that one with momentum is unstable here.
+Clipped weights keep D's slope below some bound K. So the difference of the means estimates K times the
+earth mover's distance between the data and G's samples. K is not known, but it never changes. The
+optimiser is RMSprop, because the paper found training unstable with momentum.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Options(base.Options):
     batch_size: int = with_default(64, base.Options, "batch_size")
     lr: float = option(5e-5, "learning rate of both RMSprops", above=0)
     d_steps: int = option(5, "updates of D a step", least=1, most=1000)
-    clip: float = option(0.01, "largest size of a weight of D", above=0, most=1e6)
+    clip: float = option(0.01, "largest absolute value of a weight of D", above=0, most=1e6)
     norm: str = option("batch", "normalisation in D", choices=("batch", "none"), images=True)
 
 

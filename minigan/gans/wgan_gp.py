@@ -5,9 +5,9 @@ G descends  -mean D(G(z))
 
 x^ = u x + (1 - u) G(z), with one u ~ U(0, 1) for each sample.
 
-The difference of the means estimates the earth mover's distance between the data and G's samples
-(Arjovsky, Chintala & Bottou 2017), if D is the best critic among those whose slope is at most 1. The
-slope at one sample must not depend on the other samples, so D has no batch norm.
+If D is the best critic whose slope is at most 1, the difference of the means estimates the earth
+mover's distance between the data and G's samples (Arjovsky, Chintala & Bottou 2017). The slope at one
+sample must not depend on the other samples, so D has no batch norm.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class recording:
     when it is closed, which happens when this object dies.
     """
 
-    blocks: tuple | None = None  # those entered and not yet left: (the innermost, the others)
+    blocks: tuple | None = None  # blocks entered and not yet left: (the innermost, the others)
 
     def __init__(self, on: bool):
         self.on = on

@@ -103,17 +103,17 @@ def test_a_healthy_cpu_passes_and_every_section_is_there(examined, monkeypatch):
     assert "2 threads\n" in text
     assert "\nCuPy:    not installed\n" in text
     number = len(doctor.surface.cases())
-    assert f"\nfirst derivatives: {number} of {number} are right\n" in text
-    assert f"\nsecond derivatives: {number} of {number} are right\n" in text
+    assert f"\nfirst derivatives: {number} of {number} are correct\n" in text
+    assert f"\nsecond derivatives: {number} of {number} are correct\n" in text
     assert "\nfloat32: " in text
     for training in doctor.TRAININGS:
         for dtype in ("float32", "float64"):
             (line,) = (x for x in text.splitlines() if x.startswith(f"{training}, {dtype}: "))
-            assert line.endswith("allowed; the same bits again")
+            assert line.endswith("allowed; same bits when repeated")
     *_, verdict, speed = text.splitlines()
     assert verdict.startswith("healthy: ")
     assert verdict.endswith(
-        f"on cpu; there is no GPU to try: CuPy is not installed; {pip('-e', '.[gpu]')}, or use "
+        f"on cpu; no GPU was tried: CuPy is not installed; {pip('-e', '.[gpu]')}, or use "
         "--device cpu"
     )
     assert speed.startswith("cpu: ")
@@ -159,7 +159,7 @@ def test_a_wrong_rule_is_named_and_a_text_for_a_bug_report_printed(examined, few
     code, text = examined()
     assert code == 1
     assert failed(text) == ["first derivatives of tanh on cpu", "second derivatives of tanh on cpu"]
-    assert "\nfirst derivatives: 3 of 4 are right\n" in text
+    assert "\nfirst derivatives: 3 of 4 are correct\n" in text
     assert "\nNOT healthy: 2 of " in text
     report = pasted(text)
     assert report.startswith("$ python -m minigan doctor\nminigan: ")
@@ -220,7 +220,7 @@ def test_an_error_is_a_failed_check_and_the_next_one_goes_on(examined, few, monk
     code, text = examined()
     assert code == 1
     assert len(failed(text)) == 6  # one case in three ways, two trainings, a time
-    assert "first derivatives: 3 of 4 are right" in text
+    assert "first derivatives: 3 of 4 are correct" in text
     report = pasted(text)  # one trouble, said once
     assert report.count("MemoryError: the memory\n  is full (test_doctor.py:") == 1
     assert "\nfirst derivatives of conv2d 4x4/2 on cpu, and 5 more checks\n" in report
@@ -275,7 +275,7 @@ def test_a_cupy_that_cannot_be_imported_is_named(examined, few, monkeypatch, tmp
     code, text = examined()
     assert code == 0
     assert "\nCuPy:    cannot be imported: NumPy does not fit\n" in text
-    assert "no GPU to try: CuPy is not installed properly (NumPy does not fit)" in text
+    assert "no GPU was tried: CuPy is not installed properly (NumPy does not fit)" in text
 
 
 def test_a_gpu_that_is_listed_and_does_not_work_is_a_failed_check(examined, few, monkeypatch):
@@ -321,7 +321,7 @@ def test_a_healthy_gpu_passes_beside_the_cpu(double, small, examined, monkeypatc
     assert failed(text) == []
     assert code == 0
     number = len(cases)
-    assert text.count(f"\nfirst derivatives: {number} of {number} are right\n") == 2
+    assert text.count(f"\nfirst derivatives: {number} of {number} are correct\n") == 2
     assert text.count("\nfloat64: ") == 1  # the CPU's are what the GPU's are compared with
     assert "on cpu, cuda:0 (strict double 0, compute capability 7.5, " in text
     assert [line.partition(": ")[0] for line in text.splitlines()[-3:-1]] == ["cpu", "cuda:0"]
@@ -408,8 +408,8 @@ def test_a_gpu_with_tf32_is_timed_without_and_with_it(ampere, examined, monkeypa
     assert code == 0
     last = ["-X", "dev", "-m", "minigan", "doctor", "--device", "cuda:0", "--report-tf32"]
     assert commands == [[sys.executable, *last]]
-    assert "\ncuda:0 with TF32: 10.0 images/s at batch 4 (8.0 to 16.0), 400.0 ms a step\n" in text
-    assert "\nwith TF32 a product is off by 3.0e-04, 0.01 allowed\n" in text
+    assert "\ncuda:0 with TF32: 10.0 images/s at batch 4 (8.0 to 16.0), 400.0 ms per step\n" in text
+    assert "\nwith TF32, a product is off by 3.0e-04, 0.01 allowed\n" in text
     *_, without, with_tf32, _ = text.splitlines()
     assert without.startswith("cuda:0 without TF32: ")
     assert with_tf32 == "cuda:0 with TF32: 10.0 images/s at batch 4"
@@ -458,7 +458,7 @@ def test_ctrl_c_ends_it(capsys, monkeypatch):
 
 def test_a_clock_that_stands_still_is_named(monkeypatch):
     monkeypatch.setattr(doctor, "time", SimpleNamespace(perf_counter=lambda: 1.0))
-    with pytest.raises(ArithmeticError, match="the clock has not moved during a step"):
+    with pytest.raises(ArithmeticError, match="the clock did not advance during a step"):
         doctor.step_times("cpu")
 
 

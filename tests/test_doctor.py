@@ -418,7 +418,7 @@ def test_a_gpu_with_tf32_is_timed_without_and_with_it(ampere, examined, monkeypa
 @pytest.mark.parametrize(
     ("end", "name", "words"),
     [
-        ({"code": 1, "err": "error: gone\n"}, "cuda:0 with TF32", "ended with 1: error: gone"),
+        ({"code": 1, "err": "error: gone\n"}, "cuda:0 with TF32", "exited with 1: error: gone"),
         ({"out": '{"off": 0.1, "seconds": [1]}'}, "a product on cuda:0 with TF32", "off by 0.1 of"),
     ],
 )

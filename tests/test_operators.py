@@ -195,7 +195,7 @@ IMAGE = minigan.ones(1, 1, 2, 2)
         (lambda: minigan.device("nonsense"), RuntimeError, "unknown device 'nonsense': choose"),
         (lambda: minigan.device("cuda:x"), RuntimeError, "unknown device 'cuda:x': choose"),
         (lambda: X.clamp(np.zeros(3)), TypeError, "clamp: bounds are numbers, not ndarray"),
-        (lambda: X.clamp(max=V), TypeError, r"a number, not Tensor; for tensors use maximum"),
+        (lambda: X.clamp(max=V), TypeError, r"numbers, not Tensor; for tensors use maximum"),
         (lambda: F.leaky_relu(X, NAN), ValueError, "slope nan must be at least 0 and finite"),
         (lambda: F.leaky_relu(X, INF), ValueError, "slope inf must be at least 0 and finite"),
         # what an integer dtype cannot hold

@@ -145,9 +145,8 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = INTERRUPTED
     finally:  # argparse raises SystemExit
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(
-                signal.SIGINT, signal.SIG_DFL
-            )  # otherwise Ctrl-C during Python's own exit would print a traceback
+            # otherwise Ctrl-C during Python's own exit would print a traceback
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         STDOUT.flush()
         STDERR.flush()
     sys.exit(code)

@@ -1,6 +1,7 @@
-"""Whether operations are recorded: `no_grad`, and the switch of each thread behind it.
+"""Whether operations are recorded: `no_grad`, and the per-thread switch that it sets.
 
-Knows nothing of Tensors. `tensor.py` reads `thread.recording` and uses `recording(on)`.
+This page does not know Tensors. `tensor.py` and others read `thread.recording`; `walk.py` uses
+`recording(on)`.
 """
 
 from __future__ import annotations

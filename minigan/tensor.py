@@ -136,7 +136,7 @@ class Tensor(Values):
         gradient      the upstream gradient: a Tensor, array or number of this tensor's shape; may be
                       left out for one element
         retain_graph  keep the graph for another backward pass. By default it is kept only with
-                      create_graph; otherwise each tensor is released once its gradient is handed on
+                      create_graph; otherwise each tensor is released once its gradient is passed on
         create_graph  record the computation of the gradients, so that they can be differentiated
         """
         upstream = _upstream([self], [gradient])

@@ -63,7 +63,7 @@ def gradients(
     order     the result of `topological(outputs, targets)`; emptied here
     """
     retain_graph = create_graph if retain_graph is None else retain_graph
-    # Visit only what lies between the outputs and the targets. In the G step D's weights are not
+    # Visit only tensors between the outputs and the targets. In the G step, D's weights are not
     # targets, so their gradients are never computed.
     wanted = {id(t) for t in targets}
     needed = wanted & {id(t) for t in order}
@@ -92,7 +92,7 @@ def gradients(
             asked = [i for i, x in enumerate(y.inputs) if id(x) in needed]
             for i, gx in zip(asked, _input_gradients(g, y, asked, create_graph), strict=True):
                 add(y.inputs[i], _fitted(gx, y, i))
-            if asked and not retain_graph:  # a target's own inputs stay, for another pass
+            if asked and not retain_graph:  # a mere target keeps its inputs, for another pass
                 y.inputs, y.params, y.seen = (), {}, None
         return _separate([found.get(id(t)) for t in targets], upstream)
 
@@ -181,9 +181,8 @@ def _separate(grads: list[Tensor | None], upstream: list[Tensor]) -> list[Tensor
 
 # -- adding to .grad ----------------------------------------------------------------------------
 
-_adding = (
-    threading.RLock()
-)  # held while `.grad` is read and replaced; a signal handler may re-enter
+# Held while `.grad` is read and replaced. A signal handler may re-enter it.
+_adding = threading.RLock()
 
 
 def _renew_lock() -> None:

@@ -1,4 +1,4 @@
-"""The only folder that knows there are two kinds of array.
+"""The only folder that distinguishes NumPy's arrays from CuPy's.
 
 The rest of minigan asks here which module an array belongs to and how to move it (`device.py`).
 `reference.py` has the heavy kernels for both modules in plain array code. Learn from that page; the

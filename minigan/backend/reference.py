@@ -1,8 +1,8 @@
-"""The heavy kernels in plain array code: what they compute, on whole arrays, for both modules.
+"""The heavy kernels in plain array code, on whole arrays, for NumPy and CuPy. They define the results.
 
 Letters: N images, C channels of the image, H x W pixels, O channels of the grid, OH x OW windows,
-kh x kw kernel. All arrays are logically (N, C, H, W); in memory these kernels lay the channels last,
-because a window's pixels are then long contiguous runs and cutting windows is a fast copy.
+kh x kw kernel. All arrays are logically (N, C, H, W). In memory these kernels put the channels last,
+because then a window's pixels are long contiguous runs, and cutting windows is a fast copy.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def open_folder(
     beside = (path / first).parent if kind == "celeba" else path
     kept, stamp = keep(only, beside, chosen)
     members = members_of(chosen, kept, max_images)
-    if kind != "celeba":  # whose images all lie in one folder
+    if kind != "celeba":  # CelebA's images are all in one folder
         members += [(inner, inner) for inner in closed]
     versions = {**files, **{inner: version(_status(path / inner)) for inner in closed}}
     digest = _digest((inner, versions[inner]) for _, inner in members)

@@ -38,7 +38,7 @@ STEP = 1e-6  # of the central differences, so small that no value of the cases c
 # Relative to the largest number of an array. Sums of thousands of terms in another order differ by
 # some tens of roundings of 1e-7 or 1e-16 each. TF32 left on by mistake would show as 1e-4 or more.
 BOUNDS = {np.float32: 3e-5, np.float64: 1e-12}
-# For a training step, whose errors pass forward and back through two networks, and two updates.
+# For a training step, where errors accumulate forward and back through two networks and two updates.
 STEP_BOUNDS = {np.float32: 1e-4, np.float64: 1e-9}
 TF32_BOUND = 1e-2  # for a product whose factors are rounded to 10 bits, 5e-4 each
 REPORTED = 20  # failures listed in a bug report, at most

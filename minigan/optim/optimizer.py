@@ -88,9 +88,7 @@ class Optimizer:
         for i, p, grad, _ in found:
             g = grad.data + weight_decay * p.data if weight_decay else grad.data
             moved.append((p.data, g, self._created(i)))
-            p.data = (
-                p.data
-            )  # counts as a change in place, because graphs that have read p are stale
+            p.data = p.data  # counts as a change in place: graphs that have read p are now stale
         self.update(moved, **options)
 
     def zero_grad(self) -> None:

@@ -2,9 +2,9 @@
 
 Each page needs only those above it:
 
-    arrays, operands, recording, values   what a Tensor may hold; how operands are brought together
+    arrays, operands, recording, values   what a Tensor may hold; how operands get one dtype
     walk, tensor                          the graph: backpropagation, Tensors, `op`
-    arguments                             sizes, dimensions, flags: what is refused
+    arguments                             the checks of sizes, dimensions and flags
     ops, shapes, pieces, conv, normalize  the operations and their backward rules
     methods, create, functional           PyTorch's names for them
     init, nn, optim, gradcheck            networks, and how they are trained and tested
@@ -73,7 +73,7 @@ bool = _np.dtype("bool")
 
 
 def __getattr__(name: str) -> object:
-    """`minigan.train` and `minigan.load` bring in Pillow and more, so they are loaded on first use."""
+    """`minigan.train` and `minigan.load` import Pillow and more, so they are loaded on first use."""
     if name in ("train", "load"):
         from . import api
 

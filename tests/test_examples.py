@@ -380,7 +380,7 @@ def test_a_run_below_its_data_goes_on(tmp_path, capsys, without_curves):
     assert tiny.saved(run) == [2]
     flags[-1] = tmp_path / "data" / "runs" / ".."
     assert tiny.train_celeba.main([*tiny.TINY, *map(str, flags)]) == 1
-    assert "is the folder of --dataroot as well" in capsys.readouterr().err
+    assert "is also the folder of --dataroot" in capsys.readouterr().err
 
 
 def test_a_run_that_goes_on_keeps_its_name(capsys, without_curves):

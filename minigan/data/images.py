@@ -1,4 +1,4 @@
-"""A data set of images: decoded pixels from a cache, as values in the range of G's tanh."""
+"""A data set of images: decoded pixels from a cache, scaled to the range of G's tanh."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .. import backend
 from ..tensor import Tensor
 from . import Dataset, cache
 
-GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as Pillow has it
+GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as in Pillow
 GAP = 2  # pixels between the images of a grid
 
 
 class ImageSet(Dataset):
-    """The images of a cache in colour (nc 3) or grey (nc 1)."""
+    """The images of a cache, in colour (nc 3) or grey (nc 1)."""
 
     shown = 64
 
@@ -46,7 +46,7 @@ class ImageSet(Dataset):
 
 
 def fingerprint(images: cache.Images) -> str:
-    """A digest of all pixels and all names: the same data, wherever it lies."""
+    """A digest of all pixels and all names. It does not depend on where the data is stored."""
     return hashlib.sha256("\n".join([images.digest, *images.names]).encode()).hexdigest()
 
 
@@ -64,14 +64,14 @@ def to_tensor(batch: np.ndarray, nc: int, device: str) -> Tensor:
 def to_pixels(images: np.ndarray) -> np.ndarray:
     """Values in [-1, 1] to uint8: (N, C, H, W) -> (N, H, W, 3).
 
-    The scale is a constant. Grids stretched by their own minimum and maximum cannot be compared.
+    The scale is constant, because grids stretched to their own minimum and maximum cannot be compared.
     """
     pixels = np.rint((images.clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
     return np.repeat(pixels, 3, axis=3) if pixels.shape[3] == 1 else pixels
 
 
 def grid(pixels: np.ndarray, columns: int = 8) -> np.ndarray:
-    """uint8 images side by side, white between them: (N, H, W, 3) -> (rows*H + ..., ..., 3)."""
+    """uint8 images in a grid with white gaps: (N, H, W, 3) -> (rows*H + ..., columns*W + ..., 3)."""
     n, h, w, c = pixels.shape
     columns = min(columns, n)
     rows = -(-n // columns)

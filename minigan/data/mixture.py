@@ -1,9 +1,10 @@
-"""Mixtures of Gaussians in the plane: the data on which a GAN's game can be watched.
+"""Mixtures of Gaussians in the plane: data on which a GAN's game can be watched.
 
     ring  8 Gaussians on a circle of radius 2, standard deviation 0.02 (Metz et al. 2017, appendix)
     grid  25 Gaussians at -4, -2, 0, 2, 4 squared, standard deviation 0.05 (Srivastava et al. 2017)
 
-Every mode has the same share. A generator that has collapsed covers few of them, and one look tells.
+Every mode has the same share. A collapsed generator covers only a few modes, which is visible at a
+glance.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..tensor import Tensor, tensor
 from . import Dataset
 
 SIDE = 256  # pixels of a picture
-EDGE = 0.25  # of the data's extent is left free around it
+EDGE = 0.25  # margin around the data, as a fraction of its extent
 REAL, FAKE = (200, 200, 200), (200, 30, 30)  # colours of the modes and of the samples
 
 
@@ -38,10 +39,10 @@ CENTERS = {"ring": (ring, 0.02), "grid": (grid, 0.05)}  # and the standard devia
 
 
 class Mixture(Dataset):
-    """`count` points of a mixture, a function of its name and the seed."""
+    """`count` points of a mixture, which depend only on its name and the seed."""
 
     shape = (2,)
-    shown = 2500  # as the papers count modes
+    shown = 2500  # the number of samples for which the papers count modes
 
     def __init__(self, name: str, count: int = 100_000, seed: int = 0):
         centers, self.std = CENTERS[name]
@@ -75,10 +76,10 @@ class Mixture(Dataset):
         return pixels
 
     def modes(self, samples: np.ndarray) -> tuple[int, float]:
-        """How many modes samples (N, 2) cover, and the share of them that lies on a mode.
+        """The number of modes that samples (N, 2) cover, and the fraction of them that lies on a mode.
 
-        A sample belongs to the nearest centre if it is within 3 standard deviations of it (of true
-        samples 1 - e^-4.5 = 98.9 % do). A mode is covered if it has a quarter of its fair share.
+        A sample belongs to the nearest centre if it is within 3 standard deviations of it, as are
+        1 - e^-4.5 = 98.9 % of true samples. A mode is covered if it has a quarter of its fair share.
         """
         distance = np.linalg.norm(samples[:, None] - self.centers, axis=2)  # (N, modes)
         nearest = distance.argmin(1)[distance.min(1) <= 3 * self.std]

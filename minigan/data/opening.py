@@ -1,4 +1,4 @@
-"""From options to a data set."""
+"""Open a data set from its options."""
 
 from __future__ import annotations
 
@@ -22,28 +22,30 @@ DRAWN = 6400  # faces, unless --max-images says otherwise
 
 @dataclass(frozen=True)
 class DataOptions(Table):
-    """Which data; every field determines the weights. Where the files lie does not."""
+    """The choice of data. Every field determines the weights; the location of the files does not."""
 
     data: str = option(
         "faces",
-        "the data set: celeba is also any folder or zip of images, faces are drawn by the program",
+        "the data set: celeba stands for any folder or zip of images; faces are drawn by the program",
         choices=KINDS,
     )
     image_size: int = option(
-        64, "pixels a side", choices=IMAGE_SIZES, flags=["--imageSize"], images=True
+        64, "pixels per side", choices=IMAGE_SIZES, flags=["--imageSize"], images=True
     )
     nc: int = option(
         3, "channels of an image: 3 for colour, 1 for grey", choices=(1, 3), images=True
     )
     max_images: int | None = option(
         None,
-        f"use only the first images; by default all, and {DRAWN} faces",
+        f"use at most the first N images; by default all, or {DRAWN} faces",
         least=1,
         most=10**7,
         images=True,
     )
     only: str | None = option(
-        None, "use only images with these attributes of CelebA, as Male,no-Eyeglasses", images=True
+        None,
+        "use only images with these attributes of CelebA, such as Male,no-Eyeglasses",
+        images=True,
     )
     flip: bool = option(
         False, "mirror each image with probability 1/2", off_help="mirror no image", images=True
@@ -60,11 +62,11 @@ class DataOptions(Table):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a sample: (C, H, W), or (2,) for points."""
+        """The shape of a sample: (C, H, W), or (2,) for points."""
         return (2,) if self.data in mixture.CENTERS else (self.nc, self.image_size, self.image_size)
 
     def picture(self, samples: np.ndarray, columns: int = 8) -> np.ndarray:
-        """Samples (N, *shape) as one picture (H, W, 3) uint8, without the data being opened."""
+        """Samples (N, *shape) as one picture (H, W, 3) uint8. This does not open the data."""
         if self.data in mixture.CENTERS:
             return mixture.Mixture(self.data, count=1).picture(samples)
         return grid(to_pixels(samples), columns)
@@ -82,7 +84,7 @@ def open_data(
     workers: int = 1,
     progress: bool = True,
 ) -> Dataset:
-    """The data set; images are decoded into the folder `out`/cache, unless they are there already."""
+    """The data set. Images are decoded into the folder `out`/cache unless they are already there."""
     if options.data in mixture.CENTERS:
         return mixture.Mixture(options.data, seed=seed)
     notes: list[str] = []
@@ -95,7 +97,7 @@ def open_data(
     else:
         if os.path.realpath(dataroot) == os.path.realpath(out):
             raise UserError(
-                f"--out {out} is the folder of --dataroot as well, so the run's own pictures would "
+                f"--out {out} is also the folder of --dataroot, so the run's own pictures would "
                 "count as data; give another --out"
             )
         source = celeba.open_source(
@@ -105,7 +107,7 @@ def open_data(
     images = cache.build(source, out / "cache", workers, progress)
     if unlisted := images.identity.get("unlisted"):
         notes.append(
-            f"{unlisted} files are not in the list of attributes that --only needs; left out."
+            f"left out {unlisted} files that are not in the list of attributes that --only needs."
         )
     name = f"{images.identity['kind']}{options.image_size}"  # a folder need not be CelebA's
     return ImageSet(images, options.nc, name, notes)

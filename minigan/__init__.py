@@ -2,14 +2,14 @@
 
 The files of the engine, each of which imports only those above it:
 
-    arrays, operands, recording, values   what a Tensor may hold; how operands are brought together
+    arrays, operands, recording, values   what a Tensor may hold; how operands get one dtype
     walk, tensor                          the graph: backpropagation, Tensors, `op`
-    arguments                             checks of sizes, dimensions and flags
+    arguments                             the checks of sizes, dimensions and flags
     ops, shapes, pieces, conv, normalize  the operations and their backward rules
     methods, create, functional           PyTorch's names for them
     init, nn, optim, gradcheck            networks, and how they are trained and tested
 
-The GANs are built on it: `data`, `models`, `gans`, `training`, `commands`. Start with `tensor.py` and
+The GANs are built on these: `data`, `models`, `gans`, `training`, `commands`. Start with `tensor.py` and
 `walk.py`, then `ops.py`. The names are PyTorch's.
 """
 
@@ -74,7 +74,7 @@ bool = _np.dtype("bool")
 
 
 def __getattr__(name: str) -> object:
-    """Import `minigan.train` and `minigan.load` on first use, because they need Pillow and more."""
+    """`minigan.train` and `minigan.load` import Pillow and more, so they are loaded on first use."""
     if name in ("train", "load"):
         from . import api
 

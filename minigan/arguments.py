@@ -1,6 +1,6 @@
-"""The arguments of operations and layers: what they mean, and which are refused.
+"""Checks of the arguments of operations and layers: sizes, dimensions, flags, pairs.
 
-Sizes, dimensions, flags, pairs. Called by the pages of operations; computes nothing.
+The pages of operations call these functions, which compute nothing.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ Pair = int | Sequence[int]
 
 
 def is_whole(value: Any) -> bool:
-    """Whether it is an integer, Python's or NumPy's, and not a bool."""
+    """Whether the value is an integer, Python's or NumPy's, and not a bool."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def is_real(value: Any) -> bool:
-    """Whether it is a finite number, Python's or NumPy's, and not a bool."""
+    """Whether the value is a finite number, Python's or NumPy's, and not a bool."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_alike(name: str, **tensors: Tensor | None) -> None:
-    """Raise unless these are tensors or arrays on one device and of one dtype; input must be given.
+    """Raise TypeError or RuntimeError unless all are tensors or arrays of one dtype on one device.
 
-    The operations check this too, but they do not know the names of the caller's arguments.
+    Only `input` may not be None. The operations check this too, but they do not know the names of the
+    caller's arguments.
     """
     for key, t in tensors.items():
         known = isinstance(t, (Tensor, np.ndarray)) or backend.is_array(t)
@@ -55,7 +56,7 @@ def check_flag(function: str, name: str, value: Any) -> None:
     """Raise TypeError unless the option `name` of a reduction is a bool."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(
-            f"{function}: {name} is True or False, not {value!r}; several dimensions go into a tuple"
+            f"{function}: {name} must be True or False, not {value!r}; several dimensions form a tuple"
         )
 
 
@@ -74,7 +75,7 @@ def pair(name: str, value: Pair) -> tuple[int, int]:
 def one_dim(dim: int, ndim: int) -> int:
     """The position of a dimension from 0 to ndim - 1. Raises TypeError or IndexError."""
     if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)):
-        raise TypeError(f"a dimension is a whole number, not {dim!r}")
+        raise TypeError(f"a dimension must be a whole number, not {dim!r}")
     if not -ndim <= dim < ndim:
         raise IndexError(f"dimension {dim} is out of range for a tensor of {ndim} dimensions")
     return dim % ndim
@@ -90,7 +91,7 @@ def all_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
 
 
 def all_sizes(sizes: tuple) -> tuple[int, ...]:
-    """The arguments of f(2, 3) or f((2, 3)) as a tuple of ints, from Python's or NumPy's integers."""
+    """The arguments of f(2, 3) or f((2, 3)), Python's or NumPy's integers, as a tuple of ints."""
     nested = len(sizes) == 1 and (
         not hasattr(sizes[0], "__index__") or getattr(sizes[0], "ndim", 0)
     )
@@ -104,7 +105,7 @@ def all_sizes(sizes: tuple) -> tuple[int, ...]:
 
 
 def with_axis(function: Callable) -> Callable:
-    """Let a function with `dim` and `keepdim` understand NumPy's `axis` and `keepdims` too."""
+    """Let a function with `dim` and `keepdim` accept NumPy's names `axis` and `keepdims` too."""
 
     @functools.wraps(function)
     def renamed(*args: Any, **kwargs: Any) -> Any:

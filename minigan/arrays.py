@@ -75,16 +75,16 @@ def converted(name: str, array: Array, dtype: Any) -> Array:
         # because the fraction is cut off: -0.5 becomes 0, which a uint8 holds too.
         if not (limits.min - 1 < low and high < limits.max + 1):
             raise ValueError(
-                f"{name}: {dtype} holds integers from {limits.min} to {limits.max}, and the values "
-                f"go from {low} to {high}; name another dtype"
+                f"{name}: {dtype} holds integers from {limits.min} to {limits.max}, but the values "
+                f"go from {low} to {high}; choose another dtype"
             )
     return array.astype(dtype)
 
 
 def check_differentiable(array: Array) -> None:
-    """Raise TypeError unless the array is of floating point."""
+    """Raise TypeError unless the array has a floating-point dtype."""
     if array.dtype.kind != "f":
-        raise TypeError(f"only floating-point tensors have gradients, this one is {array.dtype}")
+        raise TypeError(f"only floating-point tensors have gradients; this one is {array.dtype}")
 
 
 def checked_flag(requires_grad: Any, array: Array) -> bool:

@@ -25,7 +25,7 @@ INTERRUPTED = 130  # the exit code after Ctrl-C: 128 + SIGINT
 
 
 def plain(text: object) -> str:
-    """A text from anywhere, such as a file name, on one line and without terminal control codes."""
+    """Any text, such as a file name, on one line and without terminal control codes."""
     text = str(text) or type(text).__name__
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
@@ -94,7 +94,7 @@ class Stream:
 
 
 def _drop_what_is_buffered(file: Any) -> None:
-    """Redirect the file to the null device, or Python fails when it flushes the file at exit."""
+    """Redirect the file to the null device; otherwise Python fails when it flushes it at exit."""
     with suppress(OSError, ValueError):
         number = file.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -145,9 +145,8 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = INTERRUPTED
     finally:  # argparse raises SystemExit
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(
-                signal.SIGINT, signal.SIG_DFL
-            )  # or Ctrl-C during Python's own exit would print a traceback
+            # otherwise Ctrl-C during Python's own exit would print a traceback
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         STDOUT.flush()
         STDERR.flush()
     sys.exit(code)
@@ -187,7 +186,7 @@ def quote(*words: object) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A word that cannot be printed, in the form of bash and zsh: $'...', with bytes in octal."""
+    """A word with unprintable letters in bash's and zsh's form: $'...', with bytes in octal."""
     return (
         "$'" + "".join(c if c.isprintable() and c not in "\\'" else _octal(c) for c in text) + "'"
     )
@@ -198,7 +197,7 @@ def _octal(letter: str) -> str:
 
 
 def nearby(path: Path) -> Path:
-    """The path relative to the working folder, if it lies below that."""
+    """The path relative to the working folder, if it is below it."""
     try:
         return path.relative_to(Path.cwd())
     except (OSError, ValueError):  # the working folder has been removed, or is elsewhere

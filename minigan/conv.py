@@ -9,14 +9,14 @@ derivatives are the three operations of this page:
     conv_transpose2d  dT/dx,  from w and y
     weight gradient   dT/dw,  from x and y
 
-A backward rule asks for the derivative of <g, operation>, which is T again with g in the place of the
-missing factor. So the two rules of each operation are the other two operations: three kernels, six
-rules of one line, and gradients of any order. (Dumoulin & Visin 2016, "A guide to convolution
-arithmetic for deep learning", draw the geometry.)
+A backward rule computes a derivative of <g, operation>, which is T again, with g as the missing factor.
+So the two rules of each operation are the other two operations: three kernels, six one-line rules, and
+gradients of any order. (Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning",
+draw the geometry.)
 
-Two things are for speed alone. `fused`: where both gradients of an operation are wanted and neither is
-recorded, the kernels share what they have in common. `memo`: a dict of one convolution, in which a
-kernel may leave what it made of the weight, for the gradients need it again.
+Two things are for speed alone. `fused`: if both gradients of an operation are needed and neither is
+recorded, one kernel computes both and shares their common work. `memo`: a dict per convolution, in
+which a kernel may keep what it computed from the weight, because the gradients need it again.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ def conv_transpose2d(
     """The transpose of conv2d as a linear map, PyTorch's conv_transpose2d.
 
     input (N, O, OH, OW) or (O, OH, OW), weight (O, C, kh, kw), bias (C,) -> (N, C, H, W), where
-    H = (OH - 1) * stride - 2*padding + kh + output_padding. Of the `stride` image sizes that conv2d
-    maps to the same grid, output_padding chooses one.
+    H = (OH - 1) * stride - 2*padding + kh + output_padding. conv2d maps `stride` image sizes to the
+    same grid; output_padding chooses one of them.
     """
     check_alike("conv_transpose2d", input=input, weight=weight, bias=bias)
     if input.ndim == 3:
@@ -158,4 +158,4 @@ def _check(
     if bias is not None and bias.shape != bias_length:
         raise ValueError(f"{name}: the bias has shape {bias.shape}, expected {bias_length}")
     if x.dtype.kind != "f":
-        raise TypeError(f"{name}: it computes floats, and these are {x.dtype}; use .to('float32')")
+        raise TypeError(f"{name}: expected floats, not {x.dtype}; use .to('float32')")

@@ -1,8 +1,8 @@
-"""New tensors: of one value, of a range, of random numbers, under PyTorch's names.
+"""New tensors from one value, a range or random numbers, under PyTorch's names.
 
 Sizes may be given one by one or as a tuple: zeros(2, 3) and zeros((2, 3)) are the same. All functions
 take the options dtype, device and requires_grad. Random numbers come from the generator that
-`manual_seed` seeds, and are drawn on the host, so that every device gets the same.
+`manual_seed` seeds, and are drawn on the host, so that they are the same on every device.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ REMEDIES = {
     errno.EPERM: WRITABLE,
     errno.EEXIST: "move it away",
     errno.EISDIR: "move it away",
-    errno.ENOTDIR: "move away the file that is in the place of a folder",
+    errno.ENOTDIR: "move away the file that is in a folder's place",
     errno.ENOMEM: "stop other programs, or raise the limit on memory (ulimit -v)",
     errno.EPIPE: "keep the reading program running",
     errno.ELOOP: "replace the link with what it points to",
@@ -57,7 +57,7 @@ CAUTIOUS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def trouble(error: OSError, where: Path | str = "a file or pipe") -> str:
-    """Path, reason and remedy. `where` replaces the path if the error has none, as that of a read."""
+    """Path, reason and remedy. `where` replaces the path if the error has none (as after a read)."""
     return f"{error.filename or where}: {reason(error)}"
 
 
@@ -71,13 +71,13 @@ def reason(error: OSError) -> str:
 
 
 def no_memory(error: MemoryError) -> str:
-    """What did not fit, if the error says so: Python's own errors are mostly empty."""
+    """A message for a MemoryError, with its own text if it has any; Python's are mostly empty."""
     return f"no memory left: {error}" if str(error) else "no memory left"
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add this path to an OSError inside, because that of a write or a flush names none."""
+    """Add this path to an OSError raised inside. The errors of write and flush name no path."""
     try:
         yield
     except OSError as error:
@@ -86,9 +86,9 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def is_own(path: Path, kind: str = FILE) -> bool:
-    """Whether a file, or a folder if `kind` is FOLDER, exists. OSError: it is something else.
+    """Whether the file exists, or the folder if `kind` is FOLDER. OSError: it is something else.
 
-    A link is something else, whatever it points to: writing through it would change another folder.
+    A link always counts as something else, because writing through it would change another folder.
     """
     try:
         status = os.lstat(path)
@@ -112,14 +112,14 @@ def make_own(folder: Path) -> None:
 
 
 def cautiously(path: str, flags: int) -> int:
-    """The `opener` of files that are not replaced as a whole; see CAUTIOUS."""
+    """The `opener` for files that are not replaced as a whole; see CAUTIOUS."""
     return os.open(path, flags | CAUTIOUS, 0o666)
 
 
 def write_atomically(path: Path, content: bytes | Iterable[Buffer]) -> None:
-    """Write a whole file or nothing: under another name first, flushed to disk, then renamed.
+    """Write a whole file or nothing. It is written under another name, flushed to disk, then renamed.
 
-    A link at either name is replaced, not followed. Content too large to hold in memory comes in
+    A link at either name is replaced, not followed. Content too large for memory can be given in
     pieces, each a buffer such as an array.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -130,13 +130,13 @@ def write_atomically(path: Path, content: bytes | Iterable[Buffer]) -> None:
                 sync(file)
             os.replace(partial, path)
     finally:
-        with suppress(OSError):  # only cleaning up: the first error is the one to report
+        with suppress(OSError):  # only cleaning up; an earlier error is the one to report
             partial.unlink()
     sync_names(path.parent)
 
 
 def _create(path: Path) -> IO[bytes]:
-    """A new file. It replaces a link, or what a killed process with the same id has left."""
+    """A new file. It replaces a link, or a file left by a killed process with the same id."""
     try:
         return open(path, "xb", buffering=2**20)
     except FileExistsError:

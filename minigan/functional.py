@@ -1,7 +1,7 @@
 """The functions of the networks, under PyTorch's names: `import minigan.functional as F`.
 
-Most are defined on the pages of the engine and only gathered here. Written out below are `linear` and
-the two forms of binary cross-entropy.
+Most are defined on the engine's other pages and only collected here. Defined below are `linear` and the
+two forms of binary cross-entropy.
 """
 
 from __future__ import annotations
@@ -88,10 +88,10 @@ def _cross_entropy(xp, p, t):
 def binary_cross_entropy(input: Tensor, target: Tensor | float, reduction: str = "mean") -> Tensor:
     """-(t log p + (1 - t) log(1 - p)) for probabilities p = input; PyTorch's BCELoss.
 
-    The logarithms are clamped at -100, so that the loss stays finite, and p (1 - p) in the gradient at
-    1e-12 (6e-5 in float16). Behind a saturated Sigmoid nothing of the gradient is left, which is where
-    "Loss_G: 100" in so many logs comes from. `binary_cross_entropy_with_logits` has no such limit. A
-    number as target is one label for all.
+    The logarithms are clamped at -100, so that the loss stays finite, and in the gradient p (1 - p) is
+    clamped at 1e-12 (6e-5 in float16). After a saturated Sigmoid nothing is left of the gradient; this
+    is the cause of "Loss_G: 100" in many logs. `binary_cross_entropy_with_logits` has no such limit. If
+    the target is a number, it is the label of all elements.
 
     Raises TypeError or ValueError if the shapes differ or p lies outside [0, 1].
     """
@@ -126,21 +126,21 @@ def binary_cross_entropy_with_logits(
     """The same for logits x, where p = sigmoid(x): t softplus(-x) + (1 - t) softplus(x).
 
     This follows from -log sigmoid(x) = log(1 + e^-x) = softplus(-x). It is finite for every x, and its
-    gradient sigmoid(x) - t is written so that it keeps its digits on both tails. A number as target is
-    one label for all.
+    gradient sigmoid(x) - t is computed so that it keeps its digits on both tails. If the target is a
+    number, it is the label of all elements.
     """
     input, target = _alike("binary_cross_entropy_with_logits", input, target)
     return _reduced(_bce_with_logits(input, target), reduction)
 
 
 def _alike(name: str, input: Any, target: Any) -> tuple[Tensor, Tensor | float]:
-    """Input and target as operands: tensors of one shape, or a number as target."""
+    """Input and target as operands: two tensors of one shape, or a tensor and a number."""
     input, target = operand(input, name), operand(target, name)
     if not isinstance(input, Tensor):
         raise TypeError(f"{name}: the input must be a tensor, not the number {input}")
     if isinstance(target, Tensor) and input.shape != target.shape:
         raise ValueError(
-            f"{name}: input {input.shape} and target {target.shape} must have one shape"
+            f"{name}: input {input.shape} and target {target.shape} must have the same shape"
         )
     return input, target
 

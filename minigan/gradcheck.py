@@ -1,13 +1,13 @@
-"""Are the gradients correct? A comparison with central differences, at first and second order.
+"""Are the gradients correct? This page compares them with central differences, to second order.
 
-For an input x, a random direction u and a random upstream gradient v, the number <v, J u> (J the
-Jacobian of fn) is computed twice: by the engine, as <J^T v, u>, and from two evaluations of fn:
+Take an input x, a random direction u and a random upstream gradient v, and let J be the Jacobian of fn.
+The number <v, J u> is computed twice: by the engine, as <J^T v, u>, and from two evaluations of fn:
 
     <v, fn(x + h u) - fn(x - h u)> / 2h  =  <v, J u> + O(h^2)
 
-One such number depends on every element of J, whatever the shapes. The upstream gradient is random,
-because with ones the true gradient of a batch norm is zero, and any wrong one that sums to zero would
-pass.
+One such number depends on every element of J, for any shapes. The upstream gradient is random. If it
+were ones, the true gradient of a batch norm would be zero, and any wrong gradient that sums to zero
+would pass.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def gradcheck(
 ) -> bool:
     """True if the gradients of fn(*inputs) agree with central differences, else GradcheckError.
 
-    fn          a function of Tensors that returns a Tensor or several, smooth within eps of the
-                inputs and deterministic; it must not change its inputs
+    fn          a function of Tensors that returns one or several Tensors. It must be deterministic and
+                smooth within eps of the inputs, and must not change its inputs
     inputs      float64 Tensors; those that require gradients are checked
     eps         the step h; the error of the difference is of the order h^2 + 1e-16 / h
     rtol        the largest deviation, relative to the numbers compared or, where their terms cancel,
@@ -48,7 +48,7 @@ def gradcheck(
     """
     inputs = _checked(inputs, eps, rtol, directions)
     checked = [i for i, x in enumerate(inputs) if x.requires_grad]
-    rng = np.random.default_rng([seed, 1])  # other numbers than the user's default_rng(seed)
+    rng = np.random.default_rng([seed, 1])  # numbers that differ from the user's default_rng(seed)
 
     outputs = _outputs(fn, inputs)
     real = [k for k, y in enumerate(outputs) if y.dtype.kind == "f"]
@@ -88,7 +88,7 @@ def gradcheck(
                 moved = list(inputs)
                 moved[i] = _like(x, values).requires_grad_()
                 ys = _outputs(fn, moved, first)
-                # Subtracted per output first, so that what does not move cancels to the last digit.
+                # Subtracted first, per output, so that elements that do not move cancel exactly.
                 numerical += sum(
                     sign * float(np.vdot(upstream[k].numpy(), ys[k].numpy() - first[k]))
                     for k in real
@@ -195,7 +195,7 @@ def _outputs(
         if not np.isfinite(y.numpy()).all():
             raise GradcheckError(f"output {k} of fn holds values that are not finite")
     if first is not None and [y.shape for y in outputs] != [y.shape for y in first]:
-        raise GradcheckError("fn returns outputs of other shapes at its second call")
+        raise GradcheckError("fn returns outputs of different shapes at its second call")
     return list(outputs)
 
 

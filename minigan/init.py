@@ -20,7 +20,7 @@ _default = np.random.default_rng()
 
 
 def manual_seed(seed: int) -> None:
-    """Seed the generator that layers draw their initial weights from, and `randn` and the like."""
+    """Seed the generator that layers draw initial weights from, as `randn` and its like do."""
     global _default
     if not is_whole(seed) or seed < 0:
         raise ValueError(
@@ -30,7 +30,7 @@ def manual_seed(seed: int) -> None:
 
 
 def _renew_lock() -> None:
-    """In a forked process: the thread that held the lock does not exist there, so make a new lock."""
+    """Replace the generator's lock in a forked process, where the thread that held it is missing."""
     global _default
     bits = _default.bit_generator
     renewed = type(bits)(bits.seed_seq)
@@ -52,10 +52,10 @@ _shapes_only: ContextVar[bool] = ContextVar("shapes_only", default=False)  # one
 
 @contextmanager
 def shapes_only() -> Iterator[None]:
-    """Inside, new layers have the shapes and dtypes of their parameters, without memory or values.
+    """Inside, parameters of new layers have shapes and dtypes but no memory or values.
 
-    A network of any size is made at once, to count its weights. Nothing can be computed with it.
-    (PyTorch's layers on `torch.device("meta")`.)
+    So a network of any size can be made instantly, to count its weights. Nothing can be computed with
+    it. (PyTorch has `torch.device("meta")` for this.)
     """
     token = _shapes_only.set(True)
     try:
@@ -65,14 +65,14 @@ def shapes_only() -> Iterator[None]:
 
 
 def memory(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """The memory of a new parameter, filled with zeros; within `shapes_only` a single element."""
+    """The memory of a new parameter, filled with zeros; inside `shapes_only`, a single element."""
     if not _shapes_only.get():
         return np.zeros(shape, dtype)
     return np.lib.stride_tricks.as_strided(np.zeros(1, dtype), shape, (0,) * len(shape))
 
 
 def _fill(name: str, t: Tensor | Array, values_of: Callable[[tuple[int, ...]], np.ndarray]) -> Any:
-    """Write the values for its shape into the memory of t, which other tensors may share."""
+    """Write values_of(shape) into the memory of t, which other tensors may share."""
     if _shapes_only.get():
         return t
     array = t.data if isinstance(t, Tensor) else t
@@ -87,9 +87,9 @@ def _fill(name: str, t: Tensor | Array, values_of: Callable[[tuple[int, ...]], n
 
 
 def _check(name: str, t: Any) -> None:
-    """Raise TypeError unless t is of floating point.
+    """Raise TypeError unless t is a floating-point Tensor or array.
 
-    A Tensor or a raw array: PyTorch's `m.weight.data` is a Tensor, minigan's an array.
+    Both are accepted, because `m.weight.data` is a Tensor in PyTorch and an array in minigan.
     """
     if not isinstance(getattr(t, "dtype", None), np.dtype) or t.dtype.kind != "f":
         raise TypeError(f"{name}: expected a floating Tensor or array, not {type(t).__name__}")

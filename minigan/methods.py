@@ -1,8 +1,8 @@
 """Tensor's operators and methods: the functions of the other pages under PyTorch's names.
 
-Comparisons, logic and changes in place are written here, because they have no backward rule. Importing
-the page is what attaches everything; `minigan/__init__.py` does. (They cannot stand in the class,
-because the operations need the class.)
+Comparisons, logic and in-place changes are defined here, because they have no backward rule. Importing
+this page attaches everything, which `minigan/__init__.py` does. (The methods cannot be in the class
+body, because the operations need the class.)
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _WIDTH = {"b": 0, "u": 1, "i": 1, "f": 2}  # by kind of dtype: a narrower one wo
 
 
 def _comparison(name: str) -> Callable:
-    """The comparison `name`, elementwise. A tensor equals no None and no string."""
+    """The comparison `name`, elementwise. A tensor never equals None or a string."""
 
     def compare(self: Tensor, other: Any) -> Tensor:
         value = isinstance(other, (int, float, complex, list, tuple)) or hasattr(other, "dtype")
@@ -82,7 +82,7 @@ def _logic(name: str) -> Callable:
         for a in found:
             dtype = np.asarray(a).dtype if isinstance(a, (bool, int, float)) else a.dtype
             if dtype.kind != "b":
-                raise TypeError(f"{name}: it joins bools, not {dtype}; compare first, as in x > 0")
+                raise TypeError(f"{name}: expected bools, not {dtype}; compare first, as in x > 0")
         try:
             return Tensor(getattr(operator, name)(*found))
         except REFUSALS as error:
@@ -93,7 +93,7 @@ def _logic(name: str) -> Callable:
 
 def _invert(self: Tensor) -> Tensor:
     if self.dtype != bool:
-        raise TypeError(f"invert: it turns bools, not {self.dtype}; compare first, as in x > 0")
+        raise TypeError(f"invert: expected bools, not {self.dtype}; compare first, as in x > 0")
     return Tensor(~self.data)
 
 
@@ -101,18 +101,18 @@ def _invert(self: Tensor) -> Tensor:
 
 
 def _write(self: Tensor, name: str, value: Any, index: Any = ...) -> Tensor:
-    """Change values in place, and count the change: graphs that have read them are refused from now on.
+    """Change values in place, and count the change, so that graphs that have read them are refused.
 
-    Raises RuntimeError where the change would have to be recorded, the memory is shared or read-only,
-    or the value is on another device; TypeError or ValueError if the value does not fit.
+    Raises RuntimeError if the change would have to be recorded, the memory is shared or read-only, or
+    the value is on another device; TypeError or ValueError if the value does not fit.
     """
     value = operand(value, name)
     array = raw(value)
     if thread.recording and (self.requires_grad or getattr(value, "requires_grad", False)):
         raise RuntimeError(
-            f"{name}: what requires a gradient cannot be changed in place, or written into another "
-            "tensor, while operations are recorded; do it inside `with no_grad():`, or make a new "
-            "tensor, as `a = a + b` does"
+            f"{name}: a tensor that requires a gradient cannot be changed in place, or written into "
+            "another tensor, while operations are recorded; do it inside `with no_grad():`, or make a "
+            "new tensor, as `a = a + b` does"
         )
     if backend.repeats(self.data):
         raise RuntimeError(
@@ -141,8 +141,8 @@ def _write(self: Tensor, name: str, value: Any, index: Any = ...) -> Tensor:
 def _in_place(function: Callable, name: str) -> Callable:
     """The method that writes the function's result over the tensor's own values: add_ of add, ...
 
-    PyTorch also records such a change of a result (`loss += penalty`). Here a Tensor is its own node of
-    the graph, with one history, so this is refused: write `loss = loss + penalty`.
+    PyTorch also records such a change of a result (`loss += penalty`). Here a Tensor is itself the node
+    of the graph, with a single history, so this is refused: write `loss = loss + penalty`.
     """
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:

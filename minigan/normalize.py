@@ -4,8 +4,8 @@ Batch norm is this over (N, H, W), then a scale and a shift (Ioffe & Szegedy 201
 Normalization"). The mean and the variance depend on x, and the rule says so. Engines that treat them
 as constants get wrong gradients.
 
-The scale, the shift and the activation that follows are part of batch norm's operation here. Each by
-itself would be a pass over memory that costs more than its arithmetic.
+Here batch norm's operation includes the scale, the shift and the activation that follows. As separate
+operations, each would be a pass over memory that costs more than its arithmetic.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from .tensor import Tensor, op
 class Statistics:
     """What a batch x is normalised with, computed once by the forward and used again by the rules.
 
-    mean     of x over the axes, kept as length 1
+    mean     the mean of x over the axes, kept with length 1
     inv_std  1 / sqrt(var + eps), in the same shape
-    eps      the number in it
+    eps      the number added to the variance
     """
 
     mean: Array
@@ -45,10 +45,10 @@ class Statistics:
     )
 )
 def _inv_std(xp, x, *, axes, stats):
-    """1 / sqrt(var(x) + eps) over the axes, kept as length 1.
+    """1 / sqrt(var(x) + eps) over the axes, kept with length 1.
 
-    Only backward rules ask for it, after the forward pass has computed its value. So it computes
-    nothing: it gives that value a place in the graph, from which the second derivative comes.
+    Only backward rules use it, after the forward pass has computed its value. So it computes nothing
+    itself: it makes that value a node of the graph, which the second derivative needs.
     """
     return stats.inv_std
 
@@ -58,9 +58,9 @@ def _mean(x: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def _normalize_rule(g: Tensor, y: Tensor, x: Tensor, *, axes, stats) -> Tensor:
-    """dx = inv_std * (g - mean(g) - y * mean(g * y)): g without its parts along 1 and along y.
+    """dx = inv_std * (g - mean(g) - y * mean(g * y)): g without its components along 1 and along y.
 
-    A shift of x along 1, or along y, changes the statistics and leaves the output as it is.
+    Moving x along 1 or along y changes the statistics but not the output.
     """
     r = _inv_std(x, axes=axes, stats=stats)
     return r * (g - _mean(g, axes) - y * _mean(g * y, axes))
@@ -68,9 +68,9 @@ def _normalize_rule(g: Tensor, y: Tensor, x: Tensor, *, axes, stats) -> Tensor:
 
 @op(_normalize_rule)
 def _normalize(xp, x, *, axes, stats):
-    """(x - mean) * inv_std, where the statistics are those of x: the rule differentiates them too.
+    """(x - mean) * inv_std. The statistics depend on x, so the rule differentiates them too.
 
-    It is an operation of its own so that this rule can be read and tested; batch norm's rules use it.
+    It is a separate operation so that this rule can be read and tested; batch norm's rules use it.
     """
     return (x - stats.mean) * stats.inv_std
 
@@ -88,7 +88,7 @@ def _row_shape(x: Any) -> tuple[int, ...]:
 
 
 def _axes(x: Any) -> tuple[int, ...]:
-    """All dimensions but that of the channels."""
+    """All dimensions except the channels."""
     return (0, *range(2, x.ndim))
 
 
@@ -116,7 +116,7 @@ def _batch_norm_fused(xp, asked, g, y, x, w, b, *, stats, slope):
 
 @op(_batch_norm_rule_x, _batch_norm_rule_w, _batch_norm_rule_b, fused=_batch_norm_fused)
 def _batch_norm(xp, x, w, b, *, stats, slope):
-    """leaky_relu(w * xhat + b, slope), where xhat = (x - mean) * inv_std; slope 1 is none."""
+    """leaky_relu(w * xhat + b, slope), where xhat = (x - mean) * inv_std; slope 1 means no ReLU."""
     return kernels(xp).scale_shift(xp, x, stats.mean, stats.inv_std, _row(w, x), _row(b, x), slope)
 
 
@@ -154,7 +154,7 @@ def batch_norm(
     running = (1 - momentum) * running + momentum * batch, with the unbiased variance n / (n - 1) var.
     Otherwise mean and var are the running ones.
 
-    Raises TypeError or ValueError for what does not fit, before the running statistics move.
+    Raises TypeError or ValueError if an argument does not fit, before the running statistics move.
     """
     return batch_norm_activated(
         input, running_mean, running_var, weight, bias, training, momentum, eps, slope=1.0
@@ -179,7 +179,7 @@ def batch_norm_activated(
     _check(input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     if training and input.numel() < 2 * input.shape[1]:
         raise ValueError(
-            f"batch_norm: training needs more than one value per channel, not {input.shape}"
+            f"batch_norm: training needs more than one value per channel, the input is {input.shape}"
         )
     if input.dtype == np.float16:  # 1 / sqrt(eps) and sums over a batch would overflow
         own = (input, running_mean, running_var, weight, bias)
@@ -209,7 +209,7 @@ def batch_norm_activated(
 
 
 def check_constants(eps: float, momentum: float) -> None:
-    """Raise ValueError unless eps and momentum are numbers that a batch norm can use."""
+    """Raise ValueError unless a batch norm can use eps and momentum."""
     if not is_real(eps) or eps < 0:
         raise ValueError(f"batch_norm: eps must be a finite number >= 0, not {eps!r}")
     if not is_real(momentum) or not 0 <= momentum <= 1:

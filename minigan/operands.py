@@ -14,12 +14,8 @@ from . import backend
 from .arrays import DEFAULT_DTYPE
 from .backend.threads import ThreadsError
 
-REFUSALS = (
-    IndexError,
-    OverflowError,
-    TypeError,
-    ValueError,
-)  # what array modules raise of operands
+# What array modules raise for operands that do not fit.
+REFUSALS = (IndexError, OverflowError, TypeError, ValueError)
 
 
 def is_number(x: Any) -> bool:
@@ -47,7 +43,7 @@ def aligned(arrays: list, name: str, elementwise: bool) -> list:
         dtypes = ", ".join(str(a.dtype) for a in own)
         raise TypeError(f"{name}: operands have dtypes {dtypes}; make them one with .to(dtype)")
     dtype = _promoted(arrays, own)
-    if dtype == np.float64 and all(a.dtype.kind != "f" for a in own):  # NumPy's way out
+    if dtype == np.float64 and all(a.dtype.kind != "f" for a in own):  # NumPy's last resort
         raise TypeError(
             f"{name}: no integer dtype holds both uint64 and signed integers; use .to(dtype)"
         )

@@ -1,11 +1,11 @@
 """The elementwise operations: arithmetic, functions, and copies in another dtype or memory.
 
-Each is its forward on raw arrays and, above it, one backward rule per input (g is the upstream
-gradient, y the output). The rules are written in operations themselves, so each can be differentiated
-again. Names and argument order are PyTorch's.
+Each operation is its forward on raw arrays, with one backward rule per input above it (g is the
+upstream gradient, y the output). The rules are written in operations themselves, so each can be
+differentiated again. Names and argument order are PyTorch's.
 
-`shapes.py` goes on with sums, shapes and matmul, `pieces.py` with parts of tensors. `methods.py` gives
-Tensor the operators (`*`, `-`, ...) that the rules use.
+Next are `shapes.py` with sums, shapes and matmul, and `pieces.py` with parts of tensors. `methods.py`
+gives Tensor the operators (`*`, `-`, ...) that the rules use.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .tensor import Tensor, op, raw, tensor
 
 
 def floats(x: Any) -> Any:
-    """Integers and bools as float32, which functions of them are computed in, as in PyTorch.
+    """Integers and bools as float32, in which PyTorch computes functions of them too.
 
     Anything else is returned unchanged. (NumPy computes exp of uint8 in float16, and its -|x| wraps.)
     """
@@ -39,10 +39,11 @@ def _constant(array: Any, like: Tensor) -> Tensor:
 
 @op(lambda g, y, x, *, mask: _keep(g, mask=mask))
 def _keep(xp, x, *, mask):
-    """x where the mask holds, else 0.
+    """x where the mask is true, else 0.
 
-    The rules of ReLU, clamp, where and others select with it instead of multiplying by 0. Where the
-    forward cuts off, the upstream gradient may be infinite, as for sqrt(relu(x)), and 0 * inf is NaN.
+    The rules of ReLU, clamp, where and others use this selection instead of multiplying by 0. At a
+    value that the forward cuts off, the upstream gradient may be infinite, as in sqrt(relu(x)), and
+    0 * inf is NaN.
     """
     return backend.kernels(xp).keep(xp, x, mask)
 
@@ -173,13 +174,13 @@ def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> 
     for bound in (low, high):
         if bound is not None and not isinstance(bound, (int, float)):
             raise TypeError(
-                f"clamp: a bound is a number, not {type(bound).__name__}; for tensors use maximum(...)"
+                f"clamp: bounds are numbers, not {type(bound).__name__}; for tensors use maximum(...)"
             )
     return _clamp(input, low=low, high=high)
 
 
 def _share(g: Tensor, a: Any, b: Any) -> Tensor:
-    """g where a > b, g / 2 where they are equal, 0 where a < b; where a or b is NaN, g to both."""
+    """g where a > b or one of them is NaN, g / 2 where they are equal, 0 where a < b."""
     a, b = raw(a), raw(b)
     return _keep(g, mask=~(a < b)) * _constant(((a != b) + 1.0) / 2, g)
 
@@ -204,7 +205,7 @@ def _where(xp, a, b, *, mask):
 
 
 def where(condition: Any, input: Any, other: Any) -> Tensor:
-    """input where the condition holds, else other; all three broadcast."""
+    """input where the condition is true, else other; all three broadcast."""
     mask = raw(condition if isinstance(condition, Tensor) else tensor(condition))
     device = next((x.device for x in (input, other) if isinstance(x, Tensor)), "cpu")
     return _where(input, other, mask=backend.move(mask, device).astype(bool))
@@ -254,7 +255,7 @@ def tanh(xp, x):
 
 @op(lambda g, y, x: g * y * sigmoid(-x), elementwise=True)
 def sigmoid(xp, x):
-    """1 / (1 + e^-x), exact on both tails; the rule has sigmoid(-x) for 1 - y, to keep digits"""
+    """1 / (1 + e^-x), exact on both tails. The rule uses sigmoid(-x), because 1 - y loses digits."""
     x = floats(x)
     small = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1, small) / (1 + small)
@@ -262,7 +263,7 @@ def sigmoid(xp, x):
 
 @op(lambda g, y, x: g * sigmoid(x), elementwise=True)
 def softplus(xp, x):
-    """log(1 + e^x), computed as log(1 + e^-|x|) + max(x, 0), which overflows for no x."""
+    """log(1 + e^x), computed as log(1 + e^-|x|) + max(x, 0), which never overflows."""
     x = floats(x)
     return xp.log1p(xp.exp(-xp.abs(x))) + xp.maximum(x, 0)
 

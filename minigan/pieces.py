@@ -1,7 +1,7 @@
 """Parts of tensors: indexing, padding, joining.
 
-Written like `ops.py`: each is its forward and, above it, one backward rule per input. Taking a part out
-and putting it into zeros are each other's rule; padding, with the signs turned, is its own.
+Written like `ops.py`: each operation is its forward, with one backward rule per input above it. Taking
+a part out and putting it into zeros are each other's rule. Padding with negated widths is its own rule.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _getitem(xp, x, *, index):
 def _put(xp, x, *, index, shape):
     """Zeros of the given shape, with x added at the index (an index may occur more than once).
 
-    Floats are added up in float64 and rounded once: in float16, 1 added to 2048 leaves 2048.
+    Floats are added up in float64 and rounded once, because in float16 2048 + 1 is 2048.
     """
     if _is_basic(index):  # then no element occurs twice
         y = xp.zeros(shape, x.dtype)
@@ -98,7 +98,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     Negative amounts cut off. Of PyTorch's modes only "constant" is supported.
     """
     if not isinstance(pad, Sequence) or not all(map(is_whole, pad)):
-        raise TypeError(f"pad: the amounts are a tuple of integers, not {pad!r:.80}")
+        raise TypeError(f"pad: expected a tuple of integers, not {pad!r:.80}")
     if mode != "constant" or len(pad) % 2 or len(pad) > 2 * input.ndim:
         raise ValueError(f"pad: {tuple(pad)} in mode {mode!r} does not fit {input.ndim} dimensions")
     pairs = [tuple(pad[i : i + 2]) for i in range(0, len(pad), 2)]

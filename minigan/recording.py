@@ -1,6 +1,7 @@
-"""Whether operations are recorded: `no_grad`, and the switch of each thread behind it.
+"""Whether operations are recorded: `no_grad`, and the per-thread switch that it sets.
 
-Knows nothing of Tensors. `tensor.py` reads `thread.recording` and uses `recording(on)`.
+This page does not know Tensors. `tensor.py` and others read `thread.recording`; `walk.py` uses
+`recording(on)`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class recording:
     when it is closed, which happens when this object dies.
     """
 
-    blocks: tuple | None = None  # those entered and not yet left: (the innermost, the others)
+    blocks: tuple | None = None  # blocks entered and not yet left: (the innermost, the others)
 
     def __init__(self, on: bool):
         self.on = on

@@ -1,8 +1,8 @@
 """Operations that change the shape: sums and means, reshape, expand, permute, matmul.
 
-Written like `ops.py`: each is its forward and, above it, one backward rule per input. Several are each
-other's rule: where the forward repeats (`expand`), the backward adds up (`sum`), and the other way
-round. `axis`/`keepdims` are understood beside `dim`/`keepdim`.
+Written like `ops.py`: each operation is its forward, with one backward rule per input above it. Some
+are each other's rule: where the forward repeats (`expand`), the backward adds up (`sum`), and vice
+versa. NumPy's `axis` and `keepdims` are accepted for `dim` and `keepdim`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def sum(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 
 def _count(x: Tensor, dim: Dims) -> int:
-    """How many elements each element of a reduction is made of."""
+    """The number of elements that each element of a reduction combines."""
     return math.prod(x.shape[d] for d in all_dims(dim, x.ndim))
 
 
@@ -49,7 +49,7 @@ def _count(x: Tensor, dim: Dims) -> int:
     )
 )
 def _mean(xp, x, *, dims, keepdim):
-    """An operation of its own because on a GPU this is one kernel; a sum and a quotient are two."""
+    """Not a sum and a quotient, because on a GPU those are two kernels and this is one."""
     return backend.kernels(xp).average(xp, x, dims, keepdim)
 
 
@@ -174,14 +174,14 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
 
 @with_axis
 def squeeze(input: Tensor, dim: Dims = None) -> Tensor:
-    """Without the dimensions of length 1; with `dim`, only those of its dimensions are removed."""
+    """Remove the dimensions of length 1; with `dim`, only those named there."""
     dims = all_dims(dim, input.ndim)
     return reshape(input, tuple(n for i, n in enumerate(input.shape) if i not in dims or n != 1))
 
 
 @with_axis
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
-    """With a new dimension of length 1 at position `dim`."""
+    """Insert a dimension of length 1 at position `dim`."""
     dim = one_dim(dim, input.ndim + 1)
     return reshape(input, *input.shape[:dim], 1, *input.shape[dim:])
 
@@ -213,7 +213,7 @@ def matmul(input: Any, other: Any) -> Tensor:
         batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     except ValueError:
         raise ValueError(
-            f"matmul: the batches of shapes {a.shape} and {b.shape} do not broadcast to one"
+            f"matmul: the batch dimensions of shapes {a.shape} and {b.shape} do not broadcast"
         ) from None
     y = _matmul(expand(left, *batch, -1, -1), expand(right, *batch, -1, -1))
     if a.ndim == 1:

@@ -1,9 +1,9 @@
 """Tensors that remember how they were made, and the operations that make them.
 
-A Tensor holds an array and, if an operation made it, that operation, its inputs and its parameters:
-the Tensor is the node of the graph. An operation is a function on arrays with one backward rule per
-input, written down beside it (see `ops.py`). `grad` and `backward` walk from an output to its inputs
-and apply the rules (see `walk.py`), which is all that automatic differentiation is.
+A Tensor holds an array and, if an operation made it, that operation, its inputs and its parameters.
+So the Tensor is the node of the graph. An operation is a function on arrays, with one backward rule per
+input written next to it (see `ops.py`). `grad` and `backward` walk from an output to its inputs and
+apply the rules (see `walk.py`). That is all there is to automatic differentiation.
 
     >>> import minigan
     >>> x = minigan.tensor([1.0, 2.0, 3.0], requires_grad=True)
@@ -11,8 +11,8 @@ and apply the rules (see `walk.py`), which is all that automatic differentiation
     >>> x.grad
     tensor([2., 4., 6.])
 
-A tensor refers to what it was made of, never to what was made of it. So a graph has no cycles, and
-reference counting frees it the moment its last output is dropped. (One exception, as in PyTorch: after
+A tensor refers to its inputs, never to its results. So a graph has no cycles, and reference counting
+frees it the moment its last output is dropped. (One exception, as in PyTorch: after
 `backward(create_graph=True)` a leaf's `.grad` refers to the leaf. `grad` leaves no such cycle.)
 """
 
@@ -52,7 +52,7 @@ class Tensor(Values):
                    a change in place.
     requires_grad  whether gradients flow to it: set by the user on floating-point leaves, inherited by
                    floating-point results
-    grad           what `backward` has added up here so far: a Tensor, or None
+    grad           the gradient that `backward` has added up so far: a Tensor, or None
     op, inputs, params
                    the operation that made it, its operands (Tensors or Python numbers) and its
                    keyword parameters; None, () and {} for a leaf
@@ -61,10 +61,10 @@ class Tensor(Values):
     seen           the versions of the inputs, and its own, when the operation ran; None after a
                    backward pass has used the tensor and released its inputs
 
-    Some changes go unnoticed, and gradients of what was computed before are wrong after them: writing
-    through the array (`p.data[0] = a`, `p.numpy()[0] = a`), or into a NumPy array that a Tensor was
-    made of. The same holds for two Tensors made of one array, or of arrays that overlap.
-    `tensor(a)` copies and is safe.
+    Some changes are not detected, and make gradients of earlier results wrong: writing through the
+    array (`p.data[0] = a`, `p.numpy()[0] = a`), or into a NumPy array from which a Tensor was made. The
+    same applies to two Tensors made from one array, or from arrays that overlap. `tensor(a)` copies and
+    is safe.
     """
 
     __slots__ = ("_data", "_requires_grad", "changes", "grad", "inputs", "op", "params", "seen")
@@ -136,7 +136,7 @@ class Tensor(Values):
         gradient      the upstream gradient: a Tensor, array or number of this tensor's shape; may be
                       left out for one element
         retain_graph  keep the graph for another backward pass. By default it is kept only with
-                      create_graph; otherwise each tensor is released once its gradient is handed on
+                      create_graph; otherwise each tensor is released once its gradient is passed on
         create_graph  record the computation of the gradients, so that they can be differentiated
         """
         upstream = _upstream([self], [gradient])
@@ -167,7 +167,7 @@ class Tensor(Values):
             object.__setattr__(copied, name, value)
         return copied
 
-    __hash__ = object.__hash__  # `==` compares elements, so identity is what makes a tensor itself
+    __hash__ = object.__hash__  # by identity, because `==` compares elements
 
     def _repr_end(self) -> str:
         return ", requires_grad=True" if self.requires_grad else ""
@@ -215,18 +215,18 @@ def op(
     The forward gets the array module and raw arrays (or Python numbers), and changes none of them.
     A rule gets Tensors, rule(g, y, *inputs, **params): the upstream gradient, the output, the inputs
     and the parameters. It returns the gradient of its input. Because rules are written in operations,
-    they are themselves recorded under `create_graph`, and every operation can be differentiated as
-    often as one likes. For this to be true a rule may touch `.data` only for something piecewise
-    constant, such as a ReLU's mask.
+    `create_graph` records them too, and every operation can be differentiated any number of times. So
+    a rule may use `.data` only for something piecewise constant, such as a ReLU's mask.
 
     elementwise  inputs broadcast against each other and mixed dtypes are promoted; the walk undoes
                  both. All other rules must return exactly their input's shape.
-    every        for any number of inputs: one rule for all, with the input's position as first
-                 argument
+    every        one rule for all inputs, of which there may be any number; its first argument is the
+                 input's position
     view         the result may share the first input's memory; if it does, it shares its version
-    fused        a kernel that computes what the rules compute, on raw arrays and in one go. It gets
-                 the array module and the positions asked for, then what a rule gets, and returns a
-                 list. It is used where nothing is recorded; the tests hold it equal to the rules.
+    fused        a kernel that computes what the rules compute, on raw arrays and all at once. It gets
+                 the array module and the positions of the inputs whose gradients are needed, then what
+                 a rule gets, and returns a list. It is used when nothing is recorded; the tests compare
+                 it with the rules.
     """
 
     def decorate(forward: Callable) -> Callable[..., Tensor]:

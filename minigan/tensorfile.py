@@ -5,9 +5,9 @@
                padded with spaces to a multiple of 8 bytes
     data       the arrays in C order, one after another, without gaps
 
-The safetensors library reads these files, and would write the same bytes. It is not used here because
-it hangs forever and ignores signals when memory runs out. This module never copies more than a piece of
-an array when it writes.
+The safetensors library reads these files and would write the same bytes. It is not used here, because
+it hangs forever and ignores signals when memory runs out. When this module writes, it copies at most
+one piece of an array at a time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], text: str) -> None:
 
 
 def pieces(array: np.ndarray) -> Iterator[np.ndarray]:
-    """The elements in C order, as flat arrays. They are copied only if memory is in another order.
+    """The elements in C order, as flat arrays; copied only if the memory order is another.
 
     A piece is valid until the next one is requested.
     """

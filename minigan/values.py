@@ -17,7 +17,7 @@ from .backend import Array
 
 
 class Values:
-    """What the array of a tensor tells about itself; subclasses set `_data`."""
+    """The part of a Tensor that only reads its array; subclasses set `_data`."""
 
     __slots__ = ()
     __array_ufunc__ = None  # in `array * tensor`, NumPy leaves the choice to the Tensor's operator
@@ -83,7 +83,7 @@ class Values:
     def __format__(self, spec: str) -> str:
         if spec and self.numel() != 1:
             raise TypeError(
-                f"the format {spec!r} is of a number; this tensor has shape {self.shape}"
+                f"the format {spec!r} applies to one number; this tensor has shape {self.shape}"
             )
         return format(self.item(), spec) if spec else str(self)
 

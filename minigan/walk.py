@@ -1,7 +1,7 @@
 """The walk from outputs back to inputs, which applies the backward rules: all of backpropagation.
 
-It knows of a Tensor only that it is a node of the graph: `op`, `inputs`, `params`, `requires_grad`,
-`grad`, the versions, and arithmetic on gradients. `tensor.py` calls it, from `grad` and `backward`.
+To this page a Tensor is only a node of the graph: `op`, `inputs`, `params`, `requires_grad`, `grad`,
+the versions, and arithmetic on gradients. `grad` and `backward` in `tensor.py` call it.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from .arrays import type_name
 from .backend import Array
 from .recording import recording, thread
 
-Tensor = Any  # that of tensor.py, which imports this page
+Tensor = Any  # tensor.Tensor, which cannot be imported here because tensor.py imports this page
 
 
 def topological(outputs: list[Tensor], targets: Sequence[Tensor] = ()) -> list[Tensor]:
     """All tensors that require gradients, outputs first, each before its inputs.
 
-    Why an order is needed: in `b = a + a; c = b * a`, the gradient of b must be complete before it
-    is handed on to a, and a's own is complete only after both b and c have contributed. A depth
-    first search notes a tensor once all its inputs are noted; reversed, that is the order. The
-    search keeps its own stack, because Python's would end at about 1,000 operations.
+    Why the order matters: in `b = a + a; c = b * a`, the gradient of b must be complete before it is
+    passed on to a, and a's own is complete only after both b and c have contributed. A depth-first
+    search notes a tensor once all its inputs are noted; this list reversed is the order. The search
+    keeps its own stack, because Python's would end at about 1,000 operations.
 
-    Raises RuntimeError where an earlier pass has released a tensor's inputs and a target may lie
-    below it. If the released tensor is the only target itself, the search may end there.
+    Raises RuntimeError if an earlier pass has released a tensor's inputs and a target may lie below it.
+    If the released tensor is itself the only target, the search may end there.
     """
     noted: list[Tensor] = []
     visited: set[int] = set()
@@ -39,8 +39,8 @@ def topological(outputs: list[Tensor], targets: Sequence[Tensor] = ()) -> list[T
             noted.append(t)
         elif t.seen is None and any(target is not t for target in targets or [None]):
             raise RuntimeError(
-                f"{t.op.name}: a backward pass has released what this result, of shape {t.shape}, was "
-                "made of; give that pass retain_graph=True, or compute the result anew"
+                f"{t.op.name}: a backward pass has released the inputs of this result, of shape "
+                f"{t.shape}; give that pass retain_graph=True, or compute the result again"
             )
         elif id(t) not in visited:
             visited.add(id(t))
@@ -60,10 +60,10 @@ def gradients(
     """The gradient of each target, or None for one that the walk does not reach.
 
     upstream  the gradient of each output, of its shape
-    order     what `topological(outputs, targets)` gave; used up
+    order     the result of `topological(outputs, targets)`; emptied here
     """
     retain_graph = create_graph if retain_graph is None else retain_graph
-    # Visit only what lies between the outputs and the targets. In the G step D's weights are not
+    # Visit only tensors between the outputs and the targets. In the G step, D's weights are not
     # targets, so their gradients are never computed.
     wanted = {id(t) for t in targets}
     needed = wanted & {id(t) for t in order}
@@ -83,25 +83,25 @@ def gradients(
             add(y, g if g.dtype == y.dtype else g.to(y.dtype))
         order.reverse()
         while order:
-            y = order.pop()  # where nothing is retained, this frees what only the graph refers to
+            y = order.pop()  # if nothing is retained, this frees what only the graph refers to
             if id(y) not in needed or id(y) not in pending:
                 continue
-            g = pending.pop(id(y))  # complete, and released once handed on
+            g = pending.pop(id(y))  # complete, and released once it is passed on
             if id(y) in wanted:
                 found[id(y)] = g
             asked = [i for i, x in enumerate(y.inputs) if id(x) in needed]
             for i, gx in zip(asked, _input_gradients(g, y, asked, create_graph), strict=True):
                 add(y.inputs[i], _fitted(gx, y, i))
-            if asked and not retain_graph:  # a target's own history may be wanted by another pass
+            if asked and not retain_graph:  # a mere target keeps its inputs, for another pass
                 y.inputs, y.params, y.seen = (), {}, None
         return _separate([found.get(id(t)) for t in targets], upstream)
 
 
 def _input_gradients(g: Tensor, y: Tensor, asked: list[int], create_graph: bool) -> list[Tensor]:
-    """The gradients of the inputs of y at the positions `asked`, by the rules or the fused kernel.
+    """The gradients of y's inputs at the positions `asked`, from the rules or the fused kernel.
 
-    Without create_graph the rules get constants, so nothing is recorded. (Switching recording off
-    instead would switch it off for signal handlers too.)
+    Without create_graph the rules get constants, so nothing is recorded. (Switching recording off would
+    also switch it off for signal handlers.)
     """
     if asked:
         _check_unchanged(y)
@@ -114,7 +114,7 @@ def _input_gradients(g: Tensor, y: Tensor, asked: list[int], create_graph: bool)
 
 
 def _constant(x: Any) -> Any:
-    """A tensor that requires a gradient, detached; anything else as it is."""
+    """x detached if it is a tensor that requires a gradient, otherwise x itself."""
     return x.detach() if getattr(x, "requires_grad", False) else x
 
 
@@ -142,26 +142,26 @@ def _fitted(g: Tensor, y: Tensor, i: int) -> Tensor:
 
 
 def _check_unchanged(y: Tensor) -> None:
-    """Raise RuntimeError if an input or the output, which rules read, has changed since.
+    """Raise RuntimeError if an input or the output has changed since the operation ran.
 
-    Not every rule reads all of them. The check makes no exceptions, because nobody could remember
-    which rules are the exceptions.
+    Not every rule reads all of them. The check makes no exceptions, because nobody could remember which
+    rules those are.
     """
     for i, (x, seen) in enumerate(zip((*y.inputs, y), y.seen, strict=True)):
         if getattr(x, "version", 0) != seen:
             which = "its output" if x is y else f"input {i}"
             raise RuntimeError(
                 f"{y.op.name}: {which}, of shape {x.shape}, was changed in place after the operation "
-                "was recorded, so the gradient would be wrong; compute the output anew"
+                "was recorded, so the gradient would be wrong; compute the output again"
             )
 
 
 def _separate(grads: list[Tensor | None], upstream: list[Tensor]) -> list[Tensor | None]:
-    """The gradients, each in writable memory that it shares with no other and no upstream gradient.
+    """The gradients, each in writable memory not shared with another or with an upstream gradient.
 
-    Rules hand on what they got (`add`), or a view of it (`reshape`, `sum`). Most gradients are the
-    only user of their memory and stay as they are. A rule is linear in g, so its result is either new
-    or made of g, and shares memory with no other tensor of the graph.
+    Some rules return the g they got (`add`), or a view of it (`reshape`, `sum`). Most gradients are the
+    only user of their memory and are not copied. A rule is linear in g, so its result is either new or
+    made from g, and shares memory with no other tensor of the graph.
     """
     users: dict[int, list[Array]] = {}  # the arrays in a piece of memory, by its owner
     for g in upstream:
@@ -181,7 +181,8 @@ def _separate(grads: list[Tensor | None], upstream: list[Tensor]) -> list[Tensor
 
 # -- adding to .grad ----------------------------------------------------------------------------
 
-_adding = threading.RLock()  # held while `.grad` is read and replaced; a signal handler may reenter
+# Held while `.grad` is read and replaced. A signal handler may re-enter it.
+_adding = threading.RLock()
 
 
 def _renew_lock() -> None:
@@ -203,10 +204,10 @@ def accumulate(leaves: list[Tensor], grads: list[Tensor | None], create_graph: b
 
 
 def _add_to(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
-    """leaf.grad + g as the new leaf.grad, also if a signal handler adds to it meanwhile.
+    """Set leaf.grad to leaf.grad + g, even if a signal handler adds to it at the same time.
 
-    Handlers run on this thread, so a lock does not keep them out. But Python runs them only after
-    calls and jumps back: one may run while the sum is computed, but none between the comparison and
+    Handlers run on this thread, so a lock does not keep them out. But Python runs them only after calls
+    and backward jumps. So one may run while the sum is computed, but none between the comparison and
     the assignment.
     """
     while True:

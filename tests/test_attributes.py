@@ -427,7 +427,7 @@ def test_a_training_sees_only_what_is_wanted(trained, capsys):
     run = trained("--only", "no-Smiling,Male", "--batch-size", 2)
     assert run.config["data"]["count"] == 3  # of 1 to 10: 1, 5 and 7
     assert run.config["options"]["only"] == "no-Smiling,Male"
-    assert "2 files were left out: the list of attributes" in capsys.readouterr().out
+    assert "left out 2 files that are not in the list of attributes" in capsys.readouterr().out
     assert trained("--batch-size", 2).config["data"]["count"] == 12
     assert "list of attributes" not in capsys.readouterr().out
 

@@ -84,10 +84,10 @@ class CUDARuntimeError(RuntimeError):
         ),
         (
             {"ones": raising(RuntimeError("CuPy failed to load libnvrtc.so.12"))},
-            r"CUDA's libraries are missing or do not fit: .* -m pip install 'cupy-cuda12x\[ctk\]'",
+            r"CUDA's libraries are missing or do not match: .* -m pip install 'cupy-cuda12x\[ctk\]'",
         ),
-        ({"ones": raising(MemoryError("Out of memory"))}, "its memory is full: end what else runs"),
-        ({"ones": np.zeros}, "it computes 1 \\+ 1 wrongly"),
+        ({"ones": raising(MemoryError("Out of memory"))}, "its memory is full: stop the other"),
+        ({"ones": np.zeros}, "it computes 1 \\+ 1 incorrectly"),
         ({"ones": raising(KeyError("surprise"))}, r"no working GPU; .*\(KeyError: 'surprise'\)"),
     ],
 )

@@ -110,11 +110,11 @@ def test_a_healthy_cpu_passes_and_every_section_is_there(examined, monkeypatch):
     for training in doctor.TRAININGS:
         for dtype in ("float32", "float64"):
             (line,) = (x for x in text.splitlines() if x.startswith(f"{training}, {dtype}: "))
-            assert line.endswith("allowed; the same bits again")
+            assert line.endswith("allowed; same bits when repeated")
     *_, verdict, speed = text.splitlines()
     assert verdict.startswith("healthy: ")
     assert verdict.endswith(
-        f"on cpu; there is no GPU to try: CuPy is not installed; {pip('-e', '.[gpu]')}, or use "
+        f"on cpu; no GPU was tried: CuPy is not installed; {pip('-e', '.[gpu]')}, or use "
         "--device cpu"
     )
     assert speed.startswith("cpu: ")
@@ -291,7 +291,7 @@ def test_a_cupy_that_cannot_be_imported_is_named(examined, few, monkeypatch, tmp
     code, text = examined()
     assert code == 0
     assert "\nCuPy:    cannot be imported: NumPy does not fit\n" in text
-    assert "no GPU to try: CuPy is not installed properly (NumPy does not fit)" in text
+    assert "no GPU was tried: CuPy is not installed properly (NumPy does not fit)" in text
 
 
 def test_a_gpu_that_is_listed_and_does_not_work_is_a_failed_check(examined, few, monkeypatch):
@@ -424,8 +424,8 @@ def test_a_gpu_with_tf32_is_timed_without_and_with_it(ampere, examined, monkeypa
     assert code == 0
     last = ["-X", "dev", "-m", "minigan", "doctor", "--device", "cuda:0", "--report-tf32"]
     assert commands == [[sys.executable, *last]]
-    assert "\ncuda:0 with TF32: 10.0 images/s at batch 4 (8.0 to 16.0), 400.0 ms a step\n" in text
-    assert "\nwith TF32 a product is off by 3.0e-04, 0.01 allowed\n" in text
+    assert "\ncuda:0 with TF32: 10.0 images/s at batch 4 (8.0 to 16.0), 400.0 ms per step\n" in text
+    assert "\nwith TF32, a product is off by 3.0e-04, 0.01 allowed\n" in text
     *_, without, with_tf32, _ = text.splitlines()
     assert without.startswith("cuda:0 without TF32: ")
     assert with_tf32 == "cuda:0 with TF32: 10.0 images/s at batch 4"
@@ -434,7 +434,7 @@ def test_a_gpu_with_tf32_is_timed_without_and_with_it(ampere, examined, monkeypa
 @pytest.mark.parametrize(
     ("end", "name", "words"),
     [
-        ({"code": 1, "err": "error: gone\n"}, "cuda:0 with TF32", "ended with 1: error: gone"),
+        ({"code": 1, "err": "error: gone\n"}, "cuda:0 with TF32", "exited with 1: error: gone"),
         ({"out": '{"off": 0.1, "seconds": [1]}'}, "a product on cuda:0 with TF32", "off by 0.1 of"),
     ],
 )
@@ -474,7 +474,7 @@ def test_ctrl_c_ends_it(capsys, monkeypatch):
 
 def test_a_clock_that_stands_still_is_named(monkeypatch):
     monkeypatch.setattr(doctor, "time", SimpleNamespace(perf_counter=lambda: 1.0))
-    with pytest.raises(ArithmeticError, match="the clock has not moved during a step"):
+    with pytest.raises(ArithmeticError, match="the clock did not advance during a step"):
         doctor.step_times("cpu")
 
 

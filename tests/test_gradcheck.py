@@ -186,7 +186,7 @@ def growing(calls=itertools.count(1)):  # noqa: B008
 BAD = {  # functions that cannot be checked: (function, error, message)
     "changes its input": (changing, GradcheckError, "fn changes its input 0 in place"),
     "counts its calls": (counting(), GradcheckError, "fn is not deterministic: .* output 0"),
-    "gives more at each call": (growing(), GradcheckError, "outputs of other shapes"),
+    "gives more at each call": (growing(), GradcheckError, "outputs of different shapes"),
     "gives nothing": (lambda x: None, TypeError, "fn returns a NoneType, not a Tensor"),
     "gives no output": (lambda x: [], GradcheckError, "no output of fn depends"),
     "gives an array": (lambda x: x.numpy(), TypeError, "fn returns a ndarray, not a Tensor"),

@@ -251,10 +251,14 @@ W = tensor([1.0, 2.0], requires_grad=True)
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        (lambda: W.fill_(0), RuntimeError, "fill_: what requires a gradient cannot be changed"),
-        (lambda: W[0].fill_(0), RuntimeError, "fill_: what requires a gradient"),
-        (lambda: W.__setitem__(0, 1.0), RuntimeError, "setitem: what requires a gradient"),
-        (lambda: minigan.zeros(2).add_(W), RuntimeError, "add_: what requires a gradient"),
+        (
+            lambda: W.fill_(0),
+            RuntimeError,
+            "fill_: a tensor that requires a gradient cannot be changed",
+        ),
+        (lambda: W[0].fill_(0), RuntimeError, "fill_: a tensor that requires a gradient"),
+        (lambda: W.__setitem__(0, 1.0), RuntimeError, "setitem: a tensor that requires a gradient"),
+        (lambda: minigan.zeros(2).add_(W), RuntimeError, "add_: a tensor that requires a gradient"),
         (
             lambda: minigan.zeros(2).expand(3, 2).fill_(1),
             RuntimeError,
@@ -271,7 +275,7 @@ W = tensor([1.0, 2.0], requires_grad=True)
         (lambda: minigan.zeros(1).add_(minigan.ones(3)), ValueError, r"add_: .*\(3,\) do not fit"),
         (lambda: minigan.zeros(2).fill_("1"), TypeError, "fill_: an operand is a str"),
         (lambda: minigan.zeros(2).fill_(1j), TypeError, "fill_: an operand is a complex"),
-        (lambda: f"{W:.3f}", TypeError, r"the format '.3f' is of a number; .* shape \(2,\)"),
+        (lambda: f"{W:.3f}", TypeError, r"the format '.3f' applies to one number; .* shape \(2,\)"),
         (lambda: [1, 2][tensor(1.0)], TypeError, "float"),
         (lambda: W**W, TypeError, r"must be a number, not Tensor; for tensors write exp\("),
         (lambda: (-2) ** W, TypeError, "the base must be a number of at least 0, not -2"),

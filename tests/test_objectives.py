@@ -103,7 +103,9 @@ def test_reductions_are_the_mean_the_sum_or_nothing():
         assert f(p, t, reduction="sum").item() == pytest.approx(each.numpy().sum())
         with pytest.raises(ValueError, match="must be mean, sum or none, not 'max'"):
             f(p, t, "max")
-        with pytest.raises(ValueError, match=r"input \(3,\) and target \(1,\) must have one shape"):
+        with pytest.raises(
+            ValueError, match=r"input \(3,\) and target \(1,\) must have the same shape"
+        ):
             f(p, tensor([1.0]))
 
 

@@ -455,7 +455,7 @@ MISFITS = {  # what is done to the state dict of Adam, and what is said
     "parameters in another order": (group(params=[1, 0]), r"must be in order, not \[1, 0\]"),
     "a number too high": (lambda s: s["state"].update({2: s["state"][0]}), "2 is not a number from 0"),
     "a number below 0": (lambda s: s["state"].update({"-1": s["state"][0]}), "'-1' is not a number"),
-    "a number twice": (lambda s: s["state"].update({"0": s["state"][0]}), "'0' is .* comes twice"),
+    "a number twice": (lambda s: s["state"].update({"0": s["state"][0]}), "'0' is .* occurs twice"),
     "an entry that is text": (lambda s: s["state"].update({1: "x"}), "of parameter 1 must be a dict"),
     "a moment missing": (lambda s: s["state"][1].pop("exp_avg"), "of parameter 1 lacks exp_avg"),
     "steps missing": (lambda s: s["state"][1].pop("step"), "of parameter 1 lacks step"),

@@ -545,7 +545,7 @@ BLIND = [
     ([Library(internal_api="mkl", version="2024")], "it is mkl 2024; only OpenBLAS"),
     ([Library(internal_api="blis", version=None)], "it is blis of unknown version; only OpenBLAS"),
     ([Library(threading_layer="openmp")], "openblas 0.3 with openmp threads"),
-    ([Library(obeys=False)], "openblas 0.3 has 4 threads after it was told to have 1"),
+    ([Library(obeys=False)], "openblas 0.3 has 4 threads although it was limited to 1"),
 ]
 
 
@@ -556,7 +556,7 @@ def test_a_blas_that_cannot_be_kept_to_one_thread_is_told_once(seen, libraries, 
         threads.share(lambda i: None, 2)
     threads.share(lambda i: None, 2)  # a second warning would be an error
     (warning,) = caught
-    assert "NumPy's BLAS cannot be kept to one thread (" in str(warning.message)
+    assert "NumPy's BLAS cannot be limited to one thread (" in str(warning.message)
     assert "start Python with OPENBLAS_NUM_THREADS=1" in str(warning.message)
 
 
@@ -588,7 +588,7 @@ def test_the_doctor_says_so(seen):
     seen()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert "NumPy's BLAS cannot be kept to one thread" in machine.describe()["BLAS"]
+        assert "NumPy's BLAS cannot be limited to one thread" in machine.describe()["BLAS"]
         threads.share(lambda i: None, 2)  # it is told already
 
 
@@ -601,7 +601,7 @@ def test_a_training_says_so_in_one_line(seen, tmp_path, monkeypatch, capsys):
     out, err = capsys.readouterr()
     told = [line for line in (out + err).splitlines() if "BLAS" in line]
     assert len(told) == 1
-    assert told[0].startswith("NumPy's BLAS cannot be kept to one thread (threadpoolctl ")
+    assert told[0].startswith("NumPy's BLAS cannot be limited to one thread (threadpoolctl ")
     tiny.train("runs", "--steps", 1)
     assert "BLAS" not in "".join(capsys.readouterr())
 

@@ -1,9 +1,9 @@
-"""The only folder that knows there are two kinds of array.
+"""The only folder that distinguishes NumPy's arrays from CuPy's.
 
-Everything above asks here which module an array belongs to and how to move it (`device.py`). The
-heavy kernels are written in `reference.py` for both modules, in plain array code: the page to learn
-from, and the measure for the fast ones. The same names are in `cpu.py` for NumPy, in blocks and on all
-cores, and in `gpu.py` for CuPy, with the CUDA sources beside it.
+The rest of minigan asks here which module an array belongs to and how to move it (`device.py`).
+`reference.py` has the heavy kernels for both modules in plain array code. Learn from that page; the
+fast kernels are tested against it. They have the same names: `cpu.py` has them for NumPy, in blocks and
+on all cores, and `gpu.py` for CuPy, with the CUDA sources in the same folder.
 """
 
 from .device import (

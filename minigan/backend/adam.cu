@@ -15,9 +15,9 @@ struct Parameters {
     Parameter at[MANY];  // by value among the kernel's arguments, which may take up 4 KiB
 };
 
-// b1 and b2 are the betas, rest1 and rest2 are 1 - b1 and 1 - b2: the host takes the difference in
-// double, for 1 - 0.999f has lost two digits.
-// Launch: a parameter per row of blocks along y; along x the threads stride over its numbers.
+// b1 and b2 are the betas, rest1 and rest2 are 1 - b1 and 1 - b2. The host computes these differences
+// in double, because 1 - 0.999f has lost two digits.
+// Launch: one row of blocks along y per parameter; along x the threads stride over its numbers.
 extern "C" __global__ void adam(
     Parameters all, Real b1, Real rest1, Real b2, Real rest2, Real eps)
 {

@@ -1,10 +1,10 @@
-// The two halves of a convolution that are no matrix product: windows to columns, columns to an image.
+// The two parts of a convolution beside the matrix product: windows to columns, columns to an image.
 //
-// All arrays are contiguous. Images lie channel-major, (C, N, H, W), so that a product
+// All arrays are contiguous. Images are channel-major, (C, N, H, W), so that a product
 // (O, kh*kw*C) @ (kh*kw*C, N*OH*OW) is the next layer's image without another copy. A column matrix
 // has a row per tap and channel, in the order (kh, kw, C) of the weights, and a column per window.
-// Compiled with -DReal=float or -DReal=double; gpu.py launches the kernels. Counts of elements pass
-// 2^31 (the columns of 64 channels, 512 images of 128 x 128 do), so products of them are `Index`.
+// Compiled with -DReal=float or -DReal=double; gpu.py launches the kernels. The number of elements may
+// exceed 2^31 (as for the columns of 512 images of 128 x 128 with 64 channels), so it is an `Index`.
 
 typedef long long Index;
 
@@ -15,9 +15,9 @@ struct Window {
     int oh, ow;            // windows of the grid
 };
 
-// col[(i, j, c), (n, p, q)] = x[c, n, p*sh + i - ph, q*sw + j - pw], and 0 outside of the image.
-// Launch: a thread per window along x, a channel per row of blocks along y. Neighbouring threads
-// write neighbouring numbers, and the division into n, p, q is paid once for kh*kw taps.
+// col[(i, j, c), (n, p, q)] = x[c, n, p*sh + i - ph, q*sw + j - pw], and 0 outside the image.
+// Launch: one thread per window along x, one row of blocks along y per channel. Neighbouring threads
+// write neighbouring numbers, and the division into n, p, q is done once for all kh*kw taps.
 extern "C" __global__ void im2col(const Real* x, Real* col, Window v, Index images, int channels)
 {
     const Index windows = images * v.oh * v.ow;
@@ -38,10 +38,10 @@ extern "C" __global__ void im2col(const Real* x, Real* col, Window v, Index imag
     }
 }
 
-// x[c, n, row, column] = sum of all col[(i, j, c), (n, p, q)] that meet this pixel: i + p*sh = row + ph,
-// and likewise across. Launch: a thread per pixel along x, a channel per row of blocks along y.
-// Each thread gathers what belongs to its pixel (4 taps for a kernel of 4 with stride 2), in a fixed
-// order: no atomic additions, so the same bits every time.
+// x[c, n, row, column] = sum of all col[(i, j, c), (n, p, q)] that saw this pixel: i + p*sh = row + ph,
+// and likewise for columns. Launch: one thread per pixel along x, one row of blocks along y per channel.
+// Each thread gathers the terms of its pixel (4 taps for a kernel of 4 with stride 2) in a fixed order,
+// without atomic additions, so the bits are the same every time.
 extern "C" __global__ void col2im(const Real* col, Real* x, Window v, Index images, int channels)
 {
     const Index pixels = images * v.h * v.w, windows = images * v.oh * v.ow;

@@ -1,8 +1,9 @@
-"""The CPU's convolutions, a few images at a time.
+"""Convolutions on the CPU, a few images at a time.
 
-A batch's column matrix is many times larger than the cache; that of a few images is not. So each kernel
-here is the reference on a few images at a time, except where `filtering.py` has a better way, or
-`planes.py` for images of few channels. (docs/performance.md tells the whole story.)
+The column matrix of a batch is many times larger than the cache; that of a few images fits. So each
+kernel here computes what the reference does, a few images at a time. Two cases are faster another way:
+`filtering.py` has the kernel of the DCGAN, `planes.py` images of few channels. (docs/performance.md
+explains both.)
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from .threads import empty, share
 T = TypeVar("T")
 
 BLOCK = 1 << 21  # bytes of columns in a block of work: they stay in the second-level cache
-LANES = 4  # running sums of a weight gradient, whatever the number of threads
-FEW_CHANNELS = 8  # with fewer, the products are too narrow to be worth saving
+LANES = 4  # running sums of a weight gradient, for any number of threads
+FEW_CHANNELS = 8  # below this, the products are too narrow to be worth saving
 FEW_TILES = 64  # below this, transforming the weight costs more than filtering saves
 
 
@@ -34,19 +35,19 @@ def _filtered(n: int, channels: tuple[int, int], window: Window) -> bool:
 
 
 def _blocks(n: int, row_bytes: int, window: Window) -> list[slice]:
-    """The batch in slices whose columns fill a block."""
+    """Slices of the batch whose columns each fill a block."""
     image = window.grid[0] * window.grid[1] * window.kernel[0] * window.kernel[1] * row_bytes
     step = max(1, BLOCK // max(1, image))
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
 
 def _covers(window: Window) -> bool:
-    """Whether the kernel is as large as the image: then columns are images, and nothing overlaps."""
+    """Whether the kernel covers the whole image. Then each row of columns is an image: no overlaps."""
     return window.kernel == window.image and window.pad == (0, 0)
 
 
 def _columns(x: np.ndarray, window: Window) -> np.ndarray:
-    """reference.columns, made in the best way for the shape."""
+    """reference.columns, computed the fastest way for the shape."""
     if _covers(window):
         return x.transpose(0, 2, 3, 1).reshape(len(x), math.prod(x.shape[1:]))  # no copy
     if x.shape[1] < FEW_CHANNELS:
@@ -55,11 +56,11 @@ def _columns(x: np.ndarray, window: Window) -> np.ndarray:
 
 
 def _if_finite(kernel: Callable[..., T], *arguments: Any, memo: dict | None = None) -> T | None:
-    """What a kernel of filtering gives; None where it made an infinity or a NaN of its own.
+    """The result of a kernel of `filtering.py`, or None if it may contain a false infinity or NaN.
 
-    It subtracts what the formula only adds: infinity - infinity is NaN, and 2e38 - -2e38 infinite.
-    The processor notes both, and NumPy asks it after each call anyway. So a look at the results is
-    needed only where it has; the caller then computes as it does without filtering.
+    Filtering subtracts where the formula only adds: infinity - infinity is NaN, and 2e38 - -2e38 is
+    infinite. The processor sets a flag for both, which NumPy checks after each call anyway. So the
+    results are searched only if a flag was set. Given None, the caller computes without filtering.
     """
     noted: list[tuple] = []
     keeping = () if memo is None else (memo,)
@@ -124,7 +125,7 @@ def conv_image(
     if _covers(window):
         columns = _columns(x, window).reshape(len(y), kh, kw * c)  # x itself
         share(multiply, kh)
-    elif len(blocks) == 1 and c >= FEW_CHANNELS:  # too little for blocks: share the kernel's rows
+    elif len(blocks) == 1 and c >= FEW_CHANNELS:  # a single block: share the kernel's rows instead
         columns = empty((y[:, 0].size, kh, kw * c), y.dtype)
         share(multiply, kh)
         x[...] = reference.fold(np, windows(columns), window)

@@ -1,6 +1,6 @@
-"""The CPU's kernels: those of `reference.py`, under the same names, in blocks and on all cores.
+"""The kernels of `reference.py` for the CPU, under the same names, in blocks and on all cores.
 
-This page lists them. Each is written in the file from which it is imported.
+This page only lists them; each is defined in the file it is imported from.
 """
 
 from __future__ import annotations

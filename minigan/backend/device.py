@@ -1,7 +1,7 @@
 """Which device an array is on, which module and which kernels it belongs to, and how to move it.
 
 NumPy arrays live on the device "cpu", CuPy arrays on "cuda:0", "cuda:1", ... CuPy is imported when a
-GPU is first asked for, so `import minigan` needs none.
+GPU is first requested, so `import minigan` works without it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .reference import Array
 
 
 class DeviceError(RuntimeError):
-    """A device was asked for that this machine cannot give."""
+    """The requested device is unknown or unusable on this machine."""
 
 
 def array_module(array: Array) -> ModuleType:
@@ -30,12 +30,12 @@ def array_module(array: Array) -> ModuleType:
 
 
 def is_array(x: Any) -> bool:
-    """Whether x is a plain array; a subclass of NumPy's, such as np.matrix, has rules of its own."""
+    """Whether x is a plain array. Subclasses such as np.matrix have rules of their own and are not."""
     return type(x) is np.ndarray or isinstance(x, getattr(sys.modules.get("cupy"), "ndarray", ()))
 
 
 def kernels(xp: ModuleType) -> ModuleType:
-    """The heavy kernels for the arrays of a module, all under the names of `reference.py`."""
+    """The heavy kernels for NumPy or CuPy arrays, under the names of `reference.py`."""
     return cpu if xp is np else gpu
 
 
@@ -60,14 +60,14 @@ def device_of(array: Array) -> str:
 
 
 def owner(array: Array) -> Any:
-    """The object that owns the array's memory; views of one array have the same."""
+    """The object that owns the array's memory; views of one array share it."""
     while (base := getattr(array, "base", None)) is not None:
         array = base
     return array
 
 
 def repeats(array: Array) -> bool:
-    """Whether several elements may lie at one place in memory, so that writing one changes others."""
+    """Whether several elements may share one place in memory, so that writing one changes others."""
     if not getattr(array.flags, "writeable", True):  # CuPy's arrays are always writable
         return True
     strides = zip(array.shape, array.strides, strict=True)
@@ -75,9 +75,9 @@ def repeats(array: Array) -> bool:
 
 
 def resolve_device(name: str) -> str:
-    """The full name of a device: "cpu" or "cuda:N"; "auto" takes a GPU when one really answers.
+    """The full name of a device: "cpu" or "cuda:N"; "auto" chooses a GPU if one works.
 
-    Raises DeviceError when there is no such device, saying what is missing.
+    Raises DeviceError if the device cannot be used, saying what is missing.
     """
     if name == "cpu":
         return "cpu"
@@ -92,10 +92,11 @@ def resolve_device(name: str) -> str:
 
 
 def use_device(name: str, tf32: bool) -> str:
-    """Choose the device of this process, once and before anything is computed; its full name.
+    """Choose this process's device and return its full name. Call it once, before any computation.
 
-    New CuPy arrays are made on it. tf32 lets products of float32 on the GPU round their factors to 10
-    bits, eight times as fast on cards that have it; CuPy asks for this at its first product only.
+    New CuPy arrays are made on this device. tf32 lets float32 products on the GPU round their factors
+    to 10 bits, which is eight times as fast on cards that support it. CuPy reads this setting only at
+    its first product.
     """
     device = resolve_device(name)
     if device != "cpu":
@@ -110,26 +111,26 @@ def _number(device: str) -> int:
     return int(device.partition(":")[2])
 
 
-OLDEST_CUPY = 14  # the first whose releases this was written for and executed with
+OLDEST_CUPY = 14  # the oldest major release that minigan was written for and run with
 
-# What CuPy says, and what the user can do about it. The first that fits counts.
+# Words in CuPy's error, and the remedy to show for them. The first match counts.
 REMEDIES = {
     "InsufficientDriver": "no NVIDIA driver answers, or it is too old for CUDA 12: install a newer one",
     "NoDevice": "the NVIDIA driver finds no GPU; nvidia-smi should list one",
-    "Memory": "its memory is full: end what else runs on it",
+    "Memory": "its memory is full: stop the other programs that use it",
     "lib|nvrtc|cublas|CUDA path|headers": (
-        f"CUDA's libraries are missing or do not fit: {pip('cupy-cuda12x[ctk]')}"
+        f"CUDA's libraries are missing or do not match: {pip('cupy-cuda12x[ctk]')}"
     ),
 }
 
 
 @functools.cache
 def gpu_trouble(number: int) -> str | None:
-    """Why GPU `number` cannot be used, in a sentence with the remedy; None when it can.
+    """Why GPU `number` cannot be used, in a sentence with the remedy; None if it can.
 
-    A stray folder named cupy makes the import succeed, and a GPU may be listed without the libraries
-    that make it work: so a device is believed when it has done a sum and a product. The product is of
-    float64, because CuPy decides about TF32 at the first product of float32.
+    The import succeeds even for a stray folder named cupy, and a GPU may be listed although its
+    libraries are missing. So a device counts as usable only after it has computed a sum and a product.
+    The product is in float64, because CuPy decides about TF32 at its first float32 product.
     """
     try:
         import cupy
@@ -147,7 +148,7 @@ def gpu_trouble(number: int) -> str | None:
         with cupy.cuda.Device(number):
             ones = cupy.ones((2, 2), np.float64)
             if (ones @ ones + ones).tolist() != [[3.0, 3.0], [3.0, 3.0]]:
-                return "it computes 1 + 1 wrongly; use --device cpu"
+                return "it computes 1 + 1 incorrectly; use --device cpu"
     except Exception as error:  # CuPy's own errors exist only where CuPy does
         said = f"{type(error).__name__}: {error}"
         remedy = next((r for words, r in REMEDIES.items() if re.search(words, said)), None)
@@ -156,18 +157,18 @@ def gpu_trouble(number: int) -> str | None:
 
 
 def copy_like(array: Array, values: np.ndarray) -> Array:
-    """A copy of the values in the array's dtype, on its device and in its order in memory."""
+    """A copy of the values with the array's dtype, device and memory order."""
     copy = array_module(array).empty_like(array)
     copy[...] = move(np.asarray(values, array.dtype), device_of(array))
     return copy
 
 
 def move(array: Array, device: str) -> Array:
-    """The array on the given device and in the same order in memory; itself if it is there already."""
+    """The array on the given device, in the same memory order; the array itself if already there."""
     device = resolve_device(device)
     if device_of(array) == device:
         return array
-    # Contiguous memory travels; the view that the array was of it is taken on the other side.
+    # Only contiguous memory is transferred, so the axes are permuted back on the other side.
     order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
     there = [order.index(axis) for axis in range(array.ndim)]
     array = array_module(array).asarray(array.transpose(order), order="C")

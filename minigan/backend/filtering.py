@@ -1,29 +1,30 @@
 """Minimal filtering F(2,2): the stride-2 kernel-4 convolution with 9 products instead of 16.
 
 Read the padded image as blocks of 2 x 2 pixels (4C numbers each). Then a convolution with kernel 4,
-stride 2 and padding 1 is one with kernel 2 and stride 1 over blocks. Two neighbouring outputs of a
-kernel with the taps w0, w1 meet three blocks d0, d1, d2, and need three products, not four
+stride 2 and padding 1 is one with kernel 2 and stride 1 over blocks. In one direction, two neighbouring
+outputs of a kernel with taps w0, w1 read three blocks d0, d1, d2. They need three products, not four
 (Winograd 1980; Lavin & Gray 2016, "Fast algorithms for convolutional neural networks"):
 
     y0 = d0 w0 + d1 w1 = m0 + m1        m0 = (d0 - d1) w0
     y1 = d1 w0 + d2 w1 = m1 + m2        m1 = d1 (w0 + w1)        m2 = (d2 - d1) w1
 
-that is y = A'[(G w) . (B d)] with the small matrices
+That is y = A'[(G w) . (B d)], where ' is the transpose and . the elementwise product, with the matrices
 
     B = | 1 -1  0 |      G = A = | 1 0 |
         | 0  1  0 |              | 1 1 |
         | 0 -1  1 |              | 0 1 |
 
-An output is made of sums with terms that are not its own, and cancel. So its rounding error is some
-units of max |w| * sum |x| over the tile's pixels in the last place, however small the output's own
-terms are: of a weight of 1 beside one of 1e8 nothing is left in float32. (What the sums make infinite
-or NaN is not returned: see cpu.py.)
+The sums for an output also contain terms of its neighbours, which cancel. So its rounding error is a
+few units in the last place of max |w| * sum |x| over the tile's pixels, even if the output itself is
+much smaller: next to a weight of 1e8, a weight of 1 is lost in float32. (A sum may also become infinite
+or NaN; `_if_finite` in convolution.py discards such results.)
 
-Along both directions this makes 9 products for a tile of 2 x 2 outputs. The other two derivatives of
-the trilinear form come by transposing: the image's B'[(G w) . (A y)], the weight's G'[(B d) . (A y)].
+In two directions this makes 9 products for a tile of 2 x 2 outputs. The other two derivatives of the
+trilinear form follow by transposition: B'[(G w) . (A y)] for the image, G'[(B d) . (A y)] for the
+weight.
 
-Letters: n images of a block of work, th x tw tiles an image, bh x bw = (2th+1) x (2tw+1) blocks of
-pixels, K = 4C, O channels of the grid. The products are nine matrix products over T = n*th*tw tiles.
+Letters: n images in a block of work, th x tw tiles per image, K = 4C numbers in a block of pixels,
+O channels of the grid. The products are nine matrix products over T = n*th*tw tiles.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ from .reference import Window
 from .threads import empty, scratch, share
 
 ROWS = 512  # tiles in a block of work: with fewer, calls are too short for the threads to share
-FEWEST = 128  # tiles in one part of their transforms: below, a call costs more than its work
-LANES = 4  # running sums of a weight gradient, whatever the number of threads
-PART = 128  # channels in a part of a single block's weight gradient, which the cache holds
-PARTS = 2  # in which each of the nine products of a single block is shared out
+FEWEST = 128  # tiles in a part of a single block's transforms: with fewer, the calls cost more
+LANES = 4  # running sums of a weight gradient, for any number of threads
+PART = 128  # channels in a part of a single block's weight gradient, so that it fits the cache
+PARTS = 2  # parts of each of the nine products of a single block
 
 
 def applies(window: Window) -> bool:
-    """Kernel 4, stride 2, padding 1, and an even grid: all of the DCGAN's weight."""
+    """Kernel 4, stride 2, padding 1 and an even grid, as in all heavy layers of the DCGAN."""
     shape = (window.kernel, window.stride, window.pad)
     return shape == ((4, 4), (2, 2), (1, 1)) and all(i % 4 == 0 for i in window.image)
 
@@ -96,12 +97,12 @@ def _filter(
     into: _Image | _Grid | None = None,
     taps: np.ndarray | None = None,
 ) -> np.ndarray | None:
-    """The products of the factors with the taps go into `into`; given both factors, the weight's
-    gradient is made of them in the same pass, and returned.
+    """Multiply a factor by the taps and store the result in `into`. Given both factors, also compute
+    the weight's gradient from them in the same pass, and return it.
 
-    One block of tiles after another, row by row of their 3 x 3 products, so that what lies between
-    the transforms stays in the cache; the threads share the blocks. Where the whole batch is a single
-    block, its channels are many: the threads share the nine products instead.
+    The threads share the blocks of tiles. Within a block, the 3 x 3 products are computed row by row,
+    so that intermediate results stay in the cache. If the whole batch is a single block, it has many
+    channels, and the threads share the nine products instead.
     """
     tiles = factors[0].tiles
     count = len(factors[0].array) * tiles
@@ -115,7 +116,7 @@ def _filter(
 
     def work(lane: int) -> None:
         for block in blocks[lane::lanes]:
-            filter_block(lane, block)  # which lets go of its scratch
+            filter_block(lane, block)  # a function, so that each block releases its scratch memory
 
     def filter_block(lane: int, block: slice) -> None:
         if into:
@@ -140,7 +141,7 @@ def _filter(
 def _filter_at_once(
     factors: list[_Image | _Grid], into: _Image | _Grid | None, taps: np.ndarray | None
 ) -> np.ndarray | None:
-    """`_filter` for one block: each of the three steps is shared out by itself."""
+    """`_filter` for a single block: the threads share the parts of each of the three steps."""
     n, dtype, tiles = len(factors[0].array), factors[0].array.dtype, factors[0].tiles
     blocks = _cut(n, max(-(-n // LANES), FEWEST // tiles))
     rows = [slice(block.start * tiles, block.stop * tiles) for block in blocks]
@@ -181,7 +182,7 @@ def _filter_at_once(
 
 
 class _Weight:
-    """The weight's gradient of a single block, G' of its products: in parts which the cache holds."""
+    """The weight's gradient from a single block, G' of its products, in parts that fit the cache."""
 
     def __init__(self, image: _Image, grid: _Grid) -> None:
         self.c, self.o = image.c, grid.width
@@ -192,7 +193,7 @@ class _Weight:
         self.array = w.reshape(4, 4, self.c, self.o).transpose(3, 2, 0, 1)  # (O, C, 4, 4)
 
     def part(self, unit: int, d: np.ndarray, g: np.ndarray) -> None:
-        """For one pixel of the blocks and some channels: multiply (T, c) and (T, O), transform."""
+        """Multiply and transform one pixel of the blocks, some channels: (T, c), (T, O) -> (c, O)."""
         pixel, channels = unit % 4, self.slices[unit // 4]
         start = pixel * self.c
         d = d[..., start + channels.start : start + channels.stop]
@@ -211,7 +212,7 @@ def _combine_taps(m: np.ndarray, taps: np.ndarray) -> None:
 
 
 def _cut(n: int, step: int) -> list[slice]:
-    """The batch in slices of `step` images."""
+    """Slices of length `step` that cover range(n)."""
     step = max(1, step)
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
@@ -222,20 +223,21 @@ def _shape(factors: list[_Image | _Grid]) -> tuple[int, int]:
 
 # -- the three transforms and their transposes ---------------------------------------------------
 #
-# A tile has 3 x 3 products, made row by row. NumPy computes fastest on long runs of memory, and copies
-# well in short ones. So the transforms copy what they need side by side, and add whole arrays then.
+# A tile has 3 x 3 products, computed row by row. NumPy computes fastest on long runs of memory, but it
+# copies short runs well. So the transforms first copy what they need side by side, then add whole
+# arrays.
 #
-# The padded image's row of blocks b holds the image's rows 2b - 1 and 2b. So the three rows of blocks
-# of tile t are the image's rows 4t-1, 4t | 4t+1, 4t+2 | 4t+3, 4t+4, and with the rows in fours,
-# q0 ... q3, they are q3 of the tile above, q0 | q1, q2 | q3, q0 of the tile below.
+# In the padded image, row b of blocks holds the image's rows 2b - 1 and 2b. So the three rows of blocks
+# of tile t are the image's rows 4t-1, 4t | 4t+1, 4t+2 | 4t+3, 4t+4. If a tile's four rows 4t ... 4t+3
+# are q0 ... q3, these are: q3 of the tile above, q0 | q1, q2 | q3, q0 of the tile below.
 
 _strided = np.lib.stride_tricks.as_strided
 
 
 class _Image:
-    """The image's side of the form: an array (N, C, H, W), its transform B d and the way back, B'."""
+    """The image in the trilinear form: an array (N, C, H, W), its transform B d, B' for results."""
 
-    name, factor = "image", -1  # where it is the result, the factor is the grid, which comes last
+    name, factor = "image", -1  # when the image is the result, the factor is the grid, listed last
 
     def __init__(self, array: np.ndarray, window: Window) -> None:
         self.array, self.pixels = array, array.transpose(0, 2, 3, 1)  # (N, H, W, C)
@@ -249,7 +251,7 @@ class _Image:
         return cls(pixels.transpose(0, 3, 1, 2), window)
 
     def rows(self, block: slice, out: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        """B d of a block: three times (3, T, K), in `out` (3, 3, T, K) or each over the last."""
+        """B d of a block as three rows (3, T, K): in `out` (3, 3, T, K), or each over the previous."""
         x, c, th, tw = self.pixels[block], self.c, self.th, self.tw
         n, h, w, _ = x.shape
         padded = scratch("padded", (n, h + 2, w + 2, c), x.dtype)
@@ -278,17 +280,17 @@ class _Image:
             yield d
 
     def products(self, block: slice) -> np.ndarray:
-        """Scratch for a row of the products of a block: (1, 3, T, K)."""
+        """Scratch memory for one row of a block's products: (1, 3, T, K)."""
         count = (block.stop - block.start) * self.tiles
         return scratch("image products", (1, 3, count, self.width), self.array.dtype)
 
     def parts(self, block: slice) -> np.ndarray:
-        """Scratch for what `take` makes of each row before the last: (3, n, th, 2, W + 2, C)."""
+        """Scratch memory for what `take` makes of the three rows: (3, n, th, 2, W + 2, C)."""
         n, _, w, _ = self.pixels[block].shape
         return scratch("strips", (3, n, self.th, 2, w + 2, self.c), self.array.dtype)
 
     def take(self, i: int, m: np.ndarray, strips: np.ndarray, block: slice) -> None:
-        """B' along the rows of row i of the products, which it overwrites; all of B' after the last."""
+        """B' along row i of the products, which is overwritten; after row 2, B' along the columns."""
         x, c, th, tw = self.pixels[block], self.c, self.th, self.tw
         n, _, w, _ = x.shape
         # The row's blocks are left[0], centre[0], left[1] + right[0], centre[1], ..., right[-1].
@@ -308,7 +310,7 @@ class _Image:
 
     @staticmethod
     def _add_up(strips: np.ndarray, q: np.ndarray) -> None:
-        """B' along the columns: (3, n, th, 2, W, C) into rows in fours (n, th, 4, W, C)."""
+        """B' along the columns: (3, n, th, 2, W, C) into the tiles' four rows (n, th, 4, W, C)."""
         first, middle, last = strips
         np.subtract(middle, first, out=q[:, :, 1:3])
         q[:, :, 1:3] -= last
@@ -319,9 +321,9 @@ class _Image:
 
 
 class _Grid:
-    """The grid's side of the form: an array (N, O, OH, OW), its transform A y and the way back, A'."""
+    """The grid in the trilinear form: an array (N, O, OH, OW), its transform A y, A' for results."""
 
-    name, factor = "grid", 0  # where it is the result, the factor is the image, which comes first
+    name, factor = "grid", 0  # when the grid is the result, the factor is the image, listed first
 
     def __init__(self, array: np.ndarray, window: Window) -> None:
         self.array, self.pixels = array, array.transpose(0, 2, 3, 1)  # (N, OH, OW, O)
@@ -335,7 +337,7 @@ class _Grid:
         return cls(pixels.transpose(0, 3, 1, 2), window)
 
     def rows(self, block: slice, out: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        """A y of a block: three times (3, T, O), in `out` (3, 3, T, O) or each over the last."""
+        """A y of a block as three rows (3, T, O): in `out` (3, 3, T, O), or each over the previous."""
         y, o, th, tw = self.pixels[block], self.width, self.th, self.tw
         both = scratch("both rows", (len(y), th, 2 * tw, o), y.dtype)
         if out is None:
@@ -350,15 +352,15 @@ class _Grid:
             yield g
 
     def products(self, block: slice) -> np.ndarray:
-        """Scratch for the products of a block: (3, 3, T, O)."""
+        """Scratch memory for a block's products: (3, 3, T, O)."""
         count = (block.stop - block.start) * self.tiles
         return scratch("grid products", (3, 3, count, self.width), self.array.dtype)
 
     def parts(self, block: slice) -> None:
-        """None are needed: the products are all kept."""
+        """Nothing is needed, because `products` keeps all three rows."""
 
     def take(self, i: int, m: np.ndarray, parts: None, block: slice) -> None:
-        """After row 2 of the products is made: A' of all (3, 3, T, O)."""
+        """After row 2 of the products, A' of all of them: (3, 3, T, O) -> (n, O, OH, OW)."""
         if i < 2:
             return
         y, o, th, tw = self.pixels[block], self.width, self.th, self.tw
@@ -373,9 +375,9 @@ class _Grid:
 
 
 def _taps(w: np.ndarray, memo: dict | None = None) -> np.ndarray:
-    """G w: (O, C, 4, 4) -> (3, 3, K, O), the rows of K in the order of a block's pixels.
+    """G w: (O, C, 4, 4) -> (3, 3, K, O), with K in the order of a block's pixels.
 
-    It is kept in `memo`, if given, because the gradients need it again.
+    The result is kept in `memo`, if given, because the gradients need it again.
     """
     if memo and "taps" in memo:
         return memo["taps"]
@@ -401,7 +403,7 @@ def _taps(w: np.ndarray, memo: dict | None = None) -> np.ndarray:
 
 
 def _weight_from(sums: np.ndarray, factors: list[_Image | _Grid]) -> np.ndarray:
-    """G' of the lanes' sum: (lanes, 3, 3, K, O) -> (O, C, 4, 4)."""
+    """G' of the sum over the lanes: (lanes, 3, 3, K, O) -> (O, C, 4, 4)."""
     c, o = factors[0].c, factors[1].width
     lanes = sums.reshape(-1, 3, 3, 2, 2, c, o)
     w = empty((2, 2, 2, 2, c, o), sums.dtype)

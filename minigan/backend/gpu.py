@@ -1,12 +1,12 @@
-"""The GPU's kernels: those of `reference.py`, under the same names, in CUDA.
+"""The kernels of `reference.py` for the GPU, under the same names, in CUDA.
 
-Matrix products go to cuBLAS, as one 2-D product a pass, because only those may use TF32. The
-rest are the kernels of `conv.cu`, `norm.cu` and `adam.cu`, and CuPy's elementwise ones below. They
-are compiled when first used. How they are launched stands with each kernel, the numbers stand here.
+Matrix products go to cuBLAS, one 2-D product per pass, because only 2-D products may use TF32. The rest
+are the kernels of `conv.cu`, `norm.cu` and `adam.cu`, and CuPy's elementwise ones below. They are
+compiled when first used. Each .cu kernel states how it is launched; the numbers are here.
 
-Arrays are logically (N, C, H, W); in memory these kernels lay them channel-major, (C, N, H, W), where
-the product of a convolution is the next layer's image. An array in another order is copied first. The
-weights lie as on the CPU, (kh, kw, C, O). (docs/gpu.md has the whole story.)
+Arrays are logically (N, C, H, W). In memory these kernels store them channel-major, (C, N, H, W),
+because then the product of a convolution is the next layer's image. An array in another order is copied
+first. Weights are stored as on the CPU, (kh, kw, C, O). (docs/gpu.md explains all this.)
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import numpy as np
 from . import reference
 from .reference import Array, Window, kernel_rows
 
-THREADS = 256  # of a block whose threads work each for itself
-SUMMING = 512  # of a block that sums: THREADS in norm.cu
-MANY = 32  # parameters in a launch of Adam: 32 * 56 bytes, of the 4 KiB that arguments may take up
-BLOCKS = 512  # along one parameter in a launch of Adam: enough for the widest GPU; the rest strides
-ROWS = 65535  # blocks along y at the most, CUDA's limit; the kernels stride beyond it
+THREADS = 256  # in a block whose threads work independently
+SUMMING = 512  # threads in a block that sums: THREADS in norm.cu
+MANY = 32  # parameters in a launch of Adam: 32 * 56 bytes of the 4 KiB that arguments may take up
+BLOCKS = 512  # at most, along one parameter in a launch of Adam: enough for the widest GPU
+ROWS = 65535  # CUDA's limit for blocks along y; the kernels stride beyond it
 
 FIELDS = ("h", "w", "kh", "kw", "sh", "sw", "ph", "pw", "oh", "ow")
 WINDOW = np.dtype([(name, np.int32) for name in FIELDS])  # conv.cu's struct
@@ -35,7 +35,7 @@ WINDOW = np.dtype([(name, np.int32) for name in FIELDS])  # conv.cu's struct
 def _kernel(xp: ModuleType, name: str, file: str, dtype: np.dtype) -> Any:
     """A kernel of one of the .cu files, for float32 or float64."""
     if dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name}: on the GPU there is float32 and float64, not {dtype}; use .to()")
+        raise TypeError(f"{name}: the GPU kernels take float32 or float64, not {dtype}; use .to()")
     real = {4: "float", 8: "double"}[dtype.itemsize]
     source = Path(__file__).with_name(file).read_text()
     options = ("-std=c++17", f"-DReal={real}", f"-DMANY={MANY}")
@@ -43,12 +43,12 @@ def _kernel(xp: ModuleType, name: str, file: str, dtype: np.dtype) -> Any:
 
 
 def _blocks(count: int, rows: int = 1) -> tuple[int, int]:
-    """A grid of blocks of THREADS: `count` threads along x, a row of blocks for each of `rows`."""
+    """A grid of blocks of THREADS: `count` threads along x, `rows` rows of blocks along y."""
     return -(-count // THREADS), min(rows, ROWS)
 
 
 def _channel_major(xp: ModuleType, x: Array) -> Array:
-    """Contiguous (C, N, ...), without a copy where the memory is in this order: (N, C, ...) -> it."""
+    """(N, C, ...) -> contiguous (C, N, ...), without a copy if the memory already has this order."""
     return xp.ascontiguousarray(xp.moveaxis(x, 1, 0))
 
 
@@ -68,7 +68,7 @@ def _images(rows: Array, shape: tuple[int, ...]) -> Array:
 
 @functools.cache
 def _window(window: Window) -> np.void:
-    """The geometry, to be passed by value. (An array of no dimensions would do, at twice the time.)"""
+    """The geometry, to pass by value. (A 0-dimensional array would do, but takes twice the time.)"""
     numbers = (*window.image, *window.kernel, *window.stride, *window.pad, *window.grid)
     return np.array(numbers, dtype=np.int32).view(WINDOW)[0]
 
@@ -115,7 +115,7 @@ def conv(xp: ModuleType, x: Array, w: Array, window: Window, memo: dict | None =
 def conv_image(
     xp: ModuleType, w: Array, y: Array, window: Window, memo: dict | None = None
 ) -> Array:
-    """See reference.conv_image: (kh*kw*C, O) @ (O, N*OH*OW), then folded."""
+    """See reference.conv_image. (kh*kw*C, O) @ (O, N*OH*OW), then folded."""
     return _fold(xp, xp.matmul(kernel_rows(w), _rows(xp, y)), len(y), w.shape[1], window)
 
 
@@ -131,7 +131,7 @@ def conv_gradients(xp, asked, x, w, y, window, memo=None):
 
 
 def conv_image_gradients(xp, asked, w, y, x, window, memo=None):
-    """See reference.conv_image_gradients: both are products with the same columns."""
+    """See reference.conv_image_gradients. Both gradients are products with the same columns."""
     col = _columns(xp, x, window)
     passes = (
         lambda: _conv_weight(xp, col, y, window),
@@ -146,14 +146,14 @@ matmul, total, average = reference.matmul, reference.total, reference.average
 
 
 def _per_channel(xp: ModuleType, v: Array | float, x: Array) -> Array:
-    """A value per channel as the kernels read it: (1, C, 1, 1) or a number -> (C,)."""
+    """A value per channel as the kernels expect it: (1, C, 1, 1) or a number -> (C,)."""
     if isinstance(v, (int, float)):
         return xp.full(x.shape[1], v, x.dtype)
     return xp.ascontiguousarray(v.reshape(-1))
 
 
 def batch_statistics(xp, x, eps, momentum, running):
-    """See reference.batch_statistics; in one kernel, the running statistics included."""
+    """See reference.batch_statistics. One kernel computes it and moves the running statistics."""
     rows, real = _rows(xp, x), x.dtype.type
     c, count = rows.shape
     mean, inv_std = xp.empty((2, c), x.dtype)
@@ -180,7 +180,7 @@ def scale_shift(xp, x, center, scale, w, b, slope):
 
 
 def batch_norm_gradients(xp, g, y, x, mean, inv_std, w, slope):
-    """See reference.batch_norm_gradients: a kernel for dw and db, and one for dx."""
+    """See reference.batch_norm_gradients. One kernel computes dw and db, another dx."""
     rows, real = [_rows(xp, a) for a in (g, y, x)], x.dtype.type
     c, count = rows[0].shape
     dx, (dw, db) = xp.empty_like(rows[0]), xp.empty((2, c), x.dtype)
@@ -197,8 +197,8 @@ def batch_norm_gradients(xp, g, y, x, mean, inv_std, w, slope):
 
 # -- elementwise: CuPy generates loop and indices around a formula, for arrays in any order -----------
 #
-# Left to itself it gives a result in the order (N, C, H, W), and the next convolution would copy it:
-# so the result's memory is given, in the order of the input.
+# By default CuPy would store the result in the order (N, C, H, W), which the next convolution would
+# have to copy. So the kernels below pass it memory for the result in the order of the input.
 
 
 @functools.cache
@@ -238,7 +238,7 @@ FORMULAS = {
 def leaky_relu(xp: ModuleType, x: Array, slope: float) -> Array:
     """See reference.leaky_relu."""
     if x.dtype.kind != "f":
-        return reference.leaky_relu(xp, x, slope)  # the slope is no integer
+        return reference.leaky_relu(xp, x, slope)  # the formula would make an integer of the slope
     return _formula(xp, "leaky_relu")(x, slope, xp.empty_like(x))
 
 
@@ -256,13 +256,13 @@ def cross_entropy(xp: ModuleType, x: Array, t: Array | float) -> Array:
 
 
 def cross_entropy_gradient(xp: ModuleType, g: Array, x: Array, t: Array | float) -> Array:
-    """See reference.cross_entropy_gradient. x and t may be narrower than g, to which they led."""
+    """See reference.cross_entropy_gradient. x and t may have a narrower dtype than g."""
     x, t = (a if isinstance(a, (int, float)) else a.astype(g.dtype, copy=False) for a in (x, t))
     return _formula(xp, "cross_entropy_gradient")(g, x, t)
 
 
 def scale_pixels(xp: ModuleType, batch: Array) -> Array:
-    """See reference.scale_pixels; channel-major, as the first convolution wants it."""
+    """See reference.scale_pixels. The result is channel-major, as the first convolution reads it."""
     n, c, *pixels = batch.shape
     x = xp.empty((c, n, *pixels), xp.float32).swapaxes(0, 1)
     return _formula(xp, "scale_pixels")(batch, x)
@@ -279,17 +279,18 @@ def lerp(xp: ModuleType, moved: list[tuple[Array, Array]], weight: float) -> Non
 
 @functools.cache
 def _table(dtype: np.dtype) -> np.dtype:
-    """adam.cu's struct `Parameters` for that type of number."""
+    """adam.cu's struct `Parameters` for a dtype."""
     fields = [*((name, np.uintp) for name in "pgmv"), ("count", np.int64)]
     parameter = np.dtype([*fields, ("rate", dtype), ("root", dtype)], align=True)
     return np.dtype([("at", parameter, MANY)])
 
 
 def adam(xp, moved, lr, betas, eps):
-    """See reference.adam: the parameters of one type in one launch, or in one for each MANY.
+    """See reference.adam. All parameters of one dtype share a launch, at most MANY at a time.
 
-    A gradient may lie in any order. Where p has gaps, or a moment does not lie as p does, the reference
-    computes, whose last bits are others. (zeros_like and copy_like make moments that lie as p does.)
+    A gradient may have any memory order. If p has gaps, or a moment's order differs from p's, the
+    reference is used, which rounds differently in the last bits. (zeros_like and copy_like give the
+    moments p's order.)
     """
     b1, b2 = betas
     for dtype in {p.dtype for p, *_ in moved}:
@@ -311,9 +312,10 @@ def adam(xp, moved, lr, betas, eps):
 
 
 def _in_memory_order(xp: ModuleType, p: Array, *others: Array) -> list[Array] | None:
-    """p, g, m and v with the axes as p has them in memory, contiguous; None if p has gaps there.
+    """p, g, m and v, contiguous, with their axes in p's memory order.
 
-    Only the gradient may be copied to get there: the others are changed in place.
+    None if p, m or v is not contiguous in that order. Only the gradient may be copied to make it so,
+    because the others are changed in place.
     """
     order = sorted(range(p.ndim), key=lambda axis: -p.strides[axis])
     p, g, m, v = (a.transpose(order) for a in (p, *others))

@@ -1,14 +1,15 @@
-// Batch norm and the leaky ReLU behind it, forward and backward, in two kernels each.
+// Batch norm and the leaky ReLU after it, forward and backward, in two kernels each.
 //
-// All arrays are contiguous and channel-major, (C, count), count = N*H*W; values per channel are (C,).
+// All arrays are contiguous and channel-major, (C, count) with count = N*H*W; values per channel are
+// (C,).
 // Compiled with -DReal=float or -DReal=double; gpu.py launches the kernels.
 
 typedef long long Index;
 
-const int THREADS = 512;  // of a block that sums; a power of two, which the tree below needs
+const int THREADS = 512;  // in a block that sums; the tree below needs a power of two
 
-// The sum of `value` over the threads of a block, for all of them. A tree of short sums keeps the last
-// digits of float32, and its order is fixed: the same bits every time.
+// The sum of `value` over the threads of a block, returned to all of them. A tree of short sums keeps
+// the last digits of float32, and its order is fixed, so the bits are the same every time.
 __device__ Real block_sum(Real value)
 {
     __shared__ Real partial[THREADS];
@@ -32,7 +33,7 @@ __device__ Real leaky_gradient(Real g, Real y, Real slope)
     return y > 0 ? g : slope == 0 ? Real(0) : slope * g;  // and so would 0 * infinity
 }
 
-// mean and 1 / sqrt(var + eps) of each channel; with `track`, the running statistics move:
+// mean and 1 / sqrt(var + eps) of each channel. With `track`, also move the running statistics:
 // running = (1 - momentum) * running + momentum * batch, with the unbiased variance.
 // Launch: one block of THREADS per channel.
 extern "C" __global__ void batch_statistics(
@@ -46,7 +47,7 @@ extern "C" __global__ void batch_statistics(
     const Real near = block_sum(sum) / count;
     sum = 0;
     for (Index i = threadIdx.x; i < count; i += THREADS) sum += row[i] - near;
-    const Real m = near + block_sum(sum) / count;  // of equal numbers the mean is that number
+    const Real m = near + block_sum(sum) / count;  // so the mean of equal numbers is that number
     sum = 0;
     for (Index i = threadIdx.x; i < count; i += THREADS) sum += (row[i] - m) * (row[i] - m);
     const Real squares = block_sum(sum);
@@ -60,7 +61,7 @@ extern "C" __global__ void batch_statistics(
 }
 
 // y = leaky((x - center) * (scale * w) + b).
-// Launch: a thread per element of a channel along x, a channel per row of blocks along y.
+// Launch: one thread per element of a channel along x, one row of blocks along y per channel.
 extern "C" __global__ void scale_shift(
     const Real* x, const Real* center, const Real* scale, const Real* w, const Real* b, Real slope,
     Index count, int channels, Real* y)
@@ -73,7 +74,8 @@ extern "C" __global__ void scale_shift(
     }
 }
 
-// With g' = g behind the leaky ReLU (g where y > 0, else slope * g): db = sum g', dw = sum g' * xhat.
+// Let g' be g passed back through the leaky ReLU: g where y > 0, else slope * g.
+// db = sum g', dw = sum g' * xhat.
 // Launch: one block of THREADS per channel.
 extern "C" __global__ void batch_norm_sums(
     const Real* g, const Real* y, const Real* x, const Real* mean, const Real* inv_std, Real slope,
@@ -95,7 +97,7 @@ extern "C" __global__ void batch_norm_sums(
 }
 
 // dx = inv_std * w * (g' - db / count - xhat * dw / count).
-// Launch: a thread per element of a channel along x, a channel per row of blocks along y.
+// Launch: one thread per element of a channel along x, one row of blocks along y per channel.
 extern "C" __global__ void batch_norm_image(
     const Real* g, const Real* y, const Real* x, const Real* mean, const Real* inv_std, const Real* w,
     const Real* dw, const Real* db, Real slope, Index count, int channels, Real* dx)

@@ -1,11 +1,11 @@
 """Columns of images with few channels, as planes: the first layer of D and the last of G.
 
-A window's row of pixels is kw*C numbers; with the three channels of a picture these are 12, and to
-copy, or to add up, runs of 12 numbers takes longer than the product. So the loops are turned round.
-What all windows see of channel c through the tap (i, j) is a plane of n*OH*OW numbers: the pixels of
-the phase (i mod sh, j mod sw), shifted by (i // sh, j // sw). A plane's rows are long runs.
+One row of a window has kw*C numbers: 12 for a kernel of 4 and the three channels of a picture. Copying
+or adding runs of 12 numbers takes longer than the product itself, so here the loops are swapped. What
+all windows see of channel c through the tap (i, j) is a plane of n*OH*OW numbers: the pixels of the
+phase (i mod sh, j mod sw), shifted by (i // sh, j // sw). The rows of a plane are long runs.
 
-The matrices are those of `reference.py`, transposed: (kh*kw*C, n*OH*OW), for n images of a block.
+The matrices are those of `reference.py`, transposed: (kh*kw*C, n*OH*OW) for a block of n images.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .threads import scratch
 
 
 def columns(x: np.ndarray, window: Window) -> np.ndarray:
-    """What the windows see: (n, C, H, W) -> (kh*kw*C, n*OH*OW), overwritten by the next call."""
+    """The windows' pixels: (n, C, H, W) -> (kh*kw*C, n*OH*OW). The next call overwrites them."""
     n, c = x.shape[:2]
     padded, inner, phases = _padded(n, c, window, x.dtype)
     padded[...] = 0
-    image = padded[inner]  # (n, H, W, C), or less where windows do not reach the image's end
+    image = padded[inner]  # (n, H, W, C), or smaller if the windows do not reach the image's edge
     image[...] = x.transpose(0, 2, 3, 1)[:, : image.shape[1], : image.shape[2]]
     planes = scratch("phases", phases.shape, x.dtype)
     planes[...] = phases
@@ -34,7 +34,7 @@ def columns(x: np.ndarray, window: Window) -> np.ndarray:
 
 
 def fold(kernel_rows: np.ndarray, y_rows: np.ndarray, window: Window, x: np.ndarray) -> None:
-    """The transpose: (kh*kw*C, O) and (n*OH*OW, O) -> the image x (n, C, H, W), added up."""
+    """Multiply (kh*kw*C, O) by (n*OH*OW, O), and add the windows up in the image x (n, C, H, W)."""
     n, c = x.shape[:2]
     padded, inner, phases = _padded(n, c, window, x.dtype)
     out = scratch("planes", (*window.kernel, c, n, *window.grid), x.dtype)
@@ -45,15 +45,15 @@ def fold(kernel_rows: np.ndarray, y_rows: np.ndarray, window: Window, x: np.ndar
         planes[seen] += out[taps]
     phases[...] = planes
     image = padded[inner]
-    x[...] = 0  # an inexact stride leaves pixels that no window sees
+    x[...] = 0  # if the stride is inexact, no window sees the last pixels
     x.transpose(0, 2, 3, 1)[:, : image.shape[1], : image.shape[2]] = image
 
 
 def _padded(
     n: int, c: int, window: Window, dtype: np.dtype
 ) -> tuple[np.ndarray, tuple, np.ndarray]:
-    """Scratch for the padded image as far as windows reach, where the image lies in it, and a view
-    of it by phases: (n, qh*sh, qw*sw, C) seen as (sh, sw, C, n, qh, qw)."""
+    """Scratch memory for the part of the padded image that windows reach, the index of the image in
+    it, and a view of it by phases: (n, qh*sh, qw*sw, C) as (sh, sw, C, n, qh, qw)."""
     (sh, sw), (ph, pw) = window.stride, window.pad
     qh, qw = (
         g + (k - 1) // s for g, k, s in zip(window.grid, window.kernel, window.stride, strict=True)
@@ -65,7 +65,7 @@ def _padded(
 
 
 def _shifts(window: Window) -> Iterator[tuple[tuple, tuple]]:
-    """For each shift: the taps that share it, one for each phase, and the pixels seen through them."""
+    """For each shift: the taps that share it, one per phase, and the pixels that they see."""
     (oh, ow), (kh, kw), (sh, sw) = window.grid, window.kernel, window.stride
     for i in range(-(-kh // sh)):
         for j in range(-(-kw // sw)):

@@ -1,4 +1,4 @@
-"""The CPU's products of matrices, cut into parts that the threads share."""
+"""Matrix products on the CPU, cut into parts that the threads share."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy as np
 
 from .threads import share
 
-PARTS = 4  # of a product, at most: BLAS copies the factor that is not cut anew for each
-PART_WORK = 1 << 24  # multiplications in a part: for fewer, waking a thread does not pay
-PART_EDGE = 128  # rows or columns of a part, or a multiple: BLAS is slow on narrow matrices
+PARTS = 4  # of a product, at most: for each part, BLAS copies the uncut factor again
+PART_WORK = 1 << 24  # multiplications in a part: with fewer, waking a thread does not pay
+PART_EDGE = 128  # a part's rows or columns are a multiple of this: BLAS is slow on narrow matrices
 
 
 def matmul(xp: ModuleType, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """See reference.matmul: in parts, each computed by one thread of BLAS.
+    """See reference.matmul. It is computed in parts, each by BLAS on one thread.
 
-    The last bits of a product depend on how many threads BLAS uses for it, and on where a matrix is
-    cut. So the cuts depend on the shapes alone, and a product too small to cut is one part.
+    The last bits of a product depend on how many threads BLAS uses, and on where the matrix is cut. So
+    the cuts depend on the shapes alone, and a product too small to cut is a single part.
     """
-    if a.dtype.char not in "fd":  # no work for BLAS
+    if a.dtype.char not in "fd":  # BLAS has only float32 and float64
         return np.matmul(a, b)
     y = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype)  # (..., M, N)
     parts = min(PARTS, y.size * a.shape[-1] // PART_WORK)
@@ -39,9 +39,9 @@ def matmul(xp: ModuleType, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _cuts(shape: tuple[int, ...], parts: int) -> tuple[int, list[slice]]:
-    """The axis along which a result (..., M, N) is cut, and the cuts: at most `parts`.
+    """The axis along which a result (..., M, N) is cut, and the cuts, at most `parts`.
 
-    That is the longest axis of the batch, if it has enough matrices, else the longer one of M and N.
+    It is the longest batch axis if that has at least `parts` matrices, else the longer of M and N.
     """
     batch = max(range(len(shape) - 2), key=shape.__getitem__, default=None)
     if batch is not None and shape[batch] >= parts:

@@ -1,8 +1,8 @@
-"""The heavy kernels in plain array code: what they compute, on whole arrays, for both modules.
+"""The heavy kernels in plain array code, on whole arrays, for NumPy and CuPy. They define the results.
 
 Letters: N images, C channels of the image, H x W pixels, O channels of the grid, OH x OW windows,
-kh x kw kernel. All arrays are logically (N, C, H, W); in memory these kernels lay the channels last,
-because a window's pixels are then long contiguous runs and cutting windows is a fast copy.
+kh x kw kernel. All arrays are logically (N, C, H, W). In memory these kernels put the channels last,
+because then a window's pixels are long contiguous runs, and cutting windows is a fast copy.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Array = Any  # a numpy.ndarray or a cupy.ndarray
 class Window:
     """How a kernel slides over an image; each field is (vertical, horizontal), in pixels.
 
-    The image's size is carried, not inferred: with an inexact stride several image sizes give the
-    same grid, and the way back from the grid would have to guess.
+    The image's size is stored, not inferred: with an inexact stride several image sizes give the same
+    grid, so the way back from the grid would have to guess.
     """
 
     image: tuple[int, int]
@@ -29,7 +29,7 @@ class Window:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """How many positions (OH, OW) the kernel takes on the padded image."""
+        """The number of positions (OH, OW) that the kernel takes on the padded image."""
         return tuple(
             (i + 2 * p - k) // s + 1
             for i, k, s, p in zip(self.image, self.kernel, self.stride, self.pad, strict=True)
@@ -42,7 +42,7 @@ def columns(xp: ModuleType, x: Array, window: Window) -> Array:
     (oh, ow), (kh, kw), (sh, sw) = window.grid, window.kernel, window.stride
     padded = xp.zeros((n, h + 2 * ph, w + 2 * pw, c), x.dtype)
     padded[:, ph : ph + h, pw : pw + w] = x.transpose(0, 2, 3, 1)  # (N, H, W, C)
-    # A window starts every sh rows and every sw columns; inside it, rows of kw*C numbers are copied.
+    # A window starts every sh rows and every sw columns; its rows of kw*C numbers are copied.
     image, row, pixel, number = padded.strides
     windows = xp.lib.stride_tricks.as_strided(
         padded,
@@ -53,10 +53,10 @@ def columns(xp: ModuleType, x: Array, window: Window) -> Array:
 
 
 def fold(xp: ModuleType, columns: Array, window: Window) -> Array:
-    """Add windows up to an image: (N, OH, OW, kh, kw, C) -> (N, C, H, W); `columns` transposed."""
+    """The transpose of `columns`, which adds windows up: (N, OH, OW, kh, kw, C) -> (N, C, H, W)."""
     n, oh, ow, kh, kw, c = columns.shape
     (h, w), (ph, pw), (sh, sw) = window.image, window.pad, window.stride
-    # Windows overlap, but the pixels that sw neighbouring taps meet do not: they fill whole rows.
+    # Windows overlap, but the pixels under sw neighbouring taps do not: together they fill whole rows.
     strips = -(-(w + 2 * pw) // sw)
     padded = xp.zeros((n, h + 2 * ph, strips, sw, c), columns.dtype)
     for i in range(kh):
@@ -74,14 +74,14 @@ def pixel_rows(y: Array) -> Array:
 
 
 def kernel_rows(w: Array) -> Array:
-    """The weight as the matrix that meets the columns: (O, C, kh, kw) -> (kh*kw*C, O)."""
+    """The weight as the matrix that multiplies the columns: (O, C, kh, kw) -> (kh*kw*C, O)."""
     return w.transpose(2, 3, 1, 0).reshape(-1, w.shape[0])
 
 
 def conv(xp: ModuleType, x: Array, w: Array, window: Window, memo: dict | None = None) -> Array:
     """y[n,o,p] = sum over c,k of x[n, c, p*stride + k - pad] w[o, c, k]; (N, O, OH, OW).
 
-    memo  where faster kernels leave what they made of w, for its other passes; here nothing is made
+    memo  where faster kernels keep what they computed from w, for the other passes; unused here
     """
     y = columns(xp, x, window) @ kernel_rows(w)  # (N*OH*OW, O)
     return y.reshape(len(x), *window.grid, len(w)).transpose(0, 3, 1, 2)  # -> (N, O, OH, OW)
@@ -111,7 +111,7 @@ def conv_gradients(
     window: Window,
     memo: dict | None = None,
 ) -> list[Array]:
-    """Of a convolution with the upstream gradient y: dT/dx (asked for as 0), dT/dw (as 1), or both."""
+    """The gradients of `conv`, given its upstream gradient y: dT/dx if 0 is asked, dT/dw if 1 is."""
     kernels = (lambda: conv_image(xp, w, y, window, memo), lambda: conv_weight(xp, x, y, window))
     return [kernels[i]() for i in asked]
 
@@ -125,17 +125,17 @@ def conv_image_gradients(
     window: Window,
     memo: dict | None = None,
 ) -> list[Array]:
-    """Of a transposed one with the upstream gradient x: dT/dw (as 0), dT/dy (as 1), or both."""
+    """The gradients of `conv_image`, given its upstream gradient x: dT/dw for 0, dT/dy for 1."""
     kernels = (lambda: conv_weight(xp, x, y, window), lambda: conv(xp, x, w, window, memo))
     return [kernels[i]() for i in asked]
 
 
 def matmul(xp: ModuleType, a: Array, b: Array) -> Array:
-    """The products of matrices (..., M, K) @ (..., K, N) -> (..., M, N), of equal batch dimensions."""
+    """Matrix products (..., M, K) @ (..., K, N) -> (..., M, N); the batch dimensions must be equal."""
     return xp.matmul(a, b)
 
 
-# -- per channel: all but dimension 1 of (N, C, ...) is reduced; statistics are (1, C, 1, ...) -------
+# -- per channel: all dimensions of (N, C, ...) but C are reduced; statistics are (1, C, 1, ...) -----
 
 
 def _sum(x: Array) -> Array:
@@ -146,33 +146,33 @@ def _sum(x: Array) -> Array:
 
 
 def _count(x: Array) -> int:
-    """The elements per channel."""
+    """The number of elements per channel."""
     return x.size // max(1, x.shape[1])
 
 
 def total(xp: ModuleType, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
-    """The sum over the axes; that of integers is int64, as in PyTorch."""
+    """The sum over the axes. The sum of integers is int64, as in PyTorch."""
     if x.dtype.kind != "f":
         x = x.astype(xp.int64, copy=False)
     return x.sum(axis=axes, keepdims=keepdims)
 
 
 def average(xp: ModuleType, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
-    """The mean over the axes, of floats."""
+    """The mean of floats over the axes."""
     return x.mean(axis=axes, keepdims=keepdims)
 
 
 def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
-    """Mean and (biased) variance per channel; what a rounded mean leaves over is added to it."""
+    """Mean and (biased) variance per channel. A second sum corrects the rounding of the mean."""
     mean = _sum(x) / _count(x)
-    mean = mean + _sum(x - mean) / _count(x)  # of equal numbers the mean is that number
+    mean = mean + _sum(x - mean) / _count(x)  # so the mean of equal numbers is exactly that number
     return mean, _sum(xp.square(x - mean)) / _count(x)
 
 
 def batch_statistics(
     xp: ModuleType, x: Array, eps: float, momentum: float, running: tuple[Array, Array] | None
 ) -> tuple[Array, Array]:
-    """Mean and 1 / sqrt(variance + eps) per channel; `running` is moved, see below."""
+    """Mean and 1 / sqrt(variance + eps) per channel; also calls `move_running`."""
     mean, var = moments(xp, x)
     move_running(running, mean, var, _count(x), momentum)
     return mean, (var + eps) ** -0.5
@@ -181,7 +181,7 @@ def batch_statistics(
 def move_running(
     running: tuple[Array, Array] | None, mean: Array, var: Array, count: int, momentum: float
 ) -> None:
-    """Move running mean and (unbiased) variance, (C,) both, towards those of a batch, in place."""
+    """Move the running mean and (unbiased) variance, each (C,), towards the batch's, in place."""
     if running is not None:
         for r, batch in zip(running, (mean, var * (count / (count - 1))), strict=True):
             r *= 1 - momentum
@@ -191,7 +191,7 @@ def move_running(
 def scale_shift(
     xp: ModuleType, x: Array, center: Array, scale: Array, w: Array, b: Array, slope: float
 ) -> Array:
-    """(x - center) * (scale * w) + b per channel, and a leaky ReLU (slope 1: none)."""
+    """(x - center) * (scale * w) + b per channel, then a leaky ReLU (slope 1: none)."""
     return leaky_relu(xp, (x - center) * (scale * w) + b, slope)
 
 
@@ -205,10 +205,10 @@ def batch_norm_gradients(
     w: Array,
     slope: float,
 ) -> tuple[Array, Array, Array]:
-    """Of y = leaky_relu(w * xhat + b), xhat = (x - mean) * inv_std: dx, dw and db, given g.
+    """dx, dw and db of y = leaky_relu(w * xhat + b), where xhat = (x - mean) * inv_std, given g.
 
-    dx = inv_std * w * (g - mean(g) - xhat * mean(g * xhat)), with g behind the leaky ReLU; the two
-    means are db and dw up to the count.
+    dx = inv_std * w * (g - mean(g) - xhat * mean(g * xhat)), where g has passed back through the leaky
+    ReLU. The two means are db / count and dw / count.
     """
     g = leaky_relu_gradient(xp, g, y, slope)
     xhat = (x - mean) * inv_std
@@ -222,17 +222,17 @@ def batch_norm_gradients(
 def leaky_relu(xp: ModuleType, x: Array, slope: float) -> Array:
     """x where x > 0, else slope * x; slope 0 is the ReLU."""
     if slope == 0:
-        return xp.maximum(x, 0)  # 0 * x would make a NaN of infinity
+        return xp.maximum(x, 0)  # 0 * infinity would be NaN
     return xp.maximum(x, slope * x) if slope <= 1 else xp.minimum(x, slope * x)
 
 
 def keep(xp: ModuleType, x: Array, mask: Array) -> Array:
-    """x where the mask holds, else 0. (x * mask would be NaN where infinity is masked.)"""
+    """x where the mask is true, else 0. (x * mask would turn a masked infinity into NaN.)"""
     return xp.where(mask, x, 0)
 
 
 def leaky_relu_gradient(xp: ModuleType, g: Array, y: Array, slope: float) -> Array:
-    """g where y > 0, else slope * g. (For slope >= 0, y > 0 just where x > 0.)"""
+    """g where y > 0, else slope * g. (For slope >= 0, y > 0 exactly where x > 0.)"""
     if slope == 0:
         return keep(xp, g, y > 0)
     positive = (y > 0).astype(y.dtype)
@@ -240,14 +240,14 @@ def leaky_relu_gradient(xp: ModuleType, g: Array, y: Array, slope: float) -> Arr
 
 
 def cross_entropy(xp: ModuleType, x: Array, t: Array | float) -> Array:
-    """t softplus(-x) + (1 - t) softplus(x), of logits x and labels t, finite for every x."""
+    """t softplus(-x) + (1 - t) softplus(x) for logits x and labels t, finite for every x."""
     return xp.maximum(x, 0) - x * t + xp.log1p(xp.exp(-xp.abs(x)))
 
 
 def cross_entropy_gradient(xp: ModuleType, g: Array, x: Array, t: Array | float) -> Array:
     """Its derivative by x, g * ((1 - t) sigmoid(x) - t sigmoid(-x)), exact on both tails.
 
-    (It is g * (sigmoid(x) - t); but sigmoid(x) - 1 has no digits left where D is certain.)
+    (This equals g * (sigmoid(x) - t), but sigmoid(x) - 1 has no digits left where D is certain.)
     """
     small = xp.exp(-xp.abs(x))
     near, far = 1 / (1 + small), small / (1 + small)  # sigmoid(|x|) and sigmoid(-|x|)
@@ -255,12 +255,12 @@ def cross_entropy_gradient(xp: ModuleType, g: Array, x: Array, t: Array | float)
 
 
 def scale_pixels(xp: ModuleType, batch: Array) -> Array:
-    """Pixels 0..255 to values in [-1, 1]: uint8 to float32, in the same order in memory."""
+    """uint8 pixels 0..255 to float32 values in [-1, 1], in the same memory order."""
     return batch.astype(xp.float32) * xp.float32(1 / 127.5) - xp.float32(1)
 
 
 def refuse_half(moved: list[tuple[Array, Array, Array, Array, int]]) -> None:
-    """Adam divides by the root of small squares, which are 0 in float16, as its epsilon is."""
+    """Raise TypeError for float16: Adam's epsilon and its small squares would be 0 in it."""
     for p, *_ in moved:
         if p.dtype.itemsize < 4:
             raise TypeError(f"adam: {p.dtype} cannot hold squares of gradients; use .to('float32')")
@@ -275,10 +275,11 @@ def adam(
 ) -> None:
     """Algorithm 1 of Kingma & Ba 2015 for each (p, g, m, v, step), in place on p, m and v.
 
-    Each of the four arrays may lie in memory in an order of its own. A number is computed from those
-    at its place alone, so the order changes no byte of the result, only the speed: fastest is p's order
-    for all. (Exact resuming rests on this: an average over processes, or a restored moment, need not
-    lie as the array before it did. The order of a weight matters elsewhere, to the bytes of products.)
+    Each of the four arrays may have a memory order of its own. Each number depends only on the numbers
+    at the same index, so the order changes no byte of the result, only the speed; p's order for all is
+    fastest. (Exact resuming relies on this, because a gradient averaged over processes, or a restored
+    moment, may have another order than the original. The order of a weight does matter to products: it
+    changes their last bits.)
     """
     refuse_half(moved)
     b1, b2 = betas

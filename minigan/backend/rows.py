@@ -1,7 +1,7 @@
-"""The CPU's kernels per channel and elementwise, on rows: batch norm and what activates.
+"""Batch norm and the leaky ReLU on the CPU, computed on long rows.
 
-A ufunc is fastest on long runs of memory. So k rows of C numbers are one row of k*C here, and a value
-per channel is repeated k times.
+A ufunc is fastest on long runs of memory. So here k rows of C numbers are joined into one of k*C, and
+each per-channel value is repeated k times.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 from . import reference, sums
 from .threads import empty, scratch, share
 
-ELEMENTS = 1 << 18  # numbers in a block of elementwise work: a call on fewer ends too soon to share
-SEEN = 1e-5  # of a standard deviation: what a rounded mean leaves over is no more, as a rule
+ELEMENTS = 1 << 18  # numbers in a block of elementwise work: shorter calls are not worth sharing
+SEEN = 1e-5  # of a standard deviation: the rounding error of a mean is normally smaller than this
 
 
 def _rows(x: np.ndarray) -> np.ndarray:
-    """(N, C, ...) -> (rows, k*C): a view, where the channels are last in memory."""
+    """(N, C, ...) -> (rows, k*C): a view if the channels are last in memory, else a copy."""
     c = max(1, x.shape[1])
     count = x.size // c
     k = max(1, sums.RUN // c)
@@ -41,7 +41,7 @@ def row_cuts(rows: np.ndarray) -> list[slice]:
 
 
 def _column_sums(rows: np.ndarray) -> np.ndarray:
-    """The sum of each column; of few rows as a product with ones, twice as fast as sum(axis=0)."""
+    """The sum of each column. For few rows, a product with ones is twice as fast as sum(axis=0)."""
     if len(rows) > sums.TERMS:
         return sums.sum_over(rows, (0,))[0]
     return np.ones(len(rows), rows.dtype) @ rows
@@ -66,9 +66,9 @@ def _mask(g: np.ndarray, y: np.ndarray, slope: float, out: np.ndarray) -> None:
     if slope == 1:
         out[...] = g
         return
-    # 0 and 1 from a comparison, then arithmetic: a masked loop is ten times slower.
+    # Arithmetic on zeros and ones, because a masked loop is ten times slower.
     positive = np.greater(y, 0, out=scratch("positive", y.shape, np.bool_))
-    if slope == 0:  # a product of the bits, see `keep`
+    if slope == 0:  # multiply the bits, as `keep` does
         bits = np.dtype(f"i{g.itemsize}")
         ones = scratch("slopes", y.shape, bits)
         np.copyto(ones, positive)
@@ -84,11 +84,11 @@ def _mask(g: np.ndarray, y: np.ndarray, slope: float, out: np.ndarray) -> None:
 
 
 def moments(xp: ModuleType, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """See reference.moments. One pass: blocks have moments of their own, which are then joined.
+    """See reference.moments. One pass over memory: the moments of the blocks are computed, then joined.
 
-    With n_i elements, mean m_i and squared deviations M_i a block, the whole has
-    M = sum M_i + sum n_i (m_i - m)^2 (Chan, Golub & LeVeque 1979). Of a block, what a rounded mean
-    leaves over is added to it where it would be seen: of equal numbers the mean is that number.
+    If block i has n_i elements, mean m_i and sum of squared deviations M_i, the whole has
+    M = sum M_i + sum n_i (m_i - m)^2 (Chan, Golub & LeVeque 1979). The rounding error of a block's mean
+    is corrected if it is large enough to matter, so the mean of equal numbers is exactly that number.
     """
     rows, c = _rows(x), x.shape[1]
     cuts = row_cuts(rows)
@@ -116,7 +116,7 @@ def moments(xp: ModuleType, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _along(v: np.ndarray | float, rows: np.ndarray) -> np.ndarray | float:
-    """(1, C, 1, 1) -> (k*C,), to meet the rows; numbers as they are."""
+    """A value per channel, repeated along a row: (1, C, 1, 1) -> (k*C,). Numbers are unchanged."""
     if not isinstance(v, np.ndarray):
         return v
     out = empty((rows.shape[1],), v.dtype)
@@ -148,7 +148,7 @@ def scale_shift(xp, x, center, scale, w, b, slope):
 
 
 def batch_norm_gradients(xp, g, y, x, mean, inv_std, w, slope):
-    """See reference.batch_norm_gradients: a pass for dw and db, and one for dx."""
+    """See reference.batch_norm_gradients. One pass computes dw and db, a second one dx."""
     rows, g_rows, y_rows = _rows(x), _rows(g), _rows(y)
     dx, out = _empty_like(x)
     c = x.shape[1]
@@ -197,9 +197,10 @@ def leaky_relu(xp: ModuleType, x: np.ndarray, slope: float) -> np.ndarray:
 
 
 def keep(xp: ModuleType, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """See reference.keep. The bits are multiplied by 0 or 1: this selects, infinity and NaN too.
+    """See reference.keep. The bits are multiplied by 0 or 1 as integers.
 
-    As integers they are as fast as numbers, and `where` is ten times slower.
+    So infinity and NaN are selected correctly too. This is as fast as a product of floats; `where` is
+    ten times slower.
     """
     bits = np.dtype(f"i{x.itemsize}")
     return np.asarray(x.view(bits) * mask).view(x.dtype)

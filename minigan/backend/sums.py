@@ -1,4 +1,4 @@
-"""The CPU's sums over axes, which lose few digits however many terms there are."""
+"""Sums over axes on the CPU, which lose few digits for any number of terms."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 
 from . import reference
 
-BUFFERS = np.lib.NumpyVersion(np.__version__) < "2.3.0"  # its sums add one buffer after another
-TERMS = 128  # of a sum, at the most, that are added one after another in float32
-RUN = 2048  # numbers in a row of it, at least, where the shape allows: short runs are slow
+BUFFERS = np.lib.NumpyVersion(np.__version__) < "2.3.0"  # these sum one buffer after another
+TERMS = 128  # at most this many terms of a sum are added one after another in float32
+RUN = 2048  # numbers in a row to add, at least, if the shape allows: short runs are slow
 
 
 def _added_in_turn(x: np.ndarray, axes: tuple[int, ...]) -> list[int]:
     """The axes along which NumPy adds one number after another.
 
-    Along the innermost run of memory it adds in a tree, which loses few digits. Where the run has a
-    hole, begins at an odd byte or is of float16, it adds one buffer after another; before release 2.3
-    it always does. (Whether a number repeated, of stride 0, is a run depends on the other axes; it is
-    taken for none.)
+    Along the innermost contiguous run of memory, NumPy adds in a tree, which loses few digits. If the
+    run has gaps, is not aligned or is float16, it adds one buffer after another; before release 2.3 it
+    always does. (Whether NumPy treats an axis of stride 0 as a run depends on the other axes; here it
+    counts as none.)
     """
     order = sorted((a for a in range(x.ndim) if x.shape[a] > 1), key=lambda a: abs(x.strides[a]))
     copied = BUFFERS or not x.flags.aligned or x.dtype == np.float16
@@ -31,12 +31,13 @@ def _added_in_turn(x: np.ndarray, axes: tuple[int, ...]) -> list[int]:
 
 
 def sum_over(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """The sum over the axes, which stay with length 1; float64 where there are many terms.
+    """The sum over the axes, which are kept with length 1. The result is float64 for many terms.
 
     Along an outer axis NumPy adds one row after another to the result. After n rows this is off by up
-    to n units in the last place, and it stops at 2^24 in float32. So TERMS rows are added like that,
-    and their sums in float64. In float32 the error is below 1.1e-5 times the sum of the absolute
-    values, for any number of terms: 128 roundings of 2^-24, and 50 along the innermost run.
+    to n units in the last place, and in float32 a sum of ones stops at 2^24. So only TERMS rows at a
+    time are added like that, and their sums are added in float64. In float32 the error is below 1.1e-5
+    times the sum of the absolute values, for any number of terms: 128 roundings of 2^-24, and 50 along
+    the innermost run.
     """
     dtype = np.float32 if x.dtype == np.float16 else x.dtype
     terms = lambda axes: math.prod(x.shape[a] for a in axes)
@@ -48,7 +49,7 @@ def sum_over(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     def part(a: np.ndarray, start: int, stop: int) -> np.ndarray:
         return a[(slice(None),) * axis + (slice(start, stop),)]
 
-    k = max(1, min(RUN * n // x.size, n // TERMS))  # short rows are slow: k of them are one
+    k = max(1, min(RUN * n // x.size, n // TERMS))  # short rows are slow, so k of them make one
     whole = n // k * k
     rows = part(x, 0, whole).reshape(*x.shape[:axis], n // k, k, *x.shape[axis + 1 :])
     added = np.float64(0)

@@ -1,17 +1,17 @@
-"""Threads for the CPU's kernels: blocks of work shared out, BLAS kept to one thread meanwhile.
+"""Threads for the CPU's kernels: they share blocks of work, while BLAS is limited to one thread.
 
-NumPy releases the interpreter's lock in copies, ufuncs and matrix products, so plain threads over
-blocks use all cores, for the copies as well as for the products. How work is cut into blocks depends
-on shapes alone, and sums over blocks are taken in a fixed order: the same bytes come out for any
-number of threads, provided that BLAS can be kept to one (see `blas_trouble`).
+NumPy releases the interpreter's lock in copies, ufuncs and matrix products. So plain threads that share
+blocks use all cores, for the copies as well as the products. How work is cut into blocks depends on
+shapes alone, and sums over blocks are taken in a fixed order. So the bytes of a result are the same for
+any number of threads, provided that BLAS can be limited to one (see `blas_trouble`).
 
 Run every product inside `share`, even a single one. Outside, its bytes depend on how many threads BLAS
 uses, and those threads keep spinning for some 30 ms on the cores that the helpers need.
 
-Python runs signal handlers on the main thread, between any two instructions, and a handler may raise
-(Ctrl-C, a timeout) or use the engine itself. So each call of `share` is an object of its own. Its
-helpers, which no handler interrupts, keep the record of who is at work, and all that has to happen
-at its end may be interrupted and done again.
+Python runs signal handlers on the main thread, between any two instructions. A handler may raise
+(Ctrl-C, a timeout) or use the engine itself. So each call of `share` has its own `_Call` object. The
+helpers, which no handler interrupts, record which of them are at work. Everything that must happen at
+the end of a call can be interrupted and repeated.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from types import FrameType
 import numpy as np
 import threadpoolctl
 
-LINE = 64  # bytes: an array that begins with a line of the cache is read twice as fast
+LINE = 64  # bytes: an array that starts on a cache line is read twice as fast
 BUFFER = 1024  # numbers: NumPy gathers shorter runs in a buffer before it computes on them
-UNUSED = 2  # references to memory that nobody uses: ours, and the argument of sys.getrefcount
-MOST_THREADS = 1024  # that --threads and MINIGAN_NUM_THREADS may ask for
-_threads: int | None = None  # until somebody asks or sets it
+UNUSED = 2  # references to memory not in use: ours, and the argument of sys.getrefcount
+MOST_THREADS = 1024  # the limit for --threads and MINIGAN_NUM_THREADS
+_threads: int | None = None  # None until it is set or first needed
 _scratch = threading.local()
 
 
 class ThreadsError(ValueError):
-    """MINIGAN_NUM_THREADS is not a number of threads; the first kernel to call `share` raises this."""
+    """MINIGAN_NUM_THREADS is not a number of threads. The first call of `share` raises this."""
 
 
 def _available() -> int:
@@ -59,9 +59,10 @@ def _available() -> int:
 
 
 def get_num_threads() -> int:
-    """How many threads the kernels use: as set, or MINIGAN_NUM_THREADS, or the cores there are.
+    """The number of threads that the kernels use.
 
-    Raises ThreadsError if it is MINIGAN_NUM_THREADS, and no number of threads.
+    It is what `set_num_threads` has set, else MINIGAN_NUM_THREADS, else the number of available cores.
+    Raises ThreadsError if MINIGAN_NUM_THREADS is needed and is not a number of threads.
     """
     global _threads
     if _threads is None:
@@ -70,7 +71,7 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(count: int) -> None:
-    """How many threads the kernels use from now on."""
+    """Set the number of threads that the kernels use from now on."""
     global _threads
     if not isinstance(count, Integral) or isinstance(count, bool):
         raise TypeError(f"set_num_threads: {count!r} threads; give a whole number")
@@ -81,7 +82,7 @@ def set_num_threads(count: int) -> None:
 
 # -- blocks of work, shared out ------------------------------------------------------------------------
 
-_turn: dict[str, _Call] = {}  # "call": that whose turn it is, as BLAS has one setting for all
+_turn: dict[str, _Call] = {}  # "call": the one that has the turn; BLAS has one global setting
 _joinable: queue.SimpleQueue[_Call] = queue.SimpleQueue()  # calls that helpers may join
 _helpers: list[_Helper] = []
 
@@ -89,14 +90,14 @@ _helpers: list[_Helper] = []
 def share(work: Callable[[int], None], count: int) -> None:
     """Call work(0) ... work(count - 1), each once, on this thread and its helpers.
 
-    When it returns or raises, no block is being worked on any more. After an error no further block
-    is begun, and those under way are finished first. A call from within another one on the same
-    thread, by a block or by a signal handler, uses this thread alone; other threads wait their turn.
+    When `share` returns or raises, no thread is still working on a block. After an error no further
+    block is started, and the started ones are finished first. A call inside another one on the same
+    thread, from a block or a signal handler, uses this thread alone. Other threads wait their turn.
 
-    Each thread works in a copy of the caller's context, so np.errstate holds on all of them.
+    Each thread works in a copy of the caller's context, so np.errstate applies on all of them.
     """
     tell_blas_trouble()
-    if isinstance(threading.current_thread(), _Helper):  # within a block: BLAS is limited already
+    if isinstance(threading.current_thread(), _Helper):  # inside a block: BLAS is already limited
         for i in range(count):
             work(i)
         return
@@ -107,7 +108,7 @@ def share(work: Callable[[int], None], count: int) -> None:
             call.run(helpers if call.take_turn(sys._getframe(1)) else 0)
         finally:
             call.end()
-    finally:  # a handler may have raised within the first end, outside of its own guard
+    finally:  # a handler may have raised inside the first `end`, where nothing catches it
         call.end()
     if call.errors:
         raise call.errors.pop(0)
@@ -127,25 +128,25 @@ def _within_share(frame: FrameType | None) -> bool:
 
 
 class _Call:
-    """A call of `share`: its blocks, the helpers at work on them, and the threads that wait for it."""
+    """A call of `share`: its blocks, the helpers working on them, and the threads waiting for it."""
 
     def __init__(self, work: Callable[[int], None], count: int) -> None:
         self.work: Callable[[int], None] | None = work
         self.context = contextvars.copy_context()  # never entered, only copied
         self.numbers = iter(range(count))
-        self.busy: set[threading.Lock] = set()  # a lock for each helper at work, which it releases
-        self.errors: list[BaseException] = []  # of helpers
-        self.waiting: list[threading.Lock] = []  # a lock for each thread whose turn is after this
+        self.busy: set[threading.Lock] = set()  # a lock per working helper, released by it
+        self.errors: list[BaseException] = []  # raised on helpers
+        self.waiting: list[threading.Lock] = []  # a lock for each thread that waits for this call
         self.thread = threading.get_ident()
-        self.lent: int | None = None  # that part of _lent is for calls around this one to give back
+        self.lent: int | None = None  # entries of _lent that belong to the calls around this one
 
     def take_turn(self, caller: FrameType) -> bool:
-        """Wait for the turn; False if there is none, within another call on this thread."""
-        # setdefault takes the turn and notes whose it is in one step: nothing can come in between.
+        """Wait for this call's turn. False if it gets none, because this thread is in another call."""
+        # setdefault is atomic: it takes the turn and records whose it is in one step.
         while (other := _turn.setdefault("call", self)) is not self:
             mine = other.thread == self.thread
             if not _within_share(caller if mine else sys._current_frames().get(other.thread)):
-                other.end()  # which its own thread could not, being interrupted again and again
+                other.end()  # its own thread left without it, because handlers kept raising
             elif mine:
                 break
             else:
@@ -154,14 +155,14 @@ class _Call:
         return other is self
 
     def run(self, helpers: int) -> None:
-        """Take blocks on this thread and on this many helpers, if the system has them."""
+        """Take blocks on this thread and on up to this many helpers."""
         _limit_blas()
         for _ in range(_hire(helpers)):
             _joinable.put(self)
-        self.context.copy().run(self._take)  # the size of NumPy's buffer is part of it
+        self.context.copy().run(self._take)  # a copy, because NumPy's buffer size belongs to it
 
     def help(self) -> None:
-        """Take blocks on a helper. One that comes when the call is over finds none left."""
+        """Take blocks on a helper. If the call is already over, there are none left."""
         ended = threading.Lock()
         ended.acquire()
         self.busy.add(ended)  # before a block is taken, so that `end` misses none
@@ -170,12 +171,12 @@ class _Call:
         except BaseException as error:
             self.errors.append(error)
             self._drop_the_rest()
-        self.busy.discard(ended)  # first the truth, then the bell: whoever has heard it finds it so
+        self.busy.discard(ended)  # before the release, so that a woken `end` sees it gone
         ended.release()
 
     def _take(self) -> None:
         np.setbufsize(BUFFER)
-        for i in self.numbers:  # whose next() is atomic: whoever is free takes the next block
+        for i in self.numbers:  # next() is atomic, so each block goes to the next free thread
             self.work(i)
 
     def _drop_the_rest(self) -> None:
@@ -183,10 +184,10 @@ class _Call:
             pass
 
     def end(self) -> None:
-        """Wait for the helpers at work, give BLAS its threads back, and give the turn away.
+        """Wait for the working helpers, give BLAS its threads back, and pass the turn on.
 
-        Each part can be interrupted and done again. What a handler raises while we wait is raised
-        when the wait is over.
+        Each part can be interrupted and repeated. An exception that a handler raises during the wait is
+        raised after it.
         """
         self._drop_the_rest()
         interrupt = None
@@ -196,7 +197,7 @@ class _Call:
                     ended.acquire()
             except BaseException as error:
                 interrupt = error
-        self.work = None  # and with it its arrays: a helper that comes late may still hold the call
+        self.work = None  # frees its arrays, although a late helper may still hold the call
         if self.lent is not None:
             _restore_blas(self.lent)
             self.lent = None  # done again when the turn is another's, it would restore for that one
@@ -208,16 +209,16 @@ class _Call:
             raise interrupt
 
     def wait(self) -> None:
-        """Wait, on another thread, until this call has given its turn away."""
+        """Wait, on another thread, until this call has passed its turn on, or for a second."""
         ended = threading.Lock()
         ended.acquire()
         self.waiting.append(ended)
         if _turn.get("call") is self:
-            ended.acquire(timeout=1)  # then the caller looks whether there is anybody to wait for
+            ended.acquire(timeout=1)  # then the caller checks whether the call is still running
 
 
 class _Helper(threading.Thread):
-    """A thread that waits for calls to join. A queue in C wakes it as soon as a bare lock does."""
+    """A thread that waits for calls to join. Its queue is in C and wakes it as fast as a lock."""
 
     def __init__(self) -> None:
         super().__init__(name="minigan", daemon=True)
@@ -228,12 +229,12 @@ class _Helper(threading.Thread):
 
 
 def _hire(wanted: int) -> int:
-    """Start helpers up to `wanted`, or until the system refuses; return how many may join a call."""
+    """Start helpers up to `wanted`, or until the system refuses. Returns how many may join a call."""
     while len(_helpers) < wanted:
         helper = _Helper()
         try:
             helper.start()
-        except RuntimeError:  # `ulimit -u`: the threads that there are take its blocks
+        except RuntimeError:  # `ulimit -u` is reached; the existing threads take all blocks
             break
         _helpers.append(helper)
     return min(wanted, len(_helpers))
@@ -241,11 +242,11 @@ def _hire(wanted: int) -> int:
 
 def _forget_helpers() -> None:
     global _joinable
-    _helpers.clear()  # they did not come along into the forked process
+    _helpers.clear()  # a forked process has only the thread that forked
     _joinable = queue.SimpleQueue()
     call = _turn.pop("call", None)
-    while call and call.busy:  # if this thread goes on with it, the blocks they had are missing
-        call.errors.append(RuntimeError("forked within a kernel, without its helpers"))
+    while call and call.busy:  # if this thread finishes the call, the helpers' blocks are missing
+        call.errors.append(RuntimeError("forked inside a kernel, without its helpers"))
         call.busy.pop().release()
 
 
@@ -253,28 +254,27 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_helpers)
 
 
-# -- BLAS, kept to one thread --------------------------------------------------------------------------
+# -- BLAS, limited to one thread -----------------------------------------------------------------------
 
-NAMES = [
-    (start, end) for start in ("", "scipy_") for end in ("", "64_", "_64")
-]  # of OpenBLAS's builds
-OWN = ("pthreads", "disabled")  # OpenBLAS's own threads, or none: OpenMP's limit is one caller's
-_lent: list[tuple[Callable[[int], None], int]] = []  # setters, and the threads to give back by them
-_told = False  # the trouble with BLAS
+# What the builds of OpenBLAS put before and after the names of their functions.
+NAMES = [(start, end) for start in ("", "scipy_") for end in ("", "64_", "_64")]
+OWN = ("pthreads", "disabled")  # OpenBLAS's own threads, or none; OpenMP limits only one caller
+_lent: list[tuple[Callable[[int], None], int]] = []  # (setter, number of threads to restore)
+_told = False  # whether the user has been told about trouble with BLAS
 
 
 @functools.cache
 def _blas() -> list[tuple[threadpoolctl.LibController, Callable[[int], None]]]:
-    """Each BLAS of this process, and what sets its number of threads."""
+    """Each BLAS library of this process, and the function that sets its number of threads."""
     libraries = threadpoolctl.ThreadpoolController().lib_controllers
     return [(library, _setter(library)) for library in libraries if library.user_api == "blas"]
 
 
 def _setter(library: threadpoolctl.LibController) -> Callable[[int], None]:
-    """OpenBLAS's own function, where there is one.
+    """The function that sets the library's number of threads: OpenBLAS's own if there is one.
 
-    threadpoolctl ignores, since 3.8, all but the first thread that has set a limit, and takes a lock
-    for it, which a signal handler would wait for without end.
+    Since 3.8, threadpoolctl ignores all threads but the first that has set a limit. It also takes a
+    lock, on which a signal handler would wait forever.
     """
     if library.internal_api == "openblas" and library.threading_layer in OWN:
         for start, end in NAMES:
@@ -292,7 +292,7 @@ def _limit_blas() -> None:
 
 
 def _restore_blas(lent: int) -> None:
-    """Give back all but the first `lent`."""
+    """Restore all entries of _lent but the first `lent`."""
     while len(_lent) > lent:
         set_num_threads, count = _lent[-1]
         set_num_threads(count)
@@ -304,22 +304,22 @@ def _warn(text: str) -> None:
 
 
 def tell_blas_trouble(say: Callable[[str], None] = _warn) -> None:
-    """Say once in a process why results may depend on the number of threads, where they may."""
+    """If results may depend on the number of threads, say why, once per process."""
     if not _told and (trouble := blas_trouble()):
         say(trouble)
 
 
 def blas_trouble() -> str | None:
-    """Why results may depend on the number of threads, in a sentence; None where they do not.
+    """Why results may depend on the number of threads, in a sentence; None if they do not.
 
-    Whoever asks has been told.
+    The caller must show it: after this call, `tell_blas_trouble` stays silent.
     """
     global _told
     _told = True
     if why := _why_not_limited():
         return (
-            f"NumPy's BLAS cannot be kept to one thread ({why}): the last bits of results may depend "
-            "on the number of threads, and training may be slower; start Python with "
+            f"NumPy's BLAS cannot be limited to one thread ({why}): the last bits of results may "
+            "depend on the number of threads, and training may be slower; start Python with "
             "OPENBLAS_NUM_THREADS=1 (or OMP_, MKL_, BLIS_ or VECLIB_MAXIMUM_THREADS=1)"
         )
     return None
@@ -327,7 +327,7 @@ def blas_trouble() -> str | None:
 
 @functools.cache
 def _why_not_limited() -> str | None:
-    """What is seen of the BLAS that NumPy uses, if it is not an OpenBLAS that obeys."""
+    """Why NumPy's BLAS cannot be limited to one thread; None for an OpenBLAS that obeys."""
     found = next((library for library, _ in _blas() if _multiplies_for_numpy(library)), None)
     if found is None:
         return f"threadpoolctl {threadpoolctl.__version__} does not find it"
@@ -335,26 +335,24 @@ def _why_not_limited() -> str | None:
     if found.internal_api != "openblas":
         return f"it is {kind}; only OpenBLAS is known to obey"
     if found.threading_layer not in OWN:
-        return (
-            f"it is {kind} with {found.threading_layer} threads, where a limit holds for one caller"
-        )
+        return f"it is {kind} with {found.threading_layer} threads, which limits one caller only"
     counts: list[int] = []
     share(lambda i: counts.append(found.num_threads), 1)
-    return None if counts == [1] else f"{kind} has {counts[0]} threads after it was told to have 1"
+    return None if counts == [1] else f"{kind} has {counts[0]} threads although it was limited to 1"
 
 
 def _multiplies_for_numpy(library: threadpoolctl.LibController) -> bool:
-    """Whether NumPy's products are made by this library: SciPy, or PyTorch, may bring another."""
-    if Path(library.filepath).parent.name == "numpy.libs":  # Windows has no more to go by
+    """Whether NumPy's products use this library. SciPy or PyTorch may load another."""
+    if Path(library.filepath).parent.name == "numpy.libs":  # the only clue on Windows
         return True
     numpys = ctypes.CDLL(sys.modules["numpy._core._multiarray_umath"].__file__)
-    names = [f"{start}cblas_sgemm{end}" for start, end in NAMES]  # what NumPy calls for a product
+    names = [f"{start}cblas_sgemm{end}" for start, end in NAMES]  # NumPy's call for a product
     addresses = [(_address(numpys, name), _address(library.dynlib, name)) for name in names]
     return any(mine == its is not None for mine, its in addresses)
 
 
 def _address(library: ctypes.CDLL, name: str) -> int | None:
-    """Where the function of that name lies that the library, or what it was linked with, has."""
+    """The address of the named function in the library or what it was linked with, or None."""
     function = getattr(library, name, None)
     return function and ctypes.cast(function, ctypes.c_void_p).value
 
@@ -363,7 +361,7 @@ def _address(library: ctypes.CDLL, name: str) -> int | None:
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """numpy.empty, beginning with a line of the cache."""
+    """numpy.empty, starting on a cache line."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.empty(size + LINE, np.uint8)
     start = -memory.ctypes.data % LINE
@@ -371,11 +369,11 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """This thread's memory of that name, with undefined content.
+    """This thread's scratch memory of that name, with undefined content.
 
-    It is the memory of the last call, unless somebody still holds that: a kernel that a signal handler
-    has stopped to run another, say. So let go of it before you ask again, or new memory is taken, where
-    each 4 KB cost a page fault, which is more than filling them.
+    It is the memory of the last call unless that is still in use, for example by a kernel that a signal
+    handler has interrupted to run another. So drop it before the next call. Otherwise new memory is
+    taken, where each 4 KB cost a page fault, which is more than filling them.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     held = getattr(_scratch, name, None)

@@ -7,11 +7,11 @@ import numpy as np
 from . import reference, rows
 from .threads import scratch, share
 
-STRIP = 32  # rows or columns that are copied at a time to another order in memory
+STRIP = 32  # rows or columns copied at a time into another memory order
 
 
 def adam(xp, moved, lr, betas, eps):
-    """See reference.adam: all parameters in one go, in blocks."""
+    """See reference.adam. All parameters are updated in one call of `share`, in blocks."""
     reference.refuse_half(moved)
     b1, b2 = betas
     blocks = [(*block, step) for *arrays, step in moved for block in _in_blocks(*arrays)]
@@ -25,7 +25,7 @@ def adam(xp, moved, lr, betas, eps):
         m *= b1
         m += t
         np.multiply(g, 1 - b2, out=t)
-        t *= g  # in this order, as g * g may overflow where the product does not
+        t *= g  # in this order, because g * g may overflow where (1 - b2) * g * g does not
         v *= b2
         v += t
         np.sqrt(v, out=t)
@@ -51,10 +51,11 @@ def lerp(xp, moved, weight):
 
 
 def _in_strips(source: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Copy to `out` from memory in another order: three times as fast as `out[...] = source`.
+    """Copy `source`, which has another memory order, to `out`.
 
-    Numbers that are neighbours in `out` are often a large power of two apart in the source, and such
-    addresses contend for few places in the cache. So each strip is copied in its own order first.
+    This is three times as fast as `out[...] = source`. Neighbours in `out` are often a large power of
+    two apart in the source, and such addresses compete for the same few cache lines. So each strip is
+    first copied in the order of the source.
     """
     axis = max(range(out.ndim), key=out.shape.__getitem__)
     for i in range(0, out.shape[axis], STRIP):
@@ -64,10 +65,10 @@ def _in_strips(source: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 
 def _in_blocks(p: np.ndarray, *others: np.ndarray) -> list[list[np.ndarray]]:
-    """Views of p and the others, block by block, with the axes in the order of p's memory.
+    """Views of p and the others, block by block, with the axes in p's memory order.
 
-    Where all of them lie in that order without gaps, a block is a run of numbers. Else it is a slab
-    across an axis that is not the last: its rows are long in p, and short runs of it in the others.
+    If all arrays are contiguous in that order, a block is a run of numbers. Otherwise it is a slice
+    along the longest of the other axes, so that p's rows along the last axis stay whole.
     """
     order = sorted(range(p.ndim), key=lambda axis: -p.strides[axis])
     arrays, axis = [a.transpose(order) for a in (p, *others)], 0

@@ -1,4 +1,4 @@
-"""What a data set is. Each data set has a file of its own in this folder."""
+"""What a data set is. Each kind has its own file in this folder."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from ..tensor import Tensor
 
 
 class Dataset(ABC):
-    """A finite list of samples of one shape, and how samples of that shape are shown.
+    """A finite list of samples of one shape, and how such samples are shown.
 
-    name      part of the name of a run's folder
-    shape     of a sample as the networks see it: (C, H, W) or (2,)
-    identity  what config.json says about the data, in JSON's types; its "fingerprint" is equal for
-              equal data only
-    shown     how many samples a picture shows
+    name      names the folder of a run
+    shape     the shape of a sample as the networks see it: (C, H, W) or (2,)
+    identity  what config.json records about it, as JSON values; "fingerprint" tells data sets apart
+    shown     the number of samples in a picture
     skipped   (name, reason) of each file that could not be used
     notes     sentences for the user about what was left out
     """
@@ -37,7 +36,7 @@ class Dataset(ABC):
     def batch(self, indices: np.ndarray, device: str, mirrored: np.ndarray | None = None) -> Tensor:
         """The samples at these indices: (N, *shape) float32 on the device.
 
-        mirrored  (N,) bool: which of them to mirror left to right; UserError for data without sides
+        mirrored  (N,) bool: which of them to flip left to right; UserError for data without sides
         """
 
     @abstractmethod

@@ -1,7 +1,7 @@
-"""A zip as a source of images; it is never extracted.
+"""A zip file as a source of images, read without extracting it.
 
-The zip may come from a stranger. Its names are used only as names, and each of its numbers is checked
-before it costs memory or time.
+The zip may come from a stranger. The names in it are never used as paths on disk, and each number in
+it is checked before it costs memory or time.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ def open_zip(path: Path, image_size: int, max_images: int | None, only: str | No
         info, _ = next(iter(source.images.values()))
         stamp["kind"] = kind_of(Path(info.filename))
     if status.st_size != ZIP_BYTES:
-        len(source)  # lists the zip, to fail early; CelebA's own takes a second, so it is left out
+        len(source)  # lists the zip, to fail early; skipped for CelebA's own, which takes a second
     return source
 
 
 class ZipImages(ImageFiles):
-    """The images of a zip, which is listed when they are first needed."""
+    """The images of a zip. Their names are read when they are first needed."""
 
     def __reduce__(self) -> tuple:
-        """A copy in another process opens the zip for itself, at its first image."""
+        """Pickle without the open zip: a copy in another process opens its own, at its first image."""
         fields = (self.path, self.stamp, self.image_size, self.max_images, self.kept, "")
         return ZipImages, fields
 
@@ -75,7 +75,7 @@ class ZipImages(ImageFiles):
 
     @cached_property
     def archive(self) -> zipfile.ZipFile:
-        """The open zip, in any process the one that `stamp` describes."""
+        """The open zip, checked in every process to be the one that `stamp` describes."""
         try:
             archive = zipfile.ZipFile(self.path)
             self._check(os.fstat(archive.fp.fileno()))
@@ -114,7 +114,7 @@ class ZipImages(ImageFiles):
         info, end = place
         if info.file_size > MAX_BYTES:
             raise Unreadable(f"more than {MAX_BYTES:,} bytes")
-        # zipfile cannot stop the other methods, which may compress a million times
+        # with other methods, which can compress a million times, zipfile cannot stop early
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise Unreadable(
                 f"compressed with zip method {info.compress_type}; "

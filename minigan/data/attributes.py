@@ -41,9 +41,9 @@ class Attributes:
     row: dict[str, int]  # {file name: row} of each image, in the order of the list
 
     def having(self, wanted: str) -> frozenset[str]:
-        """The file names of the images with, for "Male,no-Eyeglasses", Male and without Eyeglasses.
+        """The file names of the images with these attributes.
 
-        Raises UserError if an attribute is unknown.
+        "Male,no-Eyeglasses" means with Male and without Eyeglasses. Raises UserError if one is unknown.
         """
         found = np.ones(len(self.table), bool)
         for word in wanted.split(","):
@@ -60,7 +60,7 @@ class Attributes:
 
 
 def find_attributes(folder: Path) -> Path:
-    """The path of the list: beside the images in `folder`, or above them, as CelebA has it.
+    """The path of the list: next to the images in `folder`, or above them, as in CelebA.
 
     Raises UserError if there is none.
     """
@@ -71,7 +71,7 @@ def find_attributes(folder: Path) -> Path:
                 return path
     raise UserError(
         f"--only needs {FILE}, which is not in {', '.join(map(str, places))} or a folder Anno in "
-        "these; put it beside the images"
+        "these; put it next to the images"
     )
 
 

@@ -1,11 +1,11 @@
 """A decode-once cache: the images of a source as one uint8 array on disk, read by memory map.
 
-Every epoch needs every image, and decoding an image costs a hundred times more than copying it. So
-each is decoded once. A finished cache is two files:
+Every epoch needs every image, and decoding an image takes a hundred times as long as copying it. So
+each image is decoded once. A finished cache is two files:
 
     <key>.npy      the usable images, (N, S, S, 3), in the source's order, in NumPy's format
-    <key>.json     the source's identity, the N names, what was skipped and why, `digest`, the
-                   SHA-256 of the pixels, and `check`, that of the rest of this file
+    <key>.json     the source's identity; the N names; what was skipped and why; `digest`, the SHA-256
+                   of the pixels; and `check`, the SHA-256 of the rest of this file
 
 The key is a hash of the source's identity, which is read without decoding. It finds a cache quickly,
 and it changes when the source is replaced or changed. The digest identifies the contents: it is
@@ -249,14 +249,14 @@ def _digest_of(value: dict) -> str:
 
 
 def _drop_link(path: Path) -> None:
-    """Remove what is not a file of its own, such as a link, through which we would write elsewhere."""
+    """Remove the path if it is a link or not a file, because writing to it would write elsewhere."""
     status = os.lstat(path) if os.path.lexists(path) else None
     if status and (not stat.S_ISREG(status.st_mode) or status.st_nlink > 1):
         path.unlink()
 
 
 def _write(path: Path, offset: int, data: bytes | np.ndarray) -> None:
-    """Overwrite from `offset`, and flush to disk, so that a power cut cannot lose it."""
+    """Overwrite the file from `offset`, and flush to disk, so that a power cut cannot lose it."""
     with naming(path), open(path, "r+b") as file:
         file.seek(offset)
         file.write(data)
@@ -264,8 +264,8 @@ def _write(path: Path, offset: int, data: bytes | np.ndarray) -> None:
 
 
 def _write_json(path: Path, value: dict) -> None:
-    """Replace the file in one step. It is not flushed to disk, because it is checked when it is read,
-    and without it the pixels are decoded again."""
+    """Replace the file in one step. It need not be flushed to disk: it is checked when it is read, and
+    if it is lost, the pixels are decoded again."""
     new = path.with_name(path.name + ".new")
     _drop_link(new)
     with naming(path):
@@ -275,7 +275,7 @@ def _write_json(path: Path, value: dict) -> None:
 
 @contextmanager
 def _as_user_errors(base: Path, size: str = "") -> Iterator[None]:
-    """Turn errors inside into UserErrors. `size`, such as " (9 bytes)", is the room that is needed."""
+    """Turn errors raised inside into UserErrors. `size`, such as " (9 bytes)", is the space needed."""
     try:
         yield
     except OSError as error:

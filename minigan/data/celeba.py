@@ -3,8 +3,8 @@
 archive.py, folder.py     the two kinds of source, built on imagefiles.py
 listing.py                which files are images to use
 attributes.py             CelebA's list of attributes, by which --only chooses
-decoding.py               from a file's bytes to an array: scaled and cropped, but not flipped,
-                          and with values of 0 to 255, which the training loop scales to [-1, 1]
+decoding.py               from a file's bytes to an array of values 0 to 255, scaled and cropped;
+                          images.py flips them and scales the values to [-1, 1]
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def open_source(
     only: str | None = None,
     leave_out: str | Path | None = None,
 ) -> ImageFiles:
-    """The first `max_images` images, by name, of a zip or of a folder and the folders below it.
+    """The first `max_images` images, by name, in a zip or in a folder and the folders below it.
 
-    only       attributes that the images must have, such as "Male,no-Eyeglasses", by CelebA's list
-               of attributes, which lies beside them
-    leave_out  a folder that is not searched, such as that of the runs, which contain images too
+    only       attributes that the images must have, such as "Male,no-Eyeglasses", according to
+               CelebA's list of attributes, which must be next to them or above
+    leave_out  a folder that is not searched, such as the folder of the runs, which contain images too
 
     In a folder, the first of these that exists is used: a folder `img_align_celeba` with images (the
     folder itself or one below it), a file `img_align_celeba.zip`, all images below the folder.

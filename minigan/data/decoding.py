@@ -1,11 +1,11 @@
 """From the bytes of an image file to an array (S, S, 3).
 
-The result is that of torchvision's Resize(S) and CenterCrop(S): Pillow's bilinear filter scales the
-short side to S, averaging over all source pixels where it shrinks the image (antialiasing), and the
+The result equals that of torchvision's Resize(S) and CenterCrop(S). Pillow's bilinear filter scales the
+short side to S; when it shrinks the image, it averages over all source pixels (antialiasing). Then the
 middle is cut out. A small image is enlarged.
 
-The files may come from a stranger. So the size in the header is checked before anything is decoded,
-and memory and time stay in proportion to the file.
+The files may come from a stranger. So the size in the header is checked before anything is decoded, and
+memory and time stay in proportion to the file.
 """
 
 from __future__ import annotations
@@ -39,9 +39,7 @@ MAX_BYTES = 64 * 2**20
 MAX_PIXELS_PER_BYTE = 250  # a JPEG of a single colour has 60 to 160
 FEW_PIXELS = 2_000_000  # exempt from MAX_PIXELS_PER_BYTE, because they need little memory
 MAX_ASPECT = 16  # long side to short side: a thin strip grows huge when its short side becomes S
-MAX_SCANS = (
-    100  # of a progressive JPEG: each is a pass over all pixels for a few bytes; 10 are usual
-)
+MAX_SCANS = 100  # of a progressive JPEG, usually 10: a few bytes make each a pass over all pixels
 
 
 def decode(data: bytes, size: int) -> np.ndarray:
@@ -82,12 +80,12 @@ def _check(width: int, height: int, size: int, data: bytes) -> None:
 
 
 def _scans(jpeg: bytes) -> int:
-    """How often the marker "start of scan" occurs, with one of its four possible lengths."""
+    """The number of "start of scan" markers, each with one of its four possible lengths."""
     return sum(1 for _ in re.finditer(rb"\xff\xda\x00[\x08\x0a\x0c\x0e]", jpeg))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Turned upright by its EXIF tag, transparency on white, 16 bits to 8 by v / 257."""
+    """The image as RGB: upright by its EXIF tag, transparency on white, 16 bits to 8 by v / 257."""
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip
         grey = (np.asarray(image).astype(np.int32) + 128) // 257

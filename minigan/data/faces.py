@@ -1,9 +1,9 @@
 """Drawn portraits: a data set of faces that needs no download.
 
-Every attribute of a face is known, so the set also shows which kinds of face a GAN has dropped.
-A portrait is painted from back to front; each part is a soft mask and a colour. Pixels are computed
-with + - * / and square roots only, which every processor rounds alike. So a face has the same bytes
-on every machine.
+Every attribute of a face is known, so the set also shows which faces a GAN has dropped. A portrait is
+painted from back to front; each part is a soft mask and a colour. Pixels are computed only with + - * /
+and square roots, which every processor rounds the same way. So a face has the same bytes on every
+machine.
 
 Lengths are in head units: the middle of the head is (0, 0), its crown y = -1, its chin y = 1.
 Colours are 0xRRGGBB; masks, light and the canvas are float32 (h, w) from 0 to 1.
@@ -33,9 +33,9 @@ class Cut(NamedTuple):
 
     outer: tuple[float, float, float]  # half-width, top, bottom
     opening: tuple[float, float, float]  # likewise
-    parting: float  # how pointed the opening is where the hair is parted; 0: straight across
-    locks: float  # how far they stick out
-    hangs: bool  # also behind the neck
+    parting: float  # how pointed the opening is at the parting; 0: straight across
+    locks: float  # how far the locks stick out
+    hangs: bool  # whether hair also hangs behind the neck
 
 
 STYLES = {
@@ -62,9 +62,9 @@ CATEGORIES = {  # a value listed twice is twice as common
     "light": tuple(LAMP),
 }
 RANGES = {  # lowest and highest; values near the middle are the most common
-    "turn": (-0.34, 0.34),  # to the right of the image: how far the nose moves
-    "nod": (-0.10, 0.10),  # downwards, likewise
-    "tilt": (-0.14, 0.14),  # a slope
+    "turn": (-0.34, 0.34),  # how far the nose moves to the right of the image
+    "nod": (-0.10, 0.10),  # how far it moves down
+    "tilt": (-0.14, 0.14),  # the slope of the head's axis
     "x": (0.46, 0.54),  # the middle of the head, as a fraction of the image
     "y": (0.455, 0.485),
     "zoom": (0.33, 0.365),  # half the head's height, as a fraction of the image
@@ -130,7 +130,7 @@ def _tone(colour: np.ndarray, light: np.ndarray) -> np.ndarray:
 
 
 class _Easel:
-    """A canvas (3, h, w), and a grid (4, h, w): where on the person each pixel lies.
+    """A canvas (3, h, w), and a grid (4, h, w) that tells where on the person each pixel is.
 
     x and y are lengths across and down the image. u and v are lengths on the face, which turns and
     nods, so that the nose stays at u = 0.
@@ -143,7 +143,7 @@ class _Easel:
         self.skin, self.hair = _rgb(SKIN[person["skin"]]), _rgb(HAIR[person["hair_colour"]])
 
     def crop(self, wide: float, top: float, bottom: float) -> _Easel:
-        """A view of a part of the whole easel, to save work."""
+        """A view of part of the easel, to save work."""
         person, n = self.person, len(self.x)
         pixel = lambda axis, at: max(0, int(n * (person[axis] + person["zoom"] * at)))
         rows = slice(pixel("y", top), pixel("y", bottom))
@@ -159,9 +159,9 @@ class _Easel:
         self.canvas *= 1 - mask * (1 - _rgb(tint))
 
     def light(self, nx: np.ndarray, ny: np.ndarray | float, r2: np.ndarray | float) -> np.ndarray:
-        """The light on a round surface where it faces (nx, ny).
+        """The light on a round surface at a point that faces (nx, ny).
 
-        r2 is the squared distance from its middle, 1 at the rim.
+        r2 is the squared distance from the surface's middle, 1 at its rim.
         """
         lx, ly, lz = self.lamp
         nz2 = np.maximum(0.05, 1 - r2)  # kept off 0, or the rim would turn black
@@ -252,7 +252,7 @@ def _eyes(easel: _Easel) -> None:
     arc = 0.12 * (1 - (out / 0.20) ** 2)
     white = _inside(np.maximum(-arc - v, v - 0.7 * arc), 0.035)
     easel.paint(white, _rgb(0xF5F2F0) * (0.72 + 0.28 * _inside(-v - 0.3 * arc, 0.12)))
-    x = out - np.sign(easel.u) * 0.1 * easel.person["turn"]  # the eyes look at us, if not quite
+    x = out - np.sign(easel.u) * 0.1 * easel.person["turn"]  # the eyes look almost at us
     iris = white * _inside(_oval(x, v + 0.01, 0.115, 0.115), 0.035)
     easel.paint(iris, _rgb(EYES[easel.person["eye_colour"]]) * (0.75 + 0.5 * _inside(-v)))
     easel.paint(white * _inside(_oval(x, v + 0.01, 0.058, 0.058), 0.03), _rgb(0x0D0A0D))
@@ -351,7 +351,7 @@ def _hair(easel: _Easel, cut: Cut, mask: np.ndarray, colour: np.ndarray, locks: 
 
 
 def _check_size(size: int) -> None:
-    if size not in range(16, 257):  # smaller faces have no eyes, and larger ones only more blur
+    if size not in range(16, 257):  # smaller faces have no eyes, and larger ones are only blurrier
         raise ValueError(f"a face of {size} pixels cannot be drawn; choose a size from 16 to 256")
 
 

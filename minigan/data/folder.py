@@ -1,4 +1,4 @@
-"""A folder as a source of images, with all folders below it."""
+"""A folder, with all folders below it, as a source of images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def open_folder(
     only: str | None,
     leave_out: str | Path | None,
 ) -> ImageFiles:
-    """The images below this folder, or those of CelebA's zip in it. UserError: nothing to use."""
+    """The images below this folder, or those in CelebA's zip below it. UserError: nothing to use."""
     files, closed = _walk(path, leave_out)
     if closed and not images_among(files):
         inner, error = next(iter(closed.items()))
@@ -52,7 +52,7 @@ def open_folder(
     beside = (path / first).parent if kind == "celeba" else path
     kept, stamp = keep(only, beside, chosen)
     members = members_of(chosen, kept, max_images)
-    if kind != "celeba":  # whose images all lie in one folder
+    if kind != "celeba":  # CelebA's images are all in one folder
         members += [(inner, inner) for inner in closed]
     versions = {**files, **{inner: version(_status(path / inner)) for inner in closed}}
     digest = _digest((inner, versions[inner]) for _, inner in members)
@@ -63,9 +63,10 @@ def open_folder(
 
 @dataclass
 class FolderImages(ImageFiles):
-    """The images of a folder, and the folders below it that cannot be read, which count as images.
+    """The images of a folder.
 
-    So each such folder is skipped with its reason and listed, as an image that cannot be read is.
+    A folder below it that cannot be read counts as an image. So it is skipped and listed with its
+    reason, as an unreadable image is.
     """
 
     members: list[tuple[str, str]]  # the place is the path below the folder, "/" after a folder's
@@ -108,7 +109,7 @@ def _walk(
     while folders:
         inner = folders.pop()
         real = os.path.realpath(root / inner)
-        if real in seen:  # a link that leads back
+        if real in seen:  # a link back to a folder already searched, or to `leave_out`
             continue
         seen.add(real)
         below = []

@@ -1,4 +1,4 @@
-"""What the two sources of image files share: folder.py's and archive.py's."""
+"""What the two sources of image files, folder.py and archive.py, share."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ VERSION = ("bytes", "mtime_ns", "ctime_ns")  # the names of what `version` retur
 
 
 def version(status: os.stat_result | None) -> tuple[int, int, int]:
-    """Which contents a file has, without reading them; zeros if it cannot be reached.
+    """Numbers that identify a file's contents without reading them; zeros if it cannot be reached.
 
     The time of the last status change (ctime) cannot be set. So a file that was replaced, or was
     changed and given its old modification time, has another version. (On Windows ctime is the time
@@ -69,9 +69,9 @@ def version(status: os.stat_result | None) -> tuple[int, int, int]:
 def keep(
     only: str | None, folder: Path, images: Iterable[str]
 ) -> tuple[frozenset[str] | None, dict]:
-    """The file names that --only keeps, and what that adds to the stamp.
+    """The file names that --only keeps, and the entries that this adds to the stamp.
 
-    The list of attributes is looked for in and above `folder`. UserError: there is none, or no image
+    The list of attributes is searched for in and above `folder`. UserError: there is none, or no image
     is left.
     """
     if only is None:
@@ -99,5 +99,5 @@ def members_of(
 
 
 def _file_name(name: str) -> str:
-    """The list of attributes knows an image by its file name, whatever its folder."""
+    """The name by which the list of attributes knows an image: without its folder."""
     return name.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""A data set of images: decoded pixels from a cache, scaled to [-1, 1], the range of G's tanh."""
+"""A data set of images: decoded pixels from a cache, scaled to the range of G's tanh."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GAP = 2  # pixels between the images of a grid
 
 
 class ImageSet(Dataset):
-    """The images of a cache in colour (nc 3) or grey (nc 1)."""
+    """The images of a cache, in colour (nc 3) or grey (nc 1)."""
 
     shown = 64
 
@@ -46,7 +46,7 @@ class ImageSet(Dataset):
 
 
 def fingerprint(images: cache.Images) -> str:
-    """A digest of all pixels and all names; it does not depend on where the files are."""
+    """A digest of all pixels and all names. It does not depend on where the data is stored."""
     return hashlib.sha256("\n".join([images.digest, *images.names]).encode()).hexdigest()
 
 
@@ -72,7 +72,7 @@ def to_pixels(images: np.ndarray) -> np.ndarray:
 
 
 def grid(pixels: np.ndarray, columns: int = 8) -> np.ndarray:
-    """uint8 images side by side, white between them: (N, H, W, 3) -> (rows*H + ..., ..., 3)."""
+    """uint8 images in a grid with white gaps: (N, H, W, 3) -> (rows*H + ..., columns*W + ..., 3)."""
     n, h, w, c = pixels.shape
     columns = min(columns, n)
     rows = -(-n // columns)

@@ -1,7 +1,7 @@
-"""Which files of a folder or a zip are images to use, judged by their paths alone.
+"""Decide by their paths which files of a folder or a zip are images to use.
 
 If a folder `img_align_celeba` contains images, only those are used, because it is CelebA's. Otherwise
-all images are used. folder.py and archive.py list the files and ask here.
+all images are used. folder.py and archive.py list the files and call this page.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ REMEDY = f"give the path of {ZIP}, or of a folder or zip of images ({READ})"
 
 
 def choose(where: Path, files: Collection[str]) -> dict[str, str]:
-    """{name: path} of the images to use, out of the paths below `where`. UserError: there are none."""
+    """{name: path} of the images to use among the paths below `where`. UserError: there are none."""
     images = images_among(files)
     if not images:
         only = f"only {_suffixes(files)}" if files else "it is empty"
@@ -47,9 +47,9 @@ def celeba_among(images: list[str], top: str = "") -> dict[str, str]:
 
 
 def kind_of(image: Path) -> str:
-    """What this image, one of those chosen, belongs to: "celeba" if its folder is CelebA's.
+    """What a chosen image belongs to: "celeba" if its folder is CelebA's, else "pictures".
 
-    The other word, "pictures", is part of the keys of caches and of the names of runs.
+    Both words are part of the keys of caches and of the names of runs.
     """
     return "celeba" if image.parent.name == FOLDER else "pictures"
 

@@ -1,10 +1,10 @@
-"""Mixtures of Gaussians in the plane, on which the game of a GAN can be watched.
+"""Mixtures of Gaussians in the plane: data on which a GAN's game can be watched.
 
     ring  8 Gaussians on a circle of radius 2, standard deviation 0.02 (Metz et al. 2017, appendix)
     grid  25 Gaussians on a 5 x 5 grid, 2 apart, standard deviation 0.05 (Srivastava et al. 2017)
 
-All modes have the same weight. A collapsed generator covers only a few of them, which a picture shows
-at once.
+Every mode has the same share. A collapsed generator covers only a few modes, which is visible at a
+glance.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..tensor import Tensor, tensor
 from . import Dataset
 
 SIDE = 256  # pixels of a picture
-EDGE = 0.25  # margin of a picture, as a part of the data's extent
+EDGE = 0.25  # margin around the data, as a fraction of its extent
 REAL, FAKE = (200, 200, 200), (200, 30, 30)  # colours of the modes and of the samples
 
 
@@ -40,10 +40,10 @@ CENTERS = {"ring": (ring, 0.02), "grid": (grid, 0.05)}  # and the standard devia
 
 
 class Mixture(Dataset):
-    """`count` points of the mixture of this name; the seed determines them."""
+    """`count` points of a mixture, which depend only on its name and the seed."""
 
     shape = (2,)
-    shown = 2500  # as many as the papers count modes with
+    shown = 2500  # the number of samples for which the papers count modes
 
     def __init__(self, name: str, count: int = 100_000, seed: int = 0):
         centers, self.std = CENTERS[name]

@@ -1,4 +1,4 @@
-"""The options of the data, and the data set that they describe."""
+"""Open a data set from its options."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ DRAWN = 6400  # faces, unless --max-images gives another number
 
 @dataclass(frozen=True)
 class DataOptions(Table):
-    """Which data. Every field determines the weights; where the files are (--dataroot) does not."""
+    """The choice of data. Every field determines the weights; the location of the files does not."""
 
     data: str = option(
         "faces",
-        "the data set: celeba is CelebA or any folder or zip of images, faces are drawn by the program",
+        "the data set: celeba stands for any folder or zip of images; faces are drawn by the program",
         choices=KINDS,
     )
     image_size: int = option(
-        64, "pixels a side", choices=IMAGE_SIZES, flags=["--imageSize"], images=True
+        64, "pixels per side", choices=IMAGE_SIZES, flags=["--imageSize"], images=True
     )
     nc: int = option(
         3, "channels of an image: 3 for colour, 1 for grey", choices=(1, 3), images=True
     )
     max_images: int | None = option(
         None,
-        f"use only this many images, the first; by default all, or {DRAWN} drawn faces",
+        f"use at most the first N images; by default all, or {DRAWN} faces",
         least=1,
         most=10**7,
         images=True,
     )
     only: str | None = option(
         None,
-        "use only images with these CelebA attributes, for example Male,no-Eyeglasses",
+        "use only images with these attributes of CelebA, such as Male,no-Eyeglasses",
         images=True,
     )
     flip: bool = option(
@@ -66,7 +66,7 @@ class DataOptions(Table):
         return (2,) if self.data in mixture.CENTERS else (self.nc, self.image_size, self.image_size)
 
     def picture(self, samples: np.ndarray, columns: int = 8) -> np.ndarray:
-        """Samples (N, *shape) as one picture (H, W, 3) uint8; the data need not be opened."""
+        """Samples (N, *shape) as one picture (H, W, 3) uint8. This does not open the data."""
         if self.data in mixture.CENTERS:
             return mixture.Mixture(self.data, count=1).picture(samples)
         return grid(to_pixels(samples), columns)
@@ -104,8 +104,8 @@ def open_data(
     else:
         if os.path.realpath(dataroot) == os.path.realpath(out):
             raise UserError(
-                f"--out {out} is also the folder of --dataroot, so the run's own pictures would count "
-                "as data; give another --out"
+                f"--out {out} is also the folder of --dataroot, so the run's own pictures would "
+                "count as data; give another --out"
             )
         source = celeba.open_source(
             dataroot, options.image_size, options.max_images, options.only, str(out)
@@ -114,9 +114,8 @@ def open_data(
     images = cache.build(source, out / "cache", workers, progress)
     if unlisted := images.identity.get("unlisted"):
         notes.append(
-            f"{unlisted} files were left out: the list of attributes for --only lacks them."
+            f"left out {unlisted} files that are not in the list of attributes that --only needs."
         )
-    name = (
-        f"{images.identity['kind']}{options.image_size}"  # the kind: a folder need not be CelebA's
-    )
+    # Named after its kind, because a folder need not be CelebA's.
+    name = f"{images.identity['kind']}{options.image_size}"
     return ImageSet(images, options.nc, name, notes)

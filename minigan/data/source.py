@@ -1,4 +1,4 @@
-"""What a source of images is, and which of its errors skip an image and which stop the build.
+"""What a source of images is; which errors skip an image, and which stop the build.
 
 faces.py, folder.py and archive.py provide sources; cache.py decodes any of them.
 """
@@ -59,11 +59,11 @@ def contents(path: str | Path, most: int) -> bytes:
 
 
 def changed(path: Path) -> Changed:
-    """The error of a source that is no longer what its identity describes."""
+    """The error for a source that is no longer what its identity describes."""
     return Changed(f"{path} was changed or replaced while it was being read; run again")
 
 
 def cannot_read(path: str | Path, error: OSError) -> UserError:
-    """The error of a path that the system does not let us read."""
+    """The error for a path that the system does not let us read."""
     reason = error.strerror or error
     return UserError(f"{path} cannot be read ({reason}); check that it exists and is readable")

@@ -1,7 +1,7 @@
 """Decode a source's images in several processes, in order.
 
-cache.py calls `chunks`. However many workers there are, and however they end, the chunks are the same:
-a worker that dies is an error, a parent that dies ends its workers, and Ctrl-C is left to the parent.
+cache.py calls `chunks`. The chunks do not depend on the number of workers. A worker that dies is an
+error, a parent that dies ends its workers, and only the parent handles Ctrl-C.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from .source import Source, Unreadable
 CHUNK = 512  # images decoded at a time
 MOST_PROCESSES = 61 if sys.platform == "win32" else 4096  # Windows cannot wait for more
 
-# Where it stops, the usable images or None, (index, reason) of the others
+# (index after the last image, the usable images or None, (index, reason) of the others)
 Chunk = tuple[int, np.ndarray | None, list[tuple[int, str]]]
 
 
 def chunks(source: Source, start: int, workers: int) -> Iterator[Chunk]:
-    """Decode the images from `start` to the last, in order, in this process if `workers` <= 1.
+    """Decode the images from `start` to the last, in order; in this process if `workers` <= 1.
 
     Raises UserError if the workers cannot start, and BrokenProcessPool if one of them dies.
     """
@@ -79,7 +79,7 @@ def _decode(source: Source, start: int, stop: int) -> Chunk:
 
 @contextmanager
 def _starting(workers: int) -> Iterator[None]:
-    """Blame an OSError inside on the workers' locks and pipes, which are not files of the cache."""
+    """Attribute an OSError raised inside to starting workers, not to the files of the cache."""
     try:
         yield
     except OSError as error:

@@ -1,9 +1,9 @@
 """`python -m minigan doctor`: does minigan compute correctly on this machine, and how fast?
 
-Wrong gradients do not crash; they train badly. So every device is examined where it is: its gradients
-are compared with central differences, all results in float32 and float64 with the CPU's in float64,
-and so are the steps of two small runs. The output is meant to be pasted into a report and ends with a
-verdict. Nothing is written to disk.
+Wrong gradients do not crash; they train badly. And minigan was written without a GPU to test it on. So
+the doctor examines every device on the user's machine. It compares gradients with central differences,
+then all results in float32 and float64 with the CPU's in float64, then training steps. The output can
+be pasted into a bug report, and ends with a verdict. Nothing is written to disk.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ from . import surface
 from .machine import count_gpus, describe, has_tf32, last_lines
 
 TYPES = (np.float32, np.float64)
-STEP = 1e-6  # of the differences: at this one no value of the cases crosses a kink
+STEP = 1e-6  # of the central differences, so small that no value of the cases crosses a kink
 # Relative to the largest number of an array. Sums of thousands of terms in another order differ by
-# some tens of roundings, 1e-7 or 1e-16 each; TF32 left on by mistake would show as 1e-4 and more.
+# some tens of roundings of 1e-7 or 1e-16 each. TF32 left on by mistake would show as 1e-4 or more.
 BOUNDS = {np.float32: 3e-5, np.float64: 1e-12}
-# Of a training step: all of that through two networks, there and back, and two updates.
+# For a training step, where errors accumulate forward and back through two networks and two updates.
 STEP_BOUNDS = {np.float32: 1e-4, np.float64: 1e-9}
-TF32_BOUND = 1e-2  # of a product whose factors are rounded to 10 bits, 5e-4 each
-REPORTED = 20  # most troubles in the text of a bug report
+TF32_BOUND = 1e-2  # for a product whose factors are rounded to 10 bits, 5e-4 each
+REPORTED = 20  # failures listed in a bug report, at most
 BEGIN = "-------- 8< -------- minigan doctor -------- 8< --------"
 END = "-------- >8 -------- minigan doctor -------- >8 --------"
-THANKS = "minigan was written without a GPU: please send all of this, see docs/gpu.md."
+THANKS = "minigan was written without a GPU, so please send this whole output; see docs/gpu.md."
 ASK = "Please open an issue in the project you got minigan from, with the text between the lines:"
 
 
 class Size(NamedTuple):
-    """A training: its batch, and the options of the networks."""
+    """The size of a run: its batch, and the options of the networks."""
 
     batch: int
     nz: int = 100
@@ -58,17 +58,17 @@ class Size(NamedTuple):
 
 
 TRAININGS = {"tiny DCGAN": Size(8, 8, 4, 16), "documented DCGAN": Size(4)}
-TIMED = {"cpu": Size(32), "cuda": Size(128)}  # a CPU takes four times as long for 128
+TIMED = {"cpu": Size(32), "cuda": Size(128)}  # smaller on a CPU, where 128 takes four times as long
 # The learning rate. Adam divides each gradient by its own size, so where a gradient is nothing but
 # rounding, the move of lr is as well. At 2e-4 such moves of D would show in G's half of the first step
 # by up to 1.5e-4, more than STEP_BOUNDS allow.
 RATE = 1e-6
-TURNS, TURN_SECONDS = 5, 0.5  # of at least one step
-LIMIT = 60  # seconds, after which no further turn is begun
+TURNS, TURN_SECONDS = 5, 0.5  # each turn has at least one step
+LIMIT = 60  # seconds, after which no further turn starts
 
 
 class Drawn:
-    """The same batch of random pixels for every step, and noise: alike on all devices."""
+    """The same batch of random pixels for every step, and noise; equal on all devices."""
 
     def __init__(self, size: Size, device: str, dtype: Any):
         self.size, self.device, self.dtype, self.calls = size, device, dtype, 0
@@ -76,7 +76,7 @@ class Drawn:
         self.pixels = generator("pixels").integers(0, 256, (size.batch, 3, side, side), np.uint8)
 
     def reals(self) -> Tensor:
-        """As in a run, the pixels' way to the device included."""
+        """The batch. As in a run, it is moved to the device each time."""
         return surface.scaled(self.pixels, self.device, self.dtype)
 
     def noise(self) -> Tensor:
@@ -86,7 +86,7 @@ class Drawn:
 
 
 class Game:
-    """A run of a given size on random pixels: the same weights, data and noise everywhere."""
+    """A run of a given size on random pixels, with the same weights, data and noise everywhere."""
 
     def __init__(self, device: str, dtype: Any, size: Size):
         networks = {"nz": size.nz, "ngf": size.width, "ndf": size.width}
@@ -97,13 +97,13 @@ class Game:
             player.net.to(dtype)
 
     def play(self, report: bool = True) -> dict[str, float]:
-        """One step; its metrics, if they are to be reported."""
+        """One step. Returns its metrics if `report`, else nothing."""
         metrics = self.member.step(self.draw)
         return {name: value.item() for name, value in metrics.items()} if report else {}
 
 
 def trained(label: str, device: str, dtype: Any) -> list[np.ndarray]:
-    """The metrics of two steps, and the networks after them.
+    """The metrics of two steps, and the networks' state after them.
 
     In float32 only the first step's metrics are comparable, because Adam moves by rounding alone what
     has next to no gradient: see RATE. In float64 the eps in its divisor prevents that.
@@ -119,10 +119,11 @@ def timed(device: str) -> Size:
 
 
 def step_times(device: str) -> list[float]:
-    """Seconds for a step of the documented DCGAN, float32: the mean of each turn.
+    """Seconds per step of the documented DCGAN in float32: the mean of each turn.
 
-    A turn's last step reads its metrics, and thereby waits for all that the GPU was given. The first
-    turn, of one step, compiles and allocates; the second, too, says how many steps make a turn.
+    The last step of a turn reads its metrics, and so waits for all work given to the GPU. The first
+    turn is a single step, which compiles and allocates. The second is a single step too; its time
+    decides how many steps make a turn.
     """
     game, seconds, steps = Game(device, np.float32, timed(device)), [], 1
     begun = time.perf_counter()
@@ -132,7 +133,7 @@ def step_times(device: str) -> list[float]:
             scores = game.play(report=i == steps - 1)
         ended = time.perf_counter()
         if ended <= started:
-            raise ArithmeticError("the clock has not moved during a step")
+            raise ArithmeticError("the clock did not advance during a step")
         seconds.append((ended - started) / steps)
         if turn == 1:
             steps = max(1, int(TURN_SECONDS / seconds[-1]))
@@ -144,7 +145,8 @@ def step_times(device: str) -> list[float]:
 
 
 def report_tf32(device: str) -> int:
-    """The work of the process that computes with TF32: CuPy decides on it once in a process."""
+    """Compute with TF32 and print a report. CuPy decides about TF32 only once per process, so
+    `ask_for_tf32` runs this in a process of its own."""
     backend.use_device(device, tf32=True)
     name, case = "large matmul", surface.large_cases()["large matmul"]
     exact = surface.derivatives(name, case, "cpu", np.float64)
@@ -154,14 +156,17 @@ def report_tf32(device: str) -> int:
 
 
 def ask_for_tf32(device: str) -> dict[str, Any]:
-    """That process's report. It is started as this one was: of two --device, the last one counts."""
+    """The report of `report_tf32` from another process, started like this one with more options.
+
+    If --device is then given twice, the last one counts.
+    """
     import cupy
 
     cupy.get_default_memory_pool().free_all_blocks()  # it needs the memory that this one keeps
     command = [sys.executable, *sys.orig_argv[1:], "--device", device, "--report-tf32"]
     child = subprocess.run(command, capture_output=True, text=True)
     if child.returncode:
-        raise RuntimeError(f"its process ended with {child.returncode}: {child.stderr.strip()}")
+        raise RuntimeError(f"its process exited with {child.returncode}: {child.stderr.strip()}")
     return json.loads(child.stdout.splitlines()[-1])
 
 
@@ -169,17 +174,17 @@ def ask_for_tf32(device: str) -> dict[str, Any]:
 
 
 class OutOfBound(ArithmeticError):
-    """Two results that should be one differ by more than rounding."""
+    """Two results that should agree differ by more than rounding."""
 
 
 def place(error: BaseException) -> str:
-    """Where it was raised."""
+    """Where the error was raised: file, line and function."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{Path(frame.filename).name}:{frame.lineno}, in {frame.name}"
 
 
 def deviation(found: list[np.ndarray], exact: list[np.ndarray]) -> float:
-    """The largest difference, relative to the largest number of its array; NaN if there is one."""
+    """The largest difference, relative to the largest number of its array; NaN if any is NaN."""
     worst = [0.0]
     for f, e in zip(found, exact, strict=True):
         if f.shape != e.shape:
@@ -189,26 +194,26 @@ def deviation(found: list[np.ndarray], exact: list[np.ndarray]) -> float:
 
 
 def hold(bound: float, off: float) -> float:
-    """The deviation; OutOfBound if it is too large, or NaN."""
+    """The deviation. Raises OutOfBound if it is too large or NaN."""
     if not off <= bound:
         raise OutOfBound(f"off by {off:.2g} of the largest number, {bound:g} allowed")
     return off
 
 
 def same_bits(found: list[np.ndarray], before: list[np.ndarray]) -> bool:
-    """True if all arrays have the same bits; OutOfBound if not."""
+    """True if all arrays have the same bits. Raises OutOfBound if not."""
     differing = sum(a.tobytes() != b.tobytes() for a, b in zip(found, before, strict=True))
     if differing:
-        raise OutOfBound(f"{differing} of {len(found)} arrays have other bits than the first time")
+        raise OutOfBound(f"{differing} of {len(found)} arrays differ in bits from the first time")
     return True
 
 
 class Examination:
-    """The checks: how many there were, which failed; and the one place that prints."""
+    """Runs the checks, counts them and the failures, and prints everything."""
 
     def __init__(self) -> None:
         self.count, self.failed, self.speeds = 0, 0, []
-        self.troubles: dict[str, list[str]] = {}  # what was wrong, and the checks in which it was
+        self.troubles: dict[str, list[str]] = {}  # {what was wrong: the checks that found it}
         every = surface.computations()
         self.exact = cache(lambda name: every[name]("cpu", np.float64))
         self.exact_training = cache(lambda label: trained(label, "cpu", np.float64))
@@ -218,11 +223,11 @@ class Examination:
         STDOUT.flush()
 
     def check(self, name: str, work: Callable[..., Any], *arguments: Any) -> Any:
-        """The result of the work; None if it raised an error, which is a failed check."""
+        """The result of the work, or None if it raised an error, which is a failed check."""
         self.count += 1
         try:
             return work(*arguments)
-        except Exception as error:  # whatever it is, the next check goes on
+        except Exception as error:  # any error; the other checks continue
             trouble = f"{last_lines(error)} ({place(error)})"
             self.failed += 1
             self.troubles.setdefault(trouble, []).append(name)
@@ -230,19 +235,19 @@ class Examination:
             return None
 
     def find_devices(self) -> list[str]:
-        """The CPU and every GPU that works; one that is listed and does not is a failed check."""
+        """The CPU and every GPU that works. A GPU that is listed but does not work fails a check."""
         names = [f"cuda:{n}" for n in range(count_gpus())]
         return ["cpu", *filter(None, (self.check(n, backend.resolve_device, n) for n in names))]
 
     def examine(self, device: str) -> None:
-        """All checks of a device."""
+        """Run all checks of a device."""
         if self.check(device, lambda: backend.use_device(device, tf32=False)) is None:
             return
-        types = [t for t in TYPES if (device, t) != ("cpu", np.float64)]  # what is compared with it
-        self.say(f"\n== {device}: gradients against central differences, in float64, to 1e-6")
+        types = [t for t in TYPES if (device, t) != ("cpu", np.float64)]  # that is the reference
+        self.say(f"\n== {device}: gradients compared with central differences, in float64, to 1e-6")
         self.gradients(device, "first", gradcheck)  # by the fused kernels
         self.gradients(device, "second", gradgradcheck)  # by the rules
-        self.say(f"\n== {device}: results and gradients against the CPU's in float64")
+        self.say(f"\n== {device}: results and gradients compared with the CPU's in float64")
         for dtype in types:
             self.comparisons(device, dtype)
         self.say(f"\n== {device}: training, metrics of the first step")
@@ -252,7 +257,7 @@ class Examination:
         self.times(device)
 
     def gradients(self, device: str, order: str, checker: Callable[..., bool]) -> None:
-        """Every case by gradcheck or gradgradcheck."""
+        """Check every case with gradcheck or gradgradcheck."""
         work = lambda name, case: checker(case.fn, surface.leaves(name, case, device), STEP)
         right = [
             self.check(f"{order} derivatives of {name} on {device}", work, name, case)
@@ -261,7 +266,7 @@ class Examination:
         self.say(f"{order} derivatives: {sum(map(bool, right))} of {len(right)} are correct")
 
     def comparisons(self, device: str, dtype: Any) -> None:
-        """Every computation, with large arrays too."""
+        """Compare every computation, including those on large arrays."""
 
         def compare(name: str, work: Callable) -> float:
             return hold(BOUNDS[dtype], deviation(work(device, dtype), self.exact(name)))
@@ -278,7 +283,7 @@ class Examination:
         )
 
     def training(self, label: str, device: str, dtype: Any) -> None:
-        """Some steps: the same metrics as on the CPU in float64, and the same bits every time."""
+        """Check that two steps give the CPU's float64 metrics, and the same bits every time."""
         name = f"{label} on {device} in {dtype.__name__}"
         if (found := self.check(name, trained, label, device, dtype)) is None:
             return
@@ -292,11 +297,11 @@ class Examination:
         self.say(
             f"{label}, {dtype.__name__}: {values}"
             + ("" if off is None else f"; off by {off:.0e}, {bound:g} allowed")
-            + ("; the same bits again" if same else "")
+            + ("; same bits when repeated" if same else "")
         )
 
     def times(self, device: str) -> None:
-        """A step's time, on a GPU that has TF32 with and without it."""
+        """Measure the time of a step, with and without TF32 on a GPU that has it."""
         tf32 = device != "cpu" and self.check(f"properties of {device}", has_tf32, device)
         way = f"{device} without TF32" if tf32 else device
         self.speed(way, device, self.check(f"a step's time on {way}", step_times, device))
@@ -304,19 +309,19 @@ class Examination:
             off = report["off"]
             self.check(f"a product on {device} with TF32", hold, TF32_BOUND, off)
             self.speed(f"{device} with TF32", device, report["seconds"])
-            self.say(f"with TF32 a product is off by {off:.1e}, {TF32_BOUND:g} allowed")
+            self.say(f"with TF32, a product is off by {off:.1e}, {TF32_BOUND:g} allowed")
 
     def speed(self, way: str, device: str, seconds: list[float] | None) -> None:
-        """Seconds a step as images a second."""
+        """Report seconds per step as images per second."""
         if seconds:
             batch = timed(device).batch
             rates = [batch / s for s in seconds]
             self.speeds.append(f"{way}: {median(rates):.1f} images/s at batch {batch}")
             spread = f"{min(rates):.1f} to {max(rates):.1f}"
-            self.say(f"{self.speeds[-1]} ({spread}), {1e3 * median(seconds):.1f} ms a step")
+            self.say(f"{self.speeds[-1]} ({spread}), {1e3 * median(seconds):.1f} ms per step")
 
     def verdict(self, tried: str, about: str) -> int:
-        """Print the verdict, with the text of a bug report if a check failed; the exit code."""
+        """Print the verdict, with a bug report if a check failed. Returns the exit code."""
         self.say("\n== verdict")
         if not self.failed:
             self.say("\n".join([f"healthy: {self.count} checks passed on {tried}", *self.speeds]))
@@ -335,8 +340,8 @@ class Examination:
 
 
 def run(device: str | None) -> int:
-    """Examine one device, or all there are; the exit code is 0 if all is well."""
-    # Fails before anything is said.
+    """Examine one device, or all that exist. Returns the exit code, 0 if every check passed."""
+    # First, so that an unusable device is an error before anything is printed.
     chosen = [] if device is None else [backend.resolve_device(device)]
     patient, about = Examination(), describe()
     listing = "\n".join(f"{name + ':':9}{text}" for name, text in about.items())
@@ -344,7 +349,7 @@ def run(device: str | None) -> int:
     devices = chosen or patient.find_devices()
     tried = ", ".join(f"{name} ({about[name]})" if name in about else name for name in devices)
     if device is None and not count_gpus():
-        tried += f"; there is no GPU to try: {backend.gpu_trouble(0)}"
+        tried += f"; no GPU was tried: {backend.gpu_trouble(0)}"
     for name in devices:
         patient.examine(name)
     return patient.verdict(tried, listing)

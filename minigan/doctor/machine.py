@@ -17,7 +17,7 @@ from ..version import __version__
 
 
 def last_lines(error: BaseException, count: int = 6) -> str:
-    """The last lines of an error's message, because a compiler's may have hundreds."""
+    """The last lines of an error's message; a compiler's may have hundreds of lines."""
     return "\n".join(f"{type(error).__name__}: {error}".strip().splitlines()[-count:])
 
 
@@ -35,7 +35,7 @@ def cuda_version(number: int) -> str:
 
 
 def describe() -> dict[str, str]:
-    """Versions and devices, as far as the machine tells them."""
+    """Versions and devices, as far as the machine reports them."""
     libraries = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
     blas = [
         " ".join(str(lib.get(k)) for k in ("internal_api", "version", "architecture"))
@@ -93,7 +93,7 @@ def gpu(number: int) -> str:
 
 
 def has_tf32(device: str) -> bool:
-    """Whether the GPU has TF32 (compute capability 8.0); elsewhere the option does nothing."""
+    """Whether the GPU has TF32 (compute capability 8.0 or above); else the option does nothing."""
     import cupy
 
     number = int(device.partition(":")[2])

@@ -1,4 +1,4 @@
-"""What the doctor checks: the whole public surface, as functions whose results can be compared."""
+"""What the doctor checks: all public operations, as functions whose results can be compared."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from ..models.dcgan import Discriminator, Generator
 from ..normalize import batch_norm_activated
 from ..tensor import Tensor, grad, tensor
 
-GAP = 0.1  # from 0, for every value that is drawn
+GAP = 0.1  # minimal distance from 0 of every value drawn
 
 
 class Case(NamedTuple):
-    """A function of Tensors, to be differentiated at values of these shapes."""
+    """A function of Tensors, and the shapes of the inputs at which to differentiate it."""
 
     fn: Callable[..., Tensor]
     shapes: tuple[tuple[int, ...], ...]
 
 
 def draw(name: str, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
-    """Random normal values, off 0; the same numbers in float32 and float64."""
+    """Random normal values, moved away from 0; the same numbers in float32 and float64."""
     x = np.asarray(generator(name).standard_normal(shape))
     return (x + np.copysign(GAP, x)).astype(np.float32).astype(dtype)
 
@@ -40,7 +40,7 @@ def leaves(name: str, case: Case, device: str, dtype: Any = np.float64) -> list[
 
 
 def network(make: Callable[..., nn.Module], x: tuple[int, ...]) -> Case:
-    """A tiny network without its last, squashing layer, as a function of input and parameters."""
+    """A tiny network without its last activation, as a function of its input and parameters."""
 
     def parts(net: nn.Module) -> list[tuple[nn.Module, str]]:
         return [
@@ -51,7 +51,8 @@ def network(make: Callable[..., nn.Module], x: tuple[int, ...]) -> Case:
         net = make(rng=generator("network")).to(x.dtype).to(x.device)
         for (module, name), p in zip(parts(net), parameters, strict=True):
             fan = math.prod(p.shape[1:])
-            # Past the check that only a Parameter replaces one; the root keeps all layers near 1.
+            # vars() avoids the check that only a Parameter may replace a Parameter. Dividing by the
+            # root keeps the outputs of all layers near 1.
             vars(module)[name] = p / math.sqrt(fan)
         return net.main[:-1](x)
 
@@ -59,9 +60,9 @@ def network(make: Callable[..., nn.Module], x: tuple[int, ...]) -> Case:
 
 
 def norm(slope: float, training: bool = True) -> Callable[..., Tensor]:
-    """Batch norm with a leaky ReLU behind it, as a function of Tensors.
+    """Batch norm followed by a leaky ReLU, as a function of Tensors.
 
-    With a scale of at least 1 and a small shift, values that are off 0 stay off the ReLU's kink.
+    With a scale of at least 1 and a small shift, values away from 0 stay away from the ReLU's kink.
     """
 
     def fn(x: Tensor, w: Tensor, b: Tensor, mean: Any = None, var: Any = None) -> Tensor:
@@ -73,14 +74,14 @@ def norm(slope: float, training: bool = True) -> Callable[..., Tensor]:
 
 
 def convolution(transposed: bool, x: tuple, w: tuple, *geometry: Any) -> Case:
-    """A convolution with a bias, of strides, paddings and, transposed, output paddings."""
+    """A convolution with a bias; geometry is stride, padding and, if transposed, output padding."""
     conv = F.conv_transpose2d if transposed else F.conv2d
     bias = (w[1 if transposed else 0],)
     return Case(lambda x, w, b: conv(x, w, b, *geometry), (x, w, bias))
 
 
 def cases() -> dict[str, Case]:
-    """The whole public surface, on a few numbers each, for differences and for comparison."""
+    """All public operations on a few numbers each, for central differences and for comparison."""
     a, b, c = (3, 4), (4,), (2, 3, 4)
     square = lambda x: x * x + 1.0
     table: dict[str, tuple] = {
@@ -158,7 +159,7 @@ def cases() -> dict[str, Case]:
 
 
 def large_cases() -> dict[str, Case]:
-    """Many blocks of threads each, the DCGAN's layers among them; for comparison only."""
+    """Cases that need many blocks of threads, including the DCGAN's layers; only for comparison."""
     wide = (300, 1000)
     found = {
         "sum of many": Case(lambda x: (x * x).sum(), (wide,)),
@@ -181,7 +182,7 @@ def large_cases() -> dict[str, Case]:
 
 
 def derivatives(name: str, case: Case, device: str, dtype: Any) -> list[np.ndarray]:
-    """The output of a case, and the gradients of <output, v>, v random: by the fused kernels."""
+    """The output of a case, and the gradients of <output, v> for a random v, by the fused kernels."""
     inputs = leaves(name, case, device, dtype)
     y = case.fn(*inputs)
     v = tensor(draw(f"{name}/v", y.shape, dtype), device=y.device)
@@ -192,7 +193,7 @@ def derivatives(name: str, case: Case, device: str, dtype: Any) -> list[np.ndarr
 
 
 def moved(kind: type[optim.Optimizer], options: dict, device: str, dtype: Any) -> list[np.ndarray]:
-    """What some steps of an optimiser make of some weights, one of them in another memory order."""
+    """Some weights after three steps of an optimiser; one has another memory order."""
     shapes = ((64, 32, 4, 4), (500,), (3, 1))
     ps = [tensor(draw(f"p{i}", s, dtype), device=device) for i, s in enumerate(shapes)]
     ps[0] = ps[0].permute(3, 2, 1, 0)
@@ -204,16 +205,16 @@ def moved(kind: type[optim.Optimizer], options: dict, device: str, dtype: Any) -
 
 
 def running(device: str, dtype: Any) -> list[np.ndarray]:
-    """A batch norm's running statistics after a batch."""
+    """The running statistics of a batch norm after one batch."""
     layer = nn.BatchNorm2d(64).to(dtype).to(device)
     layer(tensor(draw("batch", (8, 64, 8, 8), dtype), device=device))
     return [t.numpy() for t in layer.buffers()]
 
 
 def scaled(pixels: np.ndarray, device: str, dtype: Any) -> Tensor:
-    """Pixels 0..255 as values in [-1, 1] on the device, by its kernel.
+    """Pixels 0..255 as values in [-1, 1] on the device, scaled by its kernel.
 
-    In float64 the host scales them: the kernels for it round to float32, each in its own way.
+    For float64 the host scales them, because the kernels compute float32 and round differently.
     """
     pixels = backend.move(pixels, device if dtype == np.float32 else "cpu")
     xp = backend.array_module(pixels)
@@ -221,13 +222,13 @@ def scaled(pixels: np.ndarray, device: str, dtype: Any) -> Tensor:
 
 
 def every_byte(device: str, dtype: Any) -> list[np.ndarray]:
-    """All 256 values of a pixel."""
+    """All 256 values of a pixel, scaled."""
     batch = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(3, 1)
     return [scaled(batch, device, dtype).numpy()]
 
 
 def computations() -> dict[str, Callable[[str, Any], list[np.ndarray]]]:
-    """All that is compared: functions of a device and a type that give arrays."""
+    """Everything that is compared: {name: function of a device and a dtype that returns arrays}."""
     found = {}
     for name, case in (cases() | large_cases()).items():
         found[name] = partial(derivatives, name, case)

@@ -1,4 +1,4 @@
-"""The documented DCGAN (Radford, Metz & Chintala 2016), layer for layer that of PyTorch's tutorial.
+"""The documented DCGAN (Radford, Metz & Chintala 2016), with the layers of PyTorch's tutorial.
 
 Its five rules: strided convolutions instead of pooling; batch norm in both networks, but neither at
 G's output nor at D's input; no hidden fully connected layers; ReLU in G with tanh at its end;
@@ -16,7 +16,7 @@ IMAGE_SIZES = (16, 32, 64, 128, 256)
 
 
 def _stages(image_size: int) -> int:
-    """How often 4 x 4 pixels must double to give the image: 4 times for 64."""
+    """The number of doublings from 4 x 4 pixels to the image size: 4 for 64."""
     if image_size not in IMAGE_SIZES:
         legal = ", ".join(map(str, IMAGE_SIZES))
         raise ValueError(f"image_size {image_size} is not one of {legal}")
@@ -38,8 +38,8 @@ def _initialize(network: nn.Module, rng: np.random.Generator | None) -> None:
 class Generator(nn.Module):
     """Noise z (N, nz, 1, 1) -> images (N, nc, image_size, image_size) in [-1, 1].
 
-    The first layer makes 4 x 4 pixels of ngf * image_size/8 channels (512 for the defaults); each
-    following one doubles the pixels and halves the channels.
+    The first layer makes 4 x 4 pixels with ngf * image_size/8 channels (512 for the defaults). Each
+    further layer doubles the pixels per side and halves the channels.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images (N, nc, image_size, image_size) -> the probability (N, 1, 1, 1) that they are real.
 
-    Each layer halves the pixels and doubles the channels; the last one looks at all 4 x 4 pixels.
-    Training uses `logits`, the value before the Sigmoid: see gans/objectives.py.
+    Each layer halves the pixels per side and doubles the channels; the last one covers all 4 x 4
+    pixels. Training uses `logits`, the value before the Sigmoid: see `minigan.gans.objectives`.
     """
 
     def __init__(

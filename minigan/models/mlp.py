@@ -9,13 +9,13 @@ from ..tensor import Tensor
 
 
 def _initialize(network: nn.Module, rng: np.random.Generator | None) -> None:
-    """He et al. 2015: weights N(0, 2 / fan_in), which keep the variance through ReLUs; biases 0."""
+    """Weights N(0, 2 / fan_in), which keeps the variance through ReLUs (He et al. 2015); biases 0."""
 
     def first_values(module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             fan_in = module.weight.shape[1]
             init.normal_(module.weight, 0.0, (2 / fan_in) ** 0.5, rng)
-            module.bias.data[...] = 0.0  # not *= 0, which would keep the sign: -0
+            module.bias.data[...] = 0.0  # not *= 0, which would keep the sign
 
     network.apply(first_values)
 

@@ -1,11 +1,11 @@
 """Layers and networks, under PyTorch's names: `from minigan import nn`.
 
-module.py      Module: how parameters and submodules are found, saved, loaded and moved
+module.py      Module: finds, saves, loads and moves parameters and submodules
 layers.py      Linear, convolutions, batch norm, activations
 containers.py  Sequential, ModuleList, ModuleDict
 losses.py      BCELoss and BCEWithLogitsLoss
-loading.py, checks.py
-               what a state dict's values and a layer's arguments must be
+loading.py     the checks of a state dict's values
+checks.py      the checks of a layer's arguments
 """
 
 from .. import functional, init

@@ -1,4 +1,4 @@
-"""The arguments of layers: which are refused, and in which words. Used by the pages of `nn`."""
+"""Checks of the arguments of layers, with their error messages. Used by the pages of `nn`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def check_bool(name: str, value: bool) -> None:
         raise ValueError(f"{name} must be True or False, not {shown(value)}")
 
 
-# PyTorch's options that minigan does not have, with the values that it accepts. Layers take them so
-# that calls may give them, and the options behind them, by position.
+# PyTorch's options that minigan does not support, with the values that it accepts. Layers take them so
+# that calls may pass them, and the options after them, by position.
 ONLY = {
     "dilation": (1, (1, 1)),
     "groups": (1,),

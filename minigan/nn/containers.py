@@ -73,12 +73,12 @@ class Sequential(_Numbered):
 
 
 def _is(module: Module, *classes: type) -> bool:
-    """Whether it is exactly of one of these classes, and no other `forward` was assigned to it."""
+    """Whether the module's class is exactly one of these, and its `forward` was not reassigned."""
     return type(module) in classes and "forward" not in vars(module)
 
 
 class ModuleList(_Numbered):
-    """Modules in a list: found, trained and saved here, but called by the `forward` of the owner."""
+    """A list of modules. They are found, trained and saved here; the owner's `forward` calls them."""
 
     def __init__(self, modules: Iterable[Module] = ()):
         self.extend(modules)
@@ -89,7 +89,7 @@ class ModuleList(_Numbered):
 
 
 class ModuleDict(Module):
-    """Modules by name: found, trained and saved here, but called by the `forward` of the owner."""
+    """Modules by name. They are found, trained and saved here; the owner's `forward` calls them."""
 
     def __init__(self, modules: Mapping[str, Module] | None = None):
         if modules is not None and not isinstance(modules, Mapping):

@@ -19,7 +19,7 @@ def _zeros(*shape: int) -> np.ndarray:
 
 
 def _kernel(o: int, c: int, kh: int, kw: int) -> np.ndarray:
-    """Zeros (O, C, kh, kw), in memory (kh, kw, C, O), which is the matrix that kernels multiply by."""
+    """Zeros (O, C, kh, kw), in memory (kh, kw, C, O), the matrix by which the kernels multiply."""
     return _zeros(kh, kw, c, o).transpose(3, 2, 0, 1)
 
 
@@ -156,7 +156,7 @@ class _BatchNorm(Module):
         """The norm followed by a leaky ReLU of that slope (1: none), in one operation."""
         if isinstance(input, Tensor) and input.ndim not in self.dims:
             raise ValueError(
-                f"{type(self).__name__}: {self.dims} dimensions expected, not {input.shape}"
+                f"{type(self).__name__}: expected {self.dims} dimensions, not {input.shape}"
             )
         y = batch_norm_activated(
             input,
@@ -169,7 +169,7 @@ class _BatchNorm(Module):
             self.eps,
             slope,
         )
-        if self.training:  # counted only now, because the batch may have been refused
+        if self.training:  # counted only now, because the batch might have been refused
             self.num_batches_tracked.data += 1
         return y
 
@@ -192,14 +192,14 @@ class BatchNorm2d(_BatchNorm):
 class LeakyReLU(Module):
     """x where x > 0, else negative_slope * x
 
-    `inplace` is accepted for PyTorch's sake: the input keeps its values either way.
+    `inplace` is accepted for compatibility with PyTorch, but never changes the input.
     """
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False):
         layer = type(self).__name__
         if not is_real(negative_slope) or negative_slope < 0:
             raise ValueError(
-                f"{layer}: negative_slope must be a number, at least 0, not {shown(negative_slope)}"
+                f"{layer}: negative_slope must be a number of at least 0, not {shown(negative_slope)}"
             )
         check_bool(f"{layer}: inplace", inplace)
         self.negative_slope = float(negative_slope)

@@ -1,6 +1,6 @@
-"""The values that a state dict holds for one tensor: from minigan, PyTorch or NumPy to a host array.
+"""Convert a state dict's values for one tensor from minigan, PyTorch or NumPy to a host array.
 
-`Module.load_state_dict` calls it for each tensor, before it changes any.
+`Module.load_state_dict` calls this page for each tensor, before it changes any.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ..tensor import Tensor
 def values_for(own: Tensor, value: Any, place: str) -> np.ndarray:
     """The value as a host array of the shape and dtype of the tensor `own`.
 
-    Raises TypeError or ValueError, beginning with `place`, if it does not become one: another shape,
-    or numbers that the dtype cannot hold.
+    Raises TypeError or ValueError, with a message that begins with `place`, if it cannot be converted:
+    it has another shape, or numbers that the dtype cannot hold.
     """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{place} is a masked array; give hidden values a number with .filled(...)")
@@ -25,7 +25,7 @@ def values_for(own: Tensor, value: Any, place: str) -> np.ndarray:
     try:
         array = _array(value)
     except (TypeError, ValueError, RuntimeError) as error:  # NumPy's and PyTorch's
-        raise TypeError(f"{place} does not become a NumPy array ({error}); {convert}") from None
+        raise TypeError(f"{place} cannot become a NumPy array ({error}); {convert}") from None
     if array.shape != own.shape:
         raise ValueError(
             f"{place} has shape {array.shape} in the state dict, {own.shape} in the module"

@@ -30,8 +30,8 @@ class Parameter(Tensor):
 class Buffer(Tensor):
     """A Tensor that belongs to a Module's state and is not trained, such as a running mean.
 
-    It has no history, so a tensor that requires a gradient is refused: the gradient would silently
-    stop here. (PyTorch's buffers keep the history, and all that it refers to.)
+    It has no history. So a tensor that requires a gradient is refused, because the gradient would
+    silently stop here. (PyTorch's buffers keep the history and everything it refers to.)
     """
 
     __slots__ = ()
@@ -39,7 +39,7 @@ class Buffer(Tensor):
     def __init__(self, data: backend.Array | Tensor):
         if isinstance(data, Tensor) and data.requires_grad:
             raise RuntimeError(
-                "a Buffer hands no gradient on, and this tensor requires one; give tensor.detach()"
+                "a Buffer passes no gradient on, but this tensor requires one; give tensor.detach()"
             )
         super().__init__(data)
 
@@ -47,7 +47,7 @@ class Buffer(Tensor):
 class Module:
     """The base of layers and networks: subclasses assign their parts and define `forward`.
 
-    A name that has held a Parameter, a Buffer or a Module takes only these, or None, until it is
+    A name that has held a Parameter, a Buffer or a Module accepts only these, or None, until it is
     deleted. Anything else assigned to it would silently be neither trained nor saved.
     """
 
@@ -71,7 +71,7 @@ class Module:
         if kind is Module and any(module is self for module in value.modules()):
             raise ValueError(
                 f"cannot assign {type(value).__name__} to {type(self).__name__}.{name}: the module "
-                "would contain itself; hold it in a tuple, (module,), to refer to it only"
+                "would contain itself; to only refer to it, keep it in a tuple, (module,)"
             )
         if kind and kind is not held:
             self._kinds = {**self._kinds, name: kind}
@@ -113,13 +113,13 @@ class Module:
         return self.forward(*inputs, **keywords)
 
     def _children(self) -> Iterator[tuple[str, Module]]:
-        """The direct submodules by name; a shared one comes under each of its names."""
+        """The direct submodules by name; a shared one is listed under each of its names."""
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 yield name, value
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """The direct submodules with their names; a shared one comes once."""
+        """The direct submodules with their names; a shared one is listed once."""
         return _once(self._children())
 
     def children(self) -> Iterator[Module]:
@@ -129,7 +129,7 @@ class Module:
     def named_modules(
         self, memo: set[int] | None = None, prefix: str = ""
     ) -> Iterator[tuple[str, Module]]:
-        """This module, under the name "", and all below it; a shared one comes once.
+        """This module, under the name "", and all below it; a shared one is listed once.
 
         memo and prefix are for the recursion: the modules seen so far, and the name of this one.
         """
@@ -141,18 +141,18 @@ class Module:
                 yield from child.named_modules(memo, f"{prefix}.{name}" if prefix else name)
 
     def modules(self) -> Iterator[Module]:
-        """This module and all below it; a shared one comes once."""
+        """This module and all below it; a shared one is listed once."""
         return (module for _, module in self.named_modules())
 
     def _own(self, *kinds: type) -> Iterator[tuple[str, Any]]:
-        """This module's own tensors, kind by kind."""
+        """This module's own tensors, class by class."""
         for kind in kinds:
             for name, value in vars(self).items():
                 if isinstance(value, kind):
                     yield name, value
 
     def _named(self, kind: type) -> Iterator[tuple[str, Any]]:
-        """The tensors of a kind here and below, each under the first of its names."""
+        """The tensors of a class here and below, each under the first of its names."""
         return _once(
             (f"{path}.{name}" if path else name, value)
             for path, module in self.named_modules()
@@ -167,7 +167,7 @@ class Module:
             yield from child._state(f"{prefix}{name}.")
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """The parameters with their names ("main.0.weight"); a shared one comes once."""
+        """The parameters with their names ("main.0.weight"); a shared one is listed once."""
         return self._named(Parameter)
 
     def parameters(self) -> Iterator[Parameter]:
@@ -175,7 +175,7 @@ class Module:
         return (p for _, p in self.named_parameters())
 
     def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
-        """The buffers with their names ("main.1.running_mean"); a shared one comes once."""
+        """The buffers with their names ("main.1.running_mean"); a shared one is listed once."""
         return self._named(Buffer)
 
     def buffers(self) -> Iterator[Buffer]:
@@ -185,16 +185,16 @@ class Module:
     def state_dict(self) -> dict[str, Tensor]:
         """All parameters and buffers by name, in PyTorch's order; they share this module's memory.
 
-        Moving or converting the module with `to` leaves these tensors behind in the old memory.
+        After the module is moved or converted with `to`, they still refer to the old memory.
         """
         return {name: t.detach() for name, t in self._state()}
 
     def state_dict_numpy(self) -> dict[str, np.ndarray]:
         """The state dict as arrays for other programs: copies on the host, C-contiguous.
 
-        Use it for libraries that read memory in its order, such as safetensors:
-        `safetensors.numpy.save_file(net.state_dict_numpy(), path)`. The weights of convolutions are
-        not in C order in memory, and neither is what their `numpy()` returns.
+        Some libraries, such as safetensors, read memory without regard to its order. Use this for them:
+        `safetensors.numpy.save_file(net.state_dict_numpy(), path)`. The weights of convolutions, and
+        the arrays that their `numpy()` returns, are not in C order in memory.
         """
         return {name: np.array(t.numpy(), order="C") for name, t in self.state_dict().items()}
 
@@ -203,11 +203,11 @@ class Module:
     ) -> tuple[list[str], list[str]]:
         """Write values (minigan or PyTorch tensors, or arrays) into this module's own tensors.
 
-        The tensors keep their memory and its order, so whatever shares it sees the new values. If
-        `strict`, a missing or unexpected name raises KeyError. A wrong shape, or a value that the
-        tensor's dtype cannot hold, always raises ValueError; surplus digits are rounded, as those of
-        integers above 2^24 in float32. Nothing changes unless everything fits. Returns the missing and
-        the unexpected names.
+        The tensors keep their memory and its order, so everything that shares it sees the new values.
+        If `strict`, a missing or unexpected name raises KeyError. A wrong shape, or a value that the
+        tensor's dtype cannot hold, always raises ValueError. Surplus digits are rounded, such as those
+        of integers above 2^24 in float32. Nothing changes unless everything fits. Returns the missing
+        and the unexpected names.
         """
         place = type(self).__name__
         if not isinstance(state_dict, Mapping):
@@ -217,8 +217,8 @@ class Module:
         unexpected = [name for name in state_dict if name not in own]
         if strict and (missing or unexpected):
             raise KeyError(
-                f"{place}: the state dict does not fit: missing keys {missing}, unexpected keys "
-                f"{unexpected}; strict=False loads what fits"
+                f"{place}: the state dict does not match: missing keys {missing}, unexpected keys "
+                f"{unexpected}; strict=False loads the keys that match"
             )
         copies = {
             name: backend.copy_like(t.data, values_for(t, state_dict[name], f"{place}: {name}"))
@@ -231,7 +231,7 @@ class Module:
         return missing, unexpected
 
     def train(self, mode: bool = True) -> Module:
-        """Switch to training mode (or out of it), and return the module."""
+        """Switch training mode on or off, and return the module."""
         check_bool("mode", mode)
         for module in self.modules():
             module.training = mode
@@ -242,7 +242,7 @@ class Module:
         return self.train(False)
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Set the `.grad` of all parameters to None."""
         for p in self.parameters():
             p.grad = None
 
@@ -255,8 +255,8 @@ class Module:
     def to(self, target: Any = None, dtype: Any = None, *, device: str | None = None) -> Module:
         """Move all floating parameters and buffers to a device, into a floating dtype, or both.
 
-        Their gradients go with them. The counter of batches stays an integer, and stays on the host,
-        where adding 1 launches no kernel.
+        Their gradients move with them. The counter of batches stays an integer on the host, where
+        adding 1 launches no kernel.
         """
         for name, tensor in self._named(Tensor):
             held = [t for t in (tensor, tensor.grad) if t is not None and t.dtype.kind == "f"]
@@ -280,11 +280,11 @@ class Module:
         return self.to("cpu")
 
     def double(self) -> Module:
-        """All floating parameters and buffers as float64."""
+        """Convert all floating parameters and buffers to float64."""
         return self.to(np.float64)
 
     def float(self) -> Module:
-        """All floating parameters and buffers as float32."""
+        """Convert all floating parameters and buffers to float32."""
         return self.to(np.float32)
 
     def apply(self, fn: Callable[[Module], None]) -> Module:
@@ -295,7 +295,7 @@ class Module:
         return self
 
     def extra_repr(self) -> str:
-        """What to print between the parentheses of the layer."""
+        """What to print inside the layer's parentheses."""
         return ""
 
     def __repr__(self) -> str:
@@ -314,7 +314,7 @@ def _once(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 
 def _remedy(value: Any) -> str:
-    """How to make a Module of the value that was given instead of one."""
+    """How to turn the value, given where a Module belongs, into a Module."""
     if isinstance(value, type) and issubclass(value, Module):
         return f"; call the class: {value.__name__}()"
     if isinstance(value, (list, tuple, Iterator)):

@@ -1,9 +1,9 @@
-"""Optimisers: from parameters and gradients to new parameters, under PyTorch's names.
+"""Optimisers, which change parameters by their gradients, under PyTorch's names.
 
-algorithms.py  SGD, RMSprop, Adam, with the formula above each
+algorithms.py  SGD, RMSprop and Adam, each with its formula
 optimizer.py   what they share: the step, the live state, state dicts
-checks.py      which parameters, options and gradients are refused
-saved.py       the strict reading of state dicts
+checks.py      the checks of parameters, options and gradients
+saved.py       reads state dicts, strictly
 """
 
 from .algorithms import SGD, Adam, RMSprop

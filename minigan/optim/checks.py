@@ -1,4 +1,4 @@
-"""What an optimiser refuses: parameters, options and gradients that it cannot use."""
+"""Checks of an optimiser's parameters, options and gradients."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def plain_option(option: Any) -> Any:
 
 
 def checked_parameters(params: Iterable[Tensor], name: str) -> list[Tensor]:
-    """The parameters as a list. Raises TypeError or ValueError unless each is a leaf of
-    floating point that occurs once.
+    """The parameters as a list. Raises TypeError or ValueError unless all are distinct
+    floating-point leaves.
 
-    `name` is the optimiser's, for the message.
+    `name` is the optimiser's name, for the message.
     """
     if isinstance(params, Tensor):  # iterating over it would work, but its rows are not leaves
         raise TypeError(
@@ -78,7 +78,7 @@ def checked_parameters(params: Iterable[Tensor], name: str) -> list[Tensor]:
                 f"{name}: can't optimize a non-leaf Tensor: parameter {i}, of shape {p.shape}, was "
                 f"computed by {p.op.name}; give the tensor that it was computed from"
             )
-        if not p.requires_grad and not isinstance(p, Parameter):  # these may be frozen
+        if not p.requires_grad and not isinstance(p, Parameter):  # a Parameter may be frozen
             raise ValueError(
                 f"{name}: parameter {i}, of shape {p.shape}, requires no gradient; "
                 "call requires_grad_() on it"

@@ -1,8 +1,8 @@
 """The base of all optimisers: the step, the live state of each parameter, and state dicts.
 
-`step()` uses each parameter's `.grad`; `step(grads)` uses the gradients given. With
+`step()` uses each parameter's `.grad`; `step(grads)` uses the given gradients. With
 `grads = minigan.grad(loss, parameters)` nothing has to be zeroed or frozen. State dicts have PyTorch's
-form with one parameter group. Whatever does not fit is refused before anything changes.
+form, with one parameter group. Anything that does not fit is refused before anything changes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from .saved import saved_options, saved_states
 
 
 class Optimizer:
-    """A list of parameters, options by name, and a dict of state for each parameter."""
+    """Holds a list of parameters, options by name, and a dict of state for each parameter."""
 
-    # The state of a parameter: entry -> the option that must be on for it, or None for always. "step"
-    # is a Python int, the others are arrays of the parameter's shape, dtype, device and memory order.
+    # A parameter's state: {entry: the option that it needs, or None if it always exists}. "step" is a
+    # Python int; the others are arrays of the parameter's shape, dtype, device and memory order.
     ENTRIES: ClassVar[dict[str, str | None]] = {}
     # What to assume for an entry that a state dict lacks.
     IMPLIED: ClassVar[dict[str, int]] = {}
@@ -34,7 +34,7 @@ class Optimizer:
         self.state: list[dict[str, Any]] = [{} for _ in self.params]
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options as Python values. Raises ValueError if one of them makes no sense."""
+        """The options as Python values. Raises ValueError if one is invalid."""
         options = {name: plain_option(value) for name, value in options.items()}
         for name, value in options.items():
             words, fits = OPTIONS.get(name, ("", lambda value: True))
@@ -58,13 +58,13 @@ class Optimizer:
     def tree(self) -> dict[str, dict[str, Any]]:
         """The live state of each parameter by its number: {"0": {"step": 3, "exp_avg": array}, ...}.
 
-        State that does not exist yet is created, so the form of the tree depends on the parameters and
-        the options only, never on what has been stepped. Creating it early changes no result.
+        State that does not exist yet is created. So the form of the tree depends only on the parameters
+        and the options, not on which parameters have been stepped. Creating it early changes no result.
         """
         return {str(i): self._created(i) for i in range(len(self.params))}
 
     def _created(self, i: int) -> dict[str, Any]:
-        """The state of parameter i; entries that are missing are created, as 0."""
+        """The state of parameter i; missing entries are created as 0."""
         p, state = self.params[i].data, self.state[i]
         for name, on in self.ENTRIES.items():
             if name not in state and (on is None or self.options[on]):
@@ -72,7 +72,7 @@ class Optimizer:
         return state
 
     def step(self, grads: Sequence[Tensor | None] | None = None) -> None:
-        """One update; a parameter whose gradient is None stays as it is."""
+        """One update. Parameters whose gradient is None do not change."""
         if isinstance(grads, Tensor):
             raise TypeError("step: grads must be a list of gradients, is a Tensor; give [g]")
         grads = [p.grad for p in self.params] if grads is None else list(grads)
@@ -88,7 +88,7 @@ class Optimizer:
         for i, p, grad, _ in found:
             g = grad.data + weight_decay * p.data if weight_decay else grad.data
             moved.append((p.data, g, self._created(i)))
-            p.data = p.data  # counts as a change in place: graphs that have read p are stale now
+            p.data = p.data  # counts as a change in place: graphs that have read p are now stale
         self.update(moved, **options)
 
     def zero_grad(self) -> None:
@@ -110,10 +110,10 @@ class Optimizer:
         return {"state": wrapped, "param_groups": [group]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over a state dict of the same optimiser, minigan's or PyTorch's.
+        """Load a state dict of the same optimiser, from minigan or PyTorch.
 
-        The numbers of the parameters may be strings, because JSON turns them into strings. Nothing
-        changes unless everything fits.
+        The parameters' numbers may be strings, because JSON turns them into strings. Nothing changes
+        unless everything fits.
         """
         options = saved_options(self, state_dict)
         self.state = saved_states(self, state_dict["state"], options)

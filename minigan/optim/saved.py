@@ -1,7 +1,7 @@
-"""The strict reading of a saved state dict, minigan's or PyTorch's, for an optimiser.
+"""Read an optimiser's saved state dict, minigan's or PyTorch's, strictly.
 
-Everything is checked and copied before the optimiser takes it over. `Optimizer.load_state_dict` is the
-only caller; of the optimiser this page reads `params`, `options`, `ENTRIES` and `IMPLIED`.
+Everything is checked and copied before the optimiser uses it. `Optimizer.load_state_dict` is the only
+caller. This page reads the optimiser's `params`, `options`, `ENTRIES` and `IMPLIED`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_STEPS = 2**53  # a float counts exactly up to here
 
 
 class Optimizer(Protocol):
-    """What this page knows of an `optimizer.Optimizer`, which imports it."""
+    """What this page needs of `optimizer.Optimizer`, whose page imports this one."""
 
     params: list[Tensor]
     options: dict[str, Any]
@@ -74,7 +74,7 @@ def saved_states(optimizer: Optimizer, saved: Any, options: dict[str, Any]) -> l
         i = numbers.get(key)
         if i is None or states[i]:
             raise ValueError(
-                f"{kind}: the state's {key!r} is not a number from 0 to {count - 1}, or comes twice"
+                f"{kind}: the state's {key!r} is not a number from 0 to {count - 1}, or occurs twice"
             )
         if not isinstance(entries, Mapping):
             raise ValueError(f"{kind}: the state of parameter {i} must be a dict")

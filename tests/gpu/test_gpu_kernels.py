@@ -94,7 +94,7 @@ def test_a_batch_without_images_gives_one_and_no_launch_of_zero_blocks(xp):
 
 def test_other_types_are_refused_in_words(xp):
     window = Window((2, 2), (1, 1), (1, 1), (0, 0))
-    with pytest.raises(TypeError, match="im2col: on the GPU there is float32 and float64, not in"):
+    with pytest.raises(TypeError, match="im2col: the GPU kernels take float32 or float64, not in"):
         gpu.conv(xp, put(np.ones((1, 1, 2, 2), int)), put(np.ones((1, 1, 1, 1), int)), window)
 
 

@@ -9,8 +9,8 @@ The files of the engine, each of which imports only those above it:
     methods, create, functional           PyTorch's names for them
     init, nn, optim, gradcheck            networks, and how they are trained and tested
 
-The GANs are built on these: `data`, `models`, `gans`, `training`, `commands`. Start with `tensor.py` and
-`walk.py`, then `ops.py`. The names are PyTorch's.
+The GANs are built on these: `data`, `models`, `gans`, `training`, `commands`. Start with `tensor.py`
+and `walk.py`, then `ops.py`. The names are PyTorch's.
 """
 
 import numpy as _np

@@ -15,6 +15,7 @@ from .options import short
 from .tensor import Tensor
 from .training import session
 from .training.looks import BATCH
+from .training.parallel import ALONE
 from .training.plan import choose
 
 
@@ -65,7 +66,7 @@ def train(
     name = options.pop("name", None)
     # One worker: more would import the calling script, which may lack `if __name__ == "__main__":`.
     plan = choose(member, {"data": data, "workers": 1, **options})
-    images = session.open_for(plan, session.ALONE, say, progress=False)
+    images = session.open_for(plan, ALONE, say, progress=False)
     expected = session.expect(plan, images, say)
     run = session.start(plan, images, name)
     session.train(plan, images, run, True, expected, say)

@@ -76,7 +76,7 @@ def test_a_run_goes_on_only_with_the_very_same_pictures(capsys, number):
     flags = ["--resume", str(run.folder), "--steps", "2"]
     assert tiny.train_celeba.main(flags) == 1
     assert (
-        f"these 130 samples are not the 130 that {run.folder} was started with"
+        f"these 130 samples are not the 130 with which {run.folder} was started"
         in capsys.readouterr().err
     )
     replaced.write_bytes(data)  # another file by its times, the same pictures

@@ -159,7 +159,7 @@ def test_another_name_shape_or_type_of_the_same_bytes_is_noticed(tmp_path, name,
     with safe_open(tmp_path / "c", "numpy") as file:
         metadata = file.metadata()
     (tmp_path / "c").write_bytes(save({name: change(x)}, metadata))
-    with pytest.raises(CheckpointError, match="its contents do not fit its checksum"):
+    with pytest.raises(CheckpointError, match="its contents do not match its checksum"):
         checkpoint.read_file(tmp_path / "c")
 
 
@@ -197,7 +197,7 @@ EARLIER = {
 def test_an_earlier_format_is_refused_by_name_with_the_remedy(tmp_path, name):
     (tmp_path / "c").write_bytes(save({"G.main.0.weight": np.zeros(3, "f")}, EARLIER[name]))
     said = f"{tmp_path / 'c'}: {name} was written by minigan 0.1, and this version reads 'minigan "
-    said += "checkpoint 3'; start a new run, or go on with minigan 0.1"
+    said += "checkpoint 3'; start a new run, or continue with minigan 0.1"
     for read in (checkpoint.read_file, checkpoint.read_table):
         with pytest.raises(CheckpointError) as caught:
             read(tmp_path / "c")

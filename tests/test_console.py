@@ -372,7 +372,7 @@ def test_after_an_interruption_the_way_to_go_on_is_told(monkeypatch, capsys, sig
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3] == f"Interrupted: look at {run.samples}"
     assert lines[-2].startswith("  sample from it: ")
-    assert lines[-1].startswith("  go on: ")
+    assert lines[-1].startswith("  resume it: ")
     assert main(typed(lines[-1])) == 0
     assert tiny.saved(run) == [3]
 

@@ -256,7 +256,7 @@ def test_a_decision_is_the_users_where_it_can_be(name, wish, again, planned):
     if does == "stop":
         assert f"; the last good checkpoint is {OLDER[0]}; try" in text
     if does == "rollback":
-        assert text.endswith("; going back to step-00000006, with other noise")
+        assert text.endswith("; going back to step-00000006, with different noise")
     # What has been tried, or cannot be, is not advised.
     assert ("--on-divergence rollback" in text) == (bool(planned) and wish != "rollback")
 

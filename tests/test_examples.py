@@ -62,9 +62,9 @@ def test_whoever_has_installed_cupy_is_told_why_no_gpu_is_used(monkeypatch, caps
     backend.gpu_trouble.cache_clear()
     tiny.train("runs", "--steps", 1, "--device", "auto")
     told = capsys.readouterr().out
-    assert "Training on the CPU, though CuPy is installed: CuPy 13.6.0 is too old; " in told
+    assert "Training on the CPU although CuPy is installed: CuPy 13.6.0 is too old; " in told
     tiny.train("runs", "--steps", 1, "--device", "cpu")
-    assert "though CuPy" not in capsys.readouterr().out
+    assert "although CuPy" not in capsys.readouterr().out
     backend.gpu_trouble.cache_clear()
 
 
@@ -306,7 +306,7 @@ def test_nothing_left_to_do_is_said(capsys, without_curves):
     capsys.readouterr()
     tiny.train("out", "--resume", "auto")
     out, err = capsys.readouterr()
-    assert out == f"{run.folder} is at step 2 of 2: raise --steps to go on.\n"
+    assert out == f"{run.folder} is at step 2 of 2: raise --steps to continue.\n"
     assert err == ""
     del before["events.jsonl"]
     assert before.items() <= {n: (run.folder / n).read_bytes() for n in files(run.folder)}.items()
@@ -343,10 +343,8 @@ def test_options_that_would_alter_the_training_are_refused(capsys, without_curve
 @pytest.mark.parametrize("where", ["nowhere", "."])
 def test_a_run_that_is_not_there_cannot_be_resumed(capsys, where):
     assert tiny.train_celeba.main([*tiny.TINY, "--resume", where]) == 1
-    error = (
-        f"error: {where} is no run folder: it has no config.json; give the path of a run, or auto\n"
-    )
-    assert capsys.readouterr().err == error
+    error = f"{where} is not a run folder: it has no config.json; give the path of a run, or auto"
+    assert capsys.readouterr().err == f"error: {error}\n"
     assert os.listdir() == []
 
 
@@ -404,7 +402,7 @@ def test_the_end_names_the_limit_that_was_reached(capsys, without_curves, flags,
     run = tiny.train("out", *flags)
     *_, longer = capsys.readouterr().out.splitlines()
     tiny.train("out", "--resume", "auto")
-    assert f": raise {names} to go on." in capsys.readouterr().out
+    assert f": raise {names} to continue." in capsys.readouterr().out
     before = tiny.saved(run)
     assert main(shlex.split(longer)[6:]) == 0
     assert tiny.saved(run) > before
@@ -542,7 +540,7 @@ def test_the_pictures_of_a_checkpoint_alone_go_to_its_run(run, monkeypatch, caps
 def test_a_checkpoint_that_lies_in_no_run_needs_a_folder_for_its_pictures(run, capsys):
     shutil.copy(checkpoint.newest_first(run.checkpoints)[0], "alone.bin")
     assert tiny.generate.main(["--run", "alone.bin", "--n", "1"]) == 1
-    error = "error: alone.bin lies in no run; give --out, a folder for the pictures\n"
+    error = "error: alone.bin is not in a run; give --out, a folder for the pictures\n"
     assert capsys.readouterr() == ("", error)
     assert os.listdir() == ["alone.bin"]
 
@@ -627,7 +625,7 @@ def text(folder):
     ("make", "message"),
     [
         (lambda folder: "auto", "auto: runs/ has no run with a checkpoint; start one with "),
-        (lambda folder: "nowhere", "nowhere is no run folder: it has no config.json"),
+        (lambda folder: "nowhere", "nowhere is not a run folder: it has no config.json"),
         (no_checkpoint, "00000-x has no checkpoint to sample from"),
         (text, "c.safetensors cannot be read as a checkpoint"),
     ],

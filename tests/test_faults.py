@@ -44,14 +44,14 @@ REMEDIES = {
     "no handles": "raise the limit on open files (ulimit -n)",
 }
 WAYS = (  # to go on: with a run, before there is one, and before its images are there
-    f"-m minigan resume runs/{tiny.FIRST} (or anew, if it has no checkpoint yet)",
+    f"-m minigan resume runs/{tiny.FIRST} (or start again, if the run has no checkpoint yet)",
     "then start again, or with another --out",
     "then start again, or use another run",
     "or give the path of another run instead of auto",
     "or choose another folder for the cache",
 )
 MISSING = (  # has words of its own, whatever the reason
-    "is no run folder: it has no config.json",
+    "is not a run folder: it has no config.json",
     "cannot be read as a checkpoint",
     "has no checkpoint to ",
     ".npy was changed while it was being built; run again",

@@ -392,7 +392,7 @@ def test_of_sixteen_that_resume_a_run_at_once_one_trains_and_the_others_are_told
             if codes[i]:
                 assert Path(f"{i}.txt").read_text() == (
                     f"error: {run} is in use by another process; "
-                    "wait for its end, or start a new run\n"
+                    "wait until it ends, or start a new run\n"
                 )
         assert numbered_runs(Path("runs")) == [run]
         assert differing(contents(run), expected) == []
@@ -560,7 +560,7 @@ def test_other_images_are_refused(stopped_run, capsys):
     (Path("moved") / "000001.jpg").write_bytes(factory.jpeg(99))
     before = contents(run.folder)
     assert resume(run, "--dataroot", "moved") == 1
-    told = f"error: these 20 samples are not the 20 that {run.folder} was started with; give their"
+    told = f"error: these 20 samples are not the 20 with which {run.folder} was started; give their"
     assert capsys.readouterr().err.startswith(told)
     assert differing(contents(run.folder), before) == []
 

@@ -118,7 +118,7 @@ def test_auto_does_not_pass_over_a_run_that_cannot_be_looked_into(tmp_path, monk
 @pytest.mark.parametrize("where", ["nowhere", "."])
 def test_a_folder_without_a_configuration_is_no_run(tmp_path, monkeypatch, where):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RunError, match=r"is no run folder: it has no config\.json"):
+    with pytest.raises(RunError, match=r"is not a run folder: it has no config\.json"):
         Run.find(where, tmp_path)
 
 
@@ -186,7 +186,7 @@ def test_a_run_in_use_is_refused_and_free_again_afterwards(tmp_path):
     run = Run.create(tmp_path, "x", {})
     with (
         run.in_use(),
-        pytest.raises(RunError, match="00000-x is in use by another process; wait for its end"),
+        pytest.raises(RunError, match="00000-x is in use by another process; wait until it ends"),
         Run(run.folder).in_use(),
     ):
         pass
@@ -248,7 +248,7 @@ def test_what_happens_to_files_of_a_run_in_use_is_told_in_a_sentence(
         raise error
     assert str(caught.value).startswith(message.format(run.folder))
     command = python("-m", "minigan", "resume", run.folder)
-    assert f", then go on with {command} (or anew," in str(caught.value)
+    assert f", then resume with {command} (or start again," in str(caught.value)
     with run.in_use():  # the lock is free
         pass
 

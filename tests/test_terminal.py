@@ -200,6 +200,6 @@ def test_a_second_ctrl_c_stops_now(tmp_path):
         os.write(program.ours, b"\x03")
         text = program.read()
         assert program.child.wait() in (130, -signal.SIGINT)
-    assert "interrupted; to go on from its checkpoint: " in text
+    assert "interrupted; to resume from its checkpoint: " in text
     assert "Traceback" not in text
     assert tiny.saved(tiny.Run(tmp_path / "out" / tiny.FIRST)) == [2]

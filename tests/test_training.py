@@ -563,7 +563,7 @@ def test_a_signal_after_the_last_step_finds_the_run_done(monkeypatch, capsys, si
     assert (run.folder / "progress.gif").is_file()
     out = capsys.readouterr().out
     assert "Done: look at" in out
-    assert "go on:" not in out
+    assert "resume it:" not in out
 
 
 @pytest.mark.parametrize("number", terminal.SIGNALS)
@@ -602,7 +602,7 @@ def test_a_second_ctrl_c_ends_at_once(monkeypatch, capsys, sigint):
     assert tiny.saved(run) == [2]
     assert [row["step"] for row in tiny.metrics(run)] == [1, 2]
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith("interrupted; to go on from its checkpoint: ")
+    assert told.startswith("interrupted; to resume from its checkpoint: ")
     assert told.endswith(f"-m minigan resume {run.folder}")
 
 

@@ -1,4 +1,4 @@
-"""The program: `minigan COMMAND`, or `python -m minigan COMMAND`. A file for each command."""
+"""The program `minigan COMMAND`, or `python -m minigan COMMAND`. Each command has a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .ending import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code."""
+    """Run the command in `argv`, or in the program's arguments; returns the exit code."""
     parser = Parser(prog="minigan", description="Train GANs, and look at them.")
     commands = parser.add_subparsers(required=True, metavar="command")
     for command in (train, resume, sample, doctor):

@@ -1,4 +1,4 @@
-"""`minigan doctor`: examine this machine."""
+"""`minigan doctor`: check this machine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def add(commands: Any) -> None:
     """Add the command."""
     about = "check the gradients and a training step on every device of this machine, and time it"
     parser = commands.add_parser("doctor", help=about, description=about)
-    parser.add_argument("--device", help=f"{DEVICE} (default: all there are)")
+    parser.add_argument("--device", help=f"{DEVICE} (default: every device)")
     parser.add_argument("--threads", type=int, help=LIMITED_THREADS)
     parser.add_argument("--report-tf32", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(command=examine)
 
 
 def examine(given: dict[str, Any], group: Group) -> int:
-    """Examine it, and report."""
+    """Check the machine and print a report; returns the exit code."""
     use_threads(given["threads"])
     if given["report_tf32"]:
         return doctor.report_tf32(given["device"])

@@ -1,4 +1,4 @@
-"""How every command begins and ends: who takes part, and what becomes of an error."""
+"""How every command begins and ends: it joins its group of processes, and errors become messages."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ Command = Callable[[dict[str, Any], parallel.Group], int]
 
 
 def run(command: Command, given: dict[str, Any]) -> int:
-    """Call a command with what the user gave; its exit code. What the user can mend is one sentence."""
-    group = parallel.ALONE  # of this process, until it is known to have others
+    """Call a command with the given options; returns its exit code.
+
+    Errors that the user can put right are printed as one sentence, without a traceback.
+    """
+    group = parallel.ALONE  # in case joining fails
     try:
         group = parallel.join()
         return command(given, group)
     except (UserError, DeviceError) as error:
         return group.fail(f"error: {plain(error)}", FAILED)
-    except OSError as error:  # before there is a run, which has its own words
+    except OSError as error:  # outside of a run, which turns its own into a RunError
         text = f"error: {plain(trouble(error))}, then start again, or with another --out"
         return group.fail(text, FAILED)
-    except MemoryError as error:  # CuPy's, of a GPU, is one too
-        text = (
-            f"error: {no_memory(error)}; lower --batch-size, --ngf or --ndf, or end what else runs"
-        )
+    except MemoryError as error:  # CuPy's error for a full GPU is a subclass
+        text = f"error: {no_memory(error)}; lower --batch-size, --ngf or --ndf, or close other programs"
         return group.fail(text, FAILED)
     except KeyboardInterrupt:
         return group.fail("interrupted", INTERRUPTED)

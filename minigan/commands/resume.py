@@ -1,4 +1,4 @@
-"""`minigan resume RUN`: go on with a run, exactly where it stopped."""
+"""`minigan resume RUN`: continue a run exactly where it stopped."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .train import DATAROOT, play, prepare
 
 
 def add(commands: Any) -> None:
-    """Add the command. It takes a run's options only: a run keeps its game and its data."""
-    about = "go on with a run; only options that no weight depends on may change"
+    """Add the command. It takes only a run's options, because a run keeps its game and its data."""
+    about = "continue a run; only options that no weight depends on may change"
     parser = commands.add_parser("resume", help=about, description=about)
     parser.add_argument(
         "where", metavar="RUN", help="a run folder, or auto for the newest in --out"
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
 
 
 def resume(given: dict[str, Any], group: parallel.Group) -> int:
-    """Go on with the run that the user names."""
+    """Continue the run that the user names; returns the exit code."""
     where, out = given.pop("where"), Path(given.get("out", RunOptions.out))
     run = group.from_leader(lambda: Run.find(where, out))
     if run is None:

@@ -1,4 +1,4 @@
-"""`minigan sample RUN`: draw samples with a trained generator."""
+"""`minigan sample RUN`: draw samples from a trained generator."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from ..training.parallel import Group
 from ..training.run import Run
 from ..training.settings import DEVICE, LIMITED_THREADS, check_folder, is_path, use_threads
 
-MOST = 100_000  # samples in all, which are held until the picture is drawn
-WALK_ROWS, WALK_STEPS = 8, 10
+MOST = 100_000  # samples, because all of them are held in memory
+WALK_ROWS, WALK_STEPS = 8, 10  # of the picture of interpolations
 
 
 def add(commands: Any) -> None:
     """Add the command."""
-    about = "draw samples with the generator of a run: a picture, single images, a walk"
+    about = "draw samples from the generator of a run: a picture, single images, interpolations"
     parser = commands.add_parser("sample", help=about, description=about)
     parser.add_argument(
         "run",
@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Everything but which run."""
+    """Add all flags except the run."""
     parser.add_argument(
         "--n", type=int, default=64, help=f"samples to draw; 1 to {MOST} (default: 64)"
     )
@@ -53,7 +53,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, help=f"seed of the noise; 0 to {MOST_SEED} (default: 0)"
     )
     parser.add_argument(
-        "--raw", action="store_true", help="draw from G itself, not from the average of its weights"
+        "--raw",
+        action="store_true",
+        help="draw from G itself instead of the average of its weights",
     )
     parser.add_argument("--out", help="folder to write to (default: RUN/generated)")
     parser.add_argument("--device", default="auto", help=f"{DEVICE} (default: auto)")
@@ -61,11 +63,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def sample(given: dict[str, Any], group: Group) -> int:
-    """Draw, and write into a folder."""
+    """Draw samples and write the pictures; returns the exit code."""
     n, seed = given["n"], given["seed"]
     _check(given)
     use_threads(given["threads"])
-    device = backend.use_device(given["device"], tf32=False)  # every digit: there is no hurry
+    device = backend.use_device(given["device"], tf32=False)  # few samples: precise, not fast
     member, data, path = _load(given["run"])
     player = member.players["G"]
     for net in filter(None, (player.net, player.average)):
@@ -89,14 +91,15 @@ def sample(given: dict[str, Any], group: Group) -> int:
 
 
 def _draw_samples(member: GAN, path: Path, raw: bool, device: str, z: np.ndarray) -> np.ndarray:
-    """The samples of z (N, nz), drawn in parts to bound the memory.
+    """The samples from z (N, nz), drawn in parts to bound the memory.
 
-    path  of the member's checkpoint. CheckpointError where its weights are so large that samples are
-          not finite.
+    path  of the member's checkpoint
+
+    Raises CheckpointError if samples are not finite, because the weights are too large.
     """
     make = member.sample_raw if raw else member.sample
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of overflows, which are looked for here
+        warnings.simplefilter("ignore", RuntimeWarning)  # about overflow, which is checked below
         parts = [z[i : i + BATCH] for i in range(0, len(z), BATCH)]
         samples = np.concatenate([make(Tensor(backend.move(p, device))).numpy() for p in parts])
     if not np.isfinite(samples).all():
@@ -107,7 +110,7 @@ def _draw_samples(member: GAN, path: Path, raw: bool, device: str, z: np.ndarray
 
 
 def _check(given: dict[str, Any]) -> None:
-    """Raise UserError if one of the options cannot be."""
+    """Raise UserError if an option has an illegal value."""
     if not 1 <= given["n"] <= MOST:
         raise UserError(f"--n {given['n']}: must be from 1 to {MOST}")
     if not 0 <= given["seed"] <= MOST_SEED:
@@ -119,7 +122,7 @@ def _check(given: dict[str, Any]) -> None:
 
 
 def _load(where: str) -> tuple[GAN, DataOptions, Path]:
-    """The member of this checkpoint, or of the newest one of a run that can be read."""
+    """The member of this checkpoint, or of a run's newest readable one: see `session.load`."""
     say_so = functools.partial(say, stream=STDERR)
     if Path(where).is_file():
         return session.load(Path(where), say_so)
@@ -132,24 +135,24 @@ def _load(where: str) -> tuple[GAN, DataOptions, Path]:
 
 
 def _folder(out: str | None, path: Path) -> Path:
-    """The folder for the pictures, made if need be: --out, or generated/ in the checkpoint's run."""
+    """The folder for the pictures, made if missing: --out, or generated/ in the checkpoint's run."""
     if out is not None:
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
     home = Path(os.path.abspath(path)).parent
     if home.name != "checkpoints" or not (home.parent / "config.json").is_file():
-        raise UserError(f"{path} lies in no run; give --out, a folder for the pictures")
+        raise UserError(f"{path} is not in a run; give --out, a folder for the pictures")
     folder = nearby(home.parent) / "generated"
     make_own(folder)
     return folder
 
 
 def _save_singles(folder: Path, samples: np.ndarray, data: DataOptions, own: bool) -> None:
-    """An image of each sample, named by its number, all with as many digits.
+    """Write each sample as an image, named by its number with leading zeros.
 
-    own  the folder is the run's, where images of an earlier call are removed; a folder that the user
-         names may hold images of the user's
+    own  whether the folder is the run's, where images of an earlier call are deleted; a folder that the
+         user names may hold the user's own images
     """
     make_own(folder)
     digits = len(str(len(samples) - 1))
@@ -163,14 +166,14 @@ def _save_singles(folder: Path, samples: np.ndarray, data: DataOptions, own: boo
 
 
 def interpolate(a: np.ndarray, b: np.ndarray, steps: int) -> np.ndarray:
-    """Noises on the way from a to b: (R, nz) twice -> (R * steps, nz).
+    """Noise on the way from a to b, each (R, nz) -> (R * steps, nz).
 
-    On the arc, not the chord: normal noise of 100 dimensions lies near a sphere of radius 10, and the
-    middle of a chord is inside it, where G has never been (White 2016).
+    It follows the arc, not the chord. Normal noise of 100 dimensions lies near a sphere of radius 10.
+    The middle of a chord is inside it, where G was never trained (White 2016).
     """
     norm = np.linalg.norm(a, axis=1, keepdims=True) * np.linalg.norm(b, axis=1, keepdims=True)
     cosine = (a * b).sum(1, keepdims=True) / norm
-    angle = np.arccos(cosine.clip(1e-6 - 1, 1 - 1e-6))  # not 0: its sine is divided by
+    angle = np.arccos(cosine.clip(1e-6 - 1, 1 - 1e-6))  # not 0, because its sine is a divisor
     rows = [
         (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
         for t in np.linspace(0, 1, steps).tolist()  # Python floats keep float32

@@ -30,24 +30,24 @@ DATAROOT = (
 )
 NO_DATA = """\
 No --dataroot and no data/img_align_celeba.zip: training on faces that the program draws itself.
-  To get CelebA: img_align_celeba.zip from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
+  To get CelebA: download img_align_celeba.zip from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
   To train on it: put it into the folder data/, or give --dataroot path/to/img_align_celeba.zip"""
 
 
 def add(commands: Any) -> None:
-    """Add the command, with a subcommand for each member that shows this member's options."""
+    """Add the command, with a subcommand for each member, which shows only that member's options."""
     about = "train a member of the family"
     parser = commands.add_parser("train", help=about, description=about)
     members = parser.add_subparsers(required=True, metavar="member")
     for name, member in MEMBERS.items():
-        about = (member.__doc__ or name).splitlines()[0]  # python -OO drops it
+        about = (member.__doc__ or name).splitlines()[0]  # python -OO drops docstrings
         one = members.add_parser(name, help=about, description=about)
         add_flags(one, name)
         one.set_defaults(command=train, member=name)
 
 
 def add_flags(parser: argparse.ArgumentParser, member: str) -> None:
-    """All flags with which a run of this member is started."""
+    """Add all flags for starting a run of this member."""
     MEMBERS[member].Options.add_flags(parser.add_argument_group("the game"))
     data, run = parser.add_argument_group("the data"), parser.add_argument_group("the run")
     DataOptions.add_flags(data)
@@ -57,11 +57,11 @@ def add_flags(parser: argparse.ArgumentParser, member: str) -> None:
         "--name",
         help="name of the run's folder, after its number (default: the member and the data)",
     )
-    run.add_argument("--dry-run", action="store_true", help="show the options and stop")
+    run.add_argument("--dry-run", action="store_true", help="print the options as JSON, and stop")
 
 
 def train(given: dict[str, Any], group: parallel.Group) -> int:
-    """Start a run with what the user gave."""
+    """Start a run with the given options; returns the exit code."""
     member, name, dry_run = (given.pop(key) for key in ("member", "name", "dry_run"))
     plan = group.from_leader(lambda: choose(member, given))
     check_name(name)
@@ -73,13 +73,13 @@ def train(given: dict[str, Any], group: parallel.Group) -> int:
 
 
 def check_name(name: str | None) -> None:
-    """Raise UserError unless a run's folder may be called so."""
+    """Raise UserError unless the name can be part of a folder's name."""
     if name is not None and not is_name(name):
         raise UserError(f"--name {short(repr(name))}: must be a plain folder name")
 
 
 def show(plan: Plan) -> int:
-    """Print the options for a program, which must get them."""
+    """Print the options as JSON. Raises UserError if they cannot be printed; returns the exit code."""
     _check_machine(plan, parallel.ALONE)
     try:
         if sys.stdout is None:
@@ -94,24 +94,24 @@ def show(plan: Plan) -> int:
 
 
 def prepare(plan: Plan, group: parallel.Group, given: dict[str, Any]) -> None:
-    """Start the other processes, and fail before anything is done if this machine cannot do it."""
+    """Start the other processes, and raise UserError if this machine cannot carry out the plan."""
     parallel.arrange(group, plan.run.ngpu, given.get("ngpu"))
     plan.check_processes(group.size)
     _check_machine(plan, group)
     on_cpu = group.device(plan.run.device_name) == "cpu"
     if on_cpu and plan.run.device_name == "auto" and find_spec("cupy"):
-        say(f"Training on the CPU, though CuPy is installed: {gpu_trouble(0)}.")
+        say(f"Training on the CPU although CuPy is installed: {gpu_trouble(0)}.")
 
 
 def _check_machine(plan: Plan, group: parallel.Group) -> None:
-    """Raise UserError if the device, the threads or the folder that a plan names cannot be used."""
+    """Raise UserError if the device, the threads or the folder in a plan cannot be used."""
     group.device(plan.run.device_name)
     use_threads(plan.run.threads)
     check_folder("--out", Path(plan.run.out))
 
 
 def explain(plan: Plan, given: dict[str, Any]) -> None:
-    """Say on stderr what is trained on where no data was asked for, and what suits it."""
+    """Tell on stderr which data is used if the user named none, and which options the recipe sets."""
     if plan.data.data == "faces" and "data" not in given:
         for line in NO_DATA.splitlines():
             say(line, STDERR)
@@ -121,11 +121,12 @@ def explain(plan: Plan, given: dict[str, Any]) -> None:
 
 
 def play(plan: Plan, run: Run | None, name: str | None, group: parallel.Group) -> int:
-    """Train a plan in a new run or in this one, and say where to look and how to go on."""
-    if run:
-        group.from_leader(
-            lambda: session.check_size(plan, run)
-        )  # before anything of that size is made
+    """Train a plan in `run`, or in a new run if it is None; say where to look and how to resume.
+
+    Returns the exit code.
+    """
+    if run:  # before anything of the plan's sizes is allocated
+        group.from_leader(lambda: session.check_size(plan, run))
     data = session.open_for(plan, group, say)
     expected = session.expect(plan, data, say, group)  # fails before a run exists
     new = run is None
@@ -135,25 +136,25 @@ def play(plan: Plan, run: Run | None, name: str | None, group: parallel.Group) -
     except KeyboardInterrupt:
         if not newest_first(run.checkpoints):
             raise
-        text = f"interrupted; to go on from its checkpoint: {_resume_command(run)}"
+        text = f"interrupted; to resume from its checkpoint: {_resume_command(run)}"
         return group.fail(plain(text), INTERRUPTED)
-    if loop.metrics:  # else the run was at its end before, and has said so
+    if loop.metrics:  # otherwise the run was complete already, and `session.train` has said so
         _tell_end(loop, run, code)
     loop.note_lost_output()
     return code
 
 
 def _tell_end(loop: Loop, run: Run, code: int) -> None:
-    """Where to look, and how to go on."""
+    """Say where to look, and how to resume."""
     say(f"{'Interrupted' if code else 'Done'}: look at {run.samples}")
     say(f"  sample from it:    {python('-m', 'minigan', 'sample', run.folder)}")
     if code:
-        say(f"  go on:             {_resume_command(run)}")
+        say(f"  resume it:         {_resume_command(run)}")
     else:
         longer = [word for flag, n in loop.limits().items() for word in (flag, 2 * n)]
         say(f"  train for longer:  {_resume_command(run, *longer)}")
 
 
 def _resume_command(run: Run, *words: object) -> str:
-    """The command that goes on with a run, as the user would type it."""
+    """The command that resumes a run, as the user would type it."""
     return python("-m", "minigan", "resume", run.folder, *words)

@@ -1,1 +1,1 @@
-"""Training: the game, the run folder, checkpoints, pictures and the loop that joins them."""
+"""Training a member of `gans`: the run folder, checkpoints, pictures, and the loop that joins them."""

@@ -1,9 +1,9 @@
 """Checkpoint files: arrays and a text under one digest, in the safetensors format.
 
-The file holds arrays under their names, and in its metadata one text of three lines: the format, a
-digest, and JSON. Nothing is pickled, so nothing in it can be executed. The digest is of all that is
-read, because the safetensors format itself does not notice a flipped bit. What the names and the JSON
-mean is the business of state.py.
+The file holds named arrays and, in its metadata, a text of three lines: the format, a digest, and JSON.
+Nothing is pickled, so reading a file never executes code from it. The digest covers all that is read,
+because the safetensors format itself does not notice a flipped bit. What the names and the JSON mean is
+defined in state.py, the only caller of `write_file` and of the functions that read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 FORMAT = "minigan checkpoint 3"
 EARLIER = re.compile("minigan checkpoint [12]")
 REMEDY = "use another checkpoint"
-DIGITS = 8  # of a step: a hundred million are out of reach
+DIGITS = 8  # of the step in a file's name; no run reaches a hundred million steps
 
 
 class CheckpointError(UserError):
@@ -36,24 +36,24 @@ class CheckpointError(UserError):
 
 
 def path_of(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step is; the zeros make names sort like numbers."""
+    """The path of a step's checkpoint. Leading zeros make the names sort like numbers."""
     return folder / f"step-{step:0{DIGITS}d}.safetensors"
 
 
 def step_of(path: Path) -> int:
-    """The step that a checkpoint's name says."""
+    """The step in a checkpoint's name."""
     return int(path.stem.removeprefix("step-"))
 
 
 def is_named(path: Path) -> bool:
-    """Whether it has the name of a checkpoint."""
+    """Whether the path has the name of a checkpoint."""
     return re.fullmatch(rf"step-[0-9]{{{DIGITS}}}\.safetensors", path.name) is not None
 
 
 def newest_first(folder: Path) -> list[Path]:
-    """The checkpoints in a folder; files of other names are somebody else's.
+    """The checkpoints in a folder, newest first; files with other names are ignored.
 
-    There are none where there is no folder. Raises OSError if there is one that cannot be listed.
+    None if the folder does not exist. Raises OSError if it exists but cannot be listed.
     """
     if not folder.is_dir():
         return []
@@ -63,7 +63,13 @@ def newest_first(folder: Path) -> list[Path]:
 def newest(
     folder: Path, purpose: str, use: Callable[[Path], T], say: Callable[[str], None]
 ) -> tuple[Path, T, list[str]]:
-    """The newest checkpoint that `use` takes, what it makes of it, and the troubles with newer ones."""
+    """The newest checkpoint for which `use` succeeds, its result, and what is wrong with newer ones.
+
+    purpose  "resume" or "sample", for the message
+    use      raises CheckpointError for a checkpoint that it cannot use
+
+    `say` is told of each checkpoint that is skipped. Raises CheckpointError if none can be used.
+    """
     troubles: list[str] = []
     for path in newest_first(folder):
         try:
@@ -77,29 +83,31 @@ def newest(
 
 
 def write_file(path: Path, arrays: Mapping[str, np.ndarray], table: dict[str, Any]) -> None:
-    """Write arrays and a JSON table with their digest, wholly or not at all."""
+    """Write arrays and a JSON table with their digest, completely or not at all."""
     text = json.dumps(table)
     tensorfile.write(path, arrays, "\n".join((FORMAT, _digest(arrays, text), text)))
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """The JSON table of a checkpoint, without its arrays and unchecked: see `read_file`."""
+    """The JSON table of a checkpoint, without checking the digest (`read_file` does)."""
     return _table(path, _read_text(path)[1])
 
 
 def read_forms(path: Path) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
-    """dtype and shape of each array, from the header: quick and unchecked, as the table is."""
+    """dtype and shape of each array, from the header alone, without checking the digest."""
     with _reading(path):
         return tensorfile.read_forms(path)
 
 
 def read_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and the table. Raises CheckpointError unless their digest is that of the file."""
+    """The arrays and the table. Raises CheckpointError unless they match the digest in the file."""
     digest, text = _read_text(path)
     with _reading(path):
         arrays = tensorfile.read(path)
     if digest != _digest(arrays, text):
-        raise CheckpointError(f"{path} is damaged: its contents do not fit its checksum; {REMEDY}")
+        raise CheckpointError(
+            f"{path} is damaged: its contents do not match its checksum; {REMEDY}"
+        )
     return arrays, _table(path, text)
 
 
@@ -107,13 +115,13 @@ def _read_text(path: Path) -> tuple[str, str]:
     """The digest and the JSON of a checkpoint of this format."""
     with _reading(path):
         words = tensorfile.read_text(path)
-    first = words.get("format", "none")  # where the first format said what it was
+    first = words.get("format", "none")  # where format 1 named itself
     lines = words.get(tensorfile.KEY, first).split("\n", 2)
     found, digest, text = (*lines, "", "")[:3]
     if EARLIER.fullmatch(found):
         raise CheckpointError(
             f"{path}: {found} was written by minigan 0.1, and this version reads {FORMAT!r}; "
-            "start a new run, or go on with minigan 0.1"
+            "start a new run, or continue with minigan 0.1"
         )
     if found != FORMAT:
         raise CheckpointError(
@@ -134,7 +142,7 @@ def _table(path: Path, text: str) -> dict[str, Any]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """What goes wrong inside with reading this file becomes a CheckpointError."""
+    """Turn an OSError or ValueError while this file is read into a CheckpointError."""
     unread = f"{path} cannot be read as a checkpoint"
     try:
         yield
@@ -145,7 +153,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _digest(arrays: Mapping[str, np.ndarray], text: str) -> str:
-    """SHA-256 of everything that `read_file` gives."""
+    """SHA-256 of everything that `read_file` returns."""
     digest = hashlib.sha256(text.encode())
     for key, array in sorted(arrays.items()):
         digest.update(f"{key} {array.dtype} {array.shape}".encode())

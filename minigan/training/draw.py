@@ -1,4 +1,4 @@
-"""Everything random in a step, as a function of (seed, name, step, call)."""
+"""What is drawn for a step: data and random numbers, as functions of (seed, name, step, call)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .parallel import ALONE, Group
 
 
 class Draw:
-    """What a member may ask for in a step: see gans/base.py.
+    """The `gans.base.Draw` of a run: a member asks it for data and noise, the loop counts its steps.
 
-    Whatever is random is drawn for the whole batch, of which each process of a group takes its share.
-    So the weights are the same, but for rounding, for any number of processes.
+    Random numbers are drawn for the whole batch, and each process of a group takes its share of them.
+    So a step sees the same numbers with any number of processes.
 
-    counts  all that a checkpoint has to hold:
-        step     steps that are complete
-        batches  batches of reals given so far
-        again    how often the run has gone back; other numbers are drawn after each time
+    counts  the whole state, which a checkpoint holds:
+        step     completed steps
+        batches  batches of reals drawn so far
+        again    rollbacks so far; after each one, different numbers are drawn
     """
 
     START = {"step": 0, "batches": 0, "again": 0}  # noqa: RUF012, copied by each
@@ -39,7 +39,7 @@ class Draw:
         device: str = "cpu",
         group: Group = ALONE,
     ):
-        """kind is that of the noise: see keys.noise. Raises UserError if no batch can be filled."""
+        """kind: of the noise, see keys.noise. Raises UserError if the data cannot fill a batch."""
         check_batch(data, batch_size)
         self.data, self.batch_size, self.nz, self.seed = data, batch_size, nz, seed
         self.kind, self.flip, self.device, self.group = kind, flip, device, group
@@ -50,24 +50,25 @@ class Draw:
 
     @property
     def step(self) -> int:
-        """Steps that are complete."""
+        """The number of completed steps."""
         return self.counts["step"]
 
     def next_step(self) -> None:
-        """The step is complete."""
+        """Complete the step; the loop calls this after each one."""
         self.counts["step"] += 1
         self._calls.clear()
 
     @property
     def epoch(self) -> int:
-        """The epoch of the batch given last, from 0."""
+        """The epoch of the last batch of reals, from 0."""
         return max(0, self.counts["batches"] - 1) // self.per_epoch
 
     def reals(self) -> Tensor:
         """The next batch of data, (N, *shape).
 
         An epoch is a permutation of the data, cut into full batches, so that batch statistics are
-        always over the same number of samples. What is left over is in other batches of the next epoch.
+        always over the same number of samples. The samples that are left over wait for the next epoch,
+        which has another permutation.
         """
         batch = self.counts["batches"]
         epoch, position = divmod(batch, self.per_epoch)
@@ -88,7 +89,7 @@ class Draw:
         return self._tensor(noise(self._rng("noise"), (self.batch_size, self.nz), self.kind))
 
     def uniform(self, name: str, *shape: int) -> Tensor:
-        """U(0, 1), (N, *shape), under a name of the member's own."""
+        """U(0, 1), (N, *shape), under a name that the member chooses."""
         return self._tensor(self._rng(name).random((self.batch_size, *shape), np.float32))
 
     def _rng(self, name: str) -> np.random.Generator:

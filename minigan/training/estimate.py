@@ -1,8 +1,8 @@
-"""What a run will take: the time of a step and the memory it needs, from small steps played beforehand.
+"""An estimate of the time and the memory of a step, from smaller steps played before the run.
 
-The member is built once more and plays steps of an eighth and of a quarter of the batch, which nothing
-of the run depends on. Time and memory grow nearly in a straight line with the batch: layers cost as
-much for each sample, and weights, gradients and moments for each step. So two points give the rest.
+A separate copy of the member plays steps with an eighth and with a quarter of the batch; it does not
+affect the run. Time and memory are nearly linear in the batch size: layers cost the same for each
+sample, and weights, gradients and moments the same for each step. So two points determine the line.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ..keys import generator
 from .draw import Draw
 from .plan import Plan
 
-SMALLEST = 16  # samples a step; a smaller batch is played as it is
+SMALLEST = 16  # samples in the larger of the two steps; a smaller batch is played whole
 CGROUP = Path("/sys/fs/cgroup")
 
 
 class Estimate(NamedTuple):
-    """Of one process: seconds a step, and bytes in use at the step's peak."""
+    """Seconds a step, and bytes in use at its peak, in one process."""
 
     seconds: float
     bytes: float
@@ -38,7 +38,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(plan: Plan, data: Dataset, device: str, processes: int = 1) -> Estimate:
-    """What a step of this plan takes on this device, if `processes` share its batches."""
+    """What a step of this plan takes on this device, in each process if `processes` share it."""
     batch = plan.options.batch_size // processes
     small = [max(SMALLEST // 2, batch // 8), max(SMALLEST, batch // 4)]
     small = [batch] if batch <= SMALLEST else small
@@ -53,13 +53,13 @@ def estimate(plan: Plan, data: Dataset, device: str, processes: int = 1) -> Esti
 
 
 def _play(plan: Plan, data: Dataset, device: str, batch: int) -> Estimate:
-    """Three steps of this batch: all memory that the second needs, and the time of the third."""
+    """Play three steps of this batch: the peak memory of the first two, and the time of the third."""
     batch = min(batch, len(data))
     o = dataclasses.replace(plan.options, batch_size=batch)
     with _Peak(device) as peak:
         member = MEMBERS[plan.member](o, data.shape, generator(o.seed, "init"), device)
         draw = Draw(data, batch, o.nz, o.seed, o.noise, plan.data.flip, device)
-        for _ in range(2):  # what the first one makes, such as the optimisers' state, stays
+        for _ in range(2):  # the peak is in the second, beside what the first one leaves in memory
             member.step(draw)
             draw.next_step()
     started = time.perf_counter()
@@ -69,7 +69,7 @@ def _play(plan: Plan, data: Dataset, device: str, batch: int) -> Estimate:
 
 
 class _Peak:
-    """The most memory that was in use inside at once, beyond what was in use before."""
+    """A context that measures its peak memory in `bytes`, beyond what was in use before it."""
 
     def __init__(self, device: str):
         self._pool = None if device == "cpu" else sys.modules["cupy"].get_default_memory_pool()
@@ -78,7 +78,7 @@ class _Peak:
         if self._pool:
             self._pool.free_all_blocks()
             self._before = self._pool.total_bytes()
-        else:  # NumPy tells tracemalloc of its arrays
+        else:  # NumPy reports its arrays to tracemalloc
             self._was_tracing = tracemalloc.is_tracing()
             tracemalloc.start()
             tracemalloc.reset_peak()
@@ -86,7 +86,7 @@ class _Peak:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._pool:  # it keeps what is freed, so it holds as much as was ever in use
+        if self._pool:  # the pool keeps freed blocks, so its total is the peak
             self.bytes = self._pool.total_bytes() - self._before
             return
         self.bytes = tracemalloc.get_traced_memory()[1] - self._before
@@ -95,7 +95,7 @@ class _Peak:
 
 
 def free_memory(device: str) -> int | None:
-    """Bytes that this process can still get there; None if the system does not say."""
+    """Bytes that this process can still allocate on a device; None if the system does not say."""
     if device != "cpu":
         return sys.modules["cupy"].cuda.runtime.memGetInfo()[0]
     found = []
@@ -109,17 +109,17 @@ def free_memory(device: str) -> int | None:
 
 
 def check_memory(needed: float, device: str) -> None:
-    """Raise UserError if that many bytes cannot be had."""
+    """Raise UserError if this many bytes are not free."""
     free = free_memory(device)
     if free is not None and needed > free:
         raise UserError(
             f"a step needs about {in_bytes(needed)} of memory, and {in_bytes(free)} are free; lower "
-            "--batch-size, --ngf or --ndf, or end what else runs"
+            "--batch-size, --ngf or --ndf, or close other programs"
         )
 
 
 def in_bytes(count: float) -> str:
-    """As in "1.5 GB"."""
+    """A number of bytes as text, such as "1.5 GB"."""
     for unit in ("bytes", "KB", "MB", "GB"):
         if count < 1000 or unit == "GB":
             return f"{count:.3g} {unit}" if unit != "GB" else f"{count:.1f} {unit}"
@@ -128,7 +128,7 @@ def in_bytes(count: float) -> str:
 
 
 def in_time(seconds: float) -> str:
-    """As in "7 min"."""
+    """A time as text, such as "7 min"."""
     if seconds < 100:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

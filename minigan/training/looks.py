@@ -1,7 +1,7 @@
 """What a run leaves to look at: pictures of samples at fixed noise, curves and a film.
 
-It only looks on: its noise has a key of its own, and samples are drawn in evaluation mode. So the
-weights are the same with pictures and without.
+Drawing them never changes the run: their noise has its own key, and samples are drawn in evaluation
+mode. So the weights are the same with pictures and without.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BATCH = 64  # samples drawn at a time, to bound the memory
 
 
 class Looks:
-    """The pictures of one run."""
+    """The pictures of one run; only the leader of a group draws them."""
 
     def __init__(
         self, member: GAN, data: Dataset, run: Run, device: str, say: Callable[[str], None]
@@ -37,7 +37,10 @@ class Looks:
         self._save("reals.png", self._reals())
 
     def samples(self, step: int) -> None:
-        """The picture of this step, of the average if there is one; the raw G's is kept beside it."""
+        """The picture of a step, from G's average if there is one, and its comparisons.
+
+        These show it next to reals and, if there is an average, next to samples of G itself.
+        """
         fakes = self._picture(self.member.sample)
         self._save(f"step-{step:08d}.png", fakes)
         self._save("real-beside-fake.png", pictures.beside(self._reals(), fakes))
@@ -46,7 +49,7 @@ class Looks:
             self._save("raw-beside-average.png", pictures.beside(raw, fakes))
 
     def figures(self) -> None:
-        """The curves and the film, from what the run folder holds."""
+        """Draw the curves and the film from the files in the run folder."""
         if metrics := self.run.metrics(self.say):
             pictures.save_curves(self.run.folder, metrics)
         if frames := sorted(self.run.samples.glob("step-*.png")):

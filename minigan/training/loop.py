@@ -1,6 +1,6 @@
-"""The loop: one step of a member after another, with checkpoints, pictures and a watch around it.
+"""The loop: plays the steps of a member, and between them saves, draws pictures and watches.
 
-It knows members, data and files by what they promise, and none of them by name.
+It knows members, data and files by their interfaces, and none of them by name.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ from .run import Run
 from .terminal import Progress, interrupt_flag
 from .watch import LOWER_RATE, SPOILED, Trouble, Watch
 
-GPU_LOG_EVERY = 10  # steps: each report waits for the GPU
+GPU_LOG_EVERY = 10  # steps, because each report waits for the GPU
 
 
 class Diverged(UserError):
-    """The run has gone wrong; the message says how, and what to try."""
+    """The run was stopped because of trouble; the message says which, and what to try."""
 
 
 class Loop:
-    """A run in memory: a member, what is drawn for it, and how far it has come.
+    """A run in memory: a member, its Draw, the run folder, and what remains to be done.
 
-    In a group of processes each has one, in the same state; only the leader's looks on and writes.
+    Each process of a group has its own loop, in the same state. Only the leader's loop draws pictures
+    and writes files.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Loop:
         self.metrics: MetricsFile | None = None
 
     def limits(self) -> dict[str, int]:
-        """The options that end the run at `total`, as typed, each with its value."""
+        """The flags that end the run at `total`, with their values."""
         o = self.options
         ends = {"--epochs": (o.epochs, o.epochs * self.per_epoch)}
         if o.steps:
@@ -74,7 +75,7 @@ class Loop:
     # -- one step --
 
     def play(self) -> dict[str, float]:
-        """Play one step. Its metrics, or {} if it is not reported."""
+        """Play one step; its line of metrics, or {} if the step is not reported."""
         started, step = time.perf_counter(), self.draw.step + 1
         played = self.member.step(self.draw)
         self.draw.next_step()
@@ -84,7 +85,7 @@ class Loop:
         self.seconds += time.perf_counter() - started
         if not reported:
             return {}
-        # A clock may stand still, or be set back.
+        # The clock may stand still or be set back.
         samples = self.draw.batch_size * self.member.batches * self.unreported
         rate = samples / self.seconds if self.seconds > 0 else math.nan
         self.unreported, self.seconds = 0, 0.0
@@ -94,9 +95,9 @@ class Loop:
     # -- checkpoints --
 
     def save(self) -> bool:
-        """Write a checkpoint, and drop the oldest beyond `keep`. False if the run went back instead.
+        """Write a checkpoint and delete the oldest beyond `keep`; False if the run rolled back instead.
 
-        Values that are not finite are never saved.
+        Values that are not finite are never saved: they are trouble, see `_meet`.
         """
         if name := self.group.first(state.spoiled(self.tree)):
             text = f"{name} holds values that are not finite"
@@ -109,7 +110,10 @@ class Loop:
         return True
 
     def load_newest(self, reason: str = "resume") -> None:
-        """Go back to the newest checkpoint that can be read; those that cannot are named."""
+        """Restore the newest readable checkpoint, and record it in events.jsonl under `reason`.
+
+        `say` is told of newer checkpoints that cannot be read.
+        """
         found, told = self.group.from_leader(self._read_newest)
         again = self.draw.counts["again"]
         state.restore(found, self.tree)
@@ -123,11 +127,11 @@ class Loop:
         return found, {"checkpoint": path.name, "skipped": troubles}
 
     def _drop_old(self) -> None:
-        """Leave `keep` checkpoints, this step's included.
+        """Delete old checkpoints until `keep` are left, including this step's.
 
         Checkpoints between multiples of `checkpoint_every`, which only an interrupted run leaves, are
-        deleted first; after the last step all of them are. (Newer ones than this step's cannot be
-        read, or the run would not be here.)
+        deleted first; after the last step all of them are. Checkpoints of later steps are left alone:
+        they cannot be read, or the run would have resumed from them.
         """
         older, planned = self._before(self.draw.step)
         stay = planned
@@ -137,7 +141,10 @@ class Loop:
             path.unlink()
 
     def _before(self, step: int) -> tuple[list[Path], list[Path]]:
-        """The checkpoints from before a step, newest first, and those of them that were planned."""
+        """The checkpoints from before a step, newest first; all of them, and the planned ones.
+
+        A planned checkpoint is at a multiple of `checkpoint_every`.
+        """
         every, found = self.options.checkpoint_every, checkpoint.newest_first(self.run.checkpoints)
         older = [path for path in found if checkpoint.step_of(path) < step]
         return older, [path for path in older if checkpoint.step_of(path) % every == 0]
@@ -145,7 +152,7 @@ class Loop:
     # -- trouble --
 
     def _meet(self, trouble: Trouble) -> bool:
-        """Do what is decided about a trouble: True if the run went back to a checkpoint."""
+        """Carry out the decision about a trouble; True if the run rolled back to a checkpoint."""
         good, planned = self.group.from_leader(lambda: self._before(trouble.since))
         wish, again = self.options.on_divergence, self.draw.counts["again"]
         does, text, trouble = decide(trouble, self.draw.step, wish, again, good, planned)
@@ -160,10 +167,11 @@ class Loop:
         return does == "rollback"
 
     def _roll_back(self, planned: list[Path]) -> None:
-        """Resume from the newest planned checkpoint and delete all others.
+        """Resume from the newest planned checkpoint, and delete all checkpoints that are not planned.
 
-        The number of rollbacks is part of the key of all noise. It is saved with the next checkpoint; a
-        run that is killed before comes to the same trouble, and to the same rollback.
+        `planned` are the planned checkpoints from before the trouble. The number of rollbacks is part
+        of the key of all noise, and is saved in the next checkpoint. A run that is killed before that
+        meets the same trouble again, and rolls back in the same way.
         """
         if self.group.leader:
             for path in checkpoint.newest_first(self.run.checkpoints):
@@ -175,7 +183,7 @@ class Loop:
         self._open_metrics()
 
     def _open_metrics(self) -> None:
-        """metrics.jsonl up to this step, and the watch as it was."""
+        """Cut metrics.jsonl back to this step and open it; restore the watch from its lines."""
         if self.metrics:
             self.metrics.close()
         lines = self.group.from_leader(
@@ -187,10 +195,10 @@ class Loop:
     # -- the run --
 
     def train(self) -> int:
-        """Play until the last step or a signal, leave a checkpoint and figures; the exit code.
+        """Play until the last step or a signal, then save and draw the figures; returns the exit code.
 
-        It is 0 after the last step, whatever signal comes while the figures are drawn. The signals are
-        Ctrl-C, SIGTERM and SIGHUP; outside of the main thread none is listened to.
+        The code is 0 after the last step, even if a signal comes while the figures are drawn. The
+        signals are SIGINT (Ctrl-C), SIGTERM and SIGHUP, which only the main thread can receive.
         """
         if self.group.leader:
             self.looks.reals()
@@ -207,7 +215,7 @@ class Loop:
             raise
         finally:
             self.metrics.close()
-        done = self.draw.step == self.total  # even if a signal has come since
+        done = self.draw.step == self.total  # even if a signal came after the last step
         stopped = self.group.any(interrupted) and not done
         if self.group.leader:
             self.run.event("interrupt" if stopped else "done", step=self.draw.step)
@@ -216,9 +224,9 @@ class Loop:
         return 128 + interrupted[0] if interrupted else INTERRUPTED
 
     def finish(self) -> None:
-        """Do what a run that was killed after its last step has not come to.
+        """Do what is left to do for a run at its last step, where it may have been killed.
 
-        With other options than those of the run it drops no checkpoint, as it trains nothing with them.
+        Old checkpoints are deleted only if the options that decide about them are still the run's.
         """
         saved, counts = self.run.config["run"], ("checkpoint_every", "keep", "epochs", "steps")
         if self.group.leader and all(saved.get(n) == getattr(self.options, n) for n in counts):
@@ -226,13 +234,13 @@ class Loop:
         self._draw_figures()
 
     def _play_until(self, interrupted: list[int]) -> int | None:
-        """Play until the last step, or until the list is not empty; the step that was saved last."""
+        """Play until the last step or until `interrupted` has an entry; the last saved step, if any."""
         saved = self.draw.step or None
         epochs = math.ceil(self.total * self.member.batches / self.draw.per_epoch)
         progress = Progress(self.total, self.draw.step, epochs, self.say)
         with progress, warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the watch and `save` report overflow
-            # One process may receive Ctrl-C a step before another.
+            # All processes must stop at the same step, but one may see the signal before another.
             while self.draw.step < self.total and not self.group.any(interrupted):
                 if line := self.play():
                     self.metrics.write(line)
@@ -253,7 +261,7 @@ class Loop:
         self.group.wait()
 
     def note_lost_output(self) -> None:
-        """Add to events.jsonl what could not be written to stdout or stderr: nobody has seen it."""
+        """Record in events.jsonl which output to stdout or stderr was lost."""
         lost = lost_output()
         if lost and self.group.leader:
             self.run.event("output lost", reason="; ".join(lost))

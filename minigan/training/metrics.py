@@ -1,6 +1,6 @@
-"""The metrics of all members in one table, which the terminal and the curves read.
+"""How metrics are shown: one table for all members, which the terminal and the curves read.
 
-A metric that is not in it is shown under its own name.
+A metric that is not in the table is shown under its own name.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ class Metric(NamedTuple):
     """How a metric is shown.
 
     label   its name for people
-    panel   the figure that it is drawn in: see PANELS
+    panel   the figure that it is drawn in, see PANELS; "" for none
     format  of its value in the terminal
-    short   its name where there is little room; "" leaves it out there
+    short   its name where space is short; "" leaves it out there
     """
 
     label: str
@@ -37,25 +37,29 @@ METRICS = {
     "images_per_second": Metric("images a second", "", ".0f", "img/s"),
 }
 
-# The figures of a run, each PANEL.png, with the title of its axis. "others" has one for each metric.
+# The figures of a run: PANEL.png, and the label of its y axis. "others" has axes for each metric.
 PANELS = {
     "losses": "loss",
     "scores": "mean probability of being real",
     "gradients": "length of the gradient",
     "others": "",
 }
-LABEL = 40  # letters at the most
-COUNTS = ("step", "epoch")  # what the loop adds to a member's metrics, and
+LABEL = 40  # characters at most
+# What the loop adds to a member's metrics in each line:
+COUNTS = ("step", "epoch")
 SPEED = "images_per_second"
 
 
 def metric(name: str) -> Metric:
-    """The row of a metric. A name that is not in the table may be any text of somebody's file."""
+    """The row of a metric, or a new one for a name that is not in the table.
+
+    Such a name may be any text, because files of metrics may come from strangers.
+    """
     text = ascii(name)[1:-1][:LABEL]
     return METRICS.get(name, Metric(text, short=text[:12]))
 
 
 def played(line: Iterable[str]) -> list[str]:
-    """The names in a line of metrics that the member gave: in the table's order, then all others."""
+    """The names of the member's own metrics in a line: in the table's order, then all others."""
     given = [name for name in line if name not in (*COUNTS, SPEED)]
     return [n for n in METRICS if n in given] + [n for n in given if n not in METRICS]

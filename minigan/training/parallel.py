@@ -1,13 +1,13 @@
-"""Data parallel training: N processes, each with its share of every batch, are one run.
+"""Data parallel training: N processes train one run, each with its share of every batch.
 
-All of them draw the same random numbers and hold the same weights. Each computes the gradients of its
-share; their mean is the gradient of the whole batch, and with it all take the same step. What is not
-shared is batch norm: its statistics are of each process's own images, as in PyTorch's DataParallel,
-and those of the leader, rank 0, are saved. The leader alone writes and is heard.
+All processes draw the same random numbers and hold the same weights. Each computes the gradients of its
+share. Their mean is the gradient of the whole batch, with which all take the same step. Only batch norm
+is not shared: each process uses the statistics of its own images, as in PyTorch's DataParallel, and
+those of the leader, rank 0, are saved. Only the leader writes files and prints.
 
-The processes are started by mpiexec and talk through MPI, by mpi4py. It carries the gradients too on
-CPUs; on GPUs NCCL does, by cupyx.distributed (which the tests replace by a stand-in: no machine with
-two GPUs has executed it). A process alone needs none of them.
+mpiexec starts the processes, and they communicate by MPI, through mpi4py. Gradients travel by MPI too
+on CPUs, and by NCCL on GPUs, through cupyx.distributed. (The tests replace NCCL with a stand-in; it has
+never been run on a machine with two GPUs.) A single process needs none of these.
 """
 
 from __future__ import annotations
@@ -34,60 +34,60 @@ from ..tensor import Tensor
 
 T = TypeVar("T")
 
-PATIENCE = 2.0  # seconds that a failing process gives all others to fail as well
-PAUSE = 0.01  # between two looks at whether the others are here
-INSTALL = ("-e", ".[parallel]")  # what pip is asked for
+PATIENCE = 2.0  # seconds that a failing process waits for all others to fail too
+PAUSE = 0.01  # seconds between two checks whether the others have arrived
+INSTALL = ("-e", ".[parallel]")  # the arguments of pip install
 
-# Where it says how many processes there are: `restart` below, the mpiexec of MPICH and of Intel and
-# Slurm's srun --mpi=pmi2, the mpiexec of Open MPI.
+# The variables that tell the number of processes. They are set by `restart` below; by the mpiexec of
+# MPICH and Intel, and Slurm's srun --mpi=pmi2; and by the mpiexec of Open MPI.
 COUNTS = ("MINIGAN_NGPU", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
 
 
 class Group:
-    """The processes of a run, as one of them sees them; without a communicator it is alone.
+    """The processes of a run, as seen by one of them; without a communicator it is a single process.
 
-    What follows is called by all of them, in the same order. Alone, it gives back what it was given.
+    All processes must call these methods in the same order. A single process exchanges nothing.
     """
 
     def __init__(self, comm: Any = None, gpu: int = 0):
-        """comm: MPI's communicator. gpu: the number of this process among those of its machine."""
+        """comm: MPI's communicator. gpu: the number of this process on its machine, and its GPU's."""
         self.comm, self.gpu = comm, gpu
         self.rank, self.size = (comm.Get_rank(), comm.Get_size()) if comm else (0, 1)
         self.leader = self.rank == 0
         if comm:
-            self._sum: Callable[[Array, Array], None] = comm.Allreduce  # from an array, to another
-            self._failed = comm.Dup()  # where those meet that cannot go on
+            self._sum: Callable[[Array, Array], None] = comm.Allreduce  # from one array to another
+            self._failed = comm.Dup()  # for `fail`, apart from other messages
 
     # -- the steps --
 
     def use_device(self, name: str, tf32: bool) -> str:
-        """backend.use_device for each process, and NCCL for the gradients if these are on GPUs."""
+        """backend.use_device in each process; on GPUs, gradients will travel by NCCL."""
         device = backend.use_device(self.device(name), tf32)
         if self.size > 1 and device != "cpu":
             self._sum = _nccl(self.size, self.rank)
         return device
 
     def device(self, name: str) -> str:
-        """The device of this process, where `name` is that of the run: of the GPUs, its own."""
+        """The device of this process for the run's device `name`: the CPU, or its own GPU."""
         first = self.from_leader(lambda: backend.resolve_device(name))
         if self.size == 1 or first == "cpu":
             return first
         return backend.resolve_device(f"cuda:{self.gpu}")
 
     def share(self, batch: Any) -> Any:
-        """This process's part of an array or a Tensor (N, ...): N / size entries of it."""
+        """This process's part of an array or Tensor: (N, ...) -> (N / size, ...)."""
         count = batch.shape[0] // self.size
         return batch[self.rank * count : (self.rank + 1) * count]
 
     def average(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The mean over the processes of each gradient, the same bytes on all of them.
+        """The mean of each gradient over the processes, with the same bytes in all of them.
 
-        The gradients travel as one array: what a message costs by itself is paid once.
+        The gradients travel as one array, so the fixed cost of a message is paid once.
         """
         if self.size == 1:
             return gradients
         xp = backend.array_module(gradients[0].data)
-        mine = xp.concatenate([g.data.ravel() for g in gradients])  # ravel: C order, on all alike
+        mine = xp.concatenate([g.data.ravel() for g in gradients])  # in C order in every process
         mean = xp.empty_like(mine)
         self._sum(mine, mean)
         mean /= self.size
@@ -98,7 +98,7 @@ class Group:
         ]
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
-        """The mean over the processes of each value."""
+        """The mean of each value over the processes."""
         if self.size == 1:
             return values
         mine = np.array(list(values.values()), np.float64)
@@ -107,7 +107,7 @@ class Group:
         return dict(zip(values, (total / self.size).tolist(), strict=True))
 
     def any(self, flag: object) -> bool:
-        """Whether the flag is set on one of the processes."""
+        """Whether the flag is true in at least one process."""
         return bool(flag) if self.size == 1 else self.comm.allreduce(int(bool(flag))) > 0
 
     def first(self, value: T | None) -> T | None:
@@ -118,14 +118,14 @@ class Group:
     # -- one for all --
 
     def wait(self) -> None:
-        """Until all are here; unlike MPI's barrier this leaves the core to others, and hears Ctrl-C."""
+        """Wait for all processes. Unlike MPI's barrier, this sleeps, and Ctrl-C can interrupt it."""
         if self.size > 1:
             arrived = self.comm.Ibarrier()
             while not arrived.Test():
                 time.sleep(PAUSE)
 
     def from_leader(self, ask: Callable[[], T]) -> T:
-        """What `ask` gives to the leader, who alone calls it; or the error that it raises."""
+        """The result of `ask`, or the error that it raises. Only the leader calls it."""
         if self.size == 1:
             return ask()
         answer: Any = None
@@ -141,7 +141,10 @@ class Group:
         return value
 
     def leader_first(self, call: Callable[[], T]) -> T:
-        """What `call` gives each process; the leader calls it before the others, for whom it builds."""
+        """The result of `call` in each process; the leader calls it first, so the others find it done.
+
+        So only the leader decodes the images that all of them read.
+        """
         results: list[T] = []
         self.from_leader(lambda: results.append(call()))
         return results[0] if results else call()
@@ -149,15 +152,16 @@ class Group:
     # -- the end --
 
     def fail(self, message: str, code: int = 1) -> int:
-        """Say why this process cannot go on; returns its exit code.
+        """Print why this process cannot continue; returns its exit code.
 
-        If all fail, say by a wrong option, the leader says it and each ends by itself. Otherwise the
-        others would wait for this one for ever: MPI ends them, with this exit code.
+        If all processes fail, for example because of a wrong option, only the leader's message is seen
+        and each process ends by itself. Otherwise the others would wait for this one for ever, so MPI
+        aborts them all with this exit code.
         """
         if self.size == 1 or self._all_have_failed():
             STDERR.write(message + "\n")
         else:
-            own = Stream("__stderr__")  # sys.stderr is the leader's
+            own = Stream("__stderr__")  # sys.stderr is redirected, except in the leader
             own.write(f"rank {self.rank} of {self.size}: {message}\n")
             own.flush()
             self.comm.Abort(code)
@@ -165,7 +169,7 @@ class Group:
 
     def _all_have_failed(self) -> bool:
         arrived = self._failed.Ibarrier()
-        for _ in range(round(PATIENCE / PAUSE)):  # counted, as clocks may stand still
+        for _ in range(round(PATIENCE / PAUSE)):  # counted, because a clock may stand still
             if arrived.Test():
                 return True
             time.sleep(PAUSE)
@@ -176,7 +180,7 @@ ALONE = Group()
 
 
 def _nccl(size: int, rank: int) -> Callable[[Array, Array], None]:
-    """NCCL's sum over the GPUs that the processes have chosen."""
+    """A function (from, to) that sums an array over the GPUs of all processes, by NCCL."""
     try:
         from cupyx.distributed import init_process_group
 
@@ -187,13 +191,13 @@ def _nccl(size: int, rank: int) -> Callable[[Array, Array], None]:
         ) from error
 
 
-# -- how the processes come to be --------------------------------------------------------------------
+# -- starting the processes --------------------------------------------------------------------------
 
 
 def started() -> int | None:
-    """The number of processes that mpiexec has started; None if it has not started this one.
+    """The number of processes that mpiexec has started, or None if this one was not started by mpiexec.
 
-    An empty variable counts as unset. Raises UserError if one holds no number of processes.
+    An empty variable counts as unset. Raises UserError if one does not hold a number of processes.
     """
     for name in COUNTS:
         if text := os.environ.get(name):
@@ -207,13 +211,17 @@ def started() -> int | None:
 
 
 def join() -> Group:
-    """The group of this process: those that mpiexec has started with it, or it alone."""
+    """The group of this process: all that mpiexec has started, or this one alone.
+
+    In a group it redirects the output of all but the leader, and divides the cores among the processes.
+    Raises UserError if mpi4py cannot be used.
+    """
     count = started() or 1
     if count == 1:
         return Group()
     try:
         from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:  # RuntimeError: it finds no library of MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: it does not find the MPI library
         raise UserError(
             f"mpiexec has started {count} processes, but mpi4py cannot be used; "
             f"{pip(*INSTALL)} ({error})"
@@ -227,17 +235,17 @@ def join() -> Group:
         )
     sys.excepthook = lambda *error: group.fail("".join(traceback.format_exception(*error)))
     if not group.leader:
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, open to the end
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, never closed
     if not os.environ.get("MINIGAN_NUM_THREADS"):
         set_num_threads(max(1, get_num_threads() // machine.Get_size()))
     return group
 
 
 def arrange(group: Group, wanted: int | None, given: int | None) -> None:
-    """Start as many processes as the run's --ngpu asks for, or check that mpiexec has done so.
+    """Start as many processes as --ngpu asks for, or check that mpiexec has started so many.
 
-    wanted  the run's option
-    given   that of the command line; a run that goes on may have begun with another number
+    wanted  --ngpu of the run, which a resumed run may have saved
+    given   --ngpu on the command line; under mpiexec, only this is checked
     """
     if started() is None and (wanted or 0) > 1:
         restart(wanted)
@@ -248,12 +256,12 @@ def arrange(group: Group, wanted: int | None, given: int | None) -> None:
 
 
 def restart(count: int) -> NoReturn:
-    """Run this program anew, as so many processes: mpiexec takes the place of this one."""
+    """Replace this process with an mpiexec that runs the same program as `count` processes."""
     beside = str(Path(sys.executable).parent)
     mpiexec = shutil.which("mpiexec", path=beside) or shutil.which("mpiexec")
     if mpiexec is None or importlib.util.find_spec("mpi4py") is None:
         missing = "mpiexec" if mpiexec is None else "mpi4py"
         raise UserError(f"--ngpu {count} needs {missing}, which is not installed; {pip(*INSTALL)}")
-    os.environ["MINIGAN_NGPU"] = str(count)  # they do not restart, whatever mpiexec tells them
+    os.environ["MINIGAN_NGPU"] = str(count)  # any mpiexec hands it on, so they do not restart
     STDOUT.flush()
     os.execv(mpiexec, [mpiexec, "-n", str(count), sys.executable, *sys.orig_argv[1:]])

@@ -1,4 +1,4 @@
-"""Pictures of a run: grids of images, curves, and the film of its progress."""
+"""Writing the pictures of a run: PNGs, curves, and the film of its progress. See looks.py."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from .metrics import PANELS, metric, played
 
 GAP = 12  # pixels between two grids
 FIGURE_BYTES = 2**27  # of memory; matplotlib's libraries and a figure take 68 MB
-FRAMES = 60  # of progress.gif at the most
+FRAMES = 60  # of progress.gif, at most
 FRAME_MS, LAST_FRAME_MS = 150, 2000
-MOST_CURVES = 12  # of metrics in one figure
+MOST_CURVES = 12  # in one figure
 MOST_PIXELS = 5_000_000  # of a frame: the grid of 64 images of 256 x 256 has 4.3 million
-MOST_BYTES = 4 * MOST_PIXELS  # of its file, which is not compressed at the worst
+MOST_BYTES = 4 * MOST_PIXELS  # of its file, which at worst is not compressed
 
 
 def beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Two grids of one height next to each other, with a wider gap."""
+    """Two pictures (H, W, 3) of equal height side by side, with a gap between them."""
     gap = np.full((left.shape[0], GAP, 3), 255, np.uint8)
     return np.concatenate([left, gap, right], axis=1)
 
 
 def save_png(path: Path, pixels: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 as a PNG, wholly or not at all."""
+    """Write (H, W, 3) uint8 as a PNG, completely or not at all."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     write_atomically(path, buffer.getvalue())
@@ -44,28 +44,28 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
 
 def _read_frame(path: Path) -> Image.Image:
     """A grid that `save_png` wrote, as RGB. Raises Unreadable if the file is anything else."""
-    if path.is_symlink():  # no part of a run is one
+    if path.is_symlink():  # a run has no links, see run.py
         raise Unreadable("a link")
     file = io.BytesIO(contents(path, MOST_BYTES))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on sizes, which are checked here
+            warnings.simplefilter("ignore")  # about sizes, which are checked here
             with Image.open(file, formats=("PNG",)) as image:  # reads the header only
                 if image.width * image.height > MOST_PIXELS:
                     raise Unreadable(f"more than {MOST_PIXELS:,} pixels")
                 return image.convert("RGB")
     except (Unreadable, MemoryError):
         raise
-    except Image.DecompressionBombError:  # Pillow's own limit lies higher
+    except Image.DecompressionBombError:  # raised by Pillow, whose limit is higher
         raise Unreadable(f"more than {MOST_PIXELS:,} pixels") from None
     except Exception as error:  # decoders raise nearly anything when the data is damaged
         raise Unreadable("not a PNG picture, or a damaged one") from error
 
 
 def save_film(path: Path, frames: Sequence[Path], say: Callable[[str], None] = print) -> None:
-    """A GIF of grid pictures, thinned evenly to FRAMES; the last one stays longer.
+    """Write a GIF of at most FRAMES of the pictures, evenly spaced; the last one is shown longer.
 
-    `say` is told of frames that cannot be used: the film does without them.
+    Pictures that cannot be read are left out, and `say` is told of them.
     """
     chosen = sorted({round(i) for i in np.linspace(0, len(frames) - 1, min(FRAMES, len(frames)))})
     images, faults = [], []
@@ -87,7 +87,7 @@ def save_film(path: Path, frames: Sequence[Path], say: Callable[[str], None] = p
 
 
 def save_curves(folder: Path, metrics: Sequence[dict[str, float]]) -> None:
-    """losses.png and its like, a file for each panel: all values, and their running mean in front."""
+    """Write losses.png and the other panels: the values of each metric, and their running mean."""
     names = list(dict.fromkeys(name for line in metrics for name in played(line)))
     for panel, title in PANELS.items():
         shown = [name for name in names if metric(name).panel == panel][:MOST_CURVES]
@@ -103,9 +103,9 @@ def save_curves(folder: Path, metrics: Sequence[dict[str, float]]) -> None:
 
 
 def _draw(axes: Any, title: str, names: Sequence[str], metrics: Sequence[dict[str, float]]) -> None:
-    """The curves of these metrics over the steps; one without a title is known by its axis."""
+    """Draw these metrics over the steps. Without a title there is one metric, which labels the axis."""
     steps = np.array([m["step"] for m in metrics])
-    width = min(max(1, len(steps) // 50), 2000)  # the time it takes is its product with the steps
+    width = min(max(1, len(steps) // 50), 2000)  # bounded, because the time is width x steps
     for name in names:
         values = np.array([m.get(name) for m in metrics], float)  # None: nan, a gap
         (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
@@ -119,14 +119,14 @@ def _draw(axes: Any, title: str, names: Sequence[str], metrics: Sequence[dict[st
 
 @contextmanager
 def _new_figure(**options: Any) -> Iterator[Any]:
-    """A figure of matplotlib, drawn by Agg and with its default settings, whatever the user's are."""
-    # OSError without room for it: where its libraries cannot be loaded, the process hangs or aborts.
+    """A matplotlib figure, drawn by Agg with the default settings instead of the user's."""
+    # OSError if this much memory is missing. Without it, loading matplotlib can hang or abort Python.
     mmap.mmap(-1, FIGURE_BYTES).close()
     matplotlib = _import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # The backend is pyplot's, which is not used here; once set, `rc_context` would not set it back.
+    # "backend" is for pyplot, which is not used here, and `rc_context` would not restore it.
     settings = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
     settings["text.parse_math"] = False  # the name of a metric may have a $ in it
     with matplotlib.rc_context(settings):
@@ -136,14 +136,14 @@ def _new_figure(**options: Any) -> Iterator[Any]:
 
 
 def _import_matplotlib() -> ModuleType:
-    """Import it only here, because it takes half a second, and without MPLBACKEND: it may be wrong."""
+    """Import matplotlib, only when it is needed (it takes half a second) and without MPLBACKEND."""
     chosen = os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib
-    except (ImportError, OSError, ValueError) as error:  # the latter two of the user's matplotlibrc
+    except (ImportError, OSError, ValueError) as error:  # the last two: from a bad matplotlibrc
         raise UserError(
-            f"matplotlib cannot be used to draw the curves: {error}; reinstall it or mend its "
-            "matplotlibrc, then draw them by resuming the run"
+            f"matplotlib cannot be used to draw the curves: {error}; reinstall it or correct its "
+            "matplotlibrc, then resume the run to draw them"
         ) from error
     finally:
         if chosen is not None:

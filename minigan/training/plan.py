@@ -1,4 +1,4 @@
-"""The plan of a run: a member, its options, the data's and the run's."""
+"""The plan of a run: a member and its options, the data's options and the run's."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from .recipes import recipe
 from .run import Run
 from .settings import RunOptions, check_processes, is_path
 
-# Where CelebA is looked for when --dataroot does not say.
+# Where to look for CelebA without --dataroot.
 USUAL_PLACES = ("data/img_align_celeba.zip", "data/img_align_celeba", "data/celeba")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What determines a run's weights (member, its options, the data's), and what does not."""
+    """All options of a run, checked. `member`, `options` and `data` determine the weights.
+
+    Raises UserError for options that contradict each other.
+    """
 
     member: str
     options: Options
@@ -47,20 +50,23 @@ class Plan:
         check_processes(count, self.options.batch_size, images, self.run.device)
 
     def table(self) -> dict[str, Any]:
-        """As config.json holds it."""
+        """The plan as a table for config.json."""
         return {**self.game(), "run": asdict(self.run), "dataroot": self.dataroot}
 
     def game(self) -> dict[str, Any]:
-        """The part that determines the weights, as each checkpoint holds it."""
+        """The part that determines the weights, as a table for checkpoints."""
         return game_table(self.member, self.options, self.data)
 
     def outline(self) -> dict[str, Tensor]:
-        """The weights that it gives, by name and without their memory: see `GAN.outline`."""
+        """The shapes and dtypes of the plan's weights, by their paths: see `GAN.outline`."""
         return MEMBERS[self.member].outline(self.options, self.data.shape)
 
     @classmethod
     def read(cls, config: dict[str, Any], where: Path | str) -> Plan:
-        """The plan in a run's config.json. Raises UserError if there is none."""
+        """The plan in the content of config.json. Raises UserError if it holds none.
+
+        where  the file, for the message
+        """
         if "member" not in config and "options" in config:
             raise UserError(
                 f"{where} was written by minigan 0.1, which had other options and checkpoints; "
@@ -78,12 +84,15 @@ class Plan:
 
 
 def game_table(member: str, options: Options, data: DataOptions) -> dict[str, Any]:
-    """What `read_game` reads."""
+    """The game, which is all that determines the weights, as a table that `read_game` can read."""
     return {"member": member, "options": asdict(options), "data": asdict(data)}
 
 
 def read_game(table: dict[str, Any], where: Path | str) -> tuple[str, Options, DataOptions]:
-    """What `game_table` gave: the member, its options and the data's. Raises UserError."""
+    """The member, its options and the data's from a `game_table`. Raises UserError.
+
+    where  what it was read from, for the message
+    """
     name = table.get("member")
     if not isinstance(name, str) or name not in MEMBERS:
         known = ", ".join(MEMBERS)
@@ -96,7 +105,10 @@ def read_game(table: dict[str, Any], where: Path | str) -> tuple[str, Options, D
 
 
 def choose(member: str, given: dict[str, Any]) -> Plan:
-    """The plan of a new run: what was given, and for the rest what suits the member and the data."""
+    """The plan of a new run: the given options, then the recipe of the member and data, then defaults.
+
+    Raises UserError for an unknown member, an unknown option or an illegal value.
+    """
     if member not in MEMBERS:
         raise UserError(f"member {short(repr(member))} is not one of {', '.join(MEMBERS)}")
     given = dict(given)
@@ -114,17 +126,14 @@ def choose(member: str, given: dict[str, Any]) -> Plan:
 
 
 def resumed(run: Run, given: dict[str, Any]) -> Plan:
-    """The plan of a run, with those of its run's options that were given.
+    """The plan of an existing run, with the given options of the run in place of the saved ones.
 
-    Raises UserError, listing each difference, if an option that determines the weights was given
-    another value.
+    Raises UserError if an option that determines the weights was given another value; the message lists
+    the differences.
     """
     where = run.folder / "config.json"
     plan = Plan.read(run.config, where)
-    given = {
-        "out": str(run.out),
-        **given,
-    }  # not that of config.json: the folder may have been moved
+    given = {"out": str(run.out), **given}  # not config.json's: the folder may have been moved
     dataroot = given.pop("dataroot", plan.dataroot)
     check_names(given, (type(plan.options), DataOptions, RunOptions), plan.member)
     if changes := plan.options.changes(given) + plan.data.changes(given):

@@ -1,15 +1,18 @@
-"""Options that suit a member on a data set, where its paper's own do not: rows of overrides."""
+"""Recipes: options for a member on a data set for which its paper's defaults are unsuitable.
+
+`plan.choose` applies them, unless the user gives other values.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-# Drawn faces are for a CPU and a few minutes. Steps are what these need most, so the networks are
-# narrow and the batches small; D, which finds drawn faces easy to tell, is the narrower.
+# Drawn faces are for a CPU and a few minutes. In that time many steps matter most, so the networks are
+# narrow and the batches small. D is the narrower one, because drawn faces are easy to tell from fakes.
 FACES = {"ngf": 32, "ndf": 16, "batch_size": 32, "lr": 5e-4, "epochs": 10}
 
-# Points: networks of 128 (Metz et al. 2017, appendix), as many dimensions of noise as of data, and a
-# rate at which a minute on two cores is enough.
+# Points: networks of width 128 (Metz et al. 2017, appendix), as many dimensions of noise as of data,
+# and a learning rate with which a minute on two cores is enough.
 POINTS = {"nz": 2, "ngf": 128, "ndf": 128, "batch_size": 256, "lr": 1e-3}
 POINTS |= {"steps": 4000, "sample_every": 100}
 
@@ -21,7 +24,7 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     ("dcgan", "grid"): POINTS,
     ("wgan", "ring"): {**POINTS, "clip": 0.1, "steps": 1500},
     ("wgan", "grid"): {**POINTS, "clip": 0.1, "steps": 1500},
-    # Gulrajani et al. 2017 take a penalty of 0.1 and batches of 256 for their toy data.
+    # Gulrajani et al. 2017 use a penalty of 0.1 and batches of 256 for their toy data.
     ("wgan-gp", "ring"): {**POINTS, "penalty": 0.1, "beta1": 0.5, "beta2": 0.999, "steps": 1500},
     ("wgan-gp", "grid"): {**POINTS, "penalty": 0.1, "beta1": 0.5, "beta2": 0.999, "steps": 1500},
 }

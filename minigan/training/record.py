@@ -1,7 +1,7 @@
-"""metrics.jsonl: written a line a reported step, and read however damaged it is.
+"""metrics.jsonl: writing one line for each reported step, and reading it even if it is damaged.
 
-A line is a JSON object with `step`, `epoch` and the metrics of the step, which are numbers, or null
-where they were not finite.
+A line is a JSON object with `step`, `epoch` and the metrics of the step. These are numbers, or null if
+they were not finite.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from ..files import cautiously, naming, sync
 from .checkpoint import DIGITS
 from .metrics import COUNTS
 
-LARGEST = 3.5e38  # of a metric: they are computed in float32
-LINE = 2**16  # letters of a line at the most; one has about 250
+LARGEST = 3.5e38  # absolute value of a metric; metrics are computed in float32
+LINE = 2**16  # characters of a line, at most; a usual line has about 250
 FAULTS = 10_000  # lines without metrics, after which the rest of a file is not read
-NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # as FAT answers to os.link
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # from os.link, on FAT for one
 
 
 class MetricsFile:
-    """metrics.jsonl while it grows: each step's line is handed to the system at once."""
+    """metrics.jsonl, open for writing. Each line is flushed to the operating system at once."""
 
     def __init__(self, path: Path | str):
         self._path = Path(path)
         self._file = open(path, "ab", opener=cautiously)  # noqa: SIM115, closed by close()
 
     def write(self, metrics: dict[str, float]) -> None:
-        """Add a line. What is not finite becomes null, as JSON has no other word for it."""
+        """Add a line. Values that are not finite become null, because JSON cannot hold them."""
         line = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
         with naming(self._path):
             self._file.write(as_line(line))
             self._file.flush()
 
     def sync(self) -> None:
-        """See to it that a power cut leaves the lines up to here."""
+        """Flush to disk, so that a power cut cannot lose the lines."""
         with naming(self._path):
             sync(self._file)
 
@@ -51,22 +51,22 @@ class MetricsFile:
 
 
 def as_line(entry: dict[str, Any]) -> bytes:
-    """An object as a line of a file."""
+    """A JSON object as a line of a file."""
     return json.dumps(entry).encode() + b"\n"
 
 
 def read(
     file: IO[bytes], path: Path, steps: float, torn_after: int
 ) -> tuple[list[dict[str, float]], str]:
-    """The lines up to a step, and a sentence about those that are wrong, or "".
+    """The lines of the steps up to `steps`, and a sentence about wrong lines, or "".
 
-    A line is wrong if it holds no metrics or is out of order. After the line of the last step a
-    wrong one does no harm, because the lines there will be written again; and a last line that is
-    cut short does none once the step `torn_after` was reached.
+    A line is wrong if it holds no metrics or is out of order. Wrong lines after the line of the last
+    step are not reported, because they will be written again. Nor is a last line that is cut short, if
+    it follows the line of the step `torn_after` or of a later one.
     """
     lines: dict[int, dict[str, float]] = {}
     newest, unusable, count, first = 0, 0, 0, ""
-    # Any line end is one, of which it makes "\n"; what is not UTF-8 stays as it is.
+    # Any kind of line end becomes "\n", and bytes that are not UTF-8 are kept as surrogates.
     reader = io.TextIOWrapper(file, "utf-8", "surrogateescape")
     for number, text in enumerate(iter(functools.partial(reader.readline, LINE), ""), 1):
         line, reason = _parse(text.removeprefix("\ufeff") if number == 1 else text)
@@ -74,7 +74,7 @@ def read(
             step = line["step"]
             if step <= steps:
                 reason = f"step {step} stands after step {newest}" if step <= newest else ""
-                lines[step] = line  # of two lines of a step the later one
+                lines[step] = line  # the later one of two lines for the same step
             newest = max(newest, step)
         elif reason:
             unusable += 1
@@ -86,7 +86,7 @@ def read(
             count, first = count + 1, first or f"line {number} is wrong ({reason})"
         if unusable == FAULTS:
             break
-    reader.detach()  # the file is closed by who has opened it
+    reader.detach()  # the caller closes the file
     fault = f"{path}: {first}" if count else ""
     if count > 1:
         fault += f", and {count - 1:,} more"
@@ -100,7 +100,7 @@ def _parse(text: str) -> tuple[dict[str, Any] | None, str]:
     if not text.strip():
         return None, ""
     try:
-        text.encode()  # an error if there were bytes that are not UTF-8
+        text.encode()  # UnicodeEncodeError, a ValueError, if there were bytes that are not UTF-8
         line = json.loads(text)
         reason = _misfit(line)
     except (ValueError, RecursionError):
@@ -125,9 +125,10 @@ def _misfit(line: Any) -> str:
 
 
 def keep(path: Path) -> Path:
-    """Give a file a second name, of which the first free one is taken.
+    """Give a file a second name, NAME.damaged or the first free NAME.damagedN, which is returned.
 
-    The first name stays until the new file replaces it, so whoever is killed between has lost nothing.
+    Where possible it keeps its first name too, until the new file replaces it. So a process that is
+    killed in between loses nothing.
     """
     names = (path.with_name(f"{path.name}.damaged{i or ''}") for i in itertools.count())
     kept = next(name for name in names if not os.path.lexists(name))

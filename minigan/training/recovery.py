@@ -1,8 +1,8 @@
-"""What to do about a trouble: decided here, done by the loop.
+"""What to do about trouble: it is decided here, and done by the loop.
 
-not finite   a metric; with "warn" the run stops all the same, because nothing can be learnt from it
-spoiled      weights or moments that are not finite: never saved, so the run stops or goes back
-a sign       of the member's, that lasts: the run is warned of once and goes on
+not finite       a metric is not finite; the run stops even with "warn", because it cannot recover
+spoiled weights  weights or moments are not finite; they are never saved, so the run stops or rolls back
+a lasting sign   one of the member's signs; with "warn" the run continues after one warning
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from .watch import GO_BACK, LOWER_RATE, NOT_FINITE, SPOILED, Trouble
 
-ROLLBACKS = 3  # in the life of a run
+ROLLBACKS = 3  # of a run, at most
 CHOICES = ("warn", "stop", "rollback", "ignore")
 
 
 class Decision(NamedTuple):
-    """What the loop does, one of CHOICES, with what it says, and the trouble with its remedy."""
+    """What the loop does (one of CHOICES) and says, and the trouble with its remedy."""
 
     does: str
     text: str
@@ -36,10 +36,10 @@ def decide(
 ) -> Decision:
     """What to do about a trouble that was noticed at this step.
 
-    wish     one of CHOICES, the user's
-    again    how often the run has gone back already
+    wish     what the user wants: one of CHOICES
+    again    the number of rollbacks so far
     good     checkpoints from before the trouble, newest first
-    planned  those of them that a run without interruptions has as well; a rollback goes to the first
+    planned  the subset of `good` that an uninterrupted run would have too; a rollback goes to the first
     """
     does, text = wish, f"step {step}: {trouble.text}"
     if trouble.remedy == LOWER_RATE and planned and does != "rollback":
@@ -53,7 +53,7 @@ def decide(
         last = good[0] if good else "none"
         text = f"{text}; the last good checkpoint is {last}; {trouble.remedy}"
     elif does == "rollback":
-        text = f"{text}; going back to {planned[0].name}, with other noise"
+        text = f"{text}; going back to {planned[0].name}, with different noise"
     else:
         text = f"warning: {text}; {trouble.remedy}"
     return Decision(does, text, trouble)

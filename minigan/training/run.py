@@ -1,16 +1,17 @@
-"""The run folder: `<out>/NNNNN-<name>/` and the files written while it trains.
+"""The run folder `<out>/NNNNN-<name>/`, and the files in it.
 
 config.json    every resolved option, versions, the identity of the data
-metrics.jsonl  one object a reported step, and nothing else
-events.jsonl   start, resume, skipped files, interrupt, done, diverged
+metrics.jsonl  one object for each reported step, and nothing else
+events.jsonl   start, resume, rollback, interrupt, done, diverged, skipped files and other events
 samples/       pictures at fixed noise, reals, real beside fake, raw G beside its average
 checkpoints/   see checkpoint.py
+generated/     what `minigan sample` draws
 losses.png, scores.png, gradients.png, others.png, progress.gif, skipped.txt
-metrics.jsonl.damaged  what metrics.jsonl was, if there were wrong lines among the others
+metrics.jsonl.damaged  the old metrics.jsonl, if some of its lines were wrong
 
-A run folder may come from a stranger. Its parts are files and folders of its own: a run with a link
-among them is refused, because what is written there would be written elsewhere. And where a run lies,
-not its config.json, says where the image cache is.
+A run folder may come from a stranger. A run that has links among its files and folders is refused,
+because writing to them would change files elsewhere. The image cache is found from the location of the
+run folder, never from its config.json.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from .checkpoint import newest_first
 from .metrics import PANELS
 from .record import MetricsFile, as_line, keep, read
 
-# The files of a run, by folder. Whatever else is there is somebody else's and left alone.
+# The files of a run, by folder. All other files are left alone.
 FILES = {
     "": (
         *(".lock", "config.json", "metrics.jsonl", "events.jsonl", "skipped.txt"),
@@ -54,12 +55,12 @@ FILES = {
     ),
     "samples": ("step-*.png", "reals.png", "real-beside-fake.png", "raw-beside-average.png"),
     "checkpoints": ("step-*.safetensors",),
-    "generated": (),  # files in these are never read, and replaced as a whole
+    "generated": (),  # files in these two are never read, and are only replaced as a whole
     "generated/single": (),
 }
 
-TAIL = 2**20  # bytes of an event at the most
-CONFIG = 2**20  # bytes of config.json at the most
+TAIL = 2**20  # bytes of an event, at most
+CONFIG = 2**20  # bytes of config.json, at most
 
 
 class RunError(UserError):
@@ -79,19 +80,19 @@ def _number(folder: Path) -> int:
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    """Write config.json, or replace it when a resumed run has been given other options."""
+    """Write config.json, or replace it after a run was resumed with other options."""
     write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
 
 
 class Run:
-    """An existing run folder, and how to write to it."""
+    """An existing run folder: reads and writes its files, except checkpoints and pictures."""
 
     def __init__(self, folder: Path):
-        """The folder may be given by a link. Raises RunError if anything that is used in it is one."""
+        """The folder itself may be a link. Raises RunError if it is not a run, or holds links."""
         self.folder = folder
         if not (folder / "config.json").is_file():
             raise RunError(
-                f"{folder} is no run folder: it has no config.json; give the path of a run, or auto"
+                f"{folder} is not a run folder: it has no config.json; give the path of a run, or auto"
             )
         try:
             for name, patterns in FILES.items():
@@ -114,37 +115,37 @@ class Run:
         return self._folder("checkpoints")
 
     def _folder(self, name: str) -> Path:
-        """The path of one of its folders, in which it is safe to write."""
+        """The path of one of the run's folders, after checking that it is not a link."""
         is_own(self.folder / name, FOLDER)
         return self.folder / name
 
     def _open(self, name: str, mode: str) -> IO[bytes]:
-        """One of its files, open. All files that are not replaced as a whole are opened here."""
+        """Open one of the run's files, for reading or appending."""
         path = self.folder / name
         with naming(path):
             is_own(path)
             file = open(path, mode, opener=cautiously)  # noqa: SIM115, the caller closes it
             if "r" not in mode and os.fstat(file.fileno()).st_nlink > 1:
                 file.close()
-                raise OSError(errno.EMLINK, "it has another name as well, by a hard link")
+                raise OSError(errno.EMLINK, "it has another name, by a hard link")
         return file
 
     @property
     def out(self) -> Path:
-        """The folder that holds it, and the image cache."""
+        """The folder that holds the run and the image cache."""
         named = self.folder.name not in ("", "..")
         return (self.folder if named else self.folder.resolve()).parent
 
     @classmethod
     def create(cls, out: Path, name: str, config: dict[str, Any]) -> Run:
-        """The next number in `out`; of those that start at once, one after another.
+        """Make a run folder in `out` with the next number. Concurrent calls wait for each other.
 
-        The folder gets its name when all is in it: so there are no half-made runs.
+        The folder is made under a temporary name and renamed when complete, so no run is half-made.
         """
         with hold(out / ".lock"):
             number = max(map(_number, numbered_runs(out)), default=-1) + 1
             folder, partial = out / f"{number:05d}-{name}", out / ".new.partial"
-            shutil.rmtree(partial, ignore_errors=True)  # of one that was killed here
+            shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed here
             for part in (partial, partial / "samples", partial / "checkpoints"):
                 part.mkdir()
             write_config(partial, config)
@@ -154,9 +155,9 @@ class Run:
 
     @classmethod
     def find(cls, where: str, out: Path) -> Run | None:
-        """The run that `--resume` names: a folder, or "auto" for the newest one with a checkpoint.
+        """The run that the user names: a folder, or "auto" for the newest in `out` with a checkpoint.
 
-        None if it is "auto" and there is nothing to resume. A link to a run must be named.
+        None for "auto" if there is none. "auto" refuses a link to a run; give its path instead.
         """
         if where != "auto":
             return cls(Path(where))
@@ -183,16 +184,17 @@ class Run:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keep other processes from writing to this run; first, tidy up after one that was killed.
+        """Lock the run against other processes, and delete the partial files of killed ones.
 
-        Raises RunError if another process has it in use, and for each OSError inside.
+        Raises RunError if another process has locked it. An OSError inside becomes a RunError that says
+        how to resume.
         """
         try:
             lock = hold(self.folder / ".lock", wait=False)
             if lock is None:
                 raise RunError(
                     f"{self.folder} is in use by another process; "
-                    "wait for its end, or start a new run"
+                    "wait until it ends, or start a new run"
                 )
             with lock:
                 for name, patterns in FILES.items():
@@ -202,14 +204,14 @@ class Run:
                 yield
         except OSError as error:
             raise RunError(
-                f"{trouble(error, self.folder)}, then go on with "
+                f"{trouble(error, self.folder)}, then resume with "
                 f"{python('-m', 'minigan', 'resume', self.folder)} "
-                "(or anew, if it has no checkpoint yet)"
+                "(or start again, if the run has no checkpoint yet)"
             ) from error
 
     @property
     def config(self) -> dict[str, Any]:
-        """What config.json holds."""
+        """The content of config.json. Raises RunError if it is not a JSON object."""
         path = self.folder / "config.json"
         try:
             with naming(path), self._open("config.json", "rb") as file:
@@ -222,11 +224,11 @@ class Run:
                 f"{path} is not JSON: {error}; restore it, or start a new run"
             ) from error
         if not isinstance(found, dict):
-            raise RunError(f"{path} holds no table of options; restore it, or start a new run")
+            raise RunError(f"{path} is not a table of options; restore it, or start a new run")
         return found
 
     def event(self, kind: str, **details: Any) -> None:
-        """Add a line to events.jsonl, instead of a last one that was cut short."""
+        """Add a line to events.jsonl; it replaces a last line that was cut short."""
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": kind, **details}
         with naming(self.folder / "events.jsonl"), self._open("events.jsonl", "ab+") as file:
             end = file.seek(0, os.SEEK_END)
@@ -234,15 +236,14 @@ class Run:
             last = file.read(TAIL).replace(b"\r", b"\n").rpartition(b"\n")[2]
             if last and len(last) < TAIL and not _is_json(last):
                 file.truncate(end - len(last))
-            elif last:  # whole, and has lost its line end to an editor
+            elif last:  # complete, but an editor has removed its line end
                 file.write(b"\n")
             file.write(as_line(line))
 
     def metrics(self, say: Callable[[str], None] = warnings.warn) -> list[dict[str, float]]:
-        """The lines of metrics.jsonl: of each step one, in order. `say` is told of wrong ones.
+        """The lines of metrics.jsonl, in order, one for each step. `say` is told of wrong lines.
 
-        A last line that is cut short is left out without a word: a process is writing it, or was
-        killed there.
+        A last line that is cut short is left out silently: a process is writing it, or was killed.
         """
         lines, fault = self._read_metrics(math.inf, torn_after=0)
         if fault:
@@ -252,10 +253,12 @@ class Run:
     def cut_metrics(
         self, steps: int, say: Callable[[str], None] = warnings.warn, every: int = 1
     ) -> list[dict[str, float]]:
-        """Cut metrics.jsonl back to the first `steps` steps; returns their lines.
+        """Cut metrics.jsonl back to the first `steps` steps, and return their lines.
 
-        The lines of later steps will be written again. If one before them is wrong, the old file is
-        kept beside the new one, and `say` is told. There is a line each `every` steps.
+        The lines of later steps will be written again. If a line before them is wrong, the old file
+        is kept under another name, and `say` is told.
+
+        every  steps between lines
         """
         path = self.folder / "metrics.jsonl"
         lines, fault = self._read_metrics(steps, torn_after=steps - every + 1)
@@ -267,13 +270,13 @@ class Run:
         return lines
 
     def open_metrics(self) -> MetricsFile:
-        """metrics.jsonl, open for further lines."""
+        """Open metrics.jsonl to append lines."""
         path = self.folder / "metrics.jsonl"
         is_own(path)
         return MetricsFile(path)
 
     def _read_metrics(self, steps: float, torn_after: int) -> tuple[list[dict[str, float]], str]:
-        """See `record.read`; nothing where there is no file yet."""
+        """See `record.read`; no lines if there is no file yet."""
         path = self.folder / "metrics.jsonl"
         if not is_own(path):
             return [], ""
@@ -281,13 +284,13 @@ class Run:
             return read(file, path, steps, torn_after)
 
     def write_skipped(self, skipped: Iterable[tuple[str, str]]) -> None:
-        """skipped.txt: name and reason of each image that was left out."""
+        """Write skipped.txt: the name of each image that was left out, and the reason."""
         text = "".join(f"{name}\t{reason}\n" for name, reason in skipped)
         write_atomically(self.folder / "skipped.txt", text.encode())
 
 
 def _drop_partials(folder: Path, patterns: tuple[str, ...]) -> None:
-    """Delete what killed processes were writing: `.NAME.PID.partial` of these names, and no others."""
+    """Delete the partial files of killed processes: `.NAME.PID.partial` for the names in `patterns`."""
     for path in folder.iterdir():
         name = re.fullmatch(r"\.(.+)\.[0-9]+\.partial", path.name)
         ours = name and any(fnmatchcase(name[1], pattern) for pattern in patterns)

@@ -1,4 +1,8 @@
-"""From a plan to a run that trains, a new one or one that goes on; and from a run to its member."""
+"""From a plan to a run that trains, new or resumed; and from a run to its trained member.
+
+The commands and `minigan.train` call these functions in this order: `open_for`, `expect`, `start` for a
+new run, `train`.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,7 @@ Say = Callable[[str], None]
 
 
 def build(plan: Plan, data: Dataset, device: str, group: Group = ALONE) -> tuple[GAN, Draw]:
-    """The member of a plan, with its first weights, and what will be drawn for it."""
+    """The member of a plan, with its first weights, and its Draw."""
     o = plan.options
     member = MEMBERS[plan.member](o, data.shape, generator(o.seed, "init"), device, group)
     draw = Draw(data, o.batch_size, o.nz, o.seed, o.noise, plan.data.flip, device, group)
@@ -40,7 +44,7 @@ def build(plan: Plan, data: Dataset, device: str, group: Group = ALONE) -> tuple
 
 
 def open_for(plan: Plan, group: Group, say: Say, progress: bool = True) -> Dataset:
-    """The data of a plan, decoded by the leader; `say` is told what was left out."""
+    """Open the data of a plan; the leader decodes it. `say` is told what was left out."""
     seed, run = plan.options.seed, plan.run
     data = group.leader_first(
         lambda: open_data(plan.data, plan.dataroot, seed, Path(run.out), run.workers, progress)
@@ -52,7 +56,7 @@ def open_for(plan: Plan, group: Group, say: Say, progress: bool = True) -> Datas
 
 
 def start(plan: Plan, data: Dataset, name: str | None, group: Group = ALONE) -> Run:
-    """A new run folder with its config.json."""
+    """Make a new run folder with its config.json."""
     config = {
         **plan.table(),
         "device": backend.resolve_device(plan.run.device_name),
@@ -69,12 +73,15 @@ def start(plan: Plan, data: Dataset, name: str | None, group: Group = ALONE) -> 
 
 
 def expect(plan: Plan, data: Dataset, say: Say, group: Group = ALONE) -> Estimate:
-    """What a step of the plan will take. Chooses the device; UserError if the memory is not there."""
+    """Choose the device, and estimate the time and memory of a step.
+
+    Raises UserError if there is not enough memory.
+    """
     device = group.use_device(plan.run.device_name, plan.run.tf32)
     use_threads(plan.run.threads)
     if device == "cpu":
         tell_blas_trouble(say)  # before the first kernel would warn of it
-    # Before anything is built: the networks, their gradients, and at least one moment of each weight.
+    # Before anything is built: weights, their gradients, and at least one moment of each.
     check_memory(3 * sum(weight.data.nbytes for weight in plan.outline().values()), device)
     expected = estimate(plan, data, device, group.size)
     check_memory(expected.bytes, device)
@@ -92,8 +99,8 @@ def train(
 ) -> tuple[Loop, int]:
     """Train in this run up to the plan's last step or a signal; the loop, and the exit code.
 
-    new       the run has been started by this process; else it goes on from its newest checkpoint
-    expected  by `expect`, which must be called before
+    new       whether `start` has just made the run; if not, it resumes from its newest checkpoint
+    expected  the result of `expect`, which must be called before
     """
     device = group.device(plan.run.device_name)
     with ExitStack() as held:
@@ -107,7 +114,9 @@ def train(
             if draw.step >= loop.total:
                 loop.finish()
                 more = " and ".join(loop.limits())
-                say(f"{run.folder} is at step {draw.step} of {loop.total}: raise {more} to go on.")
+                say(
+                    f"{run.folder} is at step {draw.step} of {loop.total}: raise {more} to continue."
+                )
                 return loop, 0
         if group.leader:
             _note_start(plan, data, run, new, group)
@@ -119,7 +128,7 @@ def train(
 
 
 def _note_start(plan: Plan, data: Dataset, run: Run, new: bool, group: Group) -> None:
-    """What the run's files say about this start of it."""
+    """Record in the run's files that it was started or resumed."""
     if new:
         run.event("start", samples=len(data))
     else:
@@ -138,16 +147,16 @@ def _check_same_data(run: Run, data: Dataset) -> None:
     if data.identity["fingerprint"] != before.get("fingerprint"):
         count = str(before.get("count", "samples"))[:20]
         raise UserError(
-            f"these {len(data)} samples are not the {count} that {run.folder} was started with; "
+            f"these {len(data)} samples are not the {count} with which {run.folder} was started; "
             "give their --dataroot, or start a new run"
         )
 
 
 def check_size(plan: Plan, run: Run) -> None:
-    """Raise CheckpointError unless a checkpoint of the run has weights of the size that the plan says.
+    """Raise CheckpointError unless a checkpoint of the run has weights of the shapes in the plan.
 
-    It reads the heads of checkpoints only. To be called before data are opened or networks are built,
-    so that a config.json that lies about a size is refused before it has made anything of that size.
+    Call it before data are opened or networks are built, so that a false size in config.json is refused
+    before anything of that size is allocated. It reads only the headers of checkpoints.
     """
     game, outline = plan.game(), plan.outline()
     fits = lambda path: state.check(path, game, outline)
@@ -155,10 +164,11 @@ def check_size(plan: Plan, run: Run) -> None:
 
 
 def load(where: Path, say: Say) -> tuple[GAN, DataOptions, Path]:
-    """A member with the weights of a checkpoint: the newest of a run that can be read, or this file.
+    """A member with the weights of a checkpoint, the options of its data, and the checkpoint's path.
 
-    Also the options of its data, and the checkpoint's path. What a checkpoint says of its game is
-    enough, so it need not lie in a run. Raises UserError.
+    where  a run, of which the newest readable checkpoint is taken, or a checkpoint
+
+    A checkpoint describes its game completely, so it need not be in a run. Raises UserError.
     """
     if where.is_file():
         return *_load_checkpoint(where), where

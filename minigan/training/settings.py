@@ -1,4 +1,4 @@
-"""The options of a run: how long, where, how often, on what. No weight depends on them."""
+"""The options of a run: how long, where, how often, on which device. No weight depends on them."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from ..errors import UserError
 from ..options import Table, option, short
 from . import recovery
 
-# The help of options that commands without a table have as well.
+# The help of options that commands without a RunOptions have too.
 DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
-THREADS = "threads of the CPU's kernels; by default MINIGAN_NUM_THREADS, or the cores there are"
+THREADS = "threads of the CPU's kernels; by default MINIGAN_NUM_THREADS, or the number of cores"
 LIMITED_THREADS = f"{THREADS} (at least 1 and at most {MOST_THREADS})"
 
 
 @dataclass(frozen=True)
 class RunOptions(Table):
-    """May be changed on every resume. (The device, processes and TF32 change rounding only.)"""
+    """They may change whenever a run is resumed. Device, processes and TF32 affect rounding only."""
 
     epochs: int = option(20, "passes over the data", least=1, most=10**9, flags=["--niter"])
     steps: int | None = option(
         None,
-        "stop after this many steps in all; by default those of --epochs",
+        "stop after this many steps in all; by default the steps of --epochs",
         least=1,
         most=10**8 - 1,
     )
     device: str = option("auto", DEVICE)
     ngpu: int | None = option(
         None,
-        "0 for the CPU, 1 for the GPU; N: data parallel on N GPUs, with --device cpu on CPUs; by "
-        "default as --device says",
+        "0 for the CPU, 1 for the GPU, N for data parallel training on N GPUs (with --device cpu, in N "
+        "processes); by default as --device says",
         least=0,
         most=1024,
     )
@@ -44,23 +44,23 @@ class RunOptions(Table):
     )
     workers: int = option(
         os.cpu_count() or 1,
-        "processes that decode images; 0 and 1 for none beside this one",
+        "processes that decode images; with 0 or 1, this process decodes them",
         least=0,
         most=4096,
     )
     out: str = option("runs", "folder that holds the runs", flags=["--outf"])
     log_every: int | None = option(
-        None, "steps between lines of metrics; by default 1, on a GPU 10", least=1, most=10**9
+        None, "steps between lines of metrics; by default 1, or 10 on a GPU", least=1, most=10**9
     )
     sample_every: int | None = option(
-        None, "steps between pictures; by default those of an epoch", least=1, most=10**9
+        None, "steps between pictures; by default an epoch", least=1, most=10**9
     )
     checkpoint_every: int = option(500, "steps between checkpoints", least=1, most=10**9)
-    keep: int = option(3, "checkpoints kept", least=1, most=10**9)
+    keep: int = option(3, "checkpoints to keep", least=1, most=10**9)
     on_divergence: str = option(
         "warn",
-        "what to do when the watch finds trouble: warn once (and stop if values are not finite), "
-        "stop, roll back to a checkpoint from before with other noise, or ignore it",
+        "what to do about trouble: warn once (but stop if values are not finite), stop, roll back to "
+        "an earlier checkpoint and draw different noise, or ignore it",
         choices=recovery.CHOICES,
     )
 
@@ -77,7 +77,7 @@ class RunOptions(Table):
 
     @property
     def device_name(self) -> str:
-        """What --device and --ngpu together ask for."""
+        """The device that --device and --ngpu select together."""
         if self.device == "auto" and self.ngpu is not None:
             return "cuda" if self.ngpu else "cpu"
         return self.device
@@ -108,7 +108,7 @@ def check_processes(count: int, batch_size: int, images: bool, device: str) -> N
 
 
 def check_folder(flag: str, path: Path) -> None:
-    """Raise UserError if a file stands where this folder, or one above it, would be made."""
+    """Raise UserError if a file is in the way of this folder or of one above it."""
     for place in (path, *path.parents):
         if os.path.lexists(place):
             if not place.is_dir():
@@ -117,9 +117,9 @@ def check_folder(flag: str, path: Path) -> None:
 
 
 def use_threads(count: int | None) -> None:
-    """Set the threads of the kernels; None leaves it to MINIGAN_NUM_THREADS or the cores.
+    """Set the number of kernel threads; None means MINIGAN_NUM_THREADS or the number of cores.
 
-    Raises UserError if that is not a number of threads.
+    Raises UserError if the number, or that variable, is not a number of threads.
     """
     if count is not None and not 1 <= count <= MOST_THREADS:
         raise UserError(f"--threads {short(count)}: must be from 1 to {MOST_THREADS}")
@@ -130,7 +130,7 @@ def use_threads(count: int | None) -> None:
 
 
 def is_path(value: str | None) -> bool:
-    """Whether the system can be asked for it; None is asked for nothing."""
+    """Whether the value can be a path on this system; None, for no path, is accepted."""
     try:
         return value is None or (value != "" and b"\0" not in os.fsencode(value))
     except UnicodeEncodeError:
@@ -138,5 +138,5 @@ def is_path(value: str | None) -> bool:
 
 
 def is_name(text: str) -> bool:
-    """Whether it names one folder, with room for a number before it: systems allow 255 bytes."""
+    """Whether the text can name a folder, with room for a number in 255 bytes, the usual limit."""
     return text == Path(text).name and text.isprintable() and 0 < len(text.encode()) <= 200

@@ -1,17 +1,17 @@
-"""Checkpoints: a tree of arrays and whole numbers, read against the tree that is live.
+"""Checkpoints: a tree of arrays and whole numbers, which is read against the live tree.
 
-A tree is a dict of trees. Its leaves are Tensors, arrays and whole numbers. In the file an array's
-name is its path, as in `players.G.net.main.0.weight`. The live tree is the schema: `read` accepts a
-file of exactly its form, and names the first leaf that differs. So nothing here knows a network, an
-optimiser or an option by name, and no random numbers are saved: see draw.py.
+A tree is a dict whose values are trees or leaves: Tensors, arrays and whole numbers (int). In the file,
+a leaf's name is its path, such as `players.G.net.main.0.weight`. The live tree is the schema: `read`
+accepts only a file of exactly the same form, and names the first leaf that differs. So nothing here
+knows a network, an optimiser or an option by name. No state of random numbers is saved: see draw.py.
 
-Beside the tree a checkpoint holds the game that it belongs to, a table of the options that determine
-the weights. It has to be the same when the checkpoint is read.
+A checkpoint also holds its game, the table of the options that determine the weights. It must be the
+same when the checkpoint is read.
 
-The memory order of an array is not saved. `restore` writes into the live arrays, which keep theirs:
-kernels lay weights as they need them, and the bytes of a sum depend on the order of its terms. So who
-builds the live tree must lay its arrays as the run did that wrote the checkpoint, which the same
-options on the same kind of device do.
+The memory order of an array is not saved. `restore` writes into the live arrays and keeps their order,
+because kernels store weights in the order that they need, and the bytes of a sum depend on the order
+of its terms. So a resumed run gets the same bytes only if its live arrays have the same order as those
+of the run that wrote the checkpoint. The same options on the same type of device ensure this.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ from .plan import game_table, read_game
 Tree = MutableMapping[str, Any]
 Game = Mapping[str, Any]
 
-MOST = 10**12  # of a whole number in a checkpoint: anything beyond is damage
-SQUARES = ("exp_avg_sq", "square_avg", "running_var")  # means of squares, of which roots are taken
+MOST = 10**12  # the largest whole number in a checkpoint; anything larger is damage
+SQUARES = ("exp_avg_sq", "square_avg", "running_var")  # means of squares, never negative
 
 
 def tree_of(member: GAN, counts: dict[str, int]) -> dict[str, Any]:
-    """All that a run has to save: its live arrays, in live dicts. `counts` is that of its Draw."""
+    """The live tree of a run: everything that has to be saved. `counts` are those of its Draw."""
     players = {name: player.tree() for name, player in member.players.items()}
     return {"draw": counts, "players": players, "extra": member.extra}
 
 
 def leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a tree with their paths, in the tree's order."""
+    """The leaves of a tree as (path, leaf), in the tree's order."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from leaves(value, f"{prefix}{key}.")
@@ -64,7 +64,7 @@ def leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def write(path: Path, tree: Tree, game: Game) -> None:
-    """Write a tree and the game that it belongs to, wholly or not at all.
+    """Write a tree and the game that it belongs to, completely or not at all.
 
     Raises TypeError for a leaf that is not a Tensor, an array or an int.
     """
@@ -74,10 +74,10 @@ def write(path: Path, tree: Tree, game: Game) -> None:
 
 
 def read(path: Path, like: Tree, game: Game) -> dict[str, Any]:
-    """The leaves of a checkpoint by path, if they have the form of `like`. Raises CheckpointError.
+    """The leaves of a checkpoint by path, for `restore`. Raises CheckpointError.
 
-    Each has the dtype and the shape of the live leaf, and its values are finite. The game must be the
-    same, and the step that of the file's name.
+    Each must have the dtype and shape of the leaf in the live tree `like`, and finite values. The game
+    must be equal to `game`, and the step to the one in the file's name.
     """
     arrays, table = read_file(path)
     _check_game(path, table, game)
@@ -95,12 +95,12 @@ def read(path: Path, like: Tree, game: Game) -> dict[str, Any]:
 
 
 def check(path: Path, game: Game, outline: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError unless the file says that it holds this game, with weights of these forms.
+    """Raise CheckpointError unless the file's header names this game, and weights of these forms.
 
-    Only the head of the file is read, before a member is built: options in a file that lie about a size
-    would otherwise ask for any amount of memory.
+    Call it before a member is built: otherwise false sizes in the options of a file could demand any
+    amount of memory. It reads only the header.
 
-    outline  what GAN.outline gives for the options of the game
+    outline  the result of GAN.outline for the options of the game
     """
     _check_game(path, read_table(path), game)
     forms = read_forms(path)
@@ -111,12 +111,12 @@ def check(path: Path, game: Game, outline: Mapping[str, Tensor]) -> None:
 
 
 def game_of(path: Path) -> tuple[str, Options, DataOptions]:
-    """What a checkpoint says of its game, see `plan.read_game`. Raises CheckpointError."""
+    """The game of a checkpoint: see `plan.read_game`. Raises CheckpointError."""
     return _game(path, read_table(path))
 
 
 def restore(found: Mapping[str, Any], like: Tree, prefix: str = "") -> None:
-    """Put what `read` gave into the live tree: its arrays keep their memory, its dicts get numbers."""
+    """Write the leaves from `read` into the live tree: into its arrays in place, into its dicts."""
     for key, leaf in like.items():
         name = f"{prefix}{key}"
         if isinstance(leaf, Mapping):
@@ -137,7 +137,7 @@ def spoiled(tree: Tree) -> str | None:
 
 
 def host(leaf: Any) -> np.ndarray:
-    """An array or Tensor in the host's memory."""
+    """The values of an array or Tensor as a NumPy array."""
     return leaf.numpy() if isinstance(leaf, Tensor) else backend.move(leaf, "cpu")
 
 
@@ -154,7 +154,7 @@ def _arrays(tree: Tree) -> Iterator[tuple[str, Any]]:
 
 
 def _game(path: Path, table: Mapping[str, Any]) -> tuple[str, Options, DataOptions]:
-    """The game in a checkpoint's table; an option that is missing there is newer than the file."""
+    """The game in a checkpoint's table. An option missing in it is newer than the file."""
     game = table.get("game")
     try:
         return read_game(game if isinstance(game, dict) else {}, path)
@@ -163,7 +163,7 @@ def _game(path: Path, table: Mapping[str, Any]) -> tuple[str, Options, DataOptio
 
 
 def _check_game(path: Path, table: Mapping[str, Any], game: Game) -> None:
-    """Raise CheckpointError, naming each option that differs, unless a table is of this game."""
+    """Raise CheckpointError, naming each option that differs, unless the table's game is this one."""
     before, now = dict(leaves(game_table(*_game(path, table)))), dict(leaves(game))
     if changed := [name for name in {**now, **before} if before.get(name) != now.get(name)]:
         listed = ", ".join(
@@ -177,7 +177,7 @@ def _check_game(path: Path, table: Mapping[str, Any], game: Game) -> None:
 
 
 def _check_leaf(path: Path, name: str, found: Any, wanted: Any) -> None:
-    """Raise CheckpointError unless a leaf has the form of the live one and values that were saved."""
+    """Raise CheckpointError unless a leaf has the form of the live one and possible values."""
     has, needs = _form(found), _form(wanted)
     said = plain(name)[:80]
     if has != needs:
@@ -195,7 +195,7 @@ def _misfit(path: Path, name: str, has: str, needs: str) -> NoReturn:
 
 
 def _form(leaf: Any) -> str:
-    """What a leaf is, for a comparison and for a message."""
+    """The form of a leaf as text, for comparing and for messages."""
     if leaf is None:
         return "missing"
     if type(leaf) is int:

@@ -1,4 +1,4 @@
-"""The terminal: what the user sees of a run, and how the user stops it."""
+"""The terminal: how a run shows its progress, and how the user stops it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from typing import Any
 from ..console import STDERR, bar, import_tqdm
 from .metrics import SPEED, metric, played
 
-PLAIN_LINE_SECONDS = 10.0  # between the lines that stand in for the bar where there is no terminal
-IMPATIENT = (signal.SIGINT, signal.SIGTERM)  # of which a second one ends the program at once
+PLAIN_LINE_SECONDS = 10.0  # between lines of progress where there is no terminal for the bar
+IMPATIENT = (signal.SIGINT, signal.SIGTERM)  # a second one of these ends the program at once
 SIGNALS = (*IMPATIENT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))  # not on Windows
 STOPPING = b"\nstopping after this step; press again to stop now\n"
 BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {remaining}{postfix}"
-BAR_WIDTH = 4  # letters that the bar itself keeps where the metrics are shortened for want of room
+BAR_WIDTH = 4  # characters that the bar itself keeps when the metrics are shortened to fit
 
 
 @contextmanager
 def interrupt_flag() -> Iterator[list[int]]:
-    """A list that gets the number of a SIGINT (Ctrl-C), SIGTERM or SIGHUP (a terminal that is closed).
+    """A list to which a SIGINT (Ctrl-C), SIGTERM or SIGHUP (terminal closed) appends its number.
 
-    So the step under way is finished first; the user is told at once. A second Ctrl-C or SIGTERM ends
-    the program immediately; a second SIGHUP does not, because a shell that ends sends one after the
-    system's own. Signals that were ignored stay so (nohup). Signals belong to the main thread: in
-    another one the list stays empty.
+    So the loop can finish its step; the user is told at once. A second Ctrl-C or SIGTERM ends the
+    program immediately. A second SIGHUP does not, because when a terminal is closed, both the system
+    and the shell send one. Signals that were ignored (nohup) still are. Only the main thread can
+    handle signals; in any other thread the list stays empty.
     """
     flag: list[int] = []
     before: dict[int, Any] = {}
@@ -38,7 +38,7 @@ def interrupt_flag() -> Iterator[list[int]]:
         flag.append(number)
         if number in IMPATIENT:
             restore(*IMPATIENT)
-            with suppress(Exception):  # below sys.stderr, which may be in the middle of a write
+            with suppress(Exception):  # not by sys.stderr, which may be in the middle of a write
                 os.write(STDERR.fileno(), STOPPING)
 
     def restore(*numbers: int) -> None:
@@ -49,7 +49,7 @@ def interrupt_flag() -> Iterator[list[int]]:
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             handler = signal.getsignal(number)
-            if handler not in (signal.SIG_IGN, None):  # None: of a program that Python is inside of
+            if handler not in (signal.SIG_IGN, None):  # None: set by C code
                 before[number] = signal.signal(number, note)
     try:
         yield flag
@@ -58,10 +58,10 @@ def interrupt_flag() -> Iterator[list[int]]:
 
 
 class Progress:
-    """What the user sees meanwhile: a bar on a terminal, else a line every few seconds.
+    """The progress of a run: a bar on a terminal, otherwise a line every few seconds.
 
-    total, start  steps in all, and those that were complete before
-    epochs        those of the whole run
+    total, start  the number of steps in all, and of those completed before
+    epochs        the number of epochs of the whole run
     """
 
     def __init__(self, total: int, start: int, epochs: int, say: Callable[[str], None]):
@@ -83,7 +83,7 @@ class Progress:
         self.bar.close()
 
     def show(self, line: dict[str, float]) -> None:
-        """The metrics of a step."""
+        """Show a line of metrics, and the progress up to its step."""
         if self.terminal:
             columns = self.bar.format_dict["ncols"] or 80  # of the terminal that the bar is on
             rest = len(f"100%|| {self.total}/{self.total} 00:00:00, ") + BAR_WIDTH
@@ -94,7 +94,7 @@ class Progress:
         if now - self.last_line < PLAIN_LINE_SECONDS and not last:
             return
         self.last_line = now
-        # Both the clock and the step may have gone back.
+        # The clock may have been set back, and the run rolled back.
         each = max(0.0, now - self.started) / max(1, line["step"] - self.first)
         left = import_tqdm().format_interval(each * (self.total - line["step"]))
         text = in_words(line, self.epochs)
@@ -102,7 +102,7 @@ class Progress:
 
 
 def in_words(line: dict[str, float], epochs: int, room: float = math.inf) -> str:
-    """A line of metrics in at most `room` letters: all of them, or the first ones under short names."""
+    """A line of metrics in at most `room` characters: all of them, or the first ones, abbreviated."""
     speed = f"{line[SPEED]:{metric(SPEED).format}}"
     values = {name: f"{line[name]:{metric(name).format}}" for name in played(line)}
     whole = [f"epoch {line['epoch'] + 1}/{epochs}"]

@@ -1,8 +1,7 @@
-"""The watch: it looks at a run's metrics and names what is going wrong, with what to try.
+"""The watch: it reads a run's metrics, names what is going wrong, and suggests a remedy.
 
-It reads the lines of metrics.jsonl and nothing else, so a resumed run restores it by replaying the
-file. What trouble looks like is declared by the member: see gans/signs.py. What is done about it is
-decided in recovery.py.
+Its only input is the lines of metrics.jsonl, so a resumed run restores it by replaying the file. The
+member declares what trouble looks like: see gans/signs.py. recovery.py decides what to do about it.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from dataclasses import dataclass
 from ..gans.signs import Sign
 from .metrics import metric, played
 
-WINDOW = 200  # steps that a trouble has to last; as many at the start are wild, and left out
-SHARE = 0.9  # of the steps of a window: even a lost run has a good step now and then
+WINDOW = 200  # steps that a sign has to last; the first 200 steps are erratic, and not judged
+SHARE = 0.9  # of the steps in a window that must show the sign: even a lost run has good steps
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """Something that goes wrong. `since` is its first step: a checkpoint from before is good."""
+    """Something that is going wrong since the step `since`; an earlier checkpoint is good."""
 
     name: str
     since: int
@@ -30,17 +29,19 @@ class Trouble:
 
 
 NOT_FINITE = "not finite"  # of a metric
-SPOILED = "spoiled weights"  # what the watch cannot see: weights are checked before they are saved
+SPOILED = "spoiled weights"  # not finite; not found by the watch but by the loop, before it saves
 LOWER_RATE = "try a new run with a lower --lr"
-GO_BACK = "try to resume with --on-divergence rollback"  # where there is a checkpoint for it
+GO_BACK = "try to resume with --on-divergence rollback"  # if there is a checkpoint for it
 
 
 class Watch:
-    """Looks at each line of metrics, in order.
+    """Judges each line of metrics, in order.
 
-    A metric that is not finite is a trouble at once. A sign of the member's is one when SHARE of the
-    steps of the last WINDOW show it, so it is known WINDOW steps after its beginning, and not before
-    step 2 WINDOW.
+    A metric that is not finite is trouble at once. A sign is trouble when at least SHARE of the
+    reported steps among the last WINDOW show it, but never before step 2 WINDOW.
+
+    signs  those of the member
+    lines  those that a resumed run replays
     """
 
     def __init__(self, signs: Sequence[Sign], lines: Iterable[dict[str, float]] = ()):
@@ -52,7 +53,7 @@ class Watch:
             self.look(line)
 
     def look(self, line: dict[str, float]) -> Trouble | None:
-        """The trouble that this line makes known; each is named once."""
+        """The trouble that this line reveals, or None. Each trouble is returned once."""
         for trouble in self._troubles(line):
             if trouble.name not in self._known:
                 self._known.add(trouble.name)
@@ -76,7 +77,7 @@ class Watch:
 
 
 def _shows(holds: Callable[[dict[str, float]], bool], line: dict[str, float]) -> bool:
-    """Whether a line shows a sign. One that lacks the metric, in a file that was edited, does not."""
+    """Whether a line shows a sign. A line without the metric, in an edited file, does not."""
     try:
         return holds(line)
     except KeyError:

@@ -364,7 +364,7 @@ def test_a_run_goes_on_with_moved_data_and_refuses_other_images(tmp_path, capsys
     assert tiny.saved(run)[-1] == 2
     (moved / "000001.jpg").write_bytes((moved / "000002.jpg").read_bytes())
     tiny.train("out", "--resume", "auto", "--dataroot", moved, "--steps", 3, code=1)
-    assert "are not the 20 that" in capsys.readouterr().err
+    assert "are not the 20 with which" in capsys.readouterr().err
 
 
 # -- as processes ----------------------------------------------------------------------------------

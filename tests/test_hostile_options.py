@@ -295,7 +295,7 @@ def test_a_strange_run_is_one_line_and_no_new_one_begins(where):
     ):
         code, out, err = called(main, *flags)
         assert (code, out) == (1, "")
-        assert "is no run folder" in err or "File name too long" in err
+        assert "is not a run folder" in err or "File name too long" in err
     assert os.listdir() == []
 
 

@@ -217,7 +217,7 @@ def test_a_bad_option_is_told_before_any_data_is_looked_at(flags, message, tmp_p
         ("dcgan --data ring --dataroot x", "--dataroot x: --data ring reads no files; drop one"),
         (
             "dcgan --data faces --only Male",
-            "--only Male: faces has no list of attributes; give --dataroot",
+            "--only Male: --data faces has no list of attributes; give --dataroot",
         ),
         (
             "dcgan --data celeba",

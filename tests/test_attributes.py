@@ -425,10 +425,10 @@ def trained(tmp_path, monkeypatch):
 
 def test_a_training_sees_only_what_is_wanted(trained, capsys):
     run = trained("--only", "no-Smiling,Male", "--batch-size", 2)
-    assert run.config["data"]["count"] == 3  # of 1 to 10: 1, 5 and 7
-    assert run.config["options"]["only"] == "no-Smiling,Male"
-    assert "left out 2 files that are not in the list of attributes" in capsys.readouterr().out
-    assert trained("--batch-size", 2).config["data"]["count"] == 12
+    assert run.config["identity"]["count"] == 3  # of 1 to 10: 1, 5 and 7
+    assert run.config["data"]["only"] == "no-Smiling,Male"
+    assert "2 files that are not in the list of attributes" in capsys.readouterr().out
+    assert trained("--batch-size", 2).config["identity"]["count"] == 12
     assert "list of attributes" not in capsys.readouterr().out
 
 
@@ -462,5 +462,5 @@ def test_drawn_faces_have_no_attributes(tmp_path, monkeypatch, capsys):
     assert tiny.train_celeba.main(["--only", "Smiling", "--dry-run"]) == 1
     assert capsys.readouterr() == (
         "",
-        "error: --only Smiling: drawn faces have no list; give --dataroot\n",
+        "error: --only Smiling: --data faces has no list of attributes; give --dataroot\n",
     )

@@ -222,7 +222,7 @@ def test_points_have_no_batch_norm_so_a_process_may_have_one():
         ("dcgan --data ring --dataroot x", "--dataroot x: --data ring reads no files; drop one"),
         (
             "dcgan --data faces --only Male",
-            "--only Male: faces has no list of attributes; give --dataroot",
+            "--only Male: --data faces has no list of attributes; give --dataroot",
         ),
         (
             "dcgan --data celeba",

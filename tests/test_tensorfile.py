@@ -167,10 +167,10 @@ def test_no_more_than_a_piece_is_held(tmp_path):
     kernel = np.zeros((4, 4, 256, 256), "f").transpose(3, 2, 0, 1)  # 4 MB, as in a convolution
     arrays = {f"{i}": kernel for i in range(8)}
     with peak() as written:
-        checkpoint.write_signed(tmp_path / "f", arrays, json.dumps(hostile.STATE))
+        checkpoint.write_file(tmp_path / "f", arrays, {"game": {}, "numbers": {}})
     assert written[0] < 4 * 2**20
     with peak() as read:
-        checkpoint.read(tmp_path / "f")
+        checkpoint.read_file(tmp_path / "f")
     assert read[0] < 8 * kernel.nbytes + 4 * 2**20
 
 
@@ -209,7 +209,7 @@ def test_a_checkpoint_that_does_not_fit_into_memory_is_not_taken_for_a_bad_one(
 
     monkeypatch.setattr(np, "empty", full)
     with pytest.raises(MemoryError):  # or a run would go back to an older one
-        checkpoint.read(tmp_path / "c")
+        checkpoint.read_file(tmp_path / "c")
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,8 @@ class DataOptions(Table):
         super().__post_init__()
         if self.only is not None and self.data != "celeba":
             raise UserError(
-                f"--only {short(self.only)}: {self.data} has no list of attributes; give --dataroot"
+                f"--only {short(self.only)}: --data {self.data} has no list of attributes; "
+                "give --dataroot"
             )
         if self.data in mixture.CENTERS and self.flip:
             raise UserError(f"--flip: a {self.data} has no images; leave it out")

@@ -53,16 +53,17 @@ def prose(page: Path) -> str:
 
 
 @pytest.fixture
-def untouched_operations() -> Iterator[None]:
-    """The pages define operations of their own, some wrong on purpose: forget them afterwards."""
-    before = dict(OPERATIONS)
+def untouched_registries() -> Iterator[None]:
+    """The pages define operations and members of their own: forget them afterwards."""
+    before = dict(OPERATIONS), dict(MEMBERS)
     yield
-    OPERATIONS.clear()
-    OPERATIONS.update(before)
+    for registry, entries in zip((OPERATIONS, MEMBERS), before, strict=True):
+        registry.clear()
+        registry.update(entries)
 
 
 @every_page
-def test_the_examples_run(page, untouched_operations, tmp_path, monkeypatch):
+def test_the_examples_run(page, untouched_registries, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": page.stem}
     report: list[str] = []

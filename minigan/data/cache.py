@@ -89,6 +89,8 @@ def build(source: Source, folder: Path, workers: int = 1, progress: bool = True)
                 if images is None:
                     _decode_all(source, identity, base, workers, progress)
                     images = _open(base, identity, progress)
+        else:  # what a build leaves that was killed just before its end
+            base.with_suffix(".partial.json").unlink(missing_ok=True)
     if images is None:
         raise UserError(f"{base}.npy was changed while it was being built; run again to rebuild it")
     return images
@@ -196,7 +198,7 @@ def _finish(source: Source, identity: dict, base: Path, state: dict, digest: str
     _write_json(base.with_suffix(".json"), {**meta, "digest": digest})
     with naming(base.with_suffix(".npy")):
         os.replace(partial, base.with_suffix(".npy"))  # only this makes it a cache
-    journal.unlink()
+    journal.unlink(missing_ok=True)  # another process may have opened the cache meanwhile
 
 
 def _resume(

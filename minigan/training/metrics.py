@@ -25,13 +25,13 @@ class Metric(NamedTuple):
 
 
 METRICS = {
-    "loss_d": Metric("Loss_D", "losses", ".4g", "D"),
-    "loss_g": Metric("Loss_G", "losses", ".4g", "G"),
+    "loss_d": Metric("Loss_D", "losses", "#.3g", "D"),
+    "loss_g": Metric("Loss_G", "losses", "#.3g", "G"),
     "d_x": Metric("D(x)", "scores", ".2f", "D(x)"),
     "d_gz_before": Metric("D(G(z)) before", "scores", ".2f", "D(G(z))"),
     "d_gz_after": Metric("D(G(z)) after", "scores", ".2f"),
-    "distance": Metric("distance", "losses", ".3g", "dist"),
-    "penalty": Metric("penalty", "losses", ".3g", "pen"),
+    "distance": Metric("distance", "losses", "#.3g", "dist"),
+    "penalty": Metric("penalty", "losses", "#.3g", "pen"),
     "grad_d": Metric("|grad D|", "gradients", ".2g"),
     "grad_g": Metric("|grad G|", "gradients", ".2g"),
     "images_per_second": Metric("images a second", "", ".0f", "img/s"),

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-# Drawn faces are for a CPU and a few minutes. In that time many steps matter most, so the networks are
-# narrow and the batches small. D is the narrower one, because drawn faces are easy to tell from fakes.
-FACES = {"ngf": 32, "ndf": 16, "batch_size": 32, "lr": 5e-4, "epochs": 10}
+# Drawn faces are for a CPU and a few minutes, so the networks are narrow. D is the narrower one, because
+# drawn faces are easy to tell from fakes. Batches of 64 leave less of a pattern in the average of G than
+# twice as many steps with batches of 32.
+FACES = {"ngf": 32, "ndf": 16, "batch_size": 64, "lr": 5e-4, "ema": 0.995, "epochs": 10}
 
 # Points: networks of width 128 (Metz et al. 2017, appendix), as many dimensions of noise as of data,
 # and a learning rate with which a minute on two cores is enough.

@@ -342,7 +342,7 @@ def test_a_checkpoint_of_another_member_is_refused(original):
 
 def test_an_option_that_is_missing_in_a_checkpoint_is_newer_and_had_its_default(original):
     game = copy.deepcopy(GAME)
-    del game["options"]["ema"], game["data"]["flip"]
+    del game["options"]["noise"], game["data"]["flip"]
     assert refused(original, original[0], {**original[1], "game": game}) is None
     del game["options"]["lr"]  # of the recipe, so not the default
     said = refused(original, original[0], {**original[1], "game": game})

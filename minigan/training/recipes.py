@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-# Drawn faces are for a CPU and a few minutes, so the networks are narrow. D is the narrower one, because
-# drawn faces are easy to tell from fakes. Batches of 64 leave less of a pattern in the average of G than
-# twice as many steps with batches of 32.
+# Drawn faces are for a CPU and a few minutes, so the networks are narrow. D is the narrower one,
+# because drawn faces are easy to tell from fakes. Batches of 64 leave less of a pattern in the average
+# of G than twice as many steps with batches of 32.
 FACES = {"ngf": 32, "ndf": 16, "batch_size": 64, "lr": 5e-4, "ema": 0.995, "epochs": 10}
 
 # Points: networks of width 128 (Metz et al. 2017, appendix), as many dimensions of noise as of data,
@@ -19,8 +19,8 @@ POINTS |= {"steps": 4000, "sample_every": 100}
 
 RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     ("dcgan", "faces"): FACES,
-    ("wgan", "faces"): {**FACES, "lr": 5e-5},
-    ("wgan-gp", "faces"): {**FACES, "lr": 1e-4},
+    ("wgan", "faces"): {**FACES, "lr": 5e-5, "epochs": 30},
+    ("wgan-gp", "faces"): {**FACES, "lr": 1e-4, "epochs": 30},
     ("dcgan", "ring"): POINTS,
     ("dcgan", "grid"): POINTS,
     ("wgan", "ring"): {**POINTS, "clip": 0.1, "steps": 1500},

@@ -28,6 +28,19 @@ def every_module():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def quick_estimate(every_module):
+    """Before its first step a run plays steps to estimate the rest, which takes longer than a tiny run.
+
+    Here it is told a constant instead; test_estimate.py has the real one, and so have other processes.
+    """
+    from minigan.training import estimate, session
+
+    session.estimate = lambda *plan: estimate.Estimate(0.1, 1e6)
+    yield
+    session.estimate = estimate.estimate
+
+
+@pytest.fixture(scope="session", autouse=True)
 def thread_counts():
     """Which numbers of threads must give the same bytes, of those that a test would try.
 

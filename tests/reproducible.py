@@ -2,7 +2,7 @@
 
 start          16 processes begin a run in runs/ at the same moment, each up to its end
 resume         they all go on with the newest run of runs/ at the same moment
-steady MEMBER  one run of 340 steps; what the process holds after 40 of them, and at the end, as JSON
+steady MEMBER  one run of 200 steps; what the process holds after 40 of them, and at the end, as JSON
 
 The 16 are forked from this process, which has imported all that they need. What the i-th says is left
 in i.txt; printed is the list of their exit codes.
@@ -29,7 +29,7 @@ from minigan.training.run import Run, RunError
 
 COUNT = 16
 PATIENCE = 60  # seconds for all of them to come to the same point, or the test fails
-WARM, STEPS = 40, 300
+WARM, STEPS = 40, 160
 
 
 def train(*flags) -> int:

@@ -24,7 +24,7 @@ from minigan.training.run import Run
 SMALL = {"nz": 4, "ngf": 4, "ndf": 4, "batch_size": 4, "threads": 1, "device": "cpu"}
 IMAGES = {"image_size": 16, "max_images": 20, "workers": 1}
 DATA = {"ring": {}, "grid": {}, "faces": IMAGES}
-WALK = [(member, data) for member in MEMBERS for data in DATA]
+WALK = [(m, data) for m in MEMBERS for data in DATA if data != "grid" or m == "dcgan"]
 
 
 @pytest.fixture(autouse=True)

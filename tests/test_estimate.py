@@ -9,10 +9,16 @@ from minigan.data.mixture import Mixture
 from minigan.errors import UserError
 from minigan.gans import MEMBERS
 from minigan.training import estimate as page
+from minigan.training import session
 from minigan.training.estimate import check_memory, estimate, free_memory, in_bytes, in_time
 from minigan.training.plan import choose
 
 TINY = ["--ngf", "4", "--ndf", "4", "--nz", "4", "--batch-size", "4", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def real_estimate(monkeypatch):
+    monkeypatch.setattr(session, "estimate", page.estimate)
 
 
 def plan(name, batch):
@@ -20,7 +26,7 @@ def plan(name, batch):
 
 
 @pytest.mark.parametrize("name", MEMBERS)
-@pytest.mark.parametrize("batch", [4, 16, 100, 400])
+@pytest.mark.parametrize("batch", [16, 400])
 def test_the_memory_of_any_batch_is_known_from_small_ones(name, batch):
     """Within a quarter: the line bends where activations begin to outweigh the gradients."""
     data = Mixture("ring", count=500)

@@ -247,7 +247,7 @@ def test_before_a_checkpoint_its_metrics_are_on_the_disk_and_after_it_its_name(u
 @every_kind
 def test_a_training_survives_a_fault_from_any_operation_on(starts, undisturbed, start, kind):
     expected, log = undisturbed[start]
-    for first in indices(log, kind, step=1 if kind == "full" else 10):
+    for first in indices(log, kind, step=2 if kind == "full" else 15):
         survives(starts / start, expected, kind, first, once=False)
 
 

@@ -39,7 +39,8 @@ def train(folder, member, steps, kills):
 @posix
 @pytest.mark.parametrize("member", MEMBERS)
 def test_killed_again_and_again_it_ends_with_the_same_bytes(tmp_path, member):
-    steps, kills = (2000, 252) if DEEP else (60, 15)  # CI: each way in each of the five places once
+    # CI: each way in each of the five places once, and for the other members in some of them
+    steps, kills = (2000, 252) if DEEP else (60, 15 if member == "dcgan" else 6)
     (alone, none), (killed, count) = (
         train(tmp_path / "a", member, steps, 0),
         train(tmp_path / "b", member, steps, kills),
@@ -48,7 +49,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(tmp_path, member):
     assert none == {"killed": 0}
     assert count["killed"] == kills
     assert count["before"] == count["within"] == count["outside"] == kills // 3
-    for place in ("checkpoints", "cache"):  # each was half-written at least once
+    for place in ("checkpoints", "cache") if kills >= 15 else ():  # half-written at least once
         assert count[place] > 0
     expected, found = contents(alone), contents(killed)
     assert sorted(found) == sorted(expected)  # and no half-written file is left

@@ -115,8 +115,8 @@ def fresh(
 
 
 KINDS = ("ring", "faces", "folder", "zip")
-GAMES = [(member, kind, 12) for member in MEMBERS for kind in ("ring", "faces")]
-GAMES += [("dcgan", "folder", 40), ("dcgan", "zip", 40)]
+GAMES = [(member, "ring", 12) for member in MEMBERS]
+GAMES += [("dcgan", "faces", 12), ("wgan-gp", "faces", 12), ("dcgan", "folder", 40)]
 
 
 @pytest.mark.parametrize(
@@ -571,16 +571,16 @@ def test_other_images_are_refused(stopped_run, capsys):
     assert differing(contents(run.folder), before) == []
 
 
-# -- three hundred steps ----------------------------------------------------------------------------
+# -- many steps -------------------------------------------------------------------------------------
 
 
 @LINUX
 @pytest.mark.parametrize("member", MEMBERS)
 def test_a_long_run_grows_by_nothing_and_needs_no_garbage_collector(member):
-    """Kept at each step, an image's activations would be 5 MB or more, and any tensor 300 objects."""
+    """Kept at each of 160 steps, an image's activations would be 2.5 MB, and any tensor 160 objects."""
     with folder():
         before, after = script("steady", member)
-    assert after["memory"] - before["memory"] < 5
+    assert after["memory"] - before["memory"] < 2.5
     assert after["files"] == before["files"]
     assert after["threads"] == before["threads"]
-    assert after["objects"] - before["objects"] < 300
+    assert after["objects"] - before["objects"] < 150

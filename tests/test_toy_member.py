@@ -15,6 +15,7 @@ from minigan.gans.player import Player
 from minigan.gans.signs import Sign
 from minigan.optim import RMSprop
 from minigan.options import option
+from minigan.training import watch
 from minigan.training.run import Run, numbered_runs
 
 # -- the member ---------------------------------------------------------------------------------------
@@ -97,9 +98,10 @@ def test_exact_resume(data):
     assert "players.G.optimizer.0.square_avg" in arrays
 
 
-def test_the_watch_knows_its_sign(capsys):
-    run = train("--steps", 402, "--checkpoint-every", 1000, "--sample-every", 1000)
-    assert "warning: step 400: low for 200 steps; wait" in capsys.readouterr().out
+def test_the_watch_knows_its_sign(capsys, monkeypatch):
+    monkeypatch.setattr(watch, "WINDOW", 20)
+    run = train("--steps", 42, "--checkpoint-every", 1000, "--sample-every", 1000)
+    assert "warning: step 40: low for 20 steps; wait" in capsys.readouterr().out
     assert [event["name"] for event in tiny.events(run) if event["event"] == "diverged"] == [
         "low level"
     ]

@@ -141,7 +141,7 @@ def one_sentence(text: str, kind: str, faults: Faults) -> None:
     assert text.isprintable()
     # Usually the first; but a journal of the cache may be gone already, which is no trouble.
     named = (each for each in faults.failed if final(each[1]) in text or each[1] in text)
-    operation, path = next(named, faults.failed[0])
+    operation, path = next(named, faults.failed[-1])
     reads_checkpoint = operation == "read" and path.endswith(".safetensors")
     if reads_checkpoint:
         assert f"{path} cannot be read as a checkpoint: {os.strerror(faults.kind.errno)}; " in text

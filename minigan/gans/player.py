@@ -30,16 +30,24 @@ ALONE = Alone()
 
 
 class Norm:
-    """The length of all gradients as one vector, sqrt(sum of all squares), computed when it is read.
+    """The length of all gradients as one vector: sqrt(sum of all squares).
 
-    Reading a value makes the CPU wait for the GPU, so on a GPU only a few steps are reported.
+    On a GPU it is computed when it is read, because few steps are reported and each value that is read
+    has to be waited for. On the CPU it is computed at once, so that the memory of the gradients is free
+    for what follows.
     """
 
     def __init__(self, gradients: Sequence[Tensor]):
-        self._gradients = gradients
+        self._gradients: Sequence[Tensor] = gradients
+        self._value: float | None = None
+        if gradients[0].device == "cpu":
+            self._value, self._gradients = self._compute(), ()
 
     def item(self) -> float:
         """The norm as a Python number."""
+        return self._compute() if self._value is None else self._value
+
+    def _compute(self) -> float:
         with no_grad():
             return sum((g * g).sum() for g in self._gradients).sqrt().item()
 

@@ -54,7 +54,6 @@ def estimate(plan: Plan, data: Dataset, device: str, processes: int = 1) -> Esti
 
 def _play(plan: Plan, data: Dataset, device: str, batch: int) -> Estimate:
     """Play three steps of this batch: the peak memory of the first two, and the time of the third."""
-    batch = min(batch, len(data))
     o = dataclasses.replace(plan.options, batch_size=batch)
     with _Peak(device) as peak:
         member = MEMBERS[plan.member](o, data.shape, generator(o.seed, "init"), device)

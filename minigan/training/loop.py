@@ -21,6 +21,7 @@ from ..gans.base import GAN
 from . import checkpoint, state
 from .draw import Draw
 from .looks import Looks
+from .metrics import SPEED
 from .parallel import Group
 from .plan import Plan
 from .record import MetricsFile
@@ -89,8 +90,8 @@ class Loop:
         samples = self.draw.batch_size * self.member.batches * self.unreported
         rate = samples / self.seconds if self.seconds > 0 else math.nan
         self.unreported, self.seconds = 0, 0.0
-        rate = {"images_per_second": round(rate, 1)}
-        return {"step": step, "epoch": self.draw.epoch, **self.group.mean(values), **rate}
+        line = {"step": step, "epoch": self.draw.epoch, **self.group.mean(values)}
+        return {**line, SPEED: round(rate, 1)}
 
     # -- checkpoints --
 

@@ -35,6 +35,7 @@ class Drawn:
 
     def __init__(self, shape, batch=4, nz=4, dtype=np.float64):
         self.shape, self.batch, self.nz, self.dtype, self.calls = shape, batch, nz, dtype, 0
+        self.step = 0
 
     def _next(self, name):
         self.calls += 1
@@ -51,6 +52,10 @@ class Drawn:
 
     def uniform(self, name, *shape):
         return tensor(self._next(name).random((self.batch, *shape)).astype(self.dtype))
+
+    def normal(self, name, *shape):
+        x = self._next(name).standard_normal((self.batch, *shape))
+        return tensor(x.astype(self.dtype))
 
 
 def tiny(name, shape, **options) -> GAN:

@@ -424,7 +424,16 @@ OTHERS = {
     "d_steps": 2,
     "penalty": 1.0,
     "clip": 0.05,
-    "norm": "batch",
+    "norm": "none",
+    "g_lr": 1e-3,
+    "d_lr": 1e-3,
+    "lr_decay": 1000,
+    "pack": 2,
+    "augment": "color",
+    "instance_noise": 0.1,
+    "noise_steps": 10,
+    "smoothing": 0.1,
+    "r1": 1.0,
     "seed": 1,
     "device": "auto",
     "ngpu": 0,
@@ -451,7 +460,7 @@ FIXED = {
 
 def another_value(member: str, name: str) -> object:
     """Another value than the member's default."""
-    return "none" if (member, name) == ("wgan", "norm") else OTHERS[name]
+    return "batch" if (member, name) == ("wgan-gp", "norm") else OTHERS[name]
 
 
 def words_of(name: str) -> list[str]:

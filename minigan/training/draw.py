@@ -15,7 +15,7 @@ from .parallel import ALONE, Group
 
 
 class Draw:
-    """The `gans.base.Draw` of a run: a member asks it for data and noise, the loop counts its steps.
+    """The `gans.draw.Draw` of a run: a member asks it for data and noise, the loop counts its steps.
 
     Random numbers are drawn for the whole batch, and each process of a group takes its share of them.
     So a step sees the same numbers with any number of processes.
@@ -91,6 +91,10 @@ class Draw:
     def uniform(self, name: str, *shape: int) -> Tensor:
         """U(0, 1), (N, *shape), under a name that the member chooses."""
         return self._tensor(self._rng(name).random((self.batch_size, *shape), np.float32))
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        """N(0, 1), (N, *shape), likewise."""
+        return self._tensor(self._rng(name).standard_normal((self.batch_size, *shape), np.float32))
 
     def _rng(self, name: str) -> np.random.Generator:
         self._calls[name] += 1

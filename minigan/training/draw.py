@@ -1,4 +1,4 @@
-"""What is drawn for a step: data and random numbers, as functions of (seed, name, step, call)."""
+"""What is drawn for a step: data and random numbers, each a function of a key (see keys.py)."""
 
 from __future__ import annotations
 

@@ -104,5 +104,6 @@ def check_batch(data: Dataset, batch_size: int) -> None:
     """Raise UserError if the data cannot fill a batch."""
     if batch_size > len(data):
         raise UserError(
-            f"--batch-size {batch_size}: {data.name} has {len(data)} samples; lower it, or use more"
+            f"--batch-size {batch_size}: {data.name} has {len(data)} samples; lower it, or use more "
+            "data"
         )

@@ -56,7 +56,8 @@ def check_flag(function: str, name: str, value: Any) -> None:
     """Raise TypeError unless the option `name` of a reduction is a bool."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(
-            f"{function}: {name} must be True or False, not {value!r}; several dimensions form a tuple"
+            f"{function}: {name} must be True or False, not {value!r}; give several dimensions as a "
+            "tuple"
         )
 
 

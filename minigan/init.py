@@ -20,7 +20,7 @@ _default = np.random.default_rng()
 
 
 def manual_seed(seed: int) -> None:
-    """Seed the generator that layers draw initial weights from, as `randn` and its like do."""
+    """Seed the generator of initial weights, and of `randn` and the other random functions."""
     global _default
     if not is_whole(seed) or seed < 0:
         raise ValueError(

@@ -50,7 +50,7 @@ def test_too_few_pictures_name_no_option_that_was_not_given(capsys):
     cats(3)
     assert tiny.train_celeba.main([*tiny.TINY, "--dataroot", "cats"]) == 1
     assert capsys.readouterr().err == (
-        "error: --batch-size 4: pictures16 has 3 samples; lower it, or use more\n"
+        "error: --batch-size 4: pictures16 has 3 samples; lower it, or use more data\n"
     )
 
 

@@ -152,7 +152,7 @@ def test_points_are_not_flipped():
 
 @pytest.mark.parametrize("batch_size", [8, 10**9])
 def test_fewer_samples_than_a_batch(batch_size):
-    message = f"--batch-size {batch_size}: numbered has 7 samples; lower it, or use more"
+    message = f"--batch-size {batch_size}: numbered has 7 samples; lower it, or use more data"
     with pytest.raises(UserError, match=message):
         draw(numbered(7), batch_size)
     assert draw(numbered(7), 7).per_epoch == 1

@@ -263,7 +263,7 @@ def too_few(folder):
         (web_page, "img_align_celeba.zip is a web page, probably the download site's notice"),
         (empty_folder, "nothing is an empty folder; give the path"),
         (all_broken, "none of the 9 images"),
-        (too_few, "--batch-size 4: pictures16 has 3 samples; lower it, or use more"),
+        (too_few, "--batch-size 4: pictures16 has 3 samples; lower it, or use more data"),
     ],
 )
 def test_data_that_cannot_be_used_is_one_sentence_and_leaves_no_run(

@@ -175,7 +175,7 @@ def test_more_images_a_batch_than_there_are_is_one_sentence():
         tiny.train_celeba.main, *tiny.TINY, "--out=runs", "--batch-size", str(10**9)
     )
     assert code == 1
-    assert "--batch-size 1000000000: faces16 has 20 samples; lower it, or use more" in err
+    assert "--batch-size 1000000000: faces16 has 20 samples; lower it, or use more data" in err
     assert os.listdir("runs") == ["cache"]
 
 

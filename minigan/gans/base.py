@@ -27,7 +27,7 @@ from .signs import Sign
 class Options(Table):
     """The options that every member has. All of a member's options determine its weights."""
 
-    batch_size: int = option(128, "samples a batch", least=2, most=10**9, flags=["--batchSize"])
+    batch_size: int = option(128, "samples per batch", least=2, most=10**9, flags=["--batchSize"])
     nz: int = option(100, "length of the noise vector z", least=1, most=10_000)
     noise: str = option("normal", "distribution of z", choices=NOISES)
     ngf: int = option(64, "width of G: channels of its last hidden layer", least=1, most=1024)

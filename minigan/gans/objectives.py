@@ -1,4 +1,4 @@
-"""What D and G descend: a row for each objective, on the scores that D gives before any sigmoid.
+"""What D and G descend: two losses for each objective, computed from D's scores before any sigmoid.
 
 With D(x) = sigmoid(score), -log D(x) is softplus(-score) and -log(1 - D(x)) is softplus(score): the
 cross-entropy of the score with the label 1, and with the label 0. In this form a loss stays finite and

@@ -13,7 +13,7 @@ TINY = 1e-12
 def slope_penalty(D: Callable[[Tensor], Tensor], x: Tensor, target: float) -> Tensor:
     """mean over the samples of (|grad of D at x| - target)^2.
 
-    D maps samples (N, ...) to scores (N,), each of which may depend on its own sample only. The norm is
+    D maps samples (N, ...) to scores (N,), each of which may depend only on its own sample. The norm is
     over all but the first dimension. `x` (N, ...) is detached, so no gradient flows back to what it was
     made from. With target 1, and x between reals and fakes, this is the penalty of WGAN-GP (Gulrajani
     et al. 2017, equation 3).

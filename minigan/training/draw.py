@@ -1,4 +1,4 @@
-"""What is drawn for a step: data and random numbers, as functions of (seed, name, step, call)."""
+"""What is drawn for a step: data and random numbers, each a function of a key (see keys.py)."""
 
 from __future__ import annotations
 
@@ -108,5 +108,6 @@ def check_batch(data: Dataset, batch_size: int) -> None:
     """Raise UserError if the data cannot fill a batch."""
     if batch_size > len(data):
         raise UserError(
-            f"--batch-size {batch_size}: {data.name} has {len(data)} samples; lower it, or use more"
+            f"--batch-size {batch_size}: {data.name} has {len(data)} samples; lower it, or use more "
+            "data"
         )

@@ -155,7 +155,7 @@ class Tensor(Values):
         if self.op is not None:
             raise RuntimeError(
                 f"deepcopy: this tensor of shape {self.shape} is a result of {self.op.name}, and only "
-                "leaves can be copied, without a graph; copy its detach()"
+                "leaves can be copied; copy its detach()"
             )
         if id(self._data) not in memo:
             # In its order in memory, as kernels like it; CuPy's own deepcopy gives C order.

@@ -165,7 +165,7 @@ def test_a_frozen_generator_is_one_that_the_optimiser_does_not_move(every):
     st.floats(0, 1),
 )
 def test_a_watch_that_is_shown_the_lines_there_are_knows_what_it_knew(levels, every, cut):
-    """An interrupted run makes no difference, even if not every step is reported."""
+    """An interruption makes no difference, even if not every step is reported."""
     lines = [
         line(i, *level)
         for i, level in zip(

@@ -751,7 +751,7 @@ def test_processes_exchange_objects_in_one_place_only():
 
 
 def test_an_array_of_objects_is_refused_by_its_type(tmp_path):
-    """In the cache. For safetensors, "unknown type" above tests the same."""
+    """By the cache; "unknown type" above tests the same for safetensors."""
     key, npy, meta = finished()
     hostile.write(tmp_path, f"{key}.npy", npy.replace(b"'|u1'", b"'|O8'"))
     hostile.write(tmp_path, f"{key}.json", with_digest(meta))

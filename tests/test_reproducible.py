@@ -577,7 +577,7 @@ def test_other_images_are_refused(stopped_run, capsys):
 @LINUX
 @pytest.mark.parametrize("member", MEMBERS)
 def test_a_long_run_grows_by_nothing_and_needs_no_garbage_collector(member):
-    """If each of 160 steps kept an image's activations, that is 2.5 MB; if a tensor, 160 objects."""
+    """Kept for each of 160 steps, an image's activations would be 2.5 MB, and a tensor 160 objects."""
     with folder():
         before, after = script("steady", member)
     assert after["memory"] - before["memory"] < 2.5

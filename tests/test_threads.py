@@ -1,4 +1,4 @@
-"""Blocks of work are shared whatever interrupts it, and BLAS is limited to one thread if possible."""
+"""Blocks of work are shared, whatever interrupts them; BLAS is limited to one thread if possible."""
 
 import contextvars
 import dis
@@ -573,7 +573,7 @@ def test_a_blas_that_obeys_is_seen_to_do_so_and_gets_its_threads_back(seen):
 
 
 def test_numpys_blas_is_known_by_the_function_that_numpy_calls():
-    """Not by its file's name; a library in which NumPy does not call that function does not count."""
+    """Not by its file's name. Another library that has the same functions does not count."""
     if threads.blas_trouble():
         pytest.skip(threads.blas_trouble())
     for library in (lib for lib, _ in threads._blas() if threads._multiplies_for_numpy(lib)):

@@ -218,7 +218,7 @@ def drawn(draw, steps):
 
 
 def test_what_is_drawn_in_a_step_is_a_function_of_the_seed_and_the_step():
-    """So a checkpoint needs only three numbers of it, and a resumed run draws as if never stopped."""
+    """So a checkpoint holds only three numbers for it, and resumed runs draw as if never stopped."""
     whole, first = drawing(), drawing()
     expected = drawn(whole, 20)
     assert len(set(expected)) == len(expected)

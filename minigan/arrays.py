@@ -13,7 +13,7 @@ from . import backend
 from .backend import Array
 
 DEFAULT_DTYPE = np.dtype(np.float32)  # of Python floats, as in PyTorch
-DTYPES = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # bool, integers, float16, 32, 64; native bytes
+DTYPES = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # bool, integers, float16, 32, 64; native order
 
 
 def plain(array: Array) -> Array:

@@ -155,7 +155,7 @@ class Tensor(Values):
         if self.op is not None:
             raise RuntimeError(
                 f"deepcopy: this tensor of shape {self.shape} is a result of {self.op.name}, and only "
-                "leaves, which have no graph, can be copied; copy its detach()"
+                "leaves can be copied; copy its detach()"
             )
         if id(self._data) not in memo:
             # Keeps the order in memory, which kernels have chosen; CuPy's own deepcopy gives C order.

@@ -1,4 +1,4 @@
-"""What a member's page promises of its own: its formulas, on numbers that can be checked by hand."""
+"""The formulas of each member's own page, on numbers that can be checked by hand."""
 
 import math
 
@@ -43,7 +43,7 @@ def test_each_sample_has_a_slope_of_its_own():
 
 
 def test_where_the_slope_is_zero_the_penalty_has_a_gradient():
-    """The root's own would be infinite: it is kept finite by the constant inside."""
+    """The square root's gradient at 0 is infinite; a constant under the root keeps it finite."""
     w = tensor(np.zeros(3), requires_grad=True)
     penalty = slope_penalty(lambda x: (x * w).sum(1), numbers(4, 3), 1.0)
     assert penalty.item() == pytest.approx((math.sqrt(1e-12) - 1) ** 2)
@@ -112,7 +112,7 @@ def test_the_critics_losses_are_differences_of_means():
 
 @pytest.mark.parametrize("kind", walk.KINDS)
 def test_the_weights_of_the_wgans_critic_are_clipped_after_each_update(kind):
-    """Its average of G is not, and RMSprop's first step of 10 lr is larger than this clip."""
+    """The average of G is not clipped. RMSprop's first step is 10 lr, more than the clip used here."""
     member, draw = walk.game("wgan", kind, "cpu", clip=1e-3, lr=1e-3, d_steps=2)
     found = []
     descend = member.D.descend

@@ -1,4 +1,4 @@
-"""Objectives: finite and useful where D is certain, and each with the gradient of its formula."""
+"""Objectives: finite and useful even where D is certain, and each with the gradient of its formula."""
 
 import numpy as np
 import pytest
@@ -208,7 +208,7 @@ def test_smoothing_softens_the_label_of_the_reals_only():
 
 
 def test_the_critics_loss_is_the_negative_distance_and_g_descends_its_own_half():
-    """The distance of equation 2 in Arjovsky et al. 2017, for a critic that is the identity."""
+    """The distance in equation 2 of Arjovsky et al. 2017, where the critic is the identity."""
     real, fake = logits([3.0, 5.0]), logits([1.0, 1.0, 4.0])
     distance = -objectives.critic_loss(real, fake)
     assert distance.item() == pytest.approx(4.0 - 2.0)

@@ -1,4 +1,4 @@
-"""Every member on each kind of data, tiny, on any device: what tests of devices walk."""
+"""Every member on each kind of data, tiny and on any device, for the tests of devices."""
 
 import numpy as np
 

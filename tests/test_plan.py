@@ -75,8 +75,8 @@ def test_a_recipe_is_of_options_that_exist_and_gives_way_to_what_is_given(member
 def test_a_member_or_an_option_that_does_not_exist_is_named():
     with pytest.raises(UserError, match="member 'gan' is not one of dcgan, "):
         choose("gan", {})
-    with pytest.raises(UserError, match="dcgan has no option d_steps; see --help"):
-        choose("dcgan", {"d_steps": 2})
+    with pytest.raises(UserError, match="dcgan has no option clip; see --help"):
+        choose("dcgan", {"clip": 2})
 
 
 # -- flags --------------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ ONLY = {
     "padding_mode": ("zeros",),
     "affine": (True,),
     "track_running_stats": (True,),
+    "name": ("weight",),
+    "dim": (None,),
 }
 
 

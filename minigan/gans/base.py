@@ -160,8 +160,8 @@ def networks(
         G: Module = dcgan.Generator(options.nz, options.ngf, channels, size, rng)
         D: Any = dcgan.Discriminator(options.ndf, channels, size, rng, norm)
     else:
-        G = mlp.Generator(options.nz, options.ngf, shape[0], rng)
-        D = mlp.Discriminator(options.ndf, shape[0], rng)
+        G = mlp.Generator(options.nz, options.ngf, shape, rng)
+        D = mlp.Discriminator(options.ndf, shape, rng)
     G.to(device)
     D.to(device)
     return G, D, lambda x: D.logits(x).reshape(-1)  # (N, 1, ...) -> (N,)

@@ -18,7 +18,7 @@ from ..nn.checks import sizes
 from ..tensor import Tensor
 
 
-def _with_planes(x: Tensor, values: Tensor) -> Tensor:
+def with_planes(x: Tensor, values: Tensor) -> Tensor:
     """x (N, C, ...) with values (N, K) appended as K channels that are constant: (N, C + K, ...)."""
     planes = values.reshape(*values.shape, *[1] * (x.ndim - 2))  # (N, K) -> (N, K, 1, 1)
     return cat([x, planes.expand(*values.shape, *x.shape[2:])], 1)
@@ -60,7 +60,7 @@ class MinibatchStdDev(nn.Module):
             )
         groups = x.reshape(size, len(x) // size, -1)  # (N, C, ...) -> (G, M, features)
         std = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean(1)  # (M,)
-        return _with_planes(x, std.expand(size, -1).reshape(len(x), 1))  # (M,) -> (G, M) -> (N, 1)
+        return with_planes(x, std.expand(size, -1).reshape(len(x), 1))  # (M,) -> (G, M) -> (N, 1)
 
     def extra_repr(self) -> str:
         return f"group={self.group}"
@@ -104,7 +104,7 @@ class MinibatchDiscrimination(nn.Module):
         n = len(x)
         rows = (x.flatten(1) @ self.weight).reshape(n, 1, self.kernels, self.dim)  # (N, 1, B, C)
         distances = (rows - rows.transpose(0, 1)).abs().sum(3)  # (N, N, B)
-        return _with_planes(x, (-distances).exp().sum(1) - 1.0)  # without j = i, whose exp is 1
+        return with_planes(x, (-distances).exp().sum(1) - 1.0)  # without j = i, whose exp is 1
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[0]}, kernels={self.kernels}, dim={self.dim}"

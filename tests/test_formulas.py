@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import walk
 
-from minigan import gradcheck, tensor
+from minigan import gradcheck, nn, tensor
 from minigan.errors import UserError
 from minigan.gans import MEMBERS, wgan_gp
 from minigan.gans.augment import CHANGES
@@ -157,7 +157,8 @@ def test_the_papers_defaults():
     wgan, gp = MEMBERS["wgan"].Options(), MEMBERS["wgan-gp"].Options()
     assert (wgan.lr, wgan.clip, wgan.batch_size, wgan.d_steps) == (5e-5, 0.01, 64, 5)
     assert (gp.lr, gp.beta1, gp.beta2, gp.penalty, gp.d_steps) == (1e-4, 0.0, 0.9, 10.0, 5)
-    assert (gp.batch_size, gp.norm) == (64, "none")
+    assert (gp.batch_size, gp.norm_of_D) == (64, "none")
+    assert (wgan.norm_of_D, MEMBERS["dcgan"].Options().norm_of_D) == ("batch", "batch")
 
 
 # -- what D sees --------------------------------------------------------------------------------------
@@ -167,7 +168,7 @@ def judged(x, draw=None, **options):
     """The samples as D's first layer gets them."""
     seen = []
 
-    class D:
+    class D(nn.Module):
         def logits(self, x):
             seen.append(x)
             return x.flatten(1).sum(1, keepdim=True)
@@ -293,8 +294,10 @@ def test_the_learning_rates_are_those_asked_for_and_fall_to_nothing():
 
 def test_a_penalty_on_a_slope_that_does_not_exist_is_refused():
     for name, given, said in (
-        ("dcgan", {"r1": 1.0}, "--norm batch"),
-        ("dcgan", {"r1": 1.0, "norm": "none", "pack": 2}, "--pack 2"),
+        ("dcgan", {"r1": 1.0, "norm": "batch"}, "--norm batch"),
+        ("dcgan", {"r1": 1.0, "pack": 2}, "--pack 2"),
+        ("dcgan", {"r1": 1.0, "minibatch_std": True}, "--minibatch-std"),
+        ("wgan-gp", {"minibatch_discrimination": True}, "--minibatch-discrimination"),
         ("wgan-gp", {"norm": "batch"}, "--norm batch"),
         ("wgan-gp", {"pack": 2}, "--pack 2"),
     ):
@@ -310,3 +313,39 @@ def test_smoothing_without_labels_is_refused():
     _, plain = step_with(kind="points")
     _, smooth = step_with(kind="points", smoothing=0.1)
     assert plain["loss_d"] != smooth["loss_d"]
+
+
+def test_what_undoes_spectral_norm_is_refused():
+    with pytest.raises(UserError, match="--spectral-norm: batch norm scales what"):
+        MEMBERS["hinge"].Options(spectral_norm=True, norm="batch")
+    for given, said in (
+        ({"spectral_norm": True}, "--spectral-norm"),
+        ({"network": "sngan"}, "--network sngan"),
+    ):
+        with pytest.raises(UserError, match=f"{said}: clipping changes the weights"):
+            MEMBERS["wgan"].Options(**given)
+
+
+@pytest.mark.parametrize("network", ["mlp", "dcgan", "projected", "sngan"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"spectral_norm": True, "init": "orthogonal", "d_dropout": 0.25},
+        {"minibatch_std": True, "pack": 2, "init": "he"},
+        {"minibatch_discrimination": True, "augment": "all", "instance_noise": 0.1},
+    ],
+)
+def test_every_network_plays_with_every_stabiliser(network, given):
+    member, metrics = step_with(network=network, **given)
+    assert all(np.isfinite(value) for value in metrics.values())
+    _, again = step_with(network=network, **given)
+    assert again == metrics  # masks, noise and changes are drawn by key
+    assert member.sample(numbers(3, 4).float()).shape == (3, 3, 16, 16)
+
+
+def test_r1_needs_no_further_option():
+    for kind in walk.KINDS:
+        member, metrics = step_with(kind=kind, r1=10.0)
+        assert metrics["penalty"] > 0
+        assert not any("running" in name for name in member.D.net.state_dict())

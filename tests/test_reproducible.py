@@ -428,6 +428,12 @@ OTHERS = {
     "g_lr": 2e-3,
     "d_lr": 2e-3,
     "lr_decay": 1000,
+    "network": "mlp",
+    "init": "he",
+    "spectral_norm": True,
+    "d_dropout": 0.5,
+    "minibatch_std": True,
+    "minibatch_discrimination": True,
     "pack": 2,
     "augment": "color",
     "instance_noise": 0.1,
@@ -447,10 +453,11 @@ OTHERS = {
     "sample_every": 1,
 }
 # No run is started with these: the reason.
-NEVER = dict.fromkeys((("wgan-gp", "norm"), ("wgan-gp", "augment")), "a ring has no images")
-NEVER["wgan-gp", "pack"] = "no slope of its own for --penalty to penalise"
+NEVER = {("wgan-gp", n): "a ring has no images" for n in ("norm", "network", "augment")}
+for _name in ("pack", "minibatch_std", "minibatch_discrimination"):
+    NEVER["wgan-gp", _name] = "no slope of its own for --penalty to penalise"
 # What else a run needs that has the option.
-NEEDS = {"noise_steps": ["--instance-noise", "0.1"], "r1": ["--norm", "none"]}
+NEEDS = {"noise_steps": ["--instance-noise", "0.1"]}
 OFF = {"fresh_noise": "--reuse-fakes", "tf32": "--no-tf32"}
 START = ["--steps", 6, "--checkpoint-every", 1, "--keep", 9]
 # In CI whole runs are those of a member on images and of one on points; other members' options are in
@@ -465,15 +472,10 @@ FIXED = {
 }
 
 
-def another_value(member: str, name: str) -> object:
-    """Another value than the member's default."""
-    return "batch" if (member, name) == ("wgan-gp", "norm") else OTHERS[name]
-
-
 def words_of(name: str) -> list[str]:
     value = OTHERS[name]
     if isinstance(value, bool):
-        return ["--" + name if value else OFF[name]]
+        return ["--" + name.replace("_", "-") if value else OFF[name]]
     return ["--" + name.replace("_", "-"), str(value)]
 
 
@@ -531,7 +533,7 @@ def test_an_option_that_the_weights_depend_on_is_refused_on_resuming(
     run = stopped_run(member)
     before = contents(run.folder)
     with pytest.raises(UserError) as caught:
-        resumed(run, {name: another_value(member, name)})
+        resumed(run, {name: OTHERS[name]})
     told = f"{run.folder} was started with other options: --{name.replace('_', '-')} "
     assert str(caught.value).startswith(told)
     assert str(caught.value).count(" -> ") == 1

@@ -12,7 +12,7 @@ import numpy as np
 from .. import init
 from ..errors import UserError
 from ..keys import NOISES, generator
-from ..models import dcgan, mlp
+from ..models import dcgan, first_values, mlp, projected, sngan
 from ..nn import Module
 from ..options import MOST_SEED, Table, option
 from ..tensor import Tensor, no_grad
@@ -21,6 +21,8 @@ from .draw import Draw, Scalar
 from .judge import Judge
 from .player import ALONE, Group, Player
 from .signs import Sign
+
+FAMILIES = {"dcgan": dcgan, "projected": projected, "sngan": sngan}  # of networks for images
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,26 @@ class Options(Table):
     lr_decay: int = option(
         0, "steps in which the learning rates fall linearly to 0; 0 keeps them", least=0, most=10**9
     )
-    norm: str = option("batch", "normalisation in D", choices=("batch", "none"), images=True)
+    network: str = option(
+        "auto",
+        "networks for images; auto is dcgan (points always have mlp)",
+        choices=("auto", "mlp", *FAMILIES),
+        images=True,
+    )
+    init: str = option(
+        "auto", "first weights; auto is the network's own", choices=("auto", *first_values.KINDS)
+    )
+    norm: str = option(
+        "auto",
+        "normalisation in D of dcgan and projected; auto is batch, or none where D's slope is "
+        "penalised or its weights are normalised",
+        choices=("auto", "batch", "layer", "none"),
+        images=True,
+    )
+    spectral_norm: bool = option(False, "divide each weight of D by its largest singular value")
+    d_dropout: float = option(0.0, "probability of dropping an activation in D", least=0, below=1)
+    minibatch_std: bool = option(False, "show D the standard deviation over the batch")
+    minibatch_discrimination: bool = option(False, "show D how near each sample is to the others")
     pack: int = option(1, "samples that D judges together (PacGAN)", least=1, most=64)
     augment: str = option(
         "none",
@@ -69,6 +90,11 @@ class Options(Table):
                 f"--pack {self.pack}: a batch of {self.batch_size} cannot be cut into packs; make "
                 "--batch-size a multiple of it"
             )
+        self._check_penalty()
+        if self.spectral_norm and self.norm == "batch":
+            raise UserError(
+                "--spectral-norm: batch norm scales what spectral norm has bounded; use --norm none"
+            )
         if self.noise_steps and not self.instance_noise:
             raise UserError(
                 f"--noise-steps {self.noise_steps}: there is no noise; give --instance-noise"
@@ -79,20 +105,32 @@ class Options(Table):
         """The learning rates of G and of D."""
         return self.g_lr or self.lr, self.d_lr or self.lr
 
-    def check_penalty(self, flag: str) -> None:
-        """Raise UserError if D's score of a sample depends on other samples, and so has no slope.
+    @property
+    def penalised(self) -> str:
+        """The option that penalises D's slope, as a flag; empty if none does."""
+        return ""
 
-        flag  the option that penalises D's slope
-        """
+    @property
+    def norm_of_D(self) -> str:
+        """The norm that `auto` stands for."""
+        if self.norm != "auto":
+            return self.norm
+        return "none" if self.penalised or self.spectral_norm else "batch"
+
+    def _check_penalty(self) -> None:
+        """Raise UserError if D's slope is penalised where its score of a sample depends on others."""
         mixing = {
-            "--norm batch": (self.norm == "batch", "use --norm none"),
-            f"--pack {self.pack}": (self.pack > 1, "leave it out"),
+            "--norm batch": self.norm_of_D == "batch",
+            f"--pack {self.pack}": self.pack > 1,
+            "--minibatch-std": self.minibatch_std,
+            "--minibatch-discrimination": self.minibatch_discrimination,
         }
-        for said, (mixes, remedy) in mixing.items():
-            if mixes:
+        for said, mixes in mixing.items():
+            if mixes and self.penalised:
+                remedy = "use --norm none" if said == "--norm batch" else "leave it out"
                 raise UserError(
                     f"{said}: D's score of one sample then depends on the others, so it has no slope "
-                    f"of its own for {flag} to penalise; {remedy}"
+                    f"of its own for {self.penalised} to penalise; {remedy}"
                 )
 
 
@@ -189,17 +227,32 @@ def _generate(G: Module, z: Tensor) -> Tensor:
 def networks(
     shape: tuple[int, ...], options: Options, rng: np.random.Generator, device: str
 ) -> tuple[Module, Module, Judge]:
-    """(G, D, scores) for samples of this shape: the DCGAN's networks for images, else MLPs.
+    """(G, D, scores) for samples of this shape, as the options choose them; MLPs for points.
 
     `scores` maps samples (N, *shape) and a Draw to D's scores: see `judge.Judge`.
     """
-    channels = shape[0] * options.pack  # of what D sees
-    if len(shape) == 3:
-        G: Module = dcgan.Generator(options.nz, options.ngf, shape[0], shape[2], rng)
-        D: Any = dcgan.Discriminator(options.ndf, channels, shape[2], rng, options.norm)
+    o, name = options, options.network
+    if name == "auto" or len(shape) != 3:
+        name = "dcgan" if len(shape) == 3 else "mlp"
+    choices = {
+        "dropout": o.d_dropout,
+        "spectral_norm": o.spectral_norm or name == "sngan",
+        "minibatch_std": o.minibatch_std,
+        "minibatch_discrimination": o.minibatch_discrimination,
+        "pack": o.pack,
+    }
+    if name == "mlp":
+        G: Module = mlp.Generator(o.nz, o.ngf, shape, rng)
+        D: Any = mlp.Discriminator(o.ndf, shape, rng, **choices)
     else:
-        G = mlp.Generator(options.nz, options.ngf, shape[0], rng)
-        D = mlp.Discriminator(options.ndf, channels, rng)
+        family = FAMILIES[name]
+        if name != "sngan":  # which has no norm in D
+            choices["norm"] = o.norm_of_D
+        G = family.Generator(o.nz, o.ngf, shape[0], shape[2], rng)
+        D = family.Discriminator(o.ndf, shape[0], shape[2], rng, **choices)
+    if o.init != "auto":
+        first_values.first_values(G, o.init, rng)
+        first_values.first_values(D, o.init, rng)
     G.to(device)
     D.to(device)
-    return G, D, Judge(D, options)
+    return G, D, Judge(D, o)

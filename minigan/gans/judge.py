@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from .. import nn
+from ..models.layers import packed
 from ..tensor import Tensor
 from .augment import CHANGES
 from .draw import Draw
@@ -23,10 +25,11 @@ class Looks(Protocol):
 
 
 class Judge:
-    """D's scores of samples: augmentation, instance noise and packing, then D's logits."""
+    """D's scores of samples: augmentation, instance noise, packing and D's dropout, then D's logits."""
 
     def __init__(self, D: Any, options: Looks):
         self.D, self.options = D, options
+        self._dropouts = [m for m in D.modules() if isinstance(m, nn.Dropout)]
 
     def __call__(self, x: Tensor, draw: Draw) -> Tensor:
         """The scores (N / pack,), before any sigmoid, of samples (N, *shape)."""
@@ -45,8 +48,9 @@ class Judge:
         if o.instance_noise:
             sigma = instance_noise(o.instance_noise, o.noise_steps, draw.step)
             x = x + sigma * draw.normal("instance noise", *x.shape[1:])[: len(x)]
-        if o.pack > 1:
-            x = x.reshape(len(x) // o.pack, o.pack * x.shape[1], *x.shape[2:])
+        x = packed(x, o.pack)
+        for layer in self._dropouts:
+            layer.uniform = lambda shape: draw.uniform("dropout", *shape[1:])[: shape[0]]
         return x
 
 

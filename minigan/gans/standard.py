@@ -51,8 +51,10 @@ class Options(base.Options):
                 f"--smoothing {self.smoothing}: --loss {self.loss} has no labels to smooth; leave it "
                 "out, or use --loss non-saturating"
             )
-        if self.r1:
-            self.check_penalty("--r1")
+
+    @property
+    def penalised(self) -> str:
+        return "--r1" if self.r1 else ""
 
 
 class DCGAN(GAN):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UserError
 from ..nn import Module
 from ..optim import RMSprop
 from ..options import option, with_default
@@ -31,6 +32,15 @@ class Options(base.Options):
     lr: float = with_default(5e-5, base.Options, "lr")
     d_steps: int = option(5, "updates of D a step", least=1, most=1000)
     clip: float = option(0.01, "largest absolute value of a weight of D", above=0, most=1e6)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.spectral_norm or self.network == "sngan":
+            said = "--spectral-norm" if self.spectral_norm else "--network sngan"
+            raise UserError(
+                f"{said}: clipping changes the weights that spectral norm divides; leave it out, or "
+                "use wgan-gp"
+            )
 
 
 class WGAN(GAN):

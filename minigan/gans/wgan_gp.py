@@ -34,11 +34,10 @@ class Options(base.Options):
     beta2: float = option(0.9, "second beta of both Adams", least=0, below=1)
     d_steps: int = option(5, "updates of D a step", least=1, most=1000)
     penalty: float = option(10.0, "weight of the penalty on D's slope", least=0, most=1e6)
-    norm: str = with_default("none", base.Options, "norm")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_penalty("--penalty")
+    @property
+    def penalised(self) -> str:
+        return "--penalty"
 
 
 class WGANGP(GAN):

@@ -7,13 +7,15 @@ import pickle
 import numpy as np
 import pytest
 
-from minigan.data import digits
+from minigan.data import digits, shapes
 from minigan.data.digits import Digits
 from minigan.data.opening import DataOptions, open_data
+from minigan.data.shapes import SHAPES, Shapes
+from minigan.errors import UserError
 
-SETS = {"digits": (digits, Digits)}
+SETS = {"digits": (digits, Digits), "shapes": (shapes, Shapes)}
 # What the recipe of each VERSION draws: if this fails, the bytes have changed, so raise VERSION.
-DIGESTS = {("digits", 1): "a2746aa9e2b8b91e"}
+DIGESTS = {("digits", 1): "a2746aa9e2b8b91e", ("shapes", 1): "7393c06b42cb8de0"}
 
 each = pytest.mark.parametrize("name", SETS)
 
@@ -67,6 +69,7 @@ def test_the_classes_are_equally_common_and_in_order(name):
     ("wrong", "error", "words"),
     [
         (lambda: digits.draw(0, 0, 15), ValueError, "digit of 15 pixels .* from 16 to 256"),
+        (lambda: shapes.draw(0, 0, 257), ValueError, "shape of 257 pixels .* from 16 to 256"),
         (lambda: digits.draw(-1, 0), ValueError, "seed -1 .* from 0"),
         (lambda: digits.draw(0, -2), ValueError, "index -2 .* from 0"),
         (lambda: Digits(0), ValueError, "count 0 .* from 1"),
@@ -102,3 +105,43 @@ def test_the_data_set_has_labels_that_belong_to_its_images(name, tmp_path):
         pixels, label = module.draw(7, i)
         np.testing.assert_array_equal(data.pixels[i], pixels)
         assert data.labels[i] == label
+
+
+def corners(side: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """x and y (side^2,) of a grid from -1.1 to 1.1."""
+    ticks = np.linspace(-1.1, 1.1, side, dtype=np.float32)
+    return np.tile(ticks, side), np.repeat(ticks, side)
+
+
+def test_a_signed_distance_agrees_with_the_distance_to_the_nearest_point_on_the_edge():
+    """Of a square it is known: outside max(|x|, |y|) - 0.8 beside an edge, inside the same."""
+    x, y = corners()
+    expected = np.maximum(abs(x), abs(y)) - 0.8
+    beside = (np.minimum(abs(x), abs(y)) < 0.8) | (expected < 0)
+    found = SHAPES["square"](x, y)
+    np.testing.assert_allclose(found[beside], expected[beside], atol=1e-6)  # float32
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_shape_has_an_inside_and_stays_within_its_radius(name):
+    x, y = corners()
+    inside = SHAPES[name](x, y) < 0
+    assert 0.1 < inside.mean() < 0.7
+    assert (np.maximum(abs(x), abs(y))[inside] <= 1.03).all()
+
+
+def test_the_colours_of_a_shape_and_behind_it_differ_enough():
+    assert len(shapes.PAIRS) > 30
+    for i in range(100):
+        pixels, _ = shapes.draw(2, i)
+        luma = pixels @ np.array([0.299, 0.587, 0.114])
+        assert luma.max() - luma.min() > 255 * 0.25  # CONTRAST, less what the light changes
+
+
+@each
+def test_mirrored_images_are_refused_only_where_they_would_be_wrong(name):
+    if name == "shapes":
+        assert DataOptions(data=name, flip=True).flip
+    else:
+        with pytest.raises(UserError, match=r"^--flip: a mirrored 2 is not a 2; leave it out"):
+            DataOptions(data=name, flip=True)

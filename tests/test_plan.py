@@ -226,7 +226,8 @@ def test_points_have_no_batch_norm_so_a_process_may_have_one():
         ),
         (
             "dcgan --data celeba",
-            "--data celeba needs --dataroot: img_align_celeba.zip, or a folder or zip of images",
+            "--data celeba needs --dataroot: img_align_celeba.zip, or a folder or zip of images "
+            "(looked for in data/img_align_celeba.zip, data/img_align_celeba, data/celeba)",
         ),
     ],
     ids=str,

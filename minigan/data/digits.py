@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from .drawn import Drawn, bell, distance, generator
+from .drawn import DrawnClasses, bell, distance, generator
 
 VERSION = 1  # part of the cache's key: raise it whenever the bytes change
 CLASSES = tuple("0123456789")
@@ -164,7 +164,7 @@ def draw(seed: int, index: int, size: int = 28) -> tuple[np.ndarray, int]:
 
 
 @dataclass(frozen=True)
-class Digits(Drawn):
+class Digits(DrawnClasses):
     """The first `count` digits of a seed, as a source of the data cache."""
 
     image_size: int = 28
@@ -179,7 +179,3 @@ class Digits(Drawn):
     def load(self, index: int) -> np.ndarray:
         """Digit `index`: uint8 (image_size, image_size, 3), RGB. IndexError: there is none."""
         return draw(self.seed, self.checked(index), self.image_size)[0]
-
-    def label(self, index: int) -> int:
-        """The class of the digit that `load` draws."""
-        return self.checked(index) % len(CLASSES)

@@ -88,3 +88,13 @@ class Drawn(ABC):
                 f"there is no {self.noun} {index}; choose one from 0 to {self.count - 1}"
             )
         return index
+
+
+class DrawnClasses(Drawn):
+    """A drawn set with classes, which take turns: image i is of class i % K."""
+
+    classes: ClassVar[tuple[str, ...]]
+
+    def label(self, index: int) -> int:
+        """The class of the image that `load` draws."""
+        return self.checked(index) % len(self.classes)

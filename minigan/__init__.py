@@ -6,8 +6,9 @@ The files of the engine, each of which imports only those above it:
     walk, tensor                          the graph: backpropagation, Tensors, `op`
     arguments                             the checks of sizes, dimensions and flags
     ops, shapes, pieces, conv, normalize  the operations and their backward rules
-    methods, create, functional           PyTorch's names for them
-    init, nn, optim, gradcheck            networks, and how they are trained and tested
+    init, create                          random initial values, new tensors
+    methods, functional                   PyTorch's names for the operations
+    nn, optim, gradcheck                  networks, and how they are trained and tested
 
 The GANs are built on these: `data`, `models`, `gans`, `training`, `commands`. Start with `tensor.py`
 and `walk.py`, then `ops.py`. The names are PyTorch's.

@@ -179,6 +179,23 @@ def test_an_archive_that_is_not_whole_is_told(tmp_path, spoil, words):
     assert "give cifar-10-binary.tar.gz, from https://" in str(caught.value)
 
 
+def test_damage_anywhere_is_told_or_does_no_harm(tmp_path):
+    whole = gzip.decompress(archive(tmp_path / ARCHIVE, *members()).read_bytes())
+    starts = [at for at in range(0, len(whole), 512) if whole[at:].startswith(FOLDER.encode())]
+    assert len(starts) == len(NAMES)
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        data = np.frombuffer(whole, np.uint8).copy()
+        data[rng.choice(starts) + rng.integers(512, size=3)] = rng.integers(256, size=3)
+        (tmp_path / ARCHIVE).write_bytes(gzip.compress(data.tobytes(), 1))
+        try:
+            source = open_cifar10(tmp_path, 32, None)
+        except UserError as error:
+            assert "\n" not in str(error)
+        else:
+            assert source.pixels.shape == (5 * FEW, 32, 32, 3)
+
+
 def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(cifar10, "MOST_UNPACKED", 10**6)
     path = archive(tmp_path / ARCHIVE, member("zeros", bytes(10**7)), *members())

@@ -146,6 +146,23 @@ def test_a_file_that_is_not_whole_is_told_with_its_name_the_reason_and_the_remed
     assert sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_damage_anywhere_is_told_or_does_no_harm(tmp_path, packed):
+    rng, whole = np.random.default_rng(5), PACKED if packed else I
+    for _ in range(50):
+        data = np.frombuffer(whole, np.uint8).copy()
+        data[rng.integers(20 if rng.random() < 0.5 else len(data), size=3)] = rng.integers(
+            256, size=3
+        )
+        written(tmp_path, data.tobytes())
+        try:
+            source = open_mnist(tmp_path, "mnist", 28, None)
+        except UserError as error:
+            assert "\n" not in str(error)
+        else:
+            assert source.pixels.shape == PIXELS.shape
+
+
 @pytest.mark.parametrize("label", [10, 26, 255])
 def test_a_label_that_is_no_class_is_told_with_its_place(tmp_path, label):
     labels = DIGITS.copy()
@@ -237,6 +254,6 @@ def test_the_fingerprint_covers_the_labels(tmp_path):
 def test_one_class_is_none(tmp_path):
     written(tmp_path, labels=idx(0 * DIGITS + 7))
     with pytest.raises(
-        UserError, match="all 20 images of --data mnist are of class 7, and one class is"
+        UserError, match="all 20 images of --data mnist are of class 7, so there are no"
     ):
         open_data(DataOptions(data="mnist"), str(tmp_path), 0, tmp_path, progress=False)

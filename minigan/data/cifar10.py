@@ -13,12 +13,12 @@ import hashlib
 import os
 import stat
 import tarfile
-import zlib
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from ..console import plain
 from ..errors import UserError
 from .memory import Arrays, check_labels
 from .source import Unreadable, cannot_read, contents
@@ -127,9 +127,17 @@ def _from_archive(path: Path) -> dict[str, bytes]:
                         f"{member.name} is not one file of at most {MOST_BYTES} bytes"
                     )
                 files[name] = tar.extractfile(member).read(member.size)
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path} is a damaged or incomplete archive ({error}); {REMEDY}") from error
+    except gzip.BadGzipFile as error:
+        raise _damaged(path, error) from error
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # on damaged data, tarfile and zlib raise nearly anything
+        raise _damaged(path, error) from error
     return files
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} is a damaged or incomplete archive ({plain(error)}); {REMEDY}")
 
 
 class _Capped:

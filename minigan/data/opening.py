@@ -207,8 +207,8 @@ def _about_classes(options: DataOptions, labels: np.ndarray, classes: Sequence[s
     if counts.max() == len(labels):
         only = classes[int(counts.argmax())]
         raise UserError(
-            f"all {len(labels)} images of --data {options.data} are of class {only}, and one class is "
-            "none; use more images, or data without classes"
+            f"all {len(labels)} images of --data {options.data} are of class {only}, so there are no "
+            "classes to tell apart; use more images, or data without classes"
         )
     notes = []
     if options.condition:

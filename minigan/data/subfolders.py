@@ -38,17 +38,17 @@ def open_subfolders(
     """
     files = celeba.open_source(root, image_size, leave_out=leave_out)
     names = [files.name(i) for i in range(len(files))]
-    if outside := [name for name in names if "/" not in name]:
+    if outside := next((name for name in names if "/" not in name), None):
         raise UserError(
-            f"{root} has {len(outside)} images outside its subfolders, such as {outside[0]}, so they "
-            f"have no class; {REMEDY}, or --data celeba to use all images without classes"
+            f"{root} has images outside its subfolders, such as {outside}, which have no class; "
+            f"{REMEDY}, or --data celeba to use all images without classes"
         )
     each = [name.partition("/")[0] for name in names]
     classes = sorted(set(each))
     if len(classes) == 1:
         raise UserError(
-            f"all images in {root} are in its subfolder {classes[0]}, but one class is none; {REMEDY}, "
-            "or --data celeba to use all images without classes"
+            f"all images in {root} are in its subfolder {classes[0]}, so there is only one class; "
+            f"{REMEDY}, or --data celeba to use all images without classes"
         )
     ranks: Counter[str] = Counter()  # images so far, by class
     order = []

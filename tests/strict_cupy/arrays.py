@@ -330,7 +330,8 @@ def _reduction(name: str) -> Callable:
     return reduction
 
 
-REDUCTIONS = {name: _reduction(name) for name in ("sum", "mean", "max", "min", "all", "any")}
+REDUCING = ("sum", "mean", "max", "min", "argmax", "argmin", "all", "any")
+REDUCTIONS = {name: _reduction(name) for name in REDUCING}
 for _name, _function in REDUCTIONS.items():
     setattr(ndarray, _name, _function)
 
@@ -394,6 +395,10 @@ def ones(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
 def full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> ndarray:
     dtype = np.asarray(fill_value).dtype if dtype is None else dtype
     return filled(empty(shape, dtype, order), fill_value)
+
+
+def arange(start: int, stop: int | None = None) -> ndarray:
+    return launched(np.arange(start, stop))
 
 
 def zeros_like(a: ndarray, dtype: Any = None, order: str = "K") -> ndarray:

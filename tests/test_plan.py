@@ -226,7 +226,8 @@ def test_points_have_no_batch_norm_so_a_process_may_have_one():
         ),
         (
             "dcgan --data celeba",
-            "--data celeba needs --dataroot: img_align_celeba.zip, or a folder or zip of images",
+            "--data celeba needs --dataroot: img_align_celeba.zip, or a folder or zip of images "
+            "(looked for in data/img_align_celeba.zip, data/img_align_celeba, data/celeba)",
         ),
     ],
     ids=str,
@@ -487,6 +488,8 @@ def test_whatever_an_option_is_there_it_is_taken_or_told(place, value):
         assert name in said or flag(name) in said
         assert "\n" not in said
     else:
+        if value is None and table == "data":  # the defaults that depend on the data
+            value = {"image_size": 64, "nc": 3}.get(name)
         assert getattr(getattr(plan, table), name) == value
 
 

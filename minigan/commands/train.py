@@ -25,8 +25,8 @@ from ..training.run import Run
 from ..training.settings import RunOptions, check_folder, is_name, use_threads
 
 DATAROOT = (
-    "img_align_celeba.zip, or any folder or zip of images: JPEG, PNG, WebP, BMP, GIF; by default "
-    "looked for in the folder data/"
+    "img_align_celeba.zip, or any folder or zip of images: JPEG, PNG, WebP, BMP, GIF; or the files of "
+    "another --data; by default looked for in the folder data/"
 )
 NO_DATA = """\
 No --dataroot and no data/img_align_celeba.zip: training on faces that the program draws itself.

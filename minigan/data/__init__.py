@@ -16,7 +16,10 @@ class Dataset(ABC):
 
     name      names the folder of a run
     shape     the shape of a sample as the networks see it: (C, H, W) or (2,)
-    identity  what config.json records about it, as JSON values; "fingerprint" tells data sets apart
+    identity  what config.json records about it, as JSON values; "fingerprint" tells data sets apart,
+              labels included, and "classes" are the names of the classes, if there are any
+    labels    (n,) int64, the class of each sample in [0, K); None for data without classes
+    classes   the names of the K classes; empty for data without classes
     shown     the number of samples in a picture
     skipped   (name, reason) of each file that could not be used
     notes     sentences for the user about what was left out
@@ -26,6 +29,8 @@ class Dataset(ABC):
     shape: tuple[int, ...]
     identity: dict[str, Any]
     shown: int
+    labels: np.ndarray | None = None
+    classes: Sequence[str] = ()
     skipped: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
 

@@ -25,7 +25,9 @@ ZIP_BYTES = 1_443_490_838  # of CelebA's zip as published: 202,599 JPEGs of 178 
 Place = tuple[zipfile.ZipInfo, int]  # an entry, and the offset where the next entry starts
 
 
-def open_zip(path: Path, image_size: int, max_images: int | None, only: str | None) -> ZipImages:
+def open_zip(
+    path: Path, image_size: int, max_images: int | None, only: str | None, condition: str | None
+) -> ZipImages:
     """The images of this zip. UserError: it is not a zip, is damaged, or has nothing to use."""
     with open(path, "rb") as file:
         head = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -39,8 +41,8 @@ def open_zip(path: Path, image_size: int, max_images: int | None, only: str | No
         raise UserError(f"{path} is neither a zip nor a folder; {REMEDY}")
     stamp: dict[str, Any] = dict(zip(VERSION, version(status), strict=True))
     source = ZipImages(path, stamp, image_size, max_images, None, "")
-    if only is not None:
-        source.kept, added = keep(only, path.parent, source.images)
+    if only is not None or condition is not None:
+        source.kept, added = keep(only, condition, path.parent, source.images)
         stamp |= added
     if path.name == ZIP or status.st_size == ZIP_BYTES:
         stamp["kind"] = "celeba"

@@ -14,19 +14,21 @@ import difflib
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import compress
+from itertools import compress, product
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 
 from ..errors import UserError
+from ..options import short
 from .source import cannot_read
 
 FILE = "list_attr_celeba.txt"
 # Anything beyond these limits is not a list of attributes.
 MAX_BYTES = 64 * 2**20  # CelebA's has 26 million
 MAX_ROWS = 1_000_000  # CelebA's has 202,599
+MOST_CONDITIONS = 3  # attributes, of which each doubles the number of classes
 MAX_LINE = 4_000  # characters: CelebA's names take 450, and an error may have to list them
 REMEDY = f"download CelebA's {FILE} again"
 
@@ -48,21 +50,50 @@ class Attributes:
         found = np.ones(len(self.table), bool)
         for word in wanted.split(","):
             name = word if word in self.names else word.removeprefix("no-")
-            if name not in self.names:
-                close = difflib.get_close_matches(name, self.names, 1)
-                hint = f", did you mean {close[0]}?" if close else ""
-                raise UserError(
-                    f"--only {wanted}: {self.path} has no attribute {name!r}{hint}; "
-                    f"choose from {', '.join(self.names)}"
-                )
-            found &= self.table[:, self.names.index(name)] == (name == word)
+            found &= self._column(name, f"--only {wanted}") == (name == word)
         return frozenset(compress(self.row, found))
 
+    def classed(self, condition: str) -> dict[str, int]:
+        """{file name: class} of each image; `class_names` has the names of the classes.
 
-def find_attributes(folder: Path) -> Path:
+        Raises UserError if an attribute is unknown.
+        """
+        number = np.zeros(len(self.table), int)
+        for name in condition.split(","):
+            number = 2 * number + self._column(name, f"--condition {condition}")
+        return dict(zip(self.row, number.tolist(), strict=True))
+
+    def _column(self, name: str, said: str) -> np.ndarray:
+        """Which images (N,) have an attribute. UserError: there is none of this name."""
+        if name not in self.names:
+            close = difflib.get_close_matches(name, self.names, 1)
+            hint = f", did you mean {close[0]}?" if close else ""
+            raise UserError(
+                f"{said}: {self.path} has no attribute {name!r}{hint}; "
+                f"choose from {', '.join(self.names)}"
+            )
+        return self.table[:, self.names.index(name)]
+
+
+def class_names(condition: str) -> tuple[str, ...]:
+    """The classes into which one to three attributes divide the images.
+
+    "Male,Smiling" makes no-Male+no-Smiling, no-Male+Smiling, Male+no-Smiling and Male+Smiling. Raises
+    UserError if there are more attributes, or one is named twice.
+    """
+    names = condition.split(",")
+    if len(names) > MOST_CONDITIONS or len(set(names)) < len(names) or "" in names:
+        raise UserError(
+            f"--condition {short(condition)}: give one to {MOST_CONDITIONS} attributes of CelebA, each "
+            "once, such as Male,Smiling"
+        )
+    return tuple("+".join(words) for words in product(*((f"no-{name}", name) for name in names)))
+
+
+def find_attributes(folder: Path, option: str = "--only") -> Path:
     """The path of the list: next to the images in `folder`, or above them, as in CelebA.
 
-    Raises UserError if there is none.
+    Raises UserError if there is none, which the option needs.
     """
     places = [folder, *folder.parents[:2]]
     for place in places:
@@ -70,7 +101,7 @@ def find_attributes(folder: Path) -> Path:
             if path.exists():
                 return path
     raise UserError(
-        f"--only needs {FILE}, which is not in {', '.join(map(str, places))} or a folder Anno in "
+        f"{option} needs {FILE}, which is not in {', '.join(map(str, places))} or a folder Anno in "
         "these; put it next to the images"
     )
 

@@ -2,7 +2,7 @@
 
 archive.py, folder.py     the two kinds of source, built on imagefiles.py
 listing.py                which files are images to use
-attributes.py             CelebA's list of attributes, by which --only chooses
+attributes.py             CelebA's list of attributes, for --only and --condition
 decoding.py               from a file's bytes to an array of values 0 to 255, scaled and cropped;
                           images.py flips them and scales the values to [-1, 1]
 """
@@ -27,12 +27,15 @@ def open_source(
     max_images: int | None = None,
     only: str | None = None,
     leave_out: str | Path | None = None,
+    condition: str | None = None,
 ) -> ImageFiles:
     """The first `max_images` images, by name, in a zip or in a folder and the folders below it.
 
     only       attributes that the images must have, such as "Male,no-Eyeglasses", according to
                CelebA's list of attributes, which must be next to them or above
     leave_out  a folder that is not searched, such as the folder of the runs, which contain images too
+    condition  attributes that divide the images into classes, such as "Male,Smiling", according to the
+               same list; images that it lacks are left out
 
     In a folder, the first of these that exists is used: a folder `img_align_celeba` with images (the
     folder itself or one below it), a file `img_align_celeba.zip`, all images below the folder.
@@ -47,9 +50,9 @@ def open_source(
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            return open_folder(path, image_size, max_images, only, leave_out)
+            return open_folder(path, image_size, max_images, only, condition, leave_out)
         if stat.S_ISREG(mode):
-            return open_zip(path, image_size, max_images, only)
+            return open_zip(path, image_size, max_images, only, condition)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} does not exist; {REMEDY}") from None
     except OSError as error:

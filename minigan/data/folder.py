@@ -34,6 +34,7 @@ def open_folder(
     image_size: int,
     max_images: int | None,
     only: str | None,
+    condition: str | None,
     leave_out: str | Path | None,
 ) -> ImageFiles:
     """The images below this folder, or those in CelebA's zip below it. UserError: nothing to use."""
@@ -45,12 +46,12 @@ def open_folder(
         raise UserError(f"{path} is an empty folder; {REMEDY}")
     zips = [inner for inner in files if inner.rpartition("/")[2] == ZIP]
     if zips and not celeba_among(images_among(files), path.name):
-        return open_zip(path / min(zips, key=depth), image_size, max_images, only)
+        return open_zip(path / min(zips, key=depth), image_size, max_images, only, condition)
     chosen = choose(path, files)
     first = next(iter(chosen.values()))
     kind = kind_of(path / first)
     beside = (path / first).parent if kind == "celeba" else path
-    kept, stamp = keep(only, beside, chosen)
+    kept, stamp = keep(only, condition, beside, chosen)
     members = members_of(chosen, kept, max_images)
     if kind != "celeba":  # CelebA's images are all in one folder
         members += [(inner, inner) for inner in closed]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ class ImageFiles(ABC):
     stamp: dict  # which files these are, together with the path; "kind" is that of listing.kind_of
     image_size: int
     max_images: int | None
-    kept: frozenset[str] | None  # the file names that --only keeps; None keeps all
+    kept: dict[str, int] | None  # the file names to use, each with its class: see `keep`; None: all
     left_out: str  # a sentence about ignored files, or ""; see listing.left_out
 
     @abstractmethod
@@ -48,6 +48,10 @@ class ImageFiles(ABC):
         """The name of image i: its path below the folder or in the zip, or CelebA's file name."""
         return self.members[i][0]
 
+    def label(self, i: int) -> int:
+        """The class of image i by --condition."""
+        return self.kept[_file_name(self.name(i))]
+
     def load(self, i: int) -> np.ndarray:
         """Image i, uint8 RGB (S, S, 3). Unreadable: the image is at fault; UserError: the disk is."""
         return decode(self.read(self.members[i][1]), self.image_size)
@@ -67,31 +71,37 @@ def version(status: os.stat_result | None) -> tuple[int, int, int]:
 
 
 def keep(
-    only: str | None, folder: Path, images: Iterable[str]
-) -> tuple[frozenset[str] | None, dict]:
-    """The file names that --only keeps, and the entries that this adds to the stamp.
+    only: str | None, condition: str | None, folder: Path, images: Iterable[str]
+) -> tuple[dict[str, int] | None, dict]:
+    """{file name: class} of the images that --only keeps, and the entries that this adds to the stamp.
 
+    The classes are those of --condition, which keeps the images that are listed; without it, all are 0.
     The list of attributes is searched for in and above `folder`. UserError: there is none, or no image
     is left.
     """
-    if only is None:
+    if only is None and condition is None:
         return None, {}
-    attributes = read_attributes(find_attributes(folder))
-    having = attributes.having(only)
+    option, given = ("--condition", condition) if only is None else ("--only", only)
+    attributes = read_attributes(find_attributes(folder, option))
+    number = attributes.row if condition is None else attributes.classed(condition)
+    having = number if only is None else attributes.having(only)
     files = [_file_name(name) for name in images]
     kept = [file for file in files if file in having]
     unlisted = sum(file not in attributes.row for file in files)
     if not kept:
         raise UserError(
-            f"--only {only}: none of the {len(files):,} images matches, and {unlisted:,} are not in "
+            f"{option} {given}: none of the {len(files):,} images matches, and {unlisted:,} are not in "
             f"{attributes.path}; choose other attributes"
         )
+    classes = {file: number[file] if condition else 0 for file in kept}
+    if only is None and not unlisted:  # the same images as without --condition
+        return classes, {}
     digest = hashlib.sha256("\n".join(kept).encode("utf-8", "surrogateescape")).hexdigest()
-    return frozenset(kept), {"only": digest, "unlisted": unlisted}
+    return classes, {"only": digest, "unlisted": unlisted}
 
 
 def members_of(
-    images: dict[str, Any], kept: frozenset[str] | None, max_images: int | None
+    images: dict[str, Any], kept: Collection[str] | None, max_images: int | None
 ) -> list[tuple[str, Any]]:
     """The (name, place) of the first `max_images` images that are kept."""
     members = [pair for pair in images.items() if kept is None or _file_name(pair[0]) in kept]

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ..console import plain
 from ..errors import UserError
 from ..models.dcgan import IMAGE_SIZES
 from ..options import Table, option, short
 from . import Dataset, cache, celeba, mixture
+from .attributes import class_names
+from .cifar10 import open_cifar10
+from .digits import Digits
 from .faces import Faces
 from .images import ImageSet, grid, to_pixels
-
-KINDS = ("faces", "celeba", *mixture.CENTERS)
-DRAWN = 6400  # faces, unless --max-images gives another number
+from .kinds import KINDS, Kind
+from .memory import Arrays
+from .mnist import open_mnist
+from .shapes import Shapes
+from .source import Source
+from .subfolders import open_subfolders
 
 
 @dataclass(frozen=True)
@@ -26,18 +33,28 @@ class DataOptions(Table):
 
     data: str = option(
         "faces",
-        "the data set: celeba stands for any folder or zip of images; faces are drawn by the program",
-        choices=KINDS,
+        "the data set: celeba stands for any folder or zip of images, and folder for one in which each "
+        "subfolder is a class; the program draws faces, digits and shapes itself",
+        choices=tuple(KINDS),
     )
-    image_size: int = option(
-        64, "pixels per side", choices=IMAGE_SIZES, flags=["--imageSize"], images=True
+    image_size: int | None = option(
+        None,
+        "pixels per side; by default 28 for digits, mnist and fashion-mnist, 32 for shapes and "
+        "cifar10, else 64",
+        choices=IMAGE_SIZES,
+        flags=["--imageSize"],
+        images=True,
     )
-    nc: int = option(
-        3, "channels of an image: 3 for colour, 1 for grey", choices=(1, 3), images=True
+    nc: int | None = option(
+        None,
+        "channels of an image: 3 for colour, 1 for grey; by default 1 for digits, mnist and "
+        "fashion-mnist, else 3",
+        choices=(1, 3),
+        images=True,
     )
     max_images: int | None = option(
         None,
-        f"use at most the first N images; by default all, or {DRAWN} faces",
+        "use at most the first N images; by default all, or 6400 faces, 10000 digits or 10000 shapes",
         least=1,
         most=10**7,
         images=True,
@@ -47,28 +64,55 @@ class DataOptions(Table):
         "use only images with these attributes of CelebA, such as Male,no-Eyeglasses",
         images=True,
     )
+    condition: str | None = option(
+        None,
+        "divide CelebA's images into classes by one to three attributes, such as Male,Smiling",
+        images=True,
+    )
     flip: bool = option(
         False, "mirror each image with probability 1/2", off_help="mirror no image", images=True
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("image_size", "nc"):  # the defaults that depend on the data
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, getattr(self.kind, name))
         if self.only is not None and self.data != "celeba":
             raise UserError(
                 f"--only {short(self.only)}: --data {self.data} has no list of attributes; "
                 "give --dataroot"
             )
-        if self.data in mixture.CENTERS and self.flip:
+        if self.condition is not None:
+            class_names(self.condition)
+            if self.data != "celeba":
+                has = "classes of its own" if self.kind.classes else "no list of attributes"
+                raise UserError(
+                    f"--condition {short(self.condition)}: --data {self.data} has {has}; leave it out"
+                )
+        if self.flip and self.kind.points:
             raise UserError(f"--flip: a {self.data} has no images; leave it out")
+        if self.flip and self.kind.unmirrored:
+            raise UserError(f"--flip: {self.kind.unmirrored}; leave it out for --data {self.data}")
+
+    @property
+    def kind(self) -> Kind:
+        """What is known of the data before it is opened."""
+        return KINDS[self.data]
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of a sample: (C, H, W), or (2,) for points."""
-        return (2,) if self.data in mixture.CENTERS else (self.nc, self.image_size, self.image_size)
+        return (2,) if self.kind.points else (self.nc, self.image_size, self.image_size)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the data set has labels and classes."""
+        return self.kind.classes or self.condition is not None
 
     def picture(self, samples: np.ndarray, columns: int = 8) -> np.ndarray:
         """Samples (N, *shape) as one picture (H, W, 3) uint8. This does not open the data."""
-        if self.data in mixture.CENTERS:
+        if self.kind.points:
             return mixture.Mixture(self.data, count=1).picture(samples)
         return grid(to_pixels(samples), columns)
 
@@ -89,34 +133,90 @@ def open_data(
 
     Images are decoded into the cache, the folder `out`/cache, unless it holds them already.
 
-    dataroot  where the files of celeba are
-    seed      of the faces or points that are drawn
+    dataroot  where the files are, for the kinds of data that have files
+    seed      of the images or points that are drawn
     workers   processes that decode images
     """
-    if options.data in mixture.CENTERS:
+    if options.kind.points:
         return mixture.Mixture(options.data, seed=seed)
-    notes: list[str] = []
-    if options.data == "faces":
-        source: Any = Faces(options.max_images or DRAWN, seed, options.image_size)
-    elif dataroot is None:
-        raise UserError(
-            "--data celeba needs --dataroot: img_align_celeba.zip, or a folder or zip of images"
-        )
-    else:
-        if os.path.realpath(dataroot) == os.path.realpath(out):
-            raise UserError(
-                f"--out {out} is also the folder of --dataroot, so the run's own pictures would "
-                "count as data; give another --out"
-            )
-        source = celeba.open_source(
-            dataroot, options.image_size, options.max_images, options.only, str(out)
-        )
-        notes += [source.left_out] if source.left_out else []
+    source, notes = _open_source(options, dataroot, seed, out)
+    if isinstance(source, Arrays):
+        workers = 1  # there is nothing to decode, and each worker would get a copy
     images = cache.build(source, out / "cache", workers, progress)
     if unlisted := images.identity.get("unlisted"):
+        asked = "--condition" if options.only is None else "--only"
         notes.append(
-            f"left out {unlisted} files that are not in the list of attributes that --only needs."
+            f"left out {unlisted} files that are not in the list of attributes that {asked} needs."
         )
     # Named after its kind, because a folder need not be CelebA's.
-    name = f"{images.identity['kind']}{options.image_size}"
-    return ImageSet(images, options.nc, name, notes)
+    kind = images.identity["kind"]
+    name = f"{kind}{'-' if kind[-1].isdigit() else ''}{options.image_size}"
+    if not options.has_classes:
+        return ImageSet(images, options.nc, name, notes)
+    classes = class_names(options.condition) if options.condition else source.classes
+    labels = _labels(source, images)
+    notes += _about_classes(options, labels, classes)
+    return ImageSet(images, options.nc, name, notes, labels, classes)
+
+
+def _open_source(
+    options: DataOptions, dataroot: str | None, seed: int, out: Path
+) -> tuple[Source, list[str]]:
+    """The source of the images, and sentences for the user about it."""
+    data, size, most = options.data, options.image_size, options.max_images
+    if drawn := {"faces": Faces, "digits": Digits, "shapes": Shapes}.get(data):
+        return drawn(most or options.kind.count, seed, size), []
+    if dataroot is None:
+        raise UserError(_not_found(data, options.kind))
+    if data in ("mnist", "fashion-mnist"):
+        source = open_mnist(dataroot, data, size, most)
+        return source, list(source.notes)
+    if data == "cifar10":
+        source = open_cifar10(dataroot, size, most)
+        return source, list(source.notes)
+    if os.path.realpath(dataroot) == os.path.realpath(out):
+        raise UserError(
+            f"--out {out} is also the folder of --dataroot, so the run's own pictures would count as "
+            "data; give another --out"
+        )
+    if data == "folder":
+        source = open_subfolders(dataroot, size, most, str(out))
+        return source, list(source.notes)
+    source = celeba.open_source(dataroot, size, most, options.only, str(out), options.condition)
+    return source, [source.left_out] if source.left_out else []
+
+
+def _not_found(data: str, kind: Kind) -> str:
+    """What to say if --dataroot is not given and the files are in none of the usual places."""
+    looked = f" (looked for in {', '.join(kind.places)})" if kind.places else ""
+    return f"--data {data} needs --dataroot: {kind.files}{looked}"
+
+
+def _labels(source: Source, images: cache.Images) -> np.ndarray:
+    """The class of each image of the cache, (N,) int64: of all images of the source but the skipped."""
+    skipped = {name for name, _ in images.skipped}
+    kept = [i for i in range(len(source)) if plain(source.name(i)) not in skipped]
+    if len(kept) != len(images.names):
+        raise UserError("two images have names that look the same; rename them")
+    return np.array([source.label(i) for i in kept], np.int64)
+
+
+def _about_classes(options: DataOptions, labels: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """Sentences for the user: how common the classes are. UserError: there is only one."""
+    counts = np.bincount(labels, minlength=len(classes))
+    if counts.max() == len(labels):
+        only = classes[int(counts.argmax())]
+        raise UserError(
+            f"all {len(labels)} images of --data {options.data} are of class {only}, so there are no "
+            "classes to tell apart; use more images, or data without classes"
+        )
+    notes = []
+    if options.condition:
+        shares = (100 * counts / len(labels)).tolist()
+        said = ", ".join(
+            f"{name} {share:.1f} %" for name, share in zip(classes, shares, strict=True)
+        )
+        notes.append(f"classes by --condition: {said}.")
+    if absent := [name for name, count in zip(classes, counts, strict=True) if not count]:
+        notes.append(f"classes without an image: {short(', '.join(absent))}.")
+    return notes

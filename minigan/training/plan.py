@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import mixture
+from ..data.kinds import usual_place
 from ..data.opening import DataOptions
 from ..errors import UserError
 from ..gans import MEMBERS
@@ -17,9 +18,6 @@ from ..tensor import Tensor
 from .recipes import recipe
 from .run import Run
 from .settings import RunOptions, check_processes, is_path
-
-# Where to look for CelebA without --dataroot.
-USUAL_PLACES = ("data/img_align_celeba.zip", "data/img_align_celeba", "data/celeba")
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Plan:
     def __post_init__(self) -> None:
         if not is_path(self.dataroot):
             raise UserError(f"--dataroot {short(repr(self.dataroot))}: must be a path")
-        if self.dataroot is not None and self.data.data != "celeba":
+        if self.dataroot is not None and not self.data.kind.files:
             raise UserError(
                 f"--dataroot {short(self.dataroot)}: --data {self.data.data} reads no files; drop one"
             )
@@ -113,10 +111,9 @@ def choose(member: str, given: dict[str, Any]) -> Plan:
         raise UserError(f"member {short(repr(member))} is not one of {', '.join(MEMBERS)}")
     given = dict(given)
     dataroot = given.pop("dataroot", None)
-    if "data" not in given:
-        if dataroot is None:
-            dataroot = next((p for p in USUAL_PLACES if Path(p).exists()), None)
-        given["data"] = "faces" if dataroot is None else "celeba"
+    if dataroot is None:
+        dataroot = usual_place(given.get("data", "celeba"))
+    given.setdefault("data", "faces" if dataroot is None else "celeba")
     tables = (MEMBERS[member].Options, DataOptions, RunOptions)
     check_names(given, tables, member)
     if given["data"] in mixture.CENTERS:

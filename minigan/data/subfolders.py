@@ -1,0 +1,112 @@
+"""Any folder or zip of images, in which each subfolder is a class.
+
+    pets/cats/1.jpg
+    pets/cats/more/2.png
+    pets/dogs/1.webp
+
+celeba.py reads the images; this page names their classes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from . import celeba
+from .imagefiles import ImageFiles
+from .listing import is_hidden
+
+REMEDY = "give a folder whose subfolders are the classes"
+
+
+def open_subfolders(
+    root: str | Path, image_size: int, max_images: int | None, leave_out: str
+) -> Subfolders:
+    """The images in the subfolders of a folder, or in the folders of a zip.
+
+    max_images  use at most this many images, from each class the first, and equally many while it has
+                enough
+    leave_out   a folder that is not searched
+
+    Raises UserError if there is nothing to use, an image has no class, or there is only one class.
+    """
+    files = celeba.open_source(root, image_size, leave_out=leave_out)
+    names = [files.name(i) for i in range(len(files))]
+    if outside := next((name for name in names if "/" not in name), None):
+        raise UserError(
+            f"{root} has images outside its subfolders, such as {outside}, which have no class; "
+            f"{REMEDY}, or --data celeba to use all images without classes"
+        )
+    each = [name.partition("/")[0] for name in names]
+    classes = sorted(set(each))
+    if len(classes) == 1:
+        raise UserError(
+            f"all images in {root} are in its subfolder {classes[0]}, so there is only one class; "
+            f"{REMEDY}, or --data celeba to use all images without classes"
+        )
+    ranks: Counter[str] = Counter()  # images so far, by class
+    order = []
+    for i, name in enumerate(each):
+        order.append((ranks[name], i))
+        ranks[name] += 1
+    chosen = sorted(i for _, i in sorted(order)[:max_images])
+    notes = [files.left_out] if files.left_out else []
+    if empty := _empty(Path(root), set(classes), leave_out):
+        notes.append(f"no class, because there are no images in them: {', '.join(empty)}.")
+    number = {name: k for k, name in enumerate(classes)}
+    return Subfolders(files, chosen, [number[name] for name in each], classes, notes)
+
+
+def _empty(root: Path, classes: set[str], leave_out: str) -> list[str]:
+    """The subfolders that are not a class; none, for a zip."""
+    if not root.is_dir():
+        return []
+    return sorted(
+        entry.name
+        for entry in os.scandir(root)
+        if entry.is_dir()
+        and not is_hidden(entry.name)
+        and entry.name not in classes
+        and os.path.realpath(entry) != os.path.realpath(leave_out)
+    )
+
+
+@dataclass
+class Subfolders:
+    """Some images of a source of image files, each with its class."""
+
+    files: ImageFiles
+    chosen: list[int]  # the numbers of the images in `files`
+    labels: list[int]  # the class of each image in `files`
+    classes: Sequence[str]
+    notes: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def identity(self) -> dict:
+        """Everything that determines the bytes, as JSON values."""
+        limit = {"max_images": len(self) if len(self) < len(self.files) else None}
+        return {**self.files.identity(), "kind": "folder", **limit}
+
+    def check(self) -> None:
+        """Raise Changed unless the files are still the ones that `identity` describes."""
+        self.files.check()
+
+    def name(self, i: int) -> str:
+        """The name of image i: its path below the folder or in the zip."""
+        return self.files.name(self.chosen[i])
+
+    def load(self, i: int) -> np.ndarray:
+        """Image i, uint8 RGB (S, S, 3). Raises Unreadable if it cannot be used."""
+        return self.files.load(self.chosen[i])
+
+    def label(self, i: int) -> int:
+        """The class of image i."""
+        return self.labels[self.chosen[i]]

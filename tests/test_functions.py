@@ -190,7 +190,8 @@ def test_ties_share_the_gradient_of_amax_and_the_first_gets_that_of_max(largest)
 
 def test_nan_is_an_extremum_and_shows_in_the_gradient():
     x = tensor([1.0, np.nan], requires_grad=True)
-    for y in (F.amax(x), F.min(x), F.max(x, 0).values):
+    window = F.max_pool2d(x.reshape(1, 1, 1, 2), (1, 2))
+    for y in (F.amax(x), F.min(x), F.max(x, 0).values, window):
         assert np.isnan(y.item())
         assert grad(y, x)[0].numpy().sum() == 1  # it is not lost
     assert F.argmax(x).item() == 1
@@ -269,8 +270,13 @@ def test_parts_are_views_of_pytorchs_sizes(parts, sizes):
 
 
 def test_of_equal_numbers_in_a_window_the_first_gets_the_gradient():
-    x = tensor([[[[0.0, 0.0], [0.0, 0.0]]]], requires_grad=True)
-    assert grad(F.max_pool2d(x, 2), x, tensor([[[[3.0]]]]))[0].tolist() == [[[[3, 0], [0, 0]]]]
+    for values, expected in (
+        ([[0.0, 0.0], [0.0, 0.0]], [[3, 0], [0, 0]]),
+        ([[-1.0, 0.0], [0.0, 0.0]], [[0, 3], [0, 0]]),
+        ([[-1.0, -2.0], [0.0, 0.0]], [[0, 0], [3, 0]]),
+    ):
+        x = tensor([[values]], requires_grad=True)
+        assert grad(F.max_pool2d(x, 2), x, tensor([[[[3.0]]]]))[0].tolist() == [[expected]]
 
 
 def test_the_padding_of_a_maximum_is_never_chosen():

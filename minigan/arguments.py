@@ -67,21 +67,15 @@ def check_indices(name: str, kind: str, indices: Any, count: int | None = None) 
 
     Indices on a GPU are not compared, because the host would have to wait for them.
     """
-    if not isinstance(indices, Tensor):
-        raise TypeError(
-            f"{name}: expected a {kind} tensor, not a {type(indices).__name__}; make it with "
-            "minigan.tensor"
-        )
-    if indices.dtype.kind not in "iu":
-        raise TypeError(
-            f"{name}: a {kind} must be an integer, not {indices.dtype}; use .to('int64')"
-        )
+    if not isinstance(indices, Tensor) or indices.dtype.kind not in "iu":
+        found = indices.dtype if isinstance(indices, Tensor) else f"a {type(indices).__name__}"
+        raise TypeError(f"{name}: expected a tensor of integers, one {kind} each, not {found}")
     if indices.device == "cpu" and indices.numel():
         low, high = int(indices.data.min()), int(indices.data.max())
         if low < 0 or (count is not None and high >= count):
+            limits = "at least 0" if count is None else f"from 0 to {count - 1}"
             raise IndexError(
-                f"{name}: {kind} {low if low < 0 else high} is out of range, which begins at 0"
-                + ("" if count is None else f" and ends at {count - 1}")
+                f"{name}: {kind} {low if low < 0 else high} is out of range; it must be {limits}"
             )
 
 

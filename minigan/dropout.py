@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .arguments import check_floats, is_real
+from .backend import array_module
 from .create import rand
 from .tensor import Tensor
 
@@ -60,5 +61,6 @@ def _dropped(
     if u.shape != shape:
         raise ValueError(f"{name}: `uniform` gave the shape {u.shape} where {shape} was asked for")
     p = float(p)  # a stray np.float64 would widen a float32 network
-    kept = (u.data >= p).astype(input.dtype)
+    kept = array_module(input.data).zeros_like(input.data[..., :1, :1] if pixels else input.data)
+    kept[...] = u.data >= p  # in the input's memory order, which the product will have too
     return input * Tensor(kept / (1 - p) if p < 1 else kept * 0)

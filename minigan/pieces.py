@@ -151,11 +151,10 @@ def _reflected(x: Tensor, pairs: list[tuple[int, int]], value: float) -> Tensor:
                 f"{(before, after)}"
             )
         if before or after:
-            mirror = [*range(before, 0, -1)], [*range(n - 2, n - 2 - after, -1)]
-            first, last = (
-                [x[(slice(None),) * dim + (slice(i, i + 1),)] for i in side] for side in mirror
-            )
-            x = cat([*first, x, *last], dim)
+            outer = (slice(None),) * dim
+            first = x[(*outer, slice(before, 0, -1))]
+            last = x[(*outer, slice(n - 1 - after, n - 1))][(*outer, slice(None, None, -1))]
+            x = cat([first, x, last], dim)
     return x
 
 

@@ -85,9 +85,21 @@ def max_pool2d(
     padded = pad(input, (pw, pw, ph, ph), value=-math.inf) if ph or pw else input
     window = Window((h + 2 * ph, w + 2 * pw), window.kernel, window.stride, (0, 0))
     taps = _unfold(padded, window=window)  # (N*OH*OW, kh*kw, C)
-    numbers = backend.array_module(taps.data).arange(taps.shape[1])[:, None]  # (kh*kw, 1)
-    first = taps.data.argmax(axis=1, keepdims=True) == numbers  # (N*OH*OW, kh*kw, C)
-    return _images(sum_over(where(first, taps, 0.0), 1), len(input), *window.grid)
+    chosen = sum_over(where(_first_largest(taps.data), taps, 0.0), 1)  # (N*OH*OW, C)
+    return _images(chosen, len(input), *window.grid)
+
+
+def _first_largest(taps: backend.Array) -> backend.Array:
+    """True at the first of the largest numbers (or NaN) of each window: (N*OH*OW, kh*kw, C).
+
+    A loop over the taps, because argmax along an inner dimension is much slower.
+    """
+    first = (taps == taps.max(axis=1, keepdims=True)) | (taps != taps)  # NaN counts as largest
+    found = first[:, 0]
+    for k in range(1, taps.shape[1]):
+        first[:, k] &= ~found
+        found = found | first[:, k]
+    return first
 
 
 # -- interpolation ------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+from functions import FUNCTIONS
 
 import minigan.functional as F
 from minigan import gradcheck, gradgradcheck, nn, optim, tensor
@@ -71,6 +72,29 @@ def test_a_layer_forward_and_its_derivatives(name):
         scale = max(1.0, np.abs(expected).max())
         # float64, and second derivatives of deep networks, which cancel
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-10 * scale)
+
+
+# Those that call more of CuPy than sums and arithmetic. The double of CuPy has them all.
+COMPOSED = (
+    "cross_entropy",
+    "max along",
+    "group_norm",
+    "max_pool2d, overlapping",
+    "bilinear, uneven",
+)
+
+
+@pytest.mark.parametrize("name", COMPOSED)
+def test_a_composed_function_and_its_derivatives(name):
+    function, found = FUNCTIONS[name], {}
+    for device in ("cpu", "cuda:0"):
+        leaves = [
+            tensor(rng(i).standard_normal(shape)).to(device).requires_grad_()
+            for i, shape in enumerate(function.shapes)
+        ]
+        found[device] = derivatives(lambda leaves=leaves: function.call(*leaves), leaves, seed=5)
+    for expected, got in zip(found["cpu"], found["cuda:0"], strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
 
 
 LOSSES = {

@@ -34,7 +34,7 @@ class Trained:
     ) -> np.ndarray:
         """n samples (n, *shape) float32: images in [-1, 1], points in the data's coordinates.
 
-        y     classes (n,); UserError, because no member has classes yet
+        y     must be None: no member has classes yet
         seed  of the noise: the same seed gives the same samples, and a larger n begins with them
         raw   whether to draw from G itself instead of the average of its weights
         """

@@ -1,6 +1,6 @@
-"""The house: imports run one way, and no file holds more than one idea.
+"""The layout of the code: imports run one way, and no file holds more than one idea.
 
-The imports are read from the source, those inside of functions and for types included.
+Imports are read from the source, including those inside functions and those for types.
 """
 
 import ast
@@ -20,7 +20,8 @@ FLOORS = [
     (  # the engine
         *("arguments", "arrays", "conv", "create", "cuda", "dropout", "functional", "gradcheck"),
         *("init", "labels", "methods", "nn", "normalize", "operands", "ops", "optim", "pieces"),
-        *("probabilities", "recording", "shapes", "tensor", "tensorfile", "values", "walk"),
+        *("probabilities", "recording", "reductions", "resizing", "shapes", "tensor"),
+        *("tensorfile", "values", "walk"),
     ),
     ("keys", "options"),
     ("models",),

@@ -1,4 +1,4 @@
-"""Modules: what they find among their attributes, save and load, and each layer's gradients."""
+"""Modules: what they find among their attributes, what they save and load, and layers' gradients."""
 
 import copy
 from collections import OrderedDict
@@ -43,6 +43,12 @@ LAYERS = {
     "InstanceNorm2d": (lambda: nn.InstanceNorm2d(2, affine=True), (2, 2, 3, 2)),
     "GroupNorm": (lambda: nn.GroupNorm(2, 4), (2, 4, 2, 2)),
     "Dropout in evaluation": (lambda: nn.Dropout().eval(), (2, 3)),
+    "AvgPool2d": (lambda: nn.AvgPool2d(2), (1, 2, 2, 4)),
+    "MaxPool2d": (lambda: nn.MaxPool2d(2, stride=1), (1, 2, 3, 3)),
+    "Upsample": (lambda: nn.Upsample(scale_factor=2), (1, 2, 2, 2)),
+    "Upsample, bilinear": (lambda: nn.Upsample((3, 5), mode="bilinear"), (1, 2, 2, 2)),
+    "ReflectionPad2d": (lambda: nn.ReflectionPad2d(1), (1, 2, 2, 3)),
+    "Unflatten": (lambda: nn.Unflatten(1, (2, 3)), (2, 6)),
     "Softplus": (nn.Softplus, (2, 3)),
     "Softmax": (lambda: nn.Softmax(1), (2, 3)),
     "LogSoftmax": (lambda: nn.LogSoftmax(-1), (2, 3)),
@@ -107,6 +113,22 @@ def test_every_layer_stays_in_its_dtype_also_twice_backward(make, shape, dtype):
         ),
         (nn.InstanceNorm2d(2, 0.1), (3, 2, 2, 2), lambda m, x: F.instance_norm(x, eps=0.1)),
         (nn.GroupNorm(2, 4, 0.1, False), (3, 4, 2), lambda m, x: F.group_norm(x, 2, eps=0.1)),
+        (nn.AvgPool2d(3, 2, 1), (1, 2, 4, 4), lambda m, x: F.avg_pool2d(x, 3, 2, 1)),
+        (nn.AvgPool2d((2, 1)), (1, 2, 4, 4), lambda m, x: F.avg_pool2d(x, (2, 1))),
+        (nn.MaxPool2d(2), (1, 2, 4, 4), lambda m, x: F.max_pool2d(x, 2)),
+        (nn.MaxPool2d(3, (1, 2), 1), (1, 2, 4, 4), lambda m, x: F.max_pool2d(x, 3, (1, 2), 1)),
+        (nn.Upsample((4, 2)), (1, 2, 2, 2), lambda m, x: F.interpolate(x, (4, 2))),
+        (
+            nn.Upsample(None, 3, "bilinear", False),
+            (1, 2, 2, 2),
+            lambda m, x: F.interpolate(x, None, 3, "bilinear"),
+        ),
+        (
+            nn.ReflectionPad2d((1, 2, 0, 1)),
+            (1, 2, 3, 3),
+            lambda m, x: F.pad(x, (1, 2, 0, 1), "reflect"),
+        ),
+        (nn.Unflatten(-1, [3, 2]), (2, 6), lambda m, x: x.reshape(2, 3, 2)),
         (nn.Softmax(0), (3, 2), lambda m, x: F.softmax(x, 0)),
         (nn.LogSoftmax(dim=1), (3, 2), lambda m, x: F.log_softmax(x, 1)),
         (nn.Softplus(), (3,), lambda m, x: F.softplus(x)),
@@ -536,6 +558,19 @@ def test_a_module_without_forward_says_so():
             r"InstanceNorm2d: expected \(N, 3, H, W\), not \(1, 2, 2, 2\)",
         ),
         (lambda: nn.GroupNorm(2, 3), "num_channels 3 is not a multiple of num_groups 2"),
+        (lambda: nn.AvgPool2d(0), "kernel_size must be an int >= 1"),
+        (lambda: nn.MaxPool2d(2, 0), "stride must be an int >= 1"),
+        (lambda: nn.Upsample(), "Upsample: give either size or scale_factor"),
+        (lambda: nn.Upsample(2, 2), "Upsample: give either size or scale_factor"),
+        (
+            lambda: nn.Upsample(2, None, "bicubic"),
+            "mode must be nearest or bilinear, not 'bicubic'",
+        ),
+        (lambda: nn.Upsample(2, None, "bilinear", True), "align_corners=True is not supported"),
+        (lambda: nn.Upsample(scale_factor=0.5), "scale_factor must be an int >= 1 .* not 0.5"),
+        (lambda: nn.ReflectionPad2d(-1), "ReflectionPad2d: padding must be .* not -1"),
+        (lambda: nn.ReflectionPad2d((1, 2)), r"an int >= 0 or four of them, not \(1, 2\)"),
+        (lambda: nn.Unflatten("c", (2, 3)), "Unflatten: dim must be an int, not 'c'"),
         (lambda: nn.Softmax(None), "Softmax: dim must be an int, not None"),
         (lambda: nn.LeakyReLU(True), "LeakyReLU: negative_slope must be .* not True"),
         (lambda: nn.LeakyReLU(-0.1), "negative_slope must be a number of at least 0, not -0.1"),

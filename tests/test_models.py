@@ -471,6 +471,11 @@ def test_options_that_cannot_be_used_are_refused(make_G, make_D, shape):
             make_D(**options)
     with pytest.raises(ValueError, match="condition 'planes' is not one of one-hot, batch-norm"):
         make_G(classes=2, condition="planes")
+    for make, condition in ((make_D, "projection"), (make_G, "batch-norm")):
+        with pytest.raises(
+            ValueError, match=f"condition '{condition}' needs labels; give classes=K"
+        ):
+            make(condition=condition)
     with pytest.raises(TypeError, match="unexpected keyword argument 'drop_out'"):
         make_D(drop_out=0.5)
 

@@ -209,7 +209,7 @@ def test_an_option_that_cannot_be_is_an_error_of_the_user(member, options, messa
 
 def test_a_member_without_classes_takes_none(without_curves):
     trained = train("dcgan", "ring", steps=1)
-    with pytest.raises(UserError, match="DCGAN has no classes"):
+    with pytest.raises(UserError, match="member dcgan has no classes"):
         trained.sample(3, y=np.zeros(3, int))
 
 

@@ -292,7 +292,7 @@ every_member = pytest.mark.parametrize("member", MEMBERS)
 
 def loop_of(group, member, data="faces", **options):
     plan = choose(member, {"data": data, "out": "out", **OPTIONS, **DATA[data], **options})
-    samples = session.open_for(plan, group, print, progress=False)
+    plan, samples = session.open_for(plan, group, print, progress=False)
     run = group.from_leader(lambda: Run.create(Path("out"), "x", {}))
     gan, draw = session.build(plan, samples, "cpu", group)
     return Loop(plan, gan, samples, draw, run, print, group)

@@ -514,7 +514,9 @@ def test_an_outline_has_the_weights_of_the_networks_without_their_memory(member,
         for name, player in made.players.items()
         for key, value in player.net.state_dict().items()
     }
-    assert {k: (v.shape, v.dtype, v.data.nbytes) for k, v in plan.outline().items()} == expected
+    assert {
+        k: (v.shape, v.dtype, v.data.nbytes) for k, v in plan.game.outline().items()
+    } == expected
 
 
 LARGEST = {"dataroot": "a", "image_size": 256, "nz": 10_000, "ngf": 1024, "ndf": 1024}  # 112 GB
@@ -522,7 +524,7 @@ LARGEST = {"dataroot": "a", "image_size": 256, "nz": 10_000, "ngf": 1024, "ndf":
 
 @pytest.mark.parametrize("member", MEMBERS)
 def test_the_largest_networks_are_outlined_at_no_cost(member):
-    outline = choose(member, LARGEST).outline()
+    outline = choose(member, LARGEST).game.outline()
     assert sum(weight.data.nbytes for weight in outline.values()) > 10**11
     assert all(not any(w.data.strides) for w in outline.values() if w.data.nbytes > 10**6)
 

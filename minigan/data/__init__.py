@@ -18,6 +18,8 @@ class Dataset(ABC):
     shape     the shape of a sample as the networks see it: (C, H, W) or (2,)
     identity  what config.json records about it, as JSON values; "fingerprint" tells data sets apart
     shown     the number of samples in a picture
+    labels    the class of each sample, int64 (n,) from 0 to K - 1; None if the data has no classes
+    classes   the names of the K classes
     skipped   (name, reason) of each file that could not be used
     notes     sentences for the user about what was left out
     """
@@ -26,6 +28,8 @@ class Dataset(ABC):
     shape: tuple[int, ...]
     identity: dict[str, Any]
     shown: int
+    labels: np.ndarray | None = None
+    classes: Sequence[str] = ()
     skipped: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
 

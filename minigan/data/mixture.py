@@ -49,8 +49,9 @@ class Mixture(Dataset):
         centers, self.std = CENTERS[name]
         self.name, self.centers = name, centers()
         rng = generator(seed, name)
-        modes = rng.integers(len(self.centers), size=count)
-        points = self.centers[modes] + self.std * rng.standard_normal((count, 2))
+        self.labels = rng.integers(len(self.centers), size=count)  # the mode of each point
+        self.classes = [str(mode) for mode in range(len(self.centers))]
+        points = self.centers[self.labels] + self.std * rng.standard_normal((count, 2))
         self.points = points.astype(np.float32)
         digest = hashlib.sha256(self.points.tobytes()).hexdigest()
         self.identity = {"kind": name, "count": count, "std": self.std, "fingerprint": digest}

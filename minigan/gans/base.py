@@ -28,11 +28,18 @@ class Scalar(Protocol):
 class Draw(Protocol):
     """What a member may ask for within a step; `training.draw.Draw` provides it.
 
-    Each call gives something new. N is the batch size, or this process's share of it.
+    Each call gives something new. N is the batch size, or this process's share of it. Only a
+    conditional member may ask for labels, because other members are also given data without any.
     """
 
     def reals(self) -> Tensor:
         """The next batch of data, (N, *shape)."""
+
+    def labelled(self) -> tuple[Tensor, Tensor]:
+        """The next batch of data, (N, *shape), and its classes, (N,) int64."""
+
+    def labels(self) -> Tensor:
+        """Classes for fakes, (N,) int64, distributed as those of the data."""
 
     def noise(self) -> Tensor:
         """z (N, nz)."""
@@ -73,9 +80,12 @@ class GAN(ABC):
     signs    what trouble looks like in this member's metrics; a metric that is not finite is always
              trouble
     batches  how many batches of reals each step uses, from which epochs are counted; set by `build`
+
+    conditional  whether its networks are told the class of each sample; then it needs labelled data
     """
 
     Options: ClassVar[type[Options]]
+    conditional: ClassVar[bool] = False
     players: dict[str, Player]
     extra: dict[str, Any]
     signs: Sequence[Sign] = ()
@@ -88,21 +98,29 @@ class GAN(ABC):
         rng: np.random.Generator,
         device: str = "cpu",
         group: Group = ALONE,
+        classes: int = 0,
     ):
-        """Make the players for samples of this shape; rng draws their first weights."""
-        self.options, self.shape = options, shape
+        """Make the players for samples of this shape; rng draws their first weights.
+
+        classes  how many there are in the data of a conditional member; 0 for any other member
+        """
+        if self.conditional != (classes > 0):
+            needs = "at least one class" if self.conditional else "no classes"
+            raise ValueError(f"{type(self).__name__} needs {needs}, not {classes}")
+        self.options, self.shape, self.classes = options, shape, classes
         self.players, self.extra = {}, {}
         self.build(rng, device, group)
 
     @classmethod
-    def outline(cls, options: Any, shape: tuple[int, ...]) -> dict[str, Tensor]:
+    def outline(cls, options: Any, shape: tuple[int, ...], classes: int = 0) -> dict[str, Tensor]:
         """The weights that these options give, by their paths in a checkpoint, without their memory.
 
         Each has its shape, dtype and `data.nbytes` but no values, so even the largest networks take
         only a moment. Averages and optimiser state have the same shapes and are left out.
         """
         with init.shapes_only():
-            member = cls(replace(options, ema=0.0), shape, generator("outline"))
+            o, rng = replace(options, ema=0.0), generator("outline")
+            member = cls(o, shape, rng, classes=classes)
         return {
             f"players.{name}.net.{key}": weight
             for name, player in member.players.items()
@@ -121,25 +139,30 @@ class GAN(ABC):
         `Player.descend` alone, and whatever else it changes is in `extra`.
         """
 
-    def sample(self, z: Tensor) -> Tensor:
-        """Samples (N, *shape) from z (N, nz): by the average of G if there is one, else by G."""
+    def sample(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """Samples (N, *shape) from z (N, nz): by the average of G if there is one, else by G.
+
+        y  their classes, (N,) int64, if and only if the member is conditional; else ValueError
+        """
         G = self.players["G"]
-        return _generate(G.average or G.net, z)
+        return self._generate(G.average or G.net, z, y)
 
-    def sample_raw(self, z: Tensor) -> Tensor:
-        """Samples (N, *shape) from z (N, nz), by G itself."""
-        return _generate(self.players["G"].net, z)
+    def sample_raw(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """Samples (N, *shape) from z (N, nz) and y, as for `sample`, by G itself."""
+        return self._generate(self.players["G"].net, z, y)
 
-
-def _generate(G: Module, z: Tensor) -> Tensor:
-    """G(z) in evaluation mode, so that drawing samples changes nothing."""
-    training = G.training
-    G.eval()
-    try:
-        with no_grad():
-            return G(z)
-    finally:
-        G.train(training)
+    def _generate(self, G: Module, z: Tensor, y: Tensor | None) -> Tensor:
+        """G(z) or G(z, y) in evaluation mode, so that drawing samples changes nothing."""
+        if self.conditional != (y is not None):
+            needs = "the classes y" if self.conditional else "no classes"
+            raise ValueError(f"{type(self).__name__} draws samples from z and {needs}")
+        training = G.training
+        G.eval()
+        try:
+            with no_grad():
+                return G(z) if y is None else G(z, y)
+        finally:
+            G.train(training)
 
 
 def networks(

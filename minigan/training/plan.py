@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data import mixture
+from ..data import Dataset, mixture
 from ..data.opening import DataOptions
 from ..errors import UserError
 from ..gans import MEMBERS
 from ..gans.base import Options
 from ..options import REMEDY, check_images, check_names, short
-from ..tensor import Tensor
+from .game import Game
 from .recipes import recipe
 from .run import Run
 from .settings import RunOptions, check_processes, is_path
@@ -24,7 +24,9 @@ USUAL_PLACES = ("data/img_align_celeba.zip", "data/img_align_celeba", "data/cele
 
 @dataclass(frozen=True)
 class Plan:
-    """All options of a run, checked. `member`, `options` and `data` determine the weights.
+    """All options of a run, checked. All but `run` and `dataroot` determine the weights: its game.
+
+    classes  the names of the data's classes, for a conditional member; empty until `on` fills them in
 
     Raises UserError for options that contradict each other.
     """
@@ -34,6 +36,7 @@ class Plan:
     data: DataOptions
     run: RunOptions
     dataroot: str | None = None
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not is_path(self.dataroot):
@@ -51,15 +54,33 @@ class Plan:
 
     def table(self) -> dict[str, Any]:
         """The plan as a table for config.json."""
-        return {**self.game(), "run": asdict(self.run), "dataroot": self.dataroot}
+        return {**self.game.table(), "run": asdict(self.run), "dataroot": self.dataroot}
 
-    def game(self) -> dict[str, Any]:
-        """The part that determines the weights, as a table for checkpoints."""
-        return game_table(self.member, self.options, self.data)
+    @property
+    def game(self) -> Game:
+        """The part that determines the weights."""
+        return Game(self.member, self.options, self.data, self.classes)
 
-    def outline(self) -> dict[str, Tensor]:
-        """The shapes and dtypes of the plan's weights, by their paths: see `GAN.outline`."""
-        return MEMBERS[self.member].outline(self.options, self.data.shape)
+    def on(self, data: Dataset) -> Plan:
+        """The plan with the classes of its data, which only a conditional member is told.
+
+        Raises UserError if such a member gets data without labels, or with classes other than the
+        run's.
+        """
+        if not MEMBERS[self.member].conditional:
+            return self
+        if data.labels is None:
+            raise UserError(
+                f"member {self.member} needs labelled data, and {data.name} has no labels; "
+                "use --data digits, or another member"
+            )
+        if self.classes and self.classes != tuple(data.classes):
+            raise UserError(
+                f"the classes of {data.name} are {short(', '.join(data.classes))}, and the run was "
+                f"started with {short(', '.join(self.classes))}; give their --dataroot, or start a "
+                "new run"
+            )
+        return dataclasses.replace(self, classes=tuple(data.classes))
 
     @classmethod
     def read(cls, config: dict[str, Any], where: Path | str) -> Plan:
@@ -72,36 +93,15 @@ class Plan:
                 f"{where} was written by minigan 0.1, which had other options and checkpoints; "
                 "start a new run"
             )
-        member, options, data = read_game(config, where)
+        game = Game.read(config, where)
         dataroot = config.get("dataroot")
         if not isinstance(dataroot, (str, type(None))):
             raise UserError(f"{where}: dataroot is not a path; {REMEDY}")
         run = RunOptions.read(config.get("run"), f"{where}: run")
         try:
-            return cls(member, options, data, run, dataroot)
+            return cls(game.member, game.options, game.data, run, dataroot, game.classes)
         except UserError as error:
             raise UserError(f"{where}: {error}; {REMEDY}") from None
-
-
-def game_table(member: str, options: Options, data: DataOptions) -> dict[str, Any]:
-    """The game, which is all that determines the weights, as a table that `read_game` can read."""
-    return {"member": member, "options": asdict(options), "data": asdict(data)}
-
-
-def read_game(table: dict[str, Any], where: Path | str) -> tuple[str, Options, DataOptions]:
-    """The member, its options and the data's from a `game_table`. Raises UserError.
-
-    where  what it was read from, for the message
-    """
-    name = table.get("member")
-    if not isinstance(name, str) or name not in MEMBERS:
-        known = ", ".join(MEMBERS)
-        raise UserError(f"{where}: member {short(repr(name))} is not one of {known}; {REMEDY}")
-    return (
-        name,
-        MEMBERS[name].Options.read(table.get("options"), f"{where}: options"),
-        DataOptions.read(table.get("data"), f"{where}: data"),
-    )
 
 
 def choose(member: str, given: dict[str, Any]) -> Plan:

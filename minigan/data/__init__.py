@@ -16,10 +16,11 @@ class Dataset(ABC):
 
     name      names the folder of a run
     shape     the shape of a sample as the networks see it: (C, H, W) or (2,)
-    identity  what config.json records about it, as JSON values; "fingerprint" tells data sets apart
+    identity  what config.json records about it, as JSON values; "fingerprint" tells data sets apart,
+              labels included, and "classes" are the names of the classes, if there are any
+    labels    (n,) int64, the class of each sample in [0, K); None for data without classes
+    classes   the names of the K classes; empty for data without classes
     shown     the number of samples in a picture
-    labels    the class of each sample, int64 (n,) from 0 to K - 1; None if the data has no classes
-    classes   the names of the K classes
     skipped   (name, reason) of each file that could not be used
     notes     sentences for the user about what was left out
     """

@@ -1,9 +1,8 @@
 """Drawn portraits: a data set of faces that needs no download.
 
 Every attribute of a face is known, so the set also shows which faces a GAN has dropped. A portrait is
-painted from back to front; each part is a soft mask and a colour. Pixels are computed only with + - * /
-and square roots, which every processor rounds the same way. So a face has the same bytes on every
-machine.
+painted from back to front; each part is a soft mask and a colour. drawn.py says why a face has the same
+bytes on every machine.
 
 Lengths are in head units: the middle of the head is (0, 0), its crown y = -1, its chin y = 1.
 Colours are 0xRRGGBB; masks, light and the canvas are float32 (h, w) from 0 to 1.
@@ -15,6 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import numpy as np
+
+from .drawn import Drawn, bell, generator
 
 VERSION = 1  # part of the cache's key: raise it whenever the bytes change
 
@@ -86,8 +87,7 @@ def sample_attributes(rng: np.random.Generator) -> Person:
     if person["hair_style"] not in BEARDED:
         person["beard"] = "no"
     for name, (low, high) in RANGES.items():
-        bell = (rng.random() + rng.random() + rng.random()) / 3
-        person[name] = low + (high - low) * bell
+        person[name] = bell(rng, low, high)
     return person
 
 
@@ -350,22 +350,12 @@ def _hair(easel: _Easel, cut: Cut, mask: np.ndarray, colour: np.ndarray, locks: 
 # ---- The image, and the set of them --------------------------------------------------------
 
 
-def _check_size(size: int) -> None:
-    if size not in range(16, 257):  # smaller faces have no eyes, and larger ones are only blurrier
-        raise ValueError(f"a face of {size} pixels cannot be drawn; choose a size from 16 to 256")
-
-
-def _person(seed: int, index: int) -> Person:
-    # PCG64 by name, because NumPy may change its default generator but never the stream of this one
-    return sample_attributes(np.random.Generator(np.random.PCG64([seed, index])))
-
-
 def render(person: Person, size: int = 64) -> np.ndarray:
     """The portrait of this person: uint8 (size, size, 3), RGB.
 
     `person` comes from `sample_attributes` and may be changed. ValueError: unknown value or size.
     """
-    _check_size(size)
+    Faces.check_size(size)
     for name, values in CATEGORIES.items():
         if person[name] not in values:
             raise ValueError(f"{name} is {person[name]!r}; choose one of {sorted(set(values))}")
@@ -397,49 +387,25 @@ def draw(seed: int, index: int, size: int = 64) -> tuple[np.ndarray, Person]:
 
     ValueError: a negative seed or index, or a size outside 16 to 256.
     """
-    if seed < 0 or index < 0:
-        raise ValueError(f"seed {seed} and index {index} must not be negative; count from 0")
-    person = _person(seed, index)
+    person = sample_attributes(generator(seed, index))
     return render(person, size), person
 
 
 @dataclass(frozen=True)
-class Faces:
+class Faces(Drawn):
     """The first `count` faces of a seed, as a source of the data cache."""
 
-    count: int
-    seed: int = 0
-    image_size: int = 64
-
-    def __post_init__(self):
-        _check_size(self.image_size)
-        if self.count < 1 or self.seed < 0:
-            given = f"count {self.count} and seed {self.seed}"
-            raise ValueError(f"no set has {given}; give a count from 1 and a seed from 0")
-
-    def __len__(self) -> int:
-        return self.count
+    noun = "face"
+    sizes = range(16, 257)  # smaller faces have no eyes, and larger ones are only blurrier
 
     def identity(self) -> dict[str, str | int]:
         """Everything that determines the bytes, as JSON values."""
         return {"kind": "faces", "version": VERSION, **asdict(self)}
 
-    def check(self) -> None:
-        """Do nothing, because a drawn set has no files that could change."""
-
-    def name(self, index: int) -> str:
-        """The name of face `index`. IndexError, here and below: there is no such face."""
-        return f"face-{self._checked(index):06d}"
-
     def load(self, index: int) -> np.ndarray:
-        """Face `index`: uint8 (image_size, image_size, 3), RGB."""
-        return draw(self.seed, self._checked(index), self.image_size)[0]
+        """Face `index`: uint8 (image_size, image_size, 3), RGB. IndexError: there is no such face."""
+        return draw(self.seed, self.checked(index), self.image_size)[0]
 
     def attributes(self, index: int) -> Person:
         """The attributes of the face that `load` draws."""
-        return _person(self.seed, self._checked(index))
-
-    def _checked(self, index: int) -> int:
-        if not 0 <= index < self.count:
-            raise IndexError(f"there is no face {index}; choose one from 0 to {self.count - 1}")
-        return index
+        return sample_attributes(generator(self.seed, self.checked(index)))

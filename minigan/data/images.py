@@ -20,11 +20,23 @@ class ImageSet(Dataset):
 
     shown = 64
 
-    def __init__(self, images: cache.Images, nc: int, name: str, notes: Sequence[str] = ()):
+    def __init__(
+        self,
+        images: cache.Images,
+        nc: int,
+        name: str,
+        notes: Sequence[str] = (),
+        labels: np.ndarray | None = None,
+        classes: Sequence[str] = (),
+    ):
         self.pixels, self.name, self.skipped = images.pixels, name, images.skipped
         self.shape = (nc, *images.pixels.shape[1:3])
+        self.labels, self.classes = labels, tuple(classes)
+        digest = fingerprint(images, labels, classes)
         counts = {"count": len(images.pixels), "skipped": len(images.skipped)}
-        self.identity = {**images.identity, **counts, "fingerprint": fingerprint(images)}
+        self.identity = {**images.identity, **counts, "fingerprint": digest}
+        if labels is not None:
+            self.identity["classes"] = list(classes)
         self.notes = list(notes)
         if self.skipped:
             count = len(self.skipped)
@@ -45,9 +57,15 @@ class ImageSet(Dataset):
         return grid(to_pixels(samples))
 
 
-def fingerprint(images: cache.Images) -> str:
-    """A digest of all pixels and all names. It does not depend on where the data is stored."""
-    return hashlib.sha256("\n".join([images.digest, *images.names]).encode()).hexdigest()
+def fingerprint(
+    images: cache.Images, labels: np.ndarray | None = None, classes: Sequence[str] = ()
+) -> str:
+    """A digest of all pixels, names and labels. It does not depend on where the data is stored."""
+    digest = hashlib.sha256("\n".join([images.digest, *images.names]).encode())
+    if labels is not None:
+        digest.update("\n".join(["", *classes, ""]).encode())
+        digest.update(labels.astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 def to_tensor(batch: np.ndarray, nc: int, device: str) -> Tensor:

@@ -3,8 +3,8 @@
     ring  8 Gaussians on a circle of radius 2, standard deviation 0.02 (Metz et al. 2017, appendix)
     grid  25 Gaussians on a 5 x 5 grid, 2 apart, standard deviation 0.05 (Srivastava et al. 2017)
 
-Every mode has the same share. A collapsed generator covers only a few modes, which is visible at a
-glance.
+Every mode has the same share; it is a class, named by its number. A collapsed generator covers only a
+few modes, which is visible at a glance.
 """
 
 from __future__ import annotations
@@ -49,12 +49,14 @@ class Mixture(Dataset):
         centers, self.std = CENTERS[name]
         self.name, self.centers = name, centers()
         rng = generator(seed, name)
-        self.labels = rng.integers(len(self.centers), size=count)  # the mode of each point
-        self.classes = [str(mode) for mode in range(len(self.centers))]
-        points = self.centers[self.labels] + self.std * rng.standard_normal((count, 2))
+        modes = rng.integers(len(self.centers), size=count)
+        points = self.centers[modes] + self.std * rng.standard_normal((count, 2))
         self.points = points.astype(np.float32)
+        self.labels, self.classes = modes, tuple(map(str, range(len(self.centers))))
+        # Also covers the labels, because no point is as near to another mode.
         digest = hashlib.sha256(self.points.tobytes()).hexdigest()
         self.identity = {"kind": name, "count": count, "std": self.std, "fingerprint": digest}
+        self.identity["classes"] = list(self.classes)
 
     def __len__(self) -> int:
         return len(self.points)

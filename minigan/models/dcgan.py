@@ -12,15 +12,16 @@ import numpy as np
 from .. import init, nn
 from ..tensor import Tensor
 
-IMAGE_SIZES = (16, 32, 64, 128, 256)
+IMAGE_SIZES = (16, 28, 32, 64, 128, 256)
 
 
-def _stages(image_size: int) -> int:
-    """The number of doublings from 4 x 4 pixels to the image size: 4 for 64."""
+def _stages(image_size: int) -> tuple[int, int]:
+    """The smallest number of pixels per side, and its doublings to the image size: (4, 4) for 64."""
     if image_size not in IMAGE_SIZES:
         legal = ", ".join(map(str, IMAGE_SIZES))
         raise ValueError(f"image_size {image_size} is not one of {legal}")
-    return image_size.bit_length() - 3  # 64 = 4 * 2^4 has 7 binary digits
+    smallest = 7 if image_size == 28 else 4  # 28 = 7 * 2^2
+    return smallest, (image_size // smallest).bit_length() - 1  # 16 = 2^4 has 5 binary digits
 
 
 def _initialize(network: nn.Module, rng: np.random.Generator | None) -> None:
@@ -38,8 +39,9 @@ def _initialize(network: nn.Module, rng: np.random.Generator | None) -> None:
 class Generator(nn.Module):
     """Noise z (N, nz, 1, 1) -> images (N, nc, image_size, image_size) in [-1, 1].
 
-    The first layer makes 4 x 4 pixels with ngf * image_size/8 channels (512 for the defaults). Each
-    further layer doubles the pixels per side and halves the channels.
+    The first layer makes 4 x 4 pixels with ngf * image_size/8 channels (512 for the defaults); for
+    MNIST's 28 pixels, 7 x 7 with 2 ngf. Each further layer doubles the pixels per side and halves the
+    channels.
     """
 
     def __init__(
@@ -51,8 +53,9 @@ class Generator(nn.Module):
         rng: np.random.Generator | None = None,
     ):
         self.nz = nz
-        width = ngf << (_stages(image_size) - 1)
-        layers = [nn.ConvTranspose2d(nz, width, 4, 1, 0, bias=False)]  # 1 x 1 -> 4 x 4
+        smallest, doublings = _stages(image_size)
+        width = ngf << (doublings - 1)
+        layers = [nn.ConvTranspose2d(nz, width, smallest, 1, 0, bias=False)]  # 1 x 1 -> 4 x 4
         while width > ngf:
             layers += [nn.BatchNorm2d(width), nn.ReLU()]
             layers += [nn.ConvTranspose2d(width, width // 2, 4, 2, 1, bias=False)]
@@ -70,7 +73,8 @@ class Discriminator(nn.Module):
     """Images (N, nc, image_size, image_size) -> the probability (N, 1, 1, 1) that they are real.
 
     Each layer halves the pixels per side and doubles the channels; the last one covers all 4 x 4
-    pixels. Training uses `logits`, the value before the Sigmoid: see `minigan.gans.objectives`.
+    pixels (7 x 7 for images of 28). Training uses `logits`, the value before the Sigmoid: see
+    `minigan.gans.objectives`.
     """
 
     def __init__(
@@ -84,14 +88,15 @@ class Discriminator(nn.Module):
         """norm is "batch", or "none" for a critic whose slope is penalised: see gans/wgan_gp.py."""
         if norm not in ("batch", "none"):
             raise ValueError(f"Discriminator: norm {norm!r} is not one of batch, none")
-        width, last = ndf, ndf << (_stages(image_size) - 1)
+        smallest, doublings = _stages(image_size)
+        width, last = ndf, ndf << (doublings - 1)
         layers = [nn.Conv2d(nc, ndf, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
         while width < last:
             layers += [nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False)]
             layers += [nn.BatchNorm2d(2 * width)] if norm == "batch" else []
             layers += [nn.LeakyReLU(0.2)]
             width *= 2
-        layers += [nn.Conv2d(width, 1, 4, 1, 0, bias=False), nn.Sigmoid()]  # 4 x 4 -> 1 x 1
+        layers += [nn.Conv2d(width, 1, smallest, 1, 0, bias=False), nn.Sigmoid()]  # 4 x 4 -> 1 x 1
         self.main = nn.Sequential(*layers)
         _initialize(self, rng)
 

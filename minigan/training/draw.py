@@ -86,7 +86,7 @@ class Draw:
 
     def _labels(self) -> np.ndarray:
         if self.data.labels is None:
-            raise UserError(f"{self.data.name} has no labels; use --data digits")
+            raise UserError(f"{self.data.name} has no labels; use labelled data, such as digits")
         return self.data.labels
 
     def _next_batch(self) -> tuple[np.ndarray, Tensor]:

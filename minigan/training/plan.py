@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Dataset, mixture
+from ..data.kinds import KINDS, usual_place
 from ..data.opening import DataOptions
 from ..errors import UserError
 from ..gans import MEMBERS
@@ -17,9 +18,6 @@ from .game import Game
 from .recipes import recipe
 from .run import Run
 from .settings import RunOptions, check_processes, is_path
-
-# Where to look for CelebA without --dataroot.
-USUAL_PLACES = ("data/img_align_celeba.zip", "data/img_align_celeba", "data/celeba")
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,15 @@ class Plan:
     def __post_init__(self) -> None:
         if not is_path(self.dataroot):
             raise UserError(f"--dataroot {short(repr(self.dataroot))}: must be a path")
-        if self.dataroot is not None and self.data.data != "celeba":
+        if self.dataroot is not None and not self.data.kind.files:
             raise UserError(
                 f"--dataroot {short(self.dataroot)}: --data {self.data.data} reads no files; drop one"
+            )
+        if MEMBERS[self.member].conditional and not self.data.has_classes:
+            labelled = ", ".join(name for name, kind in KINDS.items() if kind.classes)
+            raise UserError(
+                f"--data {self.data.data} has no classes, and member {self.member} needs them; use "
+                f"one of {labelled}"
             )
         self.check_processes(self.run.ngpu or 1)
 
@@ -64,16 +68,10 @@ class Plan:
     def on(self, data: Dataset) -> Plan:
         """The plan with the classes of its data, which only a conditional member is told.
 
-        Raises UserError if such a member gets data without labels, or with classes other than the
-        run's.
+        Raises UserError if they are not the classes that the run was started with.
         """
         if not MEMBERS[self.member].conditional:
             return self
-        if data.labels is None:
-            raise UserError(
-                f"member {self.member} needs labelled data, and {data.name} has no labels; "
-                "use --data digits, or another member"
-            )
         if self.classes and self.classes != tuple(data.classes):
             raise UserError(
                 f"the classes of {data.name} are {short(', '.join(data.classes))}, and the run was "
@@ -113,10 +111,11 @@ def choose(member: str, given: dict[str, Any]) -> Plan:
         raise UserError(f"member {short(repr(member))} is not one of {', '.join(MEMBERS)}")
     given = dict(given)
     dataroot = given.pop("dataroot", None)
-    if "data" not in given:
-        if dataroot is None:
-            dataroot = next((p for p in USUAL_PLACES if Path(p).exists()), None)
-        given["data"] = "faces" if dataroot is None else "celeba"
+    if MEMBERS[member].conditional and dataroot is None:
+        given.setdefault("data", "digits")  # the usual data has no classes
+    if dataroot is None:
+        dataroot = usual_place(given.get("data", "celeba"))
+    given.setdefault("data", "faces" if dataroot is None else "celeba")
     tables = (MEMBERS[member].Options, DataOptions, RunOptions)
     check_names(given, tables, member)
     if given["data"] in mixture.CENTERS:

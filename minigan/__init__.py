@@ -6,7 +6,8 @@ The files of the engine, each of which imports only those above it:
     walk, tensor                          the graph: backpropagation, Tensors, `op`
     arguments                             the checks of sizes, dimensions and flags
     ops, shapes, pieces, conv, normalize  the operations and their backward rules
-    methods, create, functional           PyTorch's names for them
+    probabilities, labels, dropout        functions composed of these
+    methods, create, functional           PyTorch's names for all of them
     init, nn, optim, gradcheck            networks, and how they are trained and tested
 
 The GANs are built on these: `data`, `models`, `gans`, `training`, `commands`. Start with `tensor.py`

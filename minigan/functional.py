@@ -1,7 +1,7 @@
 """The functions of the networks, under PyTorch's names: `import minigan.functional as F`.
 
 Most are defined on the engine's other pages and only collected here. Defined below are `linear` and the
-two forms of binary cross-entropy.
+losses.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import numpy as np
 from . import backend
 from .arguments import check_alike
 from .conv import conv2d, conv_transpose2d
-from .normalize import batch_norm
+from .dropout import dropout, dropout2d
+from .labels import check_labels, embedding, one_hot
+from .normalize import batch_norm, group_norm, instance_norm, layer_norm
 from .ops import (
     abs,
     clamp,
@@ -32,6 +34,7 @@ from .ops import (
     where,
 )
 from .pieces import cat, pad, stack
+from .probabilities import log_softmax, logsumexp, softmax
 from .shapes import (
     expand,
     flatten,
@@ -60,6 +63,44 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         raise ValueError(f"linear: the bias has shape {bias.shape}, expected {weight.shape[:1]}")
     y = input @ transpose(weight, 0, 1)
     return y if bias is None else y + bias
+
+
+# -- losses -------------------------------------------------------------------------------------
+
+
+def mse_loss(input: Tensor, target: Tensor | float, *, reduction: str = "mean") -> Tensor:
+    """(input - target)^2, the squared error; a target that is a number is that of all elements."""
+    input, target = _alike("mse_loss", input, target)
+    return _reduced((input - target) ** 2, reduction)
+
+
+def l1_loss(input: Tensor, target: Tensor | float, *, reduction: str = "mean") -> Tensor:
+    """|input - target|, the absolute error; a target that is a number is that of all elements."""
+    input, target = _alike("l1_loss", input, target)
+    return _reduced(abs(input - target), reduction)
+
+
+def cross_entropy(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """-log softmax(input)[target] for logits (N, K) and labels (N,): one number per row, or their mean.
+
+    The target may also hold probabilities (N, K); then it is -sum(target * log softmax(input)).
+
+    Raises TypeError, ValueError or IndexError if input and target do not fit together.
+    """
+    if not isinstance(input, Tensor) or input.ndim != 2:
+        found = input.shape if isinstance(input, Tensor) else f"a {type(input).__name__}"
+        raise ValueError(f"cross_entropy: expected logits (N, K), not {found}")
+    log_p = log_softmax(input, 1)  # (N, K)
+    if isinstance(target, Tensor) and target.dtype.kind == "f":
+        _alike("cross_entropy", input, target)
+        return _reduced(-sum(target * log_p, 1), reduction)
+    check_labels("cross_entropy", target, input.shape[1])
+    if target.shape != input.shape[:1]:
+        raise ValueError(
+            f"cross_entropy: labels {target.shape} for logits {input.shape}; expected {input.shape[:1]}"
+        )
+    # Selected instead of multiplied, because 0 * log 0 is NaN.
+    return _reduced(-sum(where(one_hot(target, input.shape[1]), log_p, 0.0), 1), reduction)
 
 
 def _log(p: Tensor) -> Tensor:

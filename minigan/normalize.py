@@ -1,8 +1,8 @@
 """Normalisation is one operation: y = (x - mean) / sqrt(var + eps), over given axes.
 
 Batch norm is this over (N, H, W), then a scale and a shift (Ioffe & Szegedy 2015, "Batch
-Normalization"). The mean and the variance depend on x, and the rule says so. Engines that treat them
-as constants get wrong gradients.
+Normalization"). Layer, instance and group norm are the same over other axes. The mean and the variance
+depend on x, and the rule says so. Engines that treat them as constants get wrong gradients.
 
 Here batch norm's operation includes the scale, the shift and the activation that follows. As separate
 operations, each would be a pass over memory that costs more than its arithmetic.
@@ -11,12 +11,13 @@ operations, each would be a pass over memory that costs more than its arithmetic
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .arguments import check_alike, is_real
+from .arguments import all_sizes, check_alike, is_real, is_whole
 from .backend import Array, array_module, kernels
 from .ops import cast, leaky_relu_gradient
 from .shapes import mean as mean_over
@@ -79,8 +80,11 @@ def _normalize(xp, x, *, axes, stats):
 
 
 def _row(v: Any, x: Any) -> Any:
-    """A value per channel in a shape that broadcasts to x: (C,) -> (1, C, 1, 1); numbers unchanged."""
-    return v if isinstance(v, (int, float)) else v.reshape(_row_shape(x))
+    """A value per channel in a shape that broadcasts to x: (C,) -> (1, C, 1, 1).
+
+    Numbers and None are returned unchanged.
+    """
+    return v if v is None or isinstance(v, (int, float)) else v.reshape(_row_shape(x))
 
 
 def _row_shape(x: Any) -> tuple[int, ...]:
@@ -208,10 +212,121 @@ def batch_norm_activated(
     return _batch_norm(input, w, b, stats=Statistics(mean, inv_std, eps), slope=slope)
 
 
+# -- layer, instance and group norm -------------------------------------------------------------
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last dimensions; PyTorch's layer_norm.
+
+    normalized_shape is the shape of these dimensions, and of weight and bias: each element has its own
+    scale and shift (Ba, Kiros & Hinton 2016, "Layer Normalization").
+
+    Raises TypeError or ValueError if an argument does not fit.
+    """
+    shape = all_sizes((normalized_shape,))
+    _check_affine("layer_norm", input, shape, eps, weight=weight, bias=bias)
+    if not shape or input.shape[-len(shape) :] != shape:
+        raise ValueError(
+            f"layer_norm: an input {input.shape} does not end in normalized_shape {shape}"
+        )
+    return _affine(_over_last(input, len(shape), eps), weight, bias)
+
+
+def instance_norm(
+    input: Tensor, *, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias, for each image and channel.
+
+    input (N, C, ...) with more than one value per image and channel, weight and bias (C,). (Ulyanov,
+    Vedaldi & Lempitsky 2016, "Instance Normalization". Running statistics are not supported.)
+
+    Raises TypeError or ValueError if an argument does not fit.
+    """
+    shape = getattr(input, "shape", ())
+    _check_affine("instance_norm", input, shape[1:2], eps, weight=weight, bias=bias)
+    if len(shape) < 3 or math.prod(shape[2:]) < 2:
+        raise ValueError(
+            f"instance_norm: expected (N, C, ...) with more than one value per channel, not {shape}"
+        )
+    return _affine(_over_last(input, len(shape) - 2, eps), _row(weight, input), _row(bias, input))
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias, for each image and group of channels in a row.
+
+    input (N, C, ...), where C is a multiple of num_groups; weight and bias (C,). (Wu & He 2018, "Group
+    Normalization".)
+
+    Raises TypeError or ValueError if an argument does not fit.
+    """
+    shape = getattr(input, "shape", ())
+    _check_affine("group_norm", input, shape[1:2], eps, weight=weight, bias=bias)
+    if not is_whole(num_groups) or num_groups < 1 or len(shape) < 2 or shape[1] % num_groups:
+        raise ValueError(
+            f"group_norm: an input {shape} cannot be divided into {num_groups!r} groups; expected "
+            "(N, C, ...) with C a multiple of num_groups"
+        )
+    n, c, *pixels = shape
+    # (N, C, ...) -> (N, G, C/G, ...), a view in any memory order
+    grouped = reshape(input, n, num_groups, c // num_groups, *pixels)
+    y = reshape(_over_last(grouped, grouped.ndim - 2, eps), shape)
+    return _affine(y, _row(weight, input), _row(bias, input))
+
+
+def _over_last(x: Tensor, count: int, eps: float) -> Tensor:
+    """(x - mean) / sqrt(var + eps) over the last `count` dimensions."""
+    if x.dtype == np.float16:  # 1 / sqrt(eps) and sums would overflow
+        return cast(_over_last(cast(x, np.float32), count, eps), np.float16)
+    axes = tuple(range(x.ndim - count, x.ndim))
+    average = kernels(xp := array_module(x.data)).average
+    mean = average(xp, x.data, axes, True)
+    mean = mean + average(xp, x.data - mean, axes, True)  # corrects the rounding of the first mean
+    var = average(xp, xp.square(x.data - mean), axes, True)
+    stats = Statistics(mean, (var + float(eps)) ** -0.5, float(eps))
+    return _normalize(x, axes=axes, stats=stats)
+
+
+def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """y * weight + bias, where either may be None."""
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def _check_affine(name: str, input: Any, shape: Any, eps: float, **affine: Tensor | None) -> None:
+    """Raise TypeError or ValueError unless the input holds floats and the others have this shape."""
+    check_eps(name, eps)
+    check_alike(name, input=input, **affine)
+    if not isinstance(input, Tensor) or input.dtype.kind != "f":
+        raise TypeError(f"{name}: the input must be a tensor of floats, not {input.dtype}")
+    for key, t in affine.items():
+        if t is not None and t.shape != shape:
+            raise ValueError(f"{name}: the {key} has shape {t.shape}, expected {shape}")
+
+
+# -- checks -------------------------------------------------------------------------------------
+
+
+def check_eps(name: str, eps: float) -> None:
+    """Raise ValueError unless eps can be added to a variance."""
+    if not is_real(eps) or eps < 0:
+        raise ValueError(f"{name}: eps must be a finite number >= 0, not {eps!r}")
+
+
 def check_constants(eps: float, momentum: float) -> None:
     """Raise ValueError unless a batch norm can use eps and momentum."""
-    if not is_real(eps) or eps < 0:
-        raise ValueError(f"batch_norm: eps must be a finite number >= 0, not {eps!r}")
+    check_eps("batch_norm", eps)
     if not is_real(momentum) or not 0 <= momentum <= 1:
         raise ValueError(
             f"batch_norm: momentum must be a number from 0 to 1, not {momentum!r} "

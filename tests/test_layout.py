@@ -18,9 +18,9 @@ FLOORS = [
     ("version", "errors", "console", "files"),
     ("backend",),
     (  # the engine
-        *("arguments", "arrays", "conv", "create", "cuda", "functional", "gradcheck", "init"),
-        *("methods", "nn", "normalize", "operands", "ops", "optim", "pieces", "recording"),
-        *("shapes", "tensor", "tensorfile", "values", "walk"),
+        *("arguments", "arrays", "conv", "create", "cuda", "dropout", "functional", "gradcheck"),
+        *("init", "labels", "methods", "nn", "normalize", "operands", "ops", "optim", "pieces"),
+        *("probabilities", "recording", "shapes", "tensor", "tensorfile", "values", "walk"),
     ),
     ("keys", "options"),
     ("models",),

@@ -15,6 +15,17 @@ from minigan.tensor import grad, no_grad
 
 rng = np.random.default_rng
 
+
+class WithLabels(nn.Module):
+    """An embedding whose rows are added to the input."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def forward(self, x):
+        return x + self.table(tensor([2, 0]).to(x.device))
+
+
 LAYERS = {
     "Linear": (lambda: nn.Linear(3, 2), (4, 3)),
     "Linear without bias": (lambda: nn.Linear(3, 2, bias=False), (2, 2, 3)),
@@ -28,11 +39,22 @@ LAYERS = {
     "BatchNorm1d of sequences": (lambda: nn.BatchNorm1d(2), (2, 2, 3)),
     "BatchNorm2d": (lambda: nn.BatchNorm2d(2), (2, 2, 3, 2)),
     "BatchNorm2d in evaluation": (lambda: nn.BatchNorm2d(2).eval(), (2, 2, 3, 2)),
+    "LayerNorm": (lambda: nn.LayerNorm((3, 2)), (2, 3, 2)),
+    "InstanceNorm2d": (lambda: nn.InstanceNorm2d(2, affine=True), (2, 2, 3, 2)),
+    "GroupNorm": (lambda: nn.GroupNorm(2, 4), (2, 4, 2, 2)),
+    "Dropout in evaluation": (lambda: nn.Dropout().eval(), (2, 3)),
+    "Softplus": (nn.Softplus, (2, 3)),
+    "Softmax": (lambda: nn.Softmax(1), (2, 3)),
+    "LogSoftmax": (lambda: nn.LogSoftmax(-1), (2, 3)),
     "ReLU": (nn.ReLU, (2, 3)),
     "LeakyReLU": (lambda: nn.LeakyReLU(0.2), (2, 3)),
     "Tanh": (nn.Tanh, (2, 3)),
     "Sigmoid": (nn.Sigmoid, (2, 3)),
     "Identity": (nn.Identity, (2, 3)),
+    "Embedding": (  # of labels that do not depend on the input
+        lambda: WithLabels(nn.Embedding(3, 2)),
+        (2, 2),
+    ),
     "Flatten": (nn.Flatten, (2, 3, 2)),
     "Sequential": (lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)), (2, 3)),
 }
@@ -76,6 +98,20 @@ def test_every_layer_stays_in_its_dtype_also_twice_backward(make, shape, dtype):
             (1, 2, 4, 4),
             lambda m, x: F.conv_transpose2d(x, m.weight, m.bias, (2, 3), (1, 0), (1, 2)),
         ),
+        (nn.LayerNorm(4), (3, 4), lambda m, x: F.layer_norm(x, 4, m.weight, m.bias)),
+        (nn.LayerNorm((3, 4), 0.1, False), (3, 4), lambda m, x: F.layer_norm(x, (3, 4), eps=0.1)),
+        (
+            nn.LayerNorm(4, bias=False),
+            (3, 4),
+            lambda m, x: F.layer_norm(x, 4, m.weight),
+        ),
+        (nn.InstanceNorm2d(2, 0.1), (3, 2, 2, 2), lambda m, x: F.instance_norm(x, eps=0.1)),
+        (nn.GroupNorm(2, 4, 0.1, False), (3, 4, 2), lambda m, x: F.group_norm(x, 2, eps=0.1)),
+        (nn.Softmax(0), (3, 2), lambda m, x: F.softmax(x, 0)),
+        (nn.LogSoftmax(dim=1), (3, 2), lambda m, x: F.log_softmax(x, 1)),
+        (nn.Softplus(), (3,), lambda m, x: F.softplus(x)),
+        (nn.Dropout(0.9).eval(), (3,), lambda m, x: x),
+        (nn.Dropout2d(0.9).eval(), (1, 2, 2, 2), lambda m, x: x),
         (nn.LeakyReLU(), (3,), lambda m, x: F.leaky_relu(x, 0.01)),
         (nn.ReLU(), (3,), lambda m, x: F.relu(x)),
         (nn.Identity(), (3,), lambda m, x: x),
@@ -481,6 +517,26 @@ def test_a_module_without_forward_says_so():
         (lambda: nn.BatchNorm2d(2, momentum=1.5), "momentum must be a number from 0 to 1, not 1.5"),
         (lambda: nn.BatchNorm2d(2, 0.1, 0.1, False), "affine=False is not supported"),
         (lambda: nn.BatchNorm1d(2, track_running_stats=False), "BatchNorm1d: track_running_stats="),
+        (lambda: nn.Embedding(0, 2), "Embedding: num_embeddings must be an int >= 1, not 0"),
+        (lambda: nn.Dropout(1.1), "Dropout: p must be a number from 0 to 1, not 1.1"),
+        (lambda: nn.Dropout2d(True), "Dropout2d: p must be a number from 0 to 1, not True"),
+        (lambda: nn.Dropout(0.5, 1), "Dropout: inplace must be True or False, not 1"),
+        (lambda: nn.LayerNorm(()), r"LayerNorm: normalized_shape must be .* not \(\)"),
+        (lambda: nn.LayerNorm(2.0), "normalized_shape must be an int >= 1 .* not 2.0"),
+        (lambda: nn.LayerNorm(2, "x"), "LayerNorm: eps must be a finite number >= 0, not 'x'"),
+        (lambda: nn.LayerNorm(2, 1e-5, 1), "elementwise_affine must be True or False, not 1"),
+        (lambda: nn.InstanceNorm2d(2, 1e-5, 0.2), "momentum=0.2 is not supported, only 0.1"),
+        (lambda: nn.InstanceNorm2d(2, 1e-5, 0.1, 1), "affine must be True or False, not 1"),
+        (
+            lambda: nn.InstanceNorm2d(2, track_running_stats=True),
+            "track_running_stats=True is not supported, only False",
+        ),
+        (
+            lambda: nn.InstanceNorm2d(3)(tensor(np.ones((1, 2, 2, 2)))),
+            r"InstanceNorm2d: expected \(N, 3, H, W\), not \(1, 2, 2, 2\)",
+        ),
+        (lambda: nn.GroupNorm(2, 3), "num_channels 3 is not a multiple of num_groups 2"),
+        (lambda: nn.Softmax(None), "Softmax: dim must be an int, not None"),
         (lambda: nn.LeakyReLU(True), "LeakyReLU: negative_slope must be .* not True"),
         (lambda: nn.LeakyReLU(-0.1), "negative_slope must be a number of at least 0, not -0.1"),
         (lambda: nn.ReLU(0.2), "ReLU: inplace must be True or False, not 0.2"),
@@ -516,6 +572,14 @@ def test_the_loss_modules_are_their_functions(reduction):
     found = nn.BCEWithLogitsLoss(reduction=reduction)(p, t)
     expected = F.binary_cross_entropy_with_logits(p, t, reduction)
     np.testing.assert_array_equal(found.numpy(), expected.numpy())
+    rows, labels = tensor([[0.1, 0.9], [0.4, 0.2]]), tensor([0, 1])
+    for loss, function, given in (
+        (nn.MSELoss, F.mse_loss, (p, t)),
+        (nn.L1Loss, F.l1_loss, (p, t)),
+        (nn.CrossEntropyLoss, F.cross_entropy, (rows, labels)),
+    ):
+        found = loss(reduction=reduction)(*given)
+        assert found.tolist() == function(*given, reduction=reduction).tolist()
 
 
 # -- modes, dtypes, saving ----------------------------------------------------------------------
@@ -547,6 +611,40 @@ def test_batch_norm_counts_and_remembers_batches_in_training_only():
     assert all((before[k] == after[k].numpy()).all() for k in before)
     expected = (x.numpy() - before["running_mean"]) / np.sqrt(before["running_var"] + 1e-5)
     np.testing.assert_allclose(y.numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_takes_its_random_numbers_from_the_function_it_is_given():
+    layer, asked = nn.Dropout(0.5), []
+    layer.uniform = lambda shape: asked.append(shape) or tensor([[0.4, 0.5, 0.6]])
+    net, x = nn.Sequential(layer), tensor([[1.0, 2.0, 3.0]])
+    assert net(x).tolist() == [[0, 4, 6]]
+    assert net.eval()(x) is x
+    assert asked == [(1, 3)]
+    channels = nn.Dropout2d(0.5)
+    channels.uniform = lambda shape: asked.append(shape) or tensor([[[[0.4]], [[0.6]]]])
+    assert channels(tensor(np.ones((1, 2, 1, 2), "f"))).tolist() == [[[[0, 0]], [[2, 2]]]]
+    assert asked[1:] == [(1, 2, 1, 1)]
+
+
+def test_a_normal_table_of_embeddings():
+    manual_seed(0)
+    weight = nn.Embedding(100, 50).weight.numpy()
+    assert (abs(weight.mean()), abs(weight.std() - 1)) < (
+        0.06,
+        0.04,
+    )  # 4 / sqrt(5000), 4 / sqrt(1e4)
+
+
+def test_the_norms_save_their_scale_and_shift_under_pytorchs_names():
+    assert list(nn.LayerNorm(2).state_dict()) == ["weight", "bias"]
+    assert list(nn.LayerNorm(2, bias=False).state_dict()) == ["weight"]
+    assert list(nn.LayerNorm(2, elementwise_affine=False).state_dict()) == []
+    assert list(nn.InstanceNorm2d(2).state_dict()) == []
+    assert list(nn.InstanceNorm2d(2, affine=True).state_dict()) == ["weight", "bias"]
+    assert list(nn.GroupNorm(2, 4).state_dict()) == ["weight", "bias"]
+    assert list(nn.Embedding(2, 3).state_dict()) == ["weight"]
+    norm = nn.LayerNorm(np.int64(2))
+    assert (norm.weight.tolist(), norm.bias.tolist()) == ([1, 1], [0, 0])
 
 
 def test_zero_grad_forgets_gradients():

@@ -11,6 +11,7 @@ import strategies
 import strict_cupy
 import tiny
 import walk
+from functions import FUNCTIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strict_cupy import arrays, counters, cuda
@@ -466,6 +467,18 @@ def test_every_operation_and_its_derivatives_are_those_of_numpy(name, data):
 def test_no_gradient_comes_through_there_where_the_forward_pass_cut_off(cut):
     found, expected = strategies.cut_off(cut, "sqrt", "cuda")
     assert found == expected
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_composed_function_is_the_same_there(name):
+    function = FUNCTIONS[name]
+    leaves = [random_like(tensor(np.zeros(shape)), i) for i, shape in enumerate(function.shapes)]
+    moved = [there(x) for x in leaves]
+    counters.reset()
+    found = derivatives(function.call, moved)
+    assert counters.device_to_host == 0  # nothing that the host would have to wait for
+    assert {g.device for g in found if g is not None} == {"cuda:0"}
+    assert_same(found, derivatives(function.call, leaves))
 
 
 @each_layer

@@ -1,27 +1,33 @@
 """Layers and networks, under PyTorch's names: `from minigan import nn`.
 
-module.py      Module: finds, saves, loads and moves parameters and submodules
-layers.py      Linear, convolutions, batch norm, activations
-containers.py  Sequential, ModuleList, ModuleDict
-losses.py      BCELoss and BCEWithLogitsLoss
-loading.py     the checks of a state dict's values
-checks.py      the checks of a layer's arguments
+module.py         Module: finds, saves, loads and moves parameters and submodules
+layers.py         Linear, Embedding, convolutions, activations
+normalization.py  batch, layer, instance and group norm
+dropout.py        Dropout and Dropout2d
+containers.py     Sequential, ModuleList, ModuleDict
+losses.py         the losses as modules
+loading.py        the checks of a state dict's values
+checks.py         the checks of a layer's arguments
 """
 
 from .. import functional, init
 from .containers import ModuleDict, ModuleList, Sequential
+from .dropout import Dropout, Dropout2d
 from .layers import (
-    BatchNorm1d,
-    BatchNorm2d,
     Conv2d,
     ConvTranspose2d,
+    Embedding,
     Flatten,
     Identity,
     LeakyReLU,
     Linear,
+    LogSoftmax,
     ReLU,
     Sigmoid,
+    Softmax,
+    Softplus,
     Tanh,
 )
-from .losses import BCELoss, BCEWithLogitsLoss
+from .losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss
 from .module import Buffer, Module, Parameter
+from .normalization import BatchNorm1d, BatchNorm2d, GroupNorm, InstanceNorm2d, LayerNorm

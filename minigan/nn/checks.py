@@ -17,6 +17,13 @@ def sizes(layer: str, **sizes: int) -> tuple[int, ...]:
     return tuple(int(value) for value in sizes.values())
 
 
+def check_dims(layer: str, **dims: int) -> None:
+    """Raise ValueError unless the dimensions are whole numbers; negative ones count from the end."""
+    for name, dim in dims.items():
+        if not is_whole(dim):
+            raise ValueError(f"{layer}: {name} must be an int, not {shown(dim)}")
+
+
 def check_bool(name: str, value: bool) -> None:
     """Raise ValueError unless the value is a bool."""
     if not isinstance(value, (bool, np.bool_)):
@@ -29,6 +36,7 @@ ONLY = {
     "dilation": (1, (1, 1)),
     "groups": (1,),
     "padding_mode": ("zeros",),
+    "momentum": (0.1,),
     "affine": (True,),
     "track_running_stats": (True,),
 }

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ..tensor import Tensor
 from .checks import shown
-from .layers import BatchNorm1d, BatchNorm2d, LeakyReLU, ReLU
+from .layers import LeakyReLU, ReLU
 from .module import Module
+from .normalization import BatchNorm1d, BatchNorm2d
 
 
 class _Numbered(Module):

@@ -1,4 +1,4 @@
-"""Layers: Linear, convolutions, batch norm, activations. Each calls one function of `functional`."""
+"""Layers: Linear, Embedding, convolutions, activations. Each calls one function of `functional`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import numpy as np
 
 from .. import functional as F
 from .. import init
-from ..arguments import Pair, is_real, is_whole, pair
+from ..arguments import Pair, is_real, pair
 from ..arrays import DEFAULT_DTYPE
-from ..normalize import batch_norm_activated, check_constants
 from ..tensor import Tensor
-from .checks import check_bool, check_only, shown, sizes
-from .module import Buffer, Module, Parameter
+from .checks import check_bool, check_dims, check_only, shown, sizes
+from .module import Module, Parameter
 
 
 def _zeros(*shape: int) -> np.ndarray:
@@ -39,6 +38,21 @@ class Linear(Module):
     def extra_repr(self) -> str:
         out, inside = self.weight.shape
         return f"in_features={inside}, out_features={out}, bias={self.bias is not None}"
+
+
+class Embedding(Module):
+    """F.embedding: a row of the weight (num_embeddings, embedding_dim) for each label."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int):
+        shape = sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        self.weight = Parameter(_zeros(*shape))
+        init.normal_(self.weight)  # N(0, 1), as in PyTorch
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.embedding(input, self.weight)
+
+    def extra_repr(self) -> str:
+        return "{}, {}".format(*self.weight.shape)
 
 
 class _Conv(Module):
@@ -122,73 +136,6 @@ class ConvTranspose2d(_Conv):
         )
 
 
-class _BatchNorm(Module):
-    """F.batch_norm with learned scale and shift, and running statistics as buffers.
-
-    num_batches_tracked counts the batches seen in training mode, as PyTorch's does.
-    """
-
-    dims: tuple[int, ...]
-
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-    ):
-        layer = type(self).__name__
-        (num_features,) = sizes(layer, num_features=num_features)
-        check_constants(eps, momentum)
-        check_only(layer, affine=affine, track_running_stats=track_running_stats)
-        self.eps, self.momentum = float(eps), float(momentum)
-        self.weight = Parameter(_zeros(num_features) + 1)
-        self.bias = Parameter(_zeros(num_features))
-        self.running_mean = Buffer(_zeros(num_features))
-        self.running_var = Buffer(_zeros(num_features) + 1)
-        self.num_batches_tracked = Buffer(np.zeros((), np.int64))
-
-    def forward(self, input: Tensor) -> Tensor:
-        return self.activated(input, slope=1.0)
-
-    def activated(self, input: Tensor, slope: float) -> Tensor:
-        """The norm followed by a leaky ReLU of that slope (1: none), in one operation."""
-        if isinstance(input, Tensor) and input.ndim not in self.dims:
-            raise ValueError(
-                f"{type(self).__name__}: expected {self.dims} dimensions, not {input.shape}"
-            )
-        y = batch_norm_activated(
-            input,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            self.training,
-            self.momentum,
-            self.eps,
-            slope,
-        )
-        if self.training:  # counted only now, because the batch might have been refused
-            self.num_batches_tracked.data += 1
-        return y
-
-    def extra_repr(self) -> str:
-        return f"{self.weight.shape[0]}, eps={self.eps}, momentum={self.momentum}"
-
-
-class BatchNorm1d(_BatchNorm):
-    """Batch norm of (N, C) or (N, C, L)."""
-
-    dims = (2, 3)
-
-
-class BatchNorm2d(_BatchNorm):
-    """Batch norm of (N, C, H, W)."""
-
-    dims = (4,)
-
-
 class LeakyReLU(Module):
     """x where x > 0, else negative_slope * x
 
@@ -235,13 +182,39 @@ class Sigmoid(Module):
         return F.sigmoid(input)
 
 
+class Softplus(Module):
+    """log(1 + e^x)"""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.softplus(input)
+
+
+class Softmax(Module):
+    """F.softmax over the dimension `dim`"""
+
+    def __init__(self, dim: int):
+        check_dims(type(self).__name__, dim=dim)
+        self.dim = int(dim)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.softmax(input, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class LogSoftmax(Softmax):
+    """F.log_softmax over the dimension `dim`"""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.log_softmax(input, self.dim)
+
+
 class Flatten(Module):
     """The dimensions from start_dim to end_dim as one"""
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1):
-        for name, dim in (("start_dim", start_dim), ("end_dim", end_dim)):
-            if not is_whole(dim):
-                raise ValueError(f"Flatten: {name} must be an int, not {shown(dim)}")
+        check_dims("Flatten", start_dim=start_dim, end_dim=end_dim)
         self.start_dim, self.end_dim = int(start_dim), int(end_dim)
 
     def forward(self, input: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Losses as modules: binary cross-entropy of probabilities and of logits."""
+"""Losses as modules. Each calls the function of its name in `functional`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,43 @@ from ..tensor import Tensor
 from .module import Module
 
 
-class BCELoss(Module):
-    """F.binary_cross_entropy of probabilities"""
+class _Loss(Module):
+    """What the losses share: how the elements' losses become one number."""
 
     def __init__(self, *, reduction: str = "mean"):
         self.reduction = reduction
+
+
+class BCELoss(_Loss):
+    """F.binary_cross_entropy of probabilities"""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy(input, target, self.reduction)
 
 
-class BCEWithLogitsLoss(BCELoss):
+class BCEWithLogitsLoss(_Loss):
     """F.binary_cross_entropy_with_logits"""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(input, target, self.reduction)
+
+
+class MSELoss(_Loss):
+    """F.mse_loss"""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.mse_loss(input, target, reduction=self.reduction)
+
+
+class L1Loss(_Loss):
+    """F.l1_loss"""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.l1_loss(input, target, reduction=self.reduction)
+
+
+class CrossEntropyLoss(_Loss):
+    """F.cross_entropy of logits, for labels or probabilities"""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(input, target, reduction=self.reduction)

@@ -26,7 +26,7 @@ from .state import NAMES, Module, counters, machine
 __all__ = ["counters", "install"]
 
 FUNCTIONS = (
-    "array", "asarray", "ascontiguousarray", "empty", "empty_like", "zeros",
+    "arange", "array", "asarray", "ascontiguousarray", "empty", "empty_like", "zeros",
     "zeros_like", "ones", "ones_like", "full", "where", "clip", "concatenate", "pad",
     "moveaxis", "broadcast_to", "may_share_memory", "matmul", "tensordot", "ndarray",
 )  # fmt: skip

@@ -396,6 +396,10 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> nd
     return filled(empty(shape, dtype, order), fill_value)
 
 
+def arange(start: int, stop: int | None = None) -> ndarray:
+    return launched(np.arange(start, stop))
+
+
 def zeros_like(a: ndarray, dtype: Any = None, order: str = "K") -> ndarray:
     return filled(empty_like(a, dtype, order), 0)
 

@@ -14,6 +14,8 @@ import numpy as np
 
 from .. import backend
 from ..console import STDERR, nearby, say
+from ..data import Dataset
+from ..data.nearest import nearest
 from ..data.opening import DataOptions
 from ..errors import UserError
 from ..files import make_own
@@ -68,6 +70,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="draw samples of this class only, a name or a number from 0; for conditional members "
         "(default: a row of each class)",
     )
+    parser.add_argument(
+        "--neighbours",
+        action="store_true",
+        help="also draw each sample beside the nearest image of the data: has G learnt it by heart?",
+    )
+    parser.add_argument(
+        "--dataroot",
+        metavar="PATH",
+        help="where --neighbours finds the data's files (default: where the run found them)",
+    )
     parser.add_argument("--out", help="folder to write to (default: RUN/generated)")
     parser.add_argument("--device", default="auto", help=f"{DEVICE} (default: auto)")
     parser.add_argument("--threads", type=int, help=LIMITED_THREADS)
@@ -86,6 +98,7 @@ def sample(given: dict[str, Any], group: Group) -> int:
         net.to(device)
     draw = functools.partial(_draw_samples, member, path, given["raw"], device)
     out = _folder(given["out"], path)
+    data = _data(given, game, path)
 
     n, seed = given["n"] or _usual(game, only), given["seed"]
     samples = draw(*_inputs(game, n, seed, only))
@@ -96,6 +109,11 @@ def sample(given: dict[str, Any], group: Group) -> int:
         steps = draw(*_between_noises(game, seed, only))
         pictures.save_png(out / "interpolation.png", game.data.picture(steps, WALK_STEPS))
         walk = f" and {WALK_ROWS} interpolations"
+    if data is not None:
+        reals = data.batch(nearest(samples, data), "cpu").numpy()
+        pairs = np.stack([samples, reals], axis=1)  # (n, 2, *shape)
+        pairs = pairs.reshape(2 * n, *data.shape)
+        pictures.save_png(out / "neighbours.png", game.data.picture(pairs, 2 * COLUMNS))
     say(f"{path.name}: {n} samples{walk} in {out}")
     return 0
 
@@ -178,12 +196,37 @@ def _folder(out: str | None, path: Path) -> Path:
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-    home = Path(os.path.abspath(path)).parent
-    if home.name != "checkpoints" or not (home.parent / "config.json").is_file():
+    home = _home(path)
+    if home is None:
         raise UserError(f"{path} is not in a run; give --out, a folder for the pictures")
-    folder = nearby(home.parent) / "generated"
+    folder = home / "generated"
     make_own(folder)
     return folder
+
+
+def _home(path: Path) -> Path | None:
+    """The folder of the run that a checkpoint is in, or None if it is not in a run."""
+    folder = Path(os.path.abspath(path)).parent
+    in_run = folder.name == "checkpoints" and (folder.parent / "config.json").is_file()
+    return nearby(folder.parent) if in_run else None
+
+
+def _data(given: dict[str, Any], game: Game, path: Path) -> Dataset | None:
+    """The data of the checkpoint's run, in which --neighbours looks; None without that option."""
+    if not given["neighbours"]:
+        if given["dataroot"] is not None:
+            raise UserError(
+                "--dataroot: only --neighbours reads the data; add it, or leave this out"
+            )
+        return None
+    if len(game.data.shape) < 3:
+        raise UserError(f"--neighbours: a {game.data.data} has no images; leave it out")
+    home = _home(path)
+    if home is None:
+        raise UserError(
+            f"--neighbours: {path} is not in a run, which would name its data; leave it out"
+        )
+    return session.reopen(Run(home), given["dataroot"], say)
 
 
 def _save_singles(folder: Path, samples: np.ndarray, data: DataOptions, own: bool) -> None:

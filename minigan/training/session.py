@@ -27,7 +27,7 @@ from .estimate import Estimate, check_memory, estimate, in_time
 from .game import Game
 from .loop import Loop
 from .parallel import ALONE, Group
-from .plan import Plan
+from .plan import Plan, resumed
 from .run import Run, write_config
 from .settings import use_threads
 
@@ -72,6 +72,17 @@ def start(plan: Plan, data: Dataset, name: str | None, group: Group = ALONE) -> 
     }
     name = name or f"{plan.member}-{data.name}"
     return group.from_leader(lambda: Run.create(Path(plan.run.out), name, config))
+
+
+def reopen(run: Run, dataroot: str | None, say: Say) -> Dataset:
+    """Open the data with which a run was started; raises UserError if it is no longer the same.
+
+    dataroot  where its files are now, if not where they were
+    """
+    given = {} if dataroot is None else {"dataroot": dataroot}
+    _, data = open_for(resumed(run, given), ALONE, say)
+    _check_same_data(run, data)
+    return data
 
 
 def expect(plan: Plan, data: Dataset, say: Say, group: Group = ALONE) -> Estimate:

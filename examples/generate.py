@@ -1,4 +1,4 @@
-"""Draw images with a trained generator: a grid, single images, and a walk between noises.
+"""Draw images with a trained generator: a grid, single images, and walks between noise vectors.
 
     python examples/generate.py --run runs/00000-dcgan-faces64 --n 64 --seed 0
 

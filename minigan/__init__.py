@@ -6,9 +6,10 @@ The files of the engine, each of which imports only those above it:
     walk, tensor                          the graph: backpropagation, Tensors, `op`
     arguments                             the checks of sizes, dimensions and flags
     ops, shapes, pieces, conv, normalize  the operations and their backward rules
-    probabilities, labels, dropout        functions composed of these
-    methods, create, functional           PyTorch's names for all of them
-    init, nn, optim, gradcheck            networks, and how they are trained and tested
+    init, create                          random initial values, new tensors
+    probabilities, labels, dropout        functions composed of these operations
+    methods, functional                   PyTorch's names for all of them
+    nn, optim, gradcheck                  networks, and how they are trained and tested
 
 The GANs are built on these: `data`, `models`, `gans`, `training`, `commands`. Start with `tensor.py`
 and `walk.py`, then `ops.py`. The names are PyTorch's.

@@ -34,7 +34,7 @@ def is_real(value: Any) -> bool:
 def check_alike(name: str, **tensors: Tensor | None) -> None:
     """Raise TypeError or RuntimeError unless all are tensors or arrays of one dtype on one device.
 
-    Only `input` may not be None. The operations check this too, but they do not know the names of the
+    All but `input` may be None. The operations check this too, but they do not know the names of the
     caller's arguments.
     """
     for key, t in tensors.items():
@@ -56,7 +56,7 @@ def check_flag(function: str, name: str, value: Any) -> None:
     """Raise TypeError unless the option `name` of a reduction is a bool."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(
-            f"{function}: {name} must be True or False, not {value!r}; several dimensions form a tuple"
+            f"{function}: {name} must be True or False, not {value!r}; give several dims as a tuple"
         )
 
 

@@ -13,7 +13,7 @@ from . import backend
 from .backend import Array
 
 DEFAULT_DTYPE = np.dtype(np.float32)  # of Python floats, as in PyTorch
-DTYPES = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # bool, integers, float16, 32, 64; native bytes
+DTYPES = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # bool, integers, float16, 32, 64; native order
 
 
 def plain(array: Array) -> Array:
@@ -26,7 +26,7 @@ def plain(array: Array) -> Array:
     if isinstance(array, (np.generic, np.memmap)):
         array = np.asarray(array)
     if not backend.is_array(array):
-        remedy = "minigan.tensor(...) makes a tensor of arrays, numbers and lists"
+        remedy = "minigan.tensor(...) makes a tensor from an array, numbers or lists"
         raise TypeError(f"a Tensor holds a NumPy or CuPy array, not {type_name(array)}; {remedy}")
     if array.dtype not in DTYPES:
         array = array.astype(array.dtype.newbyteorder("="))
@@ -72,7 +72,7 @@ def converted(name: str, array: Array, dtype: Any) -> Array:
         limits = np.iinfo(dtype)
         low, high = array.min().item(), array.max().item()
         # Python compares these exactly, and every comparison with NaN is False. The bounds are open
-        # because the fraction is cut off: -0.5 becomes 0, which a uint8 holds too.
+        # because the fraction is cut off: -0.5 becomes 0, which fits a uint8.
         if not (limits.min - 1 < low and high < limits.max + 1):
             raise ValueError(
                 f"{name}: {dtype} holds integers from {limits.min} to {limits.max}, but the values "

@@ -1,4 +1,4 @@
-"""The one class of error for what a user can put right."""
+"""The base class of errors that a user can put right."""
 
 from __future__ import annotations
 

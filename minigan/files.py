@@ -86,7 +86,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def is_own(path: Path, kind: str = FILE) -> bool:
-    """Whether the file exists, or the folder if `kind` is FOLDER. OSError: it is something else.
+    """Whether the file (or folder, as `kind` says) exists. Raises OSError if it is something else.
 
     A link always counts as something else, because writing through it would change another folder.
     """
@@ -104,7 +104,7 @@ def is_own(path: Path, kind: str = FILE) -> bool:
 
 
 def make_own(folder: Path) -> None:
-    """Make this folder unless it exists. OSError: a link or something else is in its place."""
+    """Make this folder unless it exists. Raises OSError if something else is in its place."""
     if not is_own(folder, FOLDER):
         with suppress(FileExistsError):  # another process may have just made it
             folder.mkdir()

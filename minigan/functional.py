@@ -164,7 +164,7 @@ def _bce_with_logits(xp, x, t):
 def binary_cross_entropy_with_logits(
     input: Tensor, target: Tensor | float, reduction: str = "mean"
 ) -> Tensor:
-    """The same for logits x, where p = sigmoid(x): t softplus(-x) + (1 - t) softplus(x).
+    """binary_cross_entropy of p = sigmoid(x), for logits x: t softplus(-x) + (1 - t) softplus(x).
 
     This follows from -log sigmoid(x) = log(1 + e^-x) = softplus(-x). It is finite for every x, and its
     gradient sigmoid(x) - t is computed so that it keeps its digits on both tails. If the target is a

@@ -115,7 +115,7 @@ def gradgradcheck(
     directions: int = 3,
     seed: int = 0,
 ) -> bool:
-    """The same for second derivatives: gradcheck of the function (x, v) -> J(x)^T v.
+    """gradcheck for second derivatives: it checks the function (x, v) -> J(x)^T v.
 
     Both the inputs x and the upstream gradients v are varied. In an error message, the inputs after
     the last one of fn are the upstream gradients. Outputs without history are left out.

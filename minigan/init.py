@@ -20,7 +20,7 @@ _default = np.random.default_rng()
 
 
 def manual_seed(seed: int) -> None:
-    """Seed the generator that layers draw initial weights from, as `randn` and its like do."""
+    """Seed the generator of initial weights, and of the numbers of `rand`, `randn` and `randint`."""
     global _default
     if not is_whole(seed) or seed < 0:
         raise ValueError(
@@ -143,7 +143,7 @@ def default_(weight: Tensor, bias: Tensor | None) -> None:
     """PyTorch's initial values of linear and convolution layers: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
     fan_in is the size of weight[0]. (PyTorch calls this kaiming_uniform_ with a = sqrt(5). For a
-    transposed convolution weight[0] is really a fan of outputs, and minigan does the same.)
+    transposed convolution this size is really the fan-out; PyTorch uses it all the same.)
     """
     bound = 1 / math.sqrt(max(1, math.prod(weight.shape[1:])))
     uniform_(weight, -bound, bound)

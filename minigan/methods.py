@@ -1,7 +1,7 @@
 """Tensor's operators and methods: the functions of the other pages under PyTorch's names.
 
-Comparisons, logic and in-place changes are defined here, because they have no backward rule. Importing
-this page attaches everything, which `minigan/__init__.py` does. (The methods cannot be in the class
+Comparisons, logic and in-place changes are defined here, because they have no backward rule.
+`minigan/__init__.py` imports this page, which attaches everything. (The methods cannot be in the class
 body, because the operations need the class.)
 """
 

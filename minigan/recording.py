@@ -16,7 +16,7 @@ from .arrays import type_name
 
 
 class _Thread(threading.local):
-    """One per thread, so that drawing samples on one thread cannot stop training on another."""
+    """One per thread: `no_grad` on one thread must not switch off recording on another."""
 
     recording = True
     before: tuple | None = None  # (recording, before) as the innermost open block found them
@@ -28,8 +28,8 @@ thread = _Thread()
 class recording:
     """Switches recording on or off on this thread until the block is left.
 
-    If a signal handler raises before the first instruction of `__exit__`, the generator switches back
-    when it is closed, which happens when this object dies.
+    Each block has a generator (`_switches_back`) that restores the switch when it is closed. So if a
+    signal handler raises before `__exit__` begins, the switch is restored when this object dies.
     """
 
     blocks: tuple | None = None  # blocks entered and not yet left: (the innermost, the others)

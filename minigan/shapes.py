@@ -189,9 +189,6 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 # -- matmul -------------------------------------------------------------------------------------
 
 
-# -- matmul -------------------------------------------------------------------------------------
-
-
 @op(
     lambda g, y, a, b: _matmul(g, transpose(b, -1, -2)),
     lambda g, y, a, b: _matmul(transpose(a, -1, -2), g),

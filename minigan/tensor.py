@@ -155,10 +155,10 @@ class Tensor(Values):
         if self.op is not None:
             raise RuntimeError(
                 f"deepcopy: this tensor of shape {self.shape} is a result of {self.op.name}, and only "
-                "leaves can be copied, without a graph; copy its detach()"
+                "leaves can be copied; copy its detach()"
             )
         if id(self._data) not in memo:
-            # In its order in memory, as kernels like it; CuPy's own deepcopy gives C order.
+            # Keeps the order in memory, which kernels have chosen; CuPy's own deepcopy gives C order.
             memo[id(self._data)] = self._data.copy(order="K")
         make, arguments, state = self.__reduce_ex__(4)[:3]
         copied = memo[id(self)] = make(*arguments)
@@ -222,7 +222,7 @@ def op(
                  both. All other rules must return exactly their input's shape.
     every        one rule for all inputs, of which there may be any number; its first argument is the
                  input's position
-    view         the result may share the first input's memory; if it does, it shares its version
+    view         the result may share the first input's memory; if it does, they share one version
     fused        a kernel that computes what the rules compute, on raw arrays and all at once. It gets
                  the array module and the positions of the inputs whose gradients are needed, then what
                  a rule gets, and returns a list. It is used when nothing is recorded; the tests compare

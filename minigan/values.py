@@ -20,7 +20,7 @@ class Values:
     """The part of a Tensor that only reads its array; subclasses set `_data`."""
 
     __slots__ = ()
-    __array_ufunc__ = None  # in `array * tensor`, NumPy leaves the choice to the Tensor's operator
+    __array_ufunc__ = None  # so that `array * tensor` calls the Tensor's operator
     _data: Array
 
     shape = property(lambda self: self._data.shape)

@@ -1,10 +1,10 @@
-"""PyTorch's DCGAN tutorial, written anew for minigan, at a tiny size.
+"""PyTorch's DCGAN tutorial, rewritten for minigan at a tiny size.
 
-Networks, first weights, losses, optimisers and loop are called as a user of PyTorch calls them. Where
-the tutorial has another line, a comment `# PyTorch: ...` above says which, and `# PyTorch also: ...`
-tells of one that is left out. `tests/test_tutorial.py` runs the script and compares these comments
-with the table in `docs/README.md`; `tests/benchmarks/exchange_with_pytorch.py` puts PyTorch's imports
-back and runs it there. Figures are not drawn.
+Networks, initial weights, losses, optimisers and the loop are used as in PyTorch. Where a line differs
+from the tutorial's, a comment `# PyTorch: ...` above it quotes the original; `# PyTorch also: ...`
+quotes a line that is left out. `tests/test_tutorial.py` runs the script and compares these comments
+with the table in `docs/README.md`; `tests/benchmarks/exchange_with_pytorch.py` restores PyTorch's
+imports and runs it with PyTorch. Nothing is plotted.
 """
 
 # ruff: noqa: UP008, UP031

@@ -1,9 +1,9 @@
 """Faults of the file system: the n-th operation on files below a folder fails, and all after it.
 
-Whatever Python does to files goes through a few functions of `os` and through `open`, which are
-replaced. A file opened below the folder is a FileIO whose operations are counted, with Python's own
-buffers on top: so these do what they do on a full disk, such as to write what is left at the close.
-(C code that opens files by itself is not reached; the project lets none write.)
+Python reaches files through a few functions of `os` and through `open`; these are replaced. A file
+opened below the folder is a FileIO that counts its operations. Python's own buffers lie on top of it,
+so they behave as on a full disk: for example, they write the rest when the file is closed. (C code that
+opens files itself is not covered; in this project none writes.)
 """
 
 import builtins

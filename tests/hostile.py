@@ -1,8 +1,8 @@
-"""Files that were made to do harm, by code: zips, pictures, caches and checkpoints.
+"""Code that makes hostile files: zips, pictures, caches and checkpoints.
 
-A zip is written field by field, so that each field can lie. `ZIPS` and `PICTURES` say what must
-become of each file: `skipped` is a word of the reason for which the picture `BAD` is left out,
-`stopped` a word of the error, and with neither all is well.
+A zip is written field by field, so that each field can lie. `ZIPS` and `PICTURES` say what must happen
+to each file: `skipped` is a word of the reason why the picture `BAD` is left out, `stopped` a word of
+the error; without either, the file must be accepted.
 """
 
 import io

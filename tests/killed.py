@@ -1,14 +1,14 @@
 """A run in runs/ that is killed again and again: `python tests/killed.py MEMBER STEPS KILLS SEED`.
 
-This process imports all that a run needs and forks one child for each life of it, which costs
-milliseconds instead of a second. The children take turns:
+This process imports everything that a run needs. It forks a child for each life of the run, which
+takes milliseconds instead of a second. The children die in turn in three ways:
 
-before   one ends itself by SIGKILL just before one of its operations on files, drawn at random
-within   one is ended by the system in the middle of a write: the file must not grow any further
-outside  one is killed from here at a random moment
+before   the child sends itself SIGKILL just before a random one of its operations on files
+within   the system ends the child in the middle of a write, by a limit on the file's size
+outside  this process kills the child at a random moment
 
-When the run has survived that many kills, it is let through to its end. Prints as JSON how often it
-was killed in each of these ways, and what that left half-written.
+After KILLS kills the run may finish. Prints as JSON how often it was killed in each way, and what was
+left half-written.
 """
 
 import json

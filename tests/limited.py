@@ -1,7 +1,7 @@
 """Runs under real limits of the system: `python tests/limited.py`, in an empty folder.
 
-Each run has a folder of its own, named by limit and value: first under the limit, then without.
-Prints {folder: [exit code and stderr of the first, exit code of the second]}.
+Each limit and value has a folder named after it, in which a run starts under the limit and is then
+resumed without it. Prints {folder: [exit code and stderr of the first, exit code of the second]}.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The requirements of the package, each at the lowest release that pyproject.toml allows.
+"""Prints the package's requirements, each at the lowest release that pyproject.toml allows.
 
 pip install $(python tests/lowest.py)
 """

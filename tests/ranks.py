@@ -1,8 +1,8 @@
-"""What test_parallel.py starts under mpiexec: the program, with something done to it first.
+"""What test_parallel.py starts under mpiexec: the program, with one part replaced by a plan.
 
     mpiexec -n 2 python tests/ranks.py PLAN train MEMBER flags
 
-A plan is one of the functions below; those that take a rank and a step are given as name:rank:step.
+A plan is the name of a function below, or name:rank:step for those that take a rank and a step.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
-"""The operations' forwards once more, straight from their formulas: loops over single numbers.
+"""The forward of every operation again, straight from its formula, as loops over single numbers.
 
-Slow and plain on purpose, and nothing of minigan is used: what the fast array code must agree with.
+It is slow and plain on purpose, and uses nothing of minigan. The fast array code must agree with it.
 """
 
 from itertools import product

@@ -1,11 +1,11 @@
 """Runs in processes of their own, for test_reproducible.py: `python tests/reproducible.py WHAT`.
 
-start          16 processes begin a run in runs/ at the same moment, each up to its end
-resume         they all go on with the newest run of runs/ at the same moment
-steady MEMBER  one run of 200 steps; what the process holds after 40 of them, and at the end, as JSON
+start          16 processes each start a run in runs/ at the same moment, and finish it
+resume         16 processes resume the newest run in runs/ at the same moment
+steady MEMBER  one run of 200 steps; prints what the process holds after 40 and at the end, as JSON
 
-The 16 are forked from this process, which has imported all that they need. What the i-th says is left
-in i.txt; printed is the list of their exit codes.
+The 16 are forked from this process, which has imported everything that they need. The output of the
+i-th is written to i.txt. Prints the list of their exit codes.
 """
 
 import gc

@@ -1,9 +1,9 @@
 """A run that has no memory left at its second checkpoint: `python tests/starved.py`, in an empty
 folder.
 
-Sets the limit of the address space to what is in use, as clusters do it, and fills what the process
-still holds in reserve. Before that, with 20 MB left, it draws curves, for which matplotlib has to be
-loaded; after it, with 8 MB left, it writes arrays of 64 MB. Prints [the number of the error that ended
+First, with 20 MB left, it draws curves, for which matplotlib must be loaded. Then comes the run: it
+limits the address space to what is in use, as clusters do, and fills the memory that the process holds
+in reserve. Last, with 8 MB left, it writes arrays of 64 MB. Prints [the number of the error that ended
 the curves, exit code and stderr of the run, exit code of its resume, bytes written].
 """
 

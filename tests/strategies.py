@@ -2,8 +2,8 @@
 
 CASES has an entry for every operation, and some for functions composed of them. Each draws a Case:
 a function of Tensors, float64 inputs for it, and its forward by the formula (see `reference.py`).
-Every draw is legal by construction, nothing is filtered; and values keep clear of kinks, for on a
-kink a central difference is right about nothing.
+Every draw is legal by construction, so nothing is filtered. Values stay away from kinks, where central
+differences are meaningless.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The program on pictures that are not CelebA's, and on data that changes, at its public commands."""
+"""The public commands on pictures that are not CelebA's, and on data that changes."""
 
 import os
 import sys
@@ -50,7 +50,7 @@ def test_too_few_pictures_name_no_option_that_was_not_given(capsys):
     cats(3)
     assert tiny.train_celeba.main([*tiny.TINY, "--dataroot", "cats"]) == 1
     assert capsys.readouterr().err == (
-        "error: --batch-size 4: pictures16 has 3 samples; lower it, or use more\n"
+        "error: --batch-size 4: pictures16 has 3 samples; lower it, or use more data\n"
     )
 
 
@@ -64,7 +64,7 @@ def test_an_out_that_is_a_file_is_named_and_nothing_else(capsys, out):
 
 @pytest.mark.parametrize("number", [0, 37])
 def test_a_run_goes_on_only_with_the_very_same_pictures(capsys, number):
-    """Of 130 one is replaced by another of the same size and time."""
+    """One of 130 is replaced by another of the same size and modification time."""
     root = cats(130)
     run = tiny.train("runs", "--dataroot", root, "--max-images", 130, "--steps", 1)
     replaced = root / f"{number:03d}.bmp"

@@ -1,4 +1,4 @@
-"""Devices are named and refused in words; the CPU's kernels do in blocks what the reference does."""
+"""Devices: how they are named, and refused in words. The CPU's kernels agree with the reference."""
 
 import subprocess
 import sys
@@ -168,7 +168,7 @@ def test_adam_in_blocks_is_adam(strided):
 
 
 def test_the_engine_is_whole_once_it_is_imported():
-    """A signal handler in the midst of the first operation, or __del__ at exit, can import nothing."""
+    """Nothing is imported later: a signal handler amid an operation, or __del__ at exit, could not."""
     program = """
 import subprocess
 import sys

@@ -402,7 +402,7 @@ def test_other_errors_of_a_source_are_not_hidden(tmp_path):
 
 
 def test_what_maps_the_pixels_is_imported_before_the_files_run_out():
-    """np.memmap imports mmap at its first call."""
+    """np.memmap imports mmap only when it is first called."""
     script = "import sys; from minigan.data import cache; assert 'mmap' in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
 

@@ -103,7 +103,7 @@ def test_celeba_is_known_by_its_name(tmp_path, as_zip):
 
 
 def test_backslashes_in_a_zip_part_folders(tmp_path):
-    """As some programs of Windows write them."""
+    """Some Windows programs write them."""
     files = {"a\\img_align_celeba\\1.jpg": factory.jpeg(1), "a\\2.jpg": b"x"}
     path = factory.write_zip(tmp_path / "a.zip", files)
     source = celeba.open_source(path, 8)
@@ -245,7 +245,7 @@ def test_a_worker_refuses_an_archive_that_was_replaced(tmp_path):
 def test_a_source_that_is_changed_while_it_is_decoded_leaves_no_cache(
     tmp_path, monkeypatch, kind, workers
 ):
-    """As by a download that ends meanwhile; the next build uses the new files."""
+    """For example, by a download that finishes meanwhile. The next build uses the new files."""
     root = factory.make(tmp_path / "data", 3, as_zip=kind != "folder")
     source = celeba.open_source(root, 16)
     source.load(0)  # opens a zip, so that this process keeps the old one

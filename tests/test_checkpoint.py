@@ -1,4 +1,4 @@
-"""Checkpoints: plain safetensors, whole or not there, and never taken for good when damaged."""
+"""Checkpoints: plain safetensors, either whole or absent, and never accepted if damaged."""
 
 import ast
 import json

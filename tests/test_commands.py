@@ -1,4 +1,4 @@
-"""The commands, for each member and each kind of data; and the same from Python."""
+"""The commands, for each member and each kind of data, and the same calls from Python."""
 
 import functools
 import signal

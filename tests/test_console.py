@@ -1,4 +1,4 @@
-"""The console: a program ends as it should, whoever reads what it says, and says what can be typed."""
+"""The console: programs end well whoever reads their output, and print commands that can be typed."""
 
 import argparse
 import errno
@@ -198,7 +198,7 @@ def test_a_bar_on_a_terminal_that_goes_away_is_the_end_of_the_bar_alone(monkeypa
 
 
 def test_a_dry_run_whose_json_cannot_be_written_fails(monkeypatch, capsys):
-    """It is made for a program, which would take nothing for an answer."""
+    """The JSON is for another program, which might take no output for an answer."""
     monkeypatch.setattr(sys, "stdout", Broken(no_space()))
     assert tiny.train_celeba.main(["--dry-run", "--dataroot", "nowhere"]) == 1
     assert os.strerror(errno.ENOSPC) in capsys.readouterr().err
@@ -251,7 +251,7 @@ def test_without_its_standard_streams_a_run_ends_as_any(base, redirects, pipe, n
 
 @LINUX
 def test_a_closed_stream_gives_its_number_to_no_file_of_ours():
-    """A library in C that writes to 2 would write into a checkpoint otherwise."""
+    """Otherwise a C library that writes to descriptor 2 would write into a checkpoint."""
     script = (
         "import os; from minigan import console\n"
         "def main():\n"
@@ -270,7 +270,7 @@ def test_a_closed_stream_gives_its_number_to_no_file_of_ours():
     ("name", "value"), [("ASCII", "1"), ("BAR_FORMAT", "{foo}"), ("MININTERVAL", "abc")]
 )
 def test_no_bar_depends_on_the_variables_of_tqdm(monkeypatch, name, value):
-    """A new process, because tqdm reads them when it is imported."""
+    """Runs in a new process, because tqdm reads them when it is imported."""
     monkeypatch.setenv(f"TQDM_{name}", value)
     script = (
         "import os, sys\n"
@@ -307,7 +307,7 @@ def test_ctrl_c_while_the_program_is_imported_is_no_traceback(tmp_path, sigint, 
 @POSIX
 @pytest.mark.parametrize("ignored", [False, True])
 def test_ctrl_c_in_pythons_own_end_is_no_traceback(sigint, ignored):
-    """But a program that was started deaf to it stays so."""
+    """A program that was started with Ctrl-C ignored goes on ignoring it."""
     script = (
         "import atexit, signal; from minigan import console\n"
         "atexit.register(signal.raise_signal, signal.SIGINT)\n"
@@ -463,7 +463,7 @@ ESCAPE = "a\x1b[2J\nb"
 
 @POSIX
 def test_no_name_reaches_a_terminal_as_it_is(base, capsys):
-    """Nor what is on the command line, which may come from a script and a stranger's list of files."""
+    """Neither do arguments: a script may pass on names of a stranger's files."""
     copy = Path(shutil.copytree(base.folder, ESCAPE))
     (copy / "checkpoints" / "step-00000009.safetensors").write_bytes(b"cut")
     for words in (
@@ -534,7 +534,7 @@ def test_in_a_folder_that_the_user_names_nothing_is_deleted(base):
 
 
 def test_two_calls_may_drop_the_same_pictures_and_make_the_same_folder(tmp_path, monkeypatch):
-    """Each finds what the other one has just done."""
+    """Each call finds that the other has just done the same."""
     mkdir, unlink = Path.mkdir, Path.unlink
     monkeypatch.setattr(Path, "mkdir", lambda path: mkdir(path) or mkdir(path))
     monkeypatch.setattr(

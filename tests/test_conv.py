@@ -265,7 +265,7 @@ def test_a_weight_whose_transform_overflows_is_not_kept_for_the_gradients():
 
 @pytest.mark.parametrize("size", [0.25, 200])
 def test_a_convolution_of_float16_is_rounded_once(size):
-    """Large numbers leave its range only where they do so in the result."""
+    """Large numbers overflow only where the result itself does."""
     x, w, y, _ = a_layer(17, 8, 9, 16)
     x, w, y = (np.float16(a * size) for a in (x, w, y))
     exact = [tensor(np.float64(a), requires_grad=True) for a in (x, w, y)]

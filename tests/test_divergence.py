@@ -1,4 +1,4 @@
-"""A run that goes wrong is noticed in time, and what happens then is what --on-divergence says."""
+"""A run that diverges is noticed in time, and then --on-divergence decides what happens."""
 
 import itertools
 import math
@@ -129,7 +129,7 @@ def test_what_is_not_finite_is_noticed_at_once(key, value):
 
 
 def test_a_generator_without_any_gradient_is_frozen_and_a_small_one_that_lasts_is_not():
-    """Adam divides by the gradients that it remembers; only below eps does a small one stay small."""
+    """Adam divides by the gradients it remembers, so a small one moves G unless it is below eps."""
     size = 10_000
     floor = EPS * math.sqrt(size)
     for gradient, count in ((0.0, 1), (floor / 200, 1), (floor, 0), (1e-3, 0), (1e6, 0)):
@@ -139,9 +139,9 @@ def test_a_generator_without_any_gradient_is_frozen_and_a_small_one_that_lasts_i
 
 @pytest.mark.parametrize("every", [1, 10])
 def test_a_frozen_generator_is_one_that_the_optimiser_does_not_move(every):
-    """All n weights with the same gradient g: then |g| sqrt(n) is the norm, and r the step / lr.
+    """All n weights have the same gradient g, so its norm is |g| sqrt(n).
 
-    Where only every tenth step is reported, the nine before are taken to have been like it.
+    If only every tenth step is reported, the nine before it are assumed to be the same.
     """
     n = 9
     holds = frozen_generator(n, BETA2).start()
@@ -165,7 +165,7 @@ def test_a_frozen_generator_is_one_that_the_optimiser_does_not_move(every):
     st.floats(0, 1),
 )
 def test_a_watch_that_is_shown_the_lines_there_are_knows_what_it_knew(levels, every, cut):
-    """Whether the run was interrupted or not; also where not every step is reported."""
+    """An interruption makes no difference, even if not every step is reported."""
     lines = [
         line(i, *level)
         for i, level in zip(
@@ -192,7 +192,7 @@ def member(name):
 
 
 def test_what_is_trouble_in_one_game_is_none_in_another():
-    """A healthy critic's loss is far below 0: the negative of the distance that it has found."""
+    """A healthy critic's loss is far below 0: it is minus the distance that the critic estimates."""
     lines = [line(i, loss_d=-5.0, distance=5.0, penalty=0.1) for i in range(1, 1000)]
     assert noticed(lines, signs=member("wgan-gp").signs) == []
     ((step, name, _),) = noticed(lines, signs=member("dcgan").signs)
@@ -231,7 +231,7 @@ def test_the_sign_of_a_members_own_is_found_and_acted_upon(monkeypatch, capsys, 
 
 
 def test_lines_that_lack_the_metric_of_a_sign_do_not_show_it():
-    """As in a file that was edited; and lines of other metrics do not matter."""
+    """For example, in a file that was edited. Lines with only other metrics are ignored."""
     bare = [{"step": i, "epoch": 0, "fid": 1.0} for i in range(1, 1000)]
     assert noticed(bare) == []
 
@@ -352,7 +352,7 @@ def test_a_rollback_goes_back_before_the_trouble_with_other_noise_and_not_for_ev
 def test_a_run_with_rollbacks_that_is_interrupted_ends_as_one_that_is_not(
     monkeypatch, rolled, sigint, lives, stop
 ):
-    """The number of rollbacks is in the checkpoints, or found again by the same trouble."""
+    """The count of rollbacks is in the checkpoints; rollbacks since the last one happen again."""
     straight, _ = rolled
     for steps in lives:
         with monkeypatch.context() as patch:
@@ -463,7 +463,7 @@ WHERE = {
 @pytest.mark.parametrize("policy", ["warn", "stop", "ignore"])
 @pytest.mark.parametrize("every", [3, 100])
 def test_what_is_not_finite_is_never_saved(monkeypatch, capsys, every, policy, what):
-    """Not by any policy. The metrics of a step are older than the weights that it leaves."""
+    """Under any policy. A step's metrics come before its update, so they cannot show bad weights."""
     flags = ["--checkpoint-every", every, "--keep", 1, "--sample-every", 1]
     tiny.train("out", "--steps", 2, *flags)
     spoil(monkeypatch, 1, what=what)

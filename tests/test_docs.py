@@ -2,7 +2,7 @@
 
 A block ```python is run: the blocks of one page in order, in one namespace; with `>>>` prompts its
 output is compared too. A comment `<!-- source: minigan/ops.py -->` before a block (of any language)
-makes it a quotation instead, which must stand in that file, but for white space and for lines left
+makes it a quotation instead, which that file must contain, apart from white space and from lines left
 out where it says `...`.
 """
 
@@ -152,7 +152,7 @@ def test_tests_that_a_page_names_are_there(page):
 
 
 def test_the_reading_plan_is_not_far_off():
-    """Its rows `| minutes | [file](path) | lines | ...` may be wrong by a fifth, and add to an hour."""
+    """Its rows `| minutes | [file](path) | lines | ...` are within a fifth, and add up to an hour."""
     page = ROOT / "docs/README.md"
     rows = re.findall(
         r"^\| (\d+) \| \[[^\]]+\]\(([^)]+)\) \| (\d+) \|", page.read_text("utf-8"), re.M

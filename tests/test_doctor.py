@@ -1,4 +1,4 @@
-"""The doctor finds a healthy machine healthy, and every planted error; nothing foreseeable ends it."""
+"""The doctor calls a healthy machine healthy, finds each planted error, survives broken machines."""
 
 import json
 import math
@@ -130,7 +130,7 @@ assert not found, found
 
 
 def test_the_doctor_needs_neither_the_data_nor_the_training():
-    """What it examines is below them, so an error there cannot hide in them."""
+    """It examines only the layers below them, which must work without them."""
     subprocess.run([sys.executable, "-c", LOADED], check=True)
 
 
@@ -147,7 +147,7 @@ def test_every_operation_is_among_the_cases():
 
 
 def test_the_bounds_have_room_for_other_kernels_but_not_for_tf32(small, monkeypatch):
-    """The reference kernels stand for another machine; factors of 10 bits for a TF32 left on."""
+    """The reference kernels stand in for another machine, 10-bit factors for TF32 left on."""
     exact = {k: f("cpu", np.float64) for k, f in doctor.surface.computations().items()}
     metrics = doctor.trained("tiny DCGAN", "cpu", np.float64)
     monkeypatch.setattr(backend.device, "cpu", backend.reference)

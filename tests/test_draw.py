@@ -1,4 +1,4 @@
-"""What is drawn for a step: a function of a key, so that nothing has to be saved to go on exactly."""
+"""What is drawn for a step is a function of a key, so exact resuming needs no saved generator state."""
 
 import json
 
@@ -77,7 +77,7 @@ def test_keys_that_look_alike_are_different(one, other):
 
 
 def test_the_numbers_of_a_key_are_the_same_on_every_machine():
-    """Resuming elsewhere rests on it; NumPy promises that the bits of a generator do not change."""
+    """Resuming on another machine relies on it. NumPy promises that a generator's bits never change."""
     found = generator(999, "order", 0).integers(0, 1000, 5).tolist()
     assert found == EXPECTED
 
@@ -152,7 +152,7 @@ def test_points_are_not_flipped():
 
 @pytest.mark.parametrize("batch_size", [8, 10**9])
 def test_fewer_samples_than_a_batch(batch_size):
-    message = f"--batch-size {batch_size}: numbered has 7 samples; lower it, or use more"
+    message = f"--batch-size {batch_size}: numbered has 7 samples; lower it, or use more data"
     with pytest.raises(UserError, match=message):
         draw(numbered(7), batch_size)
     assert draw(numbered(7), 7).per_epoch == 1
@@ -174,7 +174,7 @@ def test_each_call_and_each_step_gives_something_new():
 
 
 def test_what_one_name_draws_does_not_shift_what_another_draws():
-    """So a member that draws once more for a new term plays the same game otherwise."""
+    """So a member that draws more, for a new loss term, still gets the same batches and noise."""
     few, many = draw(numbered(20), 4, flip=True), draw(numbered(20), 4, flip=True)
     for _ in range(7):
         many.uniform("more", 2)
@@ -239,7 +239,7 @@ def played(of: Draw, batches: int) -> list[np.ndarray]:
     again=st.integers(0, 3),
 )
 def test_a_draw_with_saved_counts_goes_on_exactly(steps, batches, count, flip, seed, again):
-    """`counts` is all there is: another Draw, with another past, draws what this one will draw."""
+    """`counts` is the whole state: given these, a Draw with another past draws the same."""
     first = draw(numbered(count), 5, seed, flip)
     first.counts["again"] = again
     for _ in range(steps):

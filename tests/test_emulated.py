@@ -1,8 +1,8 @@
 """The real CuPy and every CUDA kernel, executed without a GPU: tests/gpu, run on the emulator.
 
-A child process each, for the emulator is put in CuPy's place before CuPy is imported, and a kernel
-that reads out of bounds ends its process. The planted errors at the end say what these tests are
-worth: each must turn them red.
+Each test runs in a child process, because the emulator must be installed before CuPy is imported, and a
+kernel that reads out of bounds ends its process. The planted errors at the end prove the tests: each
+error must make them fail.
 """
 
 import os
@@ -84,7 +84,7 @@ print("asked for", asked)
     ("flags", "asked"), [(["--tf32"], 77), (["--no-tf32"], 68), ([], 77)], ids=str
 )
 def test_every_product_of_a_training_may_use_tf32_or_none(flags, asked, tmp_path):
-    """CUBLAS_COMPUTE_32F_FAST_TF32 is 77, CUBLAS_COMPUTE_32F is 68; the GPU's trial comes before."""
+    """77 is CUBLAS_COMPUTE_32F_FAST_TF32, 68 is CUBLAS_COMPUTE_32F."""
     (tmp_path / "see.py").write_text(SEE_TF32)
     done = on_emulator(tmp_path / "see.py", *flags, "--out", tmp_path / "runs")
     assert f"asked for {{{asked}}}" in done.stdout, done.stdout + done.stderr

@@ -28,7 +28,7 @@ def plan(name, batch):
 @pytest.mark.parametrize("name", MEMBERS)
 @pytest.mark.parametrize("batch", [16, 400])
 def test_the_memory_of_any_batch_is_known_from_small_ones(name, batch):
-    """Within a quarter: the line bends where activations begin to outweigh the gradients."""
+    """To within a quarter: memory is not linear in the batch where activations outgrow gradients."""
     data = Mixture("ring", count=500)
     page._play(plan(name, batch), data, "cpu", batch)  # fills Python's own caches
     direct = page._play(plan(name, batch), data, "cpu", batch).bytes

@@ -1,4 +1,4 @@
-"""The programs as their user meets them: what they say, what they leave, and how they end."""
+"""The programs as a user sees them: what they print, which files they leave, and how they end."""
 
 import ast
 import os
@@ -263,7 +263,7 @@ def too_few(folder):
         (web_page, "img_align_celeba.zip is a web page, probably the download site's notice"),
         (empty_folder, "nothing is an empty folder; give the path"),
         (all_broken, "none of the 9 images"),
-        (too_few, "--batch-size 4: pictures16 has 3 samples; lower it, or use more"),
+        (too_few, "--batch-size 4: pictures16 has 3 samples; lower it, or use more data"),
     ],
 )
 def test_data_that_cannot_be_used_is_one_sentence_and_leaves_no_run(
@@ -371,7 +371,7 @@ def test_a_run_goes_on_with_moved_data_and_refuses_other_images(tmp_path, capsys
 
 
 def test_a_run_below_its_data_goes_on(tmp_path, capsys, without_curves):
-    """Its own pictures are no data."""
+    """The run's own pictures do not count as data."""
     flags = ["--dataroot", factory.make(tmp_path / "data", 8), "--out", tmp_path / "data" / "runs"]
     run = tiny.train(tmp_path / "data" / "runs", "--steps", 1, *flags)
     tiny.train(run.out, "--steps", 2, *flags, "--resume", "auto")
@@ -573,7 +573,7 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before(run, base, tmp_path,
 
 
 def test_generated_images_are_those_of_the_generator_in_evaluation_mode(run):
-    """Drawn one by one they are the same: no batch norm over their neighbours."""
+    """Generated one at a time, they are the same: batch norm does not use the other images."""
     generated(run.folder, "out", "--n", 5, "--seed", 1)
     member, _, _ = session.load(run.folder, print)
     z = noise(generator(1, "sample"), (5, 8), "normal")
@@ -711,7 +711,7 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(sys.platform == "win32", reason="groups of processes are POSIX")
 def test_ctrl_c_at_a_terminal_while_workers_start_is_one_line_too(tmp_path):
-    """A terminal sends it to the whole group: to workers that are not yet ready for it as well."""
+    """A terminal signals the whole process group, including workers that are still starting."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     root = factory.make(tmp_path / "data", 8)
     script = tmp_path / "script.py"

@@ -1,4 +1,4 @@
-"""What a member's page promises of its own: its formulas, on numbers that can be checked by hand."""
+"""The formulas of each member's own page, on numbers that can be checked by hand."""
 
 import math
 
@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import walk
 
-from minigan import tensor
+from minigan import gradcheck, tensor
+from minigan.errors import UserError
 from minigan.gans import MEMBERS, wgan_gp
+from minigan.gans.augment import CHANGES
+from minigan.gans.judge import Judge, instance_noise
 from minigan.gans.objectives import OBJECTIVES
-from minigan.gans.penalties import slope_penalty
+from minigan.gans.penalties import r1_penalty, slope_penalty
 from minigan.tensor import grad
 
 
@@ -40,7 +43,7 @@ def test_each_sample_has_a_slope_of_its_own():
 
 
 def test_where_the_slope_is_zero_the_penalty_has_a_gradient():
-    """The root's own would be infinite: it is kept finite by the constant inside."""
+    """The square root's gradient at 0 is infinite; a constant under the root keeps it finite."""
     w = tensor(np.zeros(3), requires_grad=True)
     penalty = slope_penalty(lambda x: (x * w).sum(1), numbers(4, 3), 1.0)
     assert penalty.item() == pytest.approx((math.sqrt(1e-12) - 1) ** 2)
@@ -55,6 +58,48 @@ def test_a_penalty_hands_no_gradient_to_what_its_points_were_made_of():
     assert grad(penalty, [x], allow_unused=True) == (None,)
 
 
+def test_the_penalties_of_a_linear_critic_by_hand():
+    """w = (3, 4): 10 (5 - 1)^2 = 160 with the gradient (48, 64), and 10/2 25 = 125 with (30, 40)."""
+    w = tensor([3.0, 4.0], dtype="float64", requires_grad=True)
+    D = lambda x: (x * w).sum(1)
+    for penalty, expected, slope in (
+        (10 * slope_penalty(D, numbers(5, 2), 1.0), 160, [48, 64]),
+        (10 * r1_penalty(D, numbers(5, 2)), 125, [30, 40]),
+    ):
+        assert penalty.item() == pytest.approx(expected, rel=1e-9)
+        np.testing.assert_allclose(grad(penalty, w)[0].numpy(), slope, rtol=1e-9)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
+def test_r1_damps_the_dirac_gan(gamma):
+    """D(x) = psi x, data 0, G = theta: eigenvalues -g/2 +- sqrt(g^2/4 - 1/4) (Mescheder)."""
+    row = OBJECTIVES["non-saturating"]
+
+    def field(theta, psi):
+        """The directions in which G and D move."""
+        theta, psi = tensor(theta, requires_grad=True), tensor(psi, requires_grad=True)
+        real = tensor(np.zeros((1, 1)))
+        D = lambda x: (psi * x).reshape(-1)  # (1, 1) -> (1,)
+        fake = D(theta.reshape(1, 1))
+        loss_d = row.discriminator(D(real), D(theta.detach().reshape(1, 1))) + gamma * r1_penalty(
+            D, real
+        )
+        (of_psi,) = grad(loss_d, psi)
+        (of_theta,) = grad(row.generator(None, fake), theta)
+        return -np.array([of_theta.item(), of_psi.item()])
+
+    h, at = 1e-6, np.float64
+    columns = [
+        (field(at(a), at(b)) - field(at(-a), at(-b))) / (2 * h) for a, b in ((h, 0.0), (0.0, h))
+    ]
+    found = np.sort_complex(np.linalg.eigvals(np.stack(columns, axis=1)))
+    root = np.sqrt(complex(gamma**2 / 4 - 1 / 4))
+    # Where both are equal, an error of 1e-10 in the matrix is one of 1e-5 in them.
+    np.testing.assert_allclose(
+        found, np.sort_complex([-gamma / 2 - root, -gamma / 2 + root]), atol=1e-4
+    )
+
+
 # -- Wasserstein --------------------------------------------------------------------------------------
 
 
@@ -62,12 +107,12 @@ def test_the_critics_losses_are_differences_of_means():
     real, fake = tensor([1.0, 3.0]), tensor([0.5, 0.0])
     loss = OBJECTIVES["wasserstein"]
     assert loss.discriminator(real, fake).item() == 0.25 - 2.0
-    assert loss.generator(fake).item() == -0.25
+    assert loss.generator(None, fake).item() == -0.25
 
 
 @pytest.mark.parametrize("kind", walk.KINDS)
 def test_the_weights_of_the_wgans_critic_are_clipped_after_each_update(kind):
-    """Its average of G is not, and RMSprop's first step of 10 lr is larger than this clip."""
+    """The average of G is not clipped. RMSprop's first step is 10 lr, more than the clip used here."""
     member, draw = walk.game("wgan", kind, "cpu", clip=1e-3, lr=1e-3, d_steps=2)
     found = []
     descend = member.D.descend
@@ -113,3 +158,155 @@ def test_the_papers_defaults():
     assert (wgan.lr, wgan.clip, wgan.batch_size, wgan.d_steps) == (5e-5, 0.01, 64, 5)
     assert (gp.lr, gp.beta1, gp.beta2, gp.penalty, gp.d_steps) == (1e-4, 0.0, 0.9, 10.0, 5)
     assert (gp.batch_size, gp.norm) == (64, "none")
+
+
+# -- what D sees --------------------------------------------------------------------------------------
+
+
+def judged(x, draw=None, **options):
+    """The samples as D's first layer gets them."""
+    seen = []
+
+    class D:
+        def logits(self, x):
+            seen.append(x)
+            return x.flatten(1).sum(1, keepdim=True)
+
+    _, own = walk.game("dcgan", "images", "cpu")
+    scores = Judge(D(), MEMBERS["dcgan"].Options(batch_size=4, **options))(x, draw or own)
+    assert scores.shape == seen[0].shape[:1]
+    return seen[0].numpy()
+
+
+def test_without_stabilisers_d_sees_the_very_samples():
+    x = numbers(4, 3, 8, 8)
+    assert (judged(x) == x.numpy()).all()
+
+
+def test_a_pack_is_consecutive_samples_on_the_channels():
+    x = numbers(4, 3, 8, 8)
+    np.testing.assert_array_equal(
+        judged(x, pack=2), np.concatenate([x[::2].numpy(), x[1::2].numpy()], 1)
+    )
+    with pytest.raises(UserError, match="--pack 3: a batch of 4 cannot be cut into packs"):
+        judged(x, pack=3)
+
+
+def test_instance_noise_falls_to_nothing():
+    assert [instance_noise(0.5, 100, step) for step in (0, 50, 100, 1000)] == [0.5, 0.25, 0.0, 0.0]
+    assert instance_noise(0.5, 0, 10**6) == 0.5
+    x = tensor(np.zeros((4, 3, 8, 8), np.float32))
+    _, draw = walk.game("dcgan", "images", "cpu")
+    first, second = (judged(x, draw, instance_noise=0.5) for _ in range(2))
+    assert (first != second).all()  # new noise for each batch that D sees
+    assert first.std() == pytest.approx(0.5, rel=0.1)  # 768 numbers: 3 % of error each way
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_augmented_images_pass_the_gradient_on(name):
+    _, draw = walk.double(*walk.game("dcgan", "images", "cpu"))
+    u = draw.uniform("augment", 3, 1, 1, 1)  # the same for each call of gradcheck
+
+    class Fixed:
+        def uniform(self, name, *shape):
+            return u[:, : shape[0], 0, 0, 0].reshape(-1, *shape)
+
+    change, x = CHANGES[name], numbers(4, 2, 8, 8).requires_grad_()
+    assert change(x, Fixed()).shape == x.shape
+    assert gradcheck(lambda x: change(x, Fixed()), [x])
+
+
+def test_a_translation_moves_whole_pixels_and_fills_with_zeros():
+    class Fixed:
+        def uniform(self, name, *shape):  # down by 1, left by 1; nothing; most down, most right
+            u = np.array([[0.75, 0.25], [0.5, 0.5], [0.99, 0.99]])
+            return tensor(u.reshape(3, 2, 1, 1))
+
+    x = numbers(3, 2, 8, 8)
+    moved, x = CHANGES["translation"](x, Fixed()).numpy(), x.numpy()
+    np.testing.assert_array_equal(moved[0, :, 1:, :-1], x[0, :, :-1, 1:])
+    assert not moved[0, :, 0].any()
+    assert not moved[0, :, :, -1].any()
+    np.testing.assert_array_equal(moved[1], x[1])
+    np.testing.assert_array_equal(moved[2, :, 1:, 1:], x[2, :, :-1, :-1])
+
+
+def test_a_cutout_is_a_square_of_half_the_side():
+    class Fixed:
+        def uniform(self, name, *shape):
+            return tensor(np.array([[0.5, 0.5], [0.0, 0.5]]).reshape(2, 2, 1, 1))
+
+    cut = CHANGES["cutout"](tensor(np.ones((2, 1, 16, 16))), Fixed()).numpy()[:, 0]
+    assert not cut[0, 4:13, 4:13].any()
+    assert cut[0].sum() == 256 - 81
+    assert cut[1].sum() == 256 - 5 * 9  # half of it is outside
+
+
+def test_color_changes_brightness_saturation_and_contrast():
+    class Fixed:
+        u = (1.0, 0.5, 0.5)
+
+        def uniform(self, name, *shape):
+            return tensor(np.array([self.u]).reshape(1, 3, 1, 1, 1))
+
+    x, fixed = numbers(1, 3, 4, 4), Fixed()
+    np.testing.assert_allclose(CHANGES["color"](x, fixed).numpy(), x.numpy() + 0.5)
+    fixed.u = (0.5, 0.0, 0.5)  # no saturation: grey
+    grey = CHANGES["color"](x, fixed).numpy()
+    np.testing.assert_allclose(grey, np.repeat(x.numpy().mean(1, keepdims=True), 3, 1))
+    fixed.u = (0.5, 0.5, 0.0)  # half the contrast
+    flat = CHANGES["color"](x, fixed).numpy()
+    np.testing.assert_allclose(
+        flat - x.numpy().mean(), (x.numpy() - x.numpy().mean()) / 2, atol=1e-12
+    )
+
+
+# -- options of the standard game ---------------------------------------------------------------------
+
+
+def step_with(name="dcgan", kind="images", **options):
+    member, draw = walk.game(name, kind, "cpu", **options)
+    return member, {name: value.item() for name, value in member.step(draw).items()}
+
+
+def test_d_takes_as_many_steps_as_asked_for():
+    member, _ = step_with(d_steps=3)
+    assert member.batches == 3
+    assert {state["step"] for state in member.D.optimizer.tree().values()} == {3}
+    assert {state["step"] for state in member.G.optimizer.tree().values()} == {1}
+
+
+@pytest.mark.parametrize("loss", OBJECTIVES)
+def test_scores_are_probabilities_only_where_d_gives_them(loss):
+    _, metrics = step_with(loss=loss)
+    assert ("d_x" in metrics) == OBJECTIVES[loss].probability
+    assert ("score_x" in metrics) != OBJECTIVES[loss].probability
+
+
+def test_the_learning_rates_are_those_asked_for_and_fall_to_nothing():
+    member, _ = walk.game("dcgan", "points", "cpu", lr=0.5, d_lr=0.25, lr_decay=10)
+    for step, share in ((0, 1.0), (5, 0.5), (9, 0.1)):
+        member.schedule(step)
+        found = [p.optimizer.options["lr"] for p in (member.G, member.D)]
+        assert found == pytest.approx([0.5 * share, 0.25 * share])
+
+
+def test_a_penalty_on_a_slope_that_does_not_exist_is_refused():
+    for name, given, said in (
+        ("dcgan", {"r1": 1.0}, "--norm batch"),
+        ("dcgan", {"r1": 1.0, "norm": "none", "pack": 2}, "--pack 2"),
+        ("wgan-gp", {"norm": "batch"}, "--norm batch"),
+        ("wgan-gp", {"pack": 2}, "--pack 2"),
+    ):
+        with pytest.raises(
+            UserError, match=f"{said}: D's score of one sample then depends on the others"
+        ):
+            MEMBERS[name].Options(**given)
+
+
+def test_smoothing_without_labels_is_refused():
+    with pytest.raises(UserError, match=r"--smoothing 0.1: --loss hinge has no labels"):
+        MEMBERS["hinge"].Options(smoothing=0.1)
+    _, plain = step_with(kind="points")
+    _, smooth = step_with(kind="points", smoothing=0.1)
+    assert plain["loss_d"] != smooth["loss_d"]

@@ -1,7 +1,7 @@
-"""Signal handlers and forks amid the engine's work: sums, recording and random numbers stay whole.
+"""Signal handlers and forks in the middle of the engine's work: gradients, recording, random numbers.
 
-Python runs a handler on the main thread, after a call, at the start of a function or at a jump back;
-the places tried here are the starts and ends of calls.
+Python runs handlers on the main thread: after a call, at the start of a function, or at a backward
+jump. These tests try the starts and ends of calls.
 """
 
 import contextlib
@@ -117,7 +117,7 @@ def test_a_handler_can_differentiate_amid_a_backward_pass(interrupting, create_g
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # amid a finalizer
 @pytest.mark.parametrize("keep", [False, True])
 def test_recording_is_as_before_after_an_exception_at_any_moment(keep):
-    """Sooner than the traceback dies, except where no_grad's docstring says so."""
+    """Even while the traceback is alive, except in the case that no_grad's docstring describes."""
     x, kept = tensor([2.0], requires_grad=True), no_grad()
     y = x * x
 

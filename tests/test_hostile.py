@@ -1,7 +1,7 @@
 """Hostile input: zips, pictures, caches and checkpoints that are damaged, lie or mean harm.
 
-Only the documented exceptions may come out, or a right result; memory and time stay in proportion
-to the file, nothing in it is executed, and nothing is written but in the cache's folder.
+The outcome must be a correct result or a documented exception. Memory and time stay in proportion to
+the file, nothing in it is executed, and nothing is written outside the cache's folder.
 """
 
 import ast
@@ -270,7 +270,7 @@ cache_fields = st.fixed_dictionaries(
 @fuzz
 @given(cache_fields, st.booleans())
 def test_fields_of_a_cache(tmp_path, changes, header_too):
-    """With a .npy that agrees, so that only the check of the JSON is in the way."""
+    """With a .npy that agrees with the JSON, so that only the check of the JSON can refuse it."""
     key, npy, meta = finished()
     meta = {**meta, **changes}
     try:
@@ -303,7 +303,7 @@ journals = st.fixed_dictionaries(
 @fuzz
 @given(journals, st.integers(0, 200))
 def test_fields_of_the_journal_of_a_build(tmp_path, journal, length):
-    """The pixels of the part that was done are believed if they fit the digest, and nothing else."""
+    """Of an unfinished build only the pixels are trusted, and only if their digest is right."""
     key, _, _ = finished()
     for suffix in ("npy", "json"):
         (tmp_path / f"{key}.{suffix}").unlink(missing_ok=True)
@@ -563,8 +563,8 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="measures in forked processes")
 def test_memory_and_time_are_in_proportion(tmp_path):
-    """The peak of resident memory of a process per file, as the system counts it: tracemalloc sees
-    neither Pillow's pixels nor zlib's nor safetensors' memory, which are what a bomb fills."""
+    """Each file has its own process, whose peak memory the system counts. tracemalloc would not see the
+    memory of Pillow, zlib and safetensors, which is what a bomb fills."""
     for suffix, cases in (("zip", hostile.ZIPS), ("picture", hostile.PICTURES)):
         for name, case in cases.items():
             hostile.write(tmp_path, f"{name}.{suffix}", case.data)
@@ -738,7 +738,7 @@ def test_nothing_in_the_package_or_the_examples_executes_data():
 
 
 def test_processes_exchange_objects_in_one_place_only():
-    """mpi4py pickles what its processes send to each other; no file is read so."""
+    """mpi4py pickles what its processes send to each other. No file is read that way."""
     using = [
         path.relative_to(tiny.ROOT).as_posix()
         for path in tiny.ROOT.glob("minigan/**/*.py")
@@ -751,7 +751,7 @@ def test_processes_exchange_objects_in_one_place_only():
 
 
 def test_an_array_of_objects_is_refused_by_its_type(tmp_path):
-    """For the cache as for safetensors ("unknown type" above)."""
+    """By the cache; "unknown type" above tests the same for safetensors."""
     key, npy, meta = finished()
     hostile.write(tmp_path, f"{key}.npy", npy.replace(b"'|u1'", b"'|O8'"))
     hostile.write(tmp_path, f"{key}.json", with_digest(meta))

@@ -1,7 +1,7 @@
-"""Values of options: whatever stands on the command line or in config.json, it is right or told.
+"""Values of options: whatever the command line or config.json contains is accepted or told.
 
-Told is one sentence on stderr and an exit code of 1, or 2 after argparse's usage; never a traceback,
-and never more memory, processes or files than what was asked for in earnest would need.
+Told means one sentence on stderr and exit code 1, or argparse's usage and exit code 2. There is never
+a traceback, and never more memory, processes or files than the options reasonably need.
 """
 
 import io
@@ -175,7 +175,7 @@ def test_more_images_a_batch_than_there_are_is_one_sentence():
         tiny.train_celeba.main, *tiny.TINY, "--out=runs", "--batch-size", str(10**9)
     )
     assert code == 1
-    assert "--batch-size 1000000000: faces16 has 20 samples; lower it, or use more" in err
+    assert "--batch-size 1000000000: faces16 has 20 samples; lower it, or use more data" in err
     assert os.listdir("runs") == ["cache"]
 
 
@@ -188,7 +188,7 @@ def test_without_a_number_of_images_the_default_number_of_faces_is_drawn(monkeyp
 
 
 def test_two_dashes_are_a_value_or_told(base):
-    """Some Pythons make a list of them, without calling the option's type."""
+    """Some releases of Python turn `--` into a list, without calling the option's type."""
     for flag in VALUED:
         called(tiny.train_celeba.main, "--dataroot=nowhere", "--dry-run", f"{flag}=--")
     for flag in ("--n", "--seed", "--threads", "--device", "--run"):
@@ -246,7 +246,7 @@ def test_an_out_that_cannot_be_is_one_sentence(base, out):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
 def test_an_out_that_is_no_text_is_printed_all_the_same(capsys):
-    """As the system gives it to Python: bytes that are not UTF-8 are surrogates."""
+    """Python represents bytes of a path that are not UTF-8 by surrogates."""
     out = os.fsdecode(b"\xff")
     run = tiny.train(out, "--steps", 1)
     assert r"\udcff" in capsys.readouterr().out
@@ -374,7 +374,7 @@ def test_any_option_in_config_json(base, place, value):
     STRANGE,
 )
 def test_any_part_of_config_json(base, part, value):
-    """A part that is not read may be anything; one that is, is told. ({} is all defaults.)"""
+    """A part that is read is told if it is strange; any other may be anything. ({}: all defaults.)"""
     assume(value != {} and (part != "dataroot" or value is not None))
     if not Path("run").exists():
         shutil.copytree(base.folder, "run")

@@ -1,7 +1,7 @@
-"""A run folder from a stranger: whatever stands there for one of its parts, nothing outside changes.
+"""A run folder from a stranger: whatever one of its parts is, nothing outside the folder changes.
 
-Each part is replaced in turn by each kind of thing that it must not be; both programs then work with
-the run, and a folder beside it, to which the links point, stays as it was to the byte.
+Each part is replaced in turn by each kind of thing that it must not be. Then both programs use the run.
+The links point to a folder next to it, which must keep every byte.
 """
 
 import json
@@ -177,7 +177,7 @@ def test_a_part_that_is_no_file_or_folder_of_the_run_is_refused(victim, capsys, 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("name", ["checkpoints", "config.json", "samples", "metrics.jsonl"])
 def test_auto_follows_no_link_either(victim, capsys, name, kind):
-    """It may find no run where none can be seen: then it begins a new one."""
+    """If it cannot recognise the run, it may start a new one."""
     kind(RUN / name, victim)
     before = contents(RUN), contents(victim)
     code = resume(*tiny.TINY, "--resume", "auto", "--out", "stranger", "--steps", 1)
@@ -206,7 +206,7 @@ def test_events_are_not_added_to_a_file_of_another_name(victim, capsys):
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 def test_a_link_under_the_name_of_a_file_that_is_being_written_is_not_written_through(victim, link):
-    """Those in generated/ are not tidied up before, as another process may be writing there."""
+    """Those in generated/ are not removed first, because another process may be writing there."""
     for name in FILES:
         partial = (RUN / name).parent / f".{Path(name).name}.{os.getpid()}.partial"
         link(victim / "diary.txt", partial)
@@ -224,7 +224,7 @@ def test_a_link_under_the_name_of_a_file_that_is_being_written_is_not_written_th
 
 
 def test_whatever_else_is_in_the_folder_is_left_alone(victim):
-    """Links of other names as well: they are not used."""
+    """Including links under other names, which the programs do not use."""
     (RUN / "notes").symlink_to(victim)
     (RUN / "checkpoints" / "best.safetensors").symlink_to(victim / "absent")
     (RUN / "samples" / ".DS_Store").mkdir()
@@ -329,7 +329,7 @@ def test_a_run_with_damaged_metrics_goes_on_with_the_rest_and_says_so(victim, ca
 
 
 def test_curves_of_any_metrics_that_are_read_can_be_drawn(base):
-    """Of the largest, of none, of unknown names, and so far apart that the running mean is of few."""
+    """Huge values, none, unknown names, and steps so far apart that the running mean covers few."""
     line = json.loads((base / tiny.FIRST / "metrics.jsonl").read_bytes().splitlines()[0])
     run = Run.create(Path("out"), "x", {})
     names = (*METRICS, "of_a_stranger")
@@ -352,7 +352,7 @@ def test_curves_of_any_metrics_that_are_read_can_be_drawn(base):
 
 
 def test_a_run_may_be_named_by_a_link_and_its_cache_is_beside_the_link(victim):
-    """So a run can be moved to another disk, with a link in its old place."""
+    """So a run can be moved to another disk, leaving a link where it was."""
     Path("disk").mkdir()
     RUN.rename(Path("disk") / tiny.FIRST)
     RUN.symlink_to(Path("disk").absolute() / tiny.FIRST)
@@ -411,7 +411,7 @@ def test_what_is_no_file_of_its_own_is_named():
 
 
 def test_a_junction_of_windows_is_a_link(monkeypatch):
-    """A stand-in for what lstat says there."""
+    """lstat is replaced by a stand-in that answers as on Windows."""
     status = type("status", (), {"st_mode": stat.S_IFDIR, "st_reparse_tag": files.JUNCTION})
     monkeypatch.setattr(os, "lstat", lambda path: status)
     with pytest.raises(OSError, match="it is a symbolic link, not a folder"):

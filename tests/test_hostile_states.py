@@ -1,7 +1,7 @@
-"""Checkpoints with a checksum that fits and contents that do not: anyone can sign one.
+"""Checkpoints with a correct checksum and wrong contents: anyone can compute a checksum.
 
-Each is one sentence, in a run that goes on (which takes the one before) and in the programs that draw
-samples; and whatever is refused has changed nothing.
+Each is refused in one sentence, by the programs that draw samples and by a resumed run, which then
+takes the previous checkpoint. A refused checkpoint has changed nothing.
 """
 
 import copy
@@ -258,7 +258,7 @@ def test_arrays_that_do_not_fit_are_named(loop, original, name):
 @fuzz
 @given(st.data())
 def test_any_of_the_arrays(loop, data):
-    """The arrays are those of the live tree, all of them in their form and no others, or else."""
+    """A checkpoint is refused unless it has exactly the live tree's arrays, with their form."""
     arrays, table = loop.original
     key = data.draw(st.sampled_from(sorted(arrays)))
     array = arrays[key]
@@ -405,7 +405,7 @@ def test_a_checkpoint_that_lies_about_sizes_builds_no_network(
 def test_a_config_json_that_lies_about_sizes_builds_no_network(
     run, base, original, no_network_is_built, monkeypatch, capsys, lie, signed_too
 ):
-    """Alone, or with a checkpoint that tells the same lie; and no data are made of that size either."""
+    """Alone, or with a checkpoint that tells the same lie. No data of that size are made either."""
     monkeypatch.setattr(session, "open_data", lambda *options: pytest.fail("data are opened"))
     (run.folder / "config.json").write_text(json.dumps(lied(run.config, lie)))
     arrays, table = original

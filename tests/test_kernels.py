@@ -1,4 +1,4 @@
-"""The CPU's fast kernels against the reference, over drawn geometries, dtypes and thread counts."""
+"""The CPU's fast kernels against the reference, over random geometries, dtypes and thread counts."""
 
 import multiprocessing
 import threading

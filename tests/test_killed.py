@@ -1,4 +1,4 @@
-"""Killed at any instant, a run goes on and ends with the same bytes as one that was left alone."""
+"""Killed at any moment, a run can be resumed and ends with the same bytes as an undisturbed one."""
 
 import json
 import os

@@ -1,6 +1,6 @@
-"""The house: imports run one way, and no file holds more than one idea.
+"""The layout of the code: imports run one way, and no file holds more than one idea.
 
-The imports are read from the source, those inside of functions and for types included.
+Imports are read from the source, including those inside functions and those for types.
 """
 
 import ast

@@ -1,6 +1,6 @@
-"""What is promised of every member of the family; the tests walk MEMBERS, so none can escape.
+"""What holds for every member of the family. The tests walk MEMBERS, so none can be forgotten.
 
-Each is played with tiny networks on points (MLPs) and on images of 16 x 16 pixels (the DCGAN's).
+Each member plays with tiny networks: MLPs on points, and the DCGAN's on images of 16 x 16 pixels.
 """
 
 import dataclasses
@@ -35,6 +35,7 @@ class Drawn:
 
     def __init__(self, shape, batch=4, nz=4, dtype=np.float64):
         self.shape, self.batch, self.nz, self.dtype, self.calls = shape, batch, nz, dtype, 0
+        self.step = 0
 
     def _next(self, name):
         self.calls += 1
@@ -51,6 +52,10 @@ class Drawn:
 
     def uniform(self, name, *shape):
         return tensor(self._next(name).random((self.batch, *shape)).astype(self.dtype))
+
+    def normal(self, name, *shape):
+        x = self._next(name).standard_normal((self.batch, *shape))
+        return tensor(x.astype(self.dtype))
 
 
 def tiny(name, shape, **options) -> GAN:
@@ -95,8 +100,8 @@ def left(run: Run) -> dict[str, bytes]:
 def test_each_gradient_of_a_step_is_that_of_its_loss(name, data):
     """Central differences of every loss of the step, in a random direction of the weights.
 
-    The optimisers stand still, so the losses of a step are functions of the weights: what a penalty
-    differentiates twice is checked as well.
+    The optimisers change nothing here, so the losses of a step are functions of the weights. This also
+    checks the second derivatives of penalties.
     """
     shape = SHAPES[data]
 
@@ -151,7 +156,7 @@ def test_the_average_only_looks_on(name, data):
 
 @pytest.mark.parametrize(("name", "data"), WALK)
 def test_the_average_is_that_of_the_weights(name, data):
-    """p' <- ema p' + (1 - ema) p from the first weights on; whole numbers are copied."""
+    """p' <- ema p' + (1 - ema) p, starting at the initial weights; integers are copied."""
     shape, ema = SHAPES[data], 0.75
     member = tiny(name, shape, ema=ema)
     draw, G = Drawn(shape, dtype=np.float32), member.players["G"]
@@ -196,7 +201,7 @@ def test_every_metric_is_a_finite_number(name, data):
 
 @pytest.mark.parametrize(("name", "data"), WALK)
 def test_a_run_that_was_stopped_goes_on_exactly(name, data, tmp_path, monkeypatch):
-    """Stopped in the middle of an epoch (22 images, 5 batches), and prolonged."""
+    """It is stopped in the middle of an epoch (22 images, 5 batches), and then prolonged."""
     monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)  # takes a second
     rhythm = ("--checkpoint-every", "3", "--keep", "2")
     whole = train(tmp_path / "whole", name, data, "--steps", "8", *rhythm)

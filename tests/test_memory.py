@@ -1,4 +1,4 @@
-"""A run takes its memory in the first three steps, and uses it again in all others."""
+"""A run takes all its memory in the first three steps, and reuses it from then on."""
 
 import platform
 import subprocess
@@ -92,10 +92,10 @@ def page_faults(name: str, width: int, batch: int) -> list[int]:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only this library can be told")
 @pytest.mark.parametrize("name", MEMBERS)
 def test_freed_memory_is_filled_again_without_page_faults(name):
-    """In a process of its own, whose memory no other test has used.
+    """Runs in a process of its own, whose memory no other test has used.
 
-    Where freed memory goes back to the system a step costs 5,300 faults of 4 KB, the size of its
-    larger arrays. Where it is kept it costs none; 100 are room for what Python does meanwhile.
+    If freed memory goes back to the system, a step costs 5,300 faults of 4 KB, the total size of its
+    larger arrays. If it is kept, a step costs none; 100 are allowed for what Python does meanwhile.
     """
     run = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -1,4 +1,4 @@
-"""PyTorch's names on tensors: what scripts type means the same here, or is refused."""
+"""PyTorch's names on tensors: they mean the same here, or are refused."""
 
 import numpy as np
 import pytest

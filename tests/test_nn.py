@@ -1,4 +1,4 @@
-"""Modules: what they find among their attributes, save and load, and each layer's gradients."""
+"""Modules: what they find among their attributes, what they save and load, and layers' gradients."""
 
 import copy
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""Batch normalisation: what it computes, what it remembers, and what its gradient must not forget."""
+"""Batch normalisation: its values, its running statistics, and its gradient through the statistics."""
 
 import numpy as np
 import pytest
@@ -200,7 +200,7 @@ def test_a_channel_of_equal_numbers_has_that_mean_and_becomes_0(kernels, value):
 
 @pytest.mark.parametrize("training", [False, True])
 def test_a_batch_norm_of_float16_divides_in_float32(training):
-    """1e-8 is 0 in float16, and 1e6 infinite."""
+    """In float16, 1e-8 is 0 and 1e6 is infinite."""
     x, results = np.float16([[1, 2], [3, 2], [1, 2]]), []
     for dtype in ("float16", "float32"):
         mean, var = running(2, dtype)

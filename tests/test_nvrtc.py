@@ -1,7 +1,7 @@
 """Every CUDA source compiles with NVIDIA's own compiler, for four generations of cards.
 
-NVRTC needs no GPU. The project's kernels come from their files; those that CuPy generates are collected
-from the emulator, while it runs the derivatives of every layer and a training.
+NVRTC needs no GPU. The project's kernels are read from their files. Those that CuPy generates are
+collected from the emulator, while it runs the derivatives of every layer and then trains.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Objectives: finite and useful where D is certain, and each with the gradient of its formula."""
+"""Objectives: finite and useful even where D is certain, and each with the gradient of its formula."""
 
 import numpy as np
 import pytest
@@ -144,18 +144,71 @@ def test_the_losses_are_the_expectations_of_the_paper():
         assert gradgradcheck(loss, inputs)
 
 
-def test_the_table_has_a_row_for_each_objective():
-    """Each function of the module is in a row, and each row has D's of both scores and G's of fakes."""
-    rows = {name: tuple(each.__name__ for each in row) for name, row in OBJECTIVES.items()}
-    assert rows == {
-        "non-saturating": ("discriminator_loss", "non_saturating"),
-        "minimax": ("discriminator_loss", "minimax"),
-        "wasserstein": ("critic_loss", "critic_score"),
-    }
+# Losses and gradients at real scores [2, -1] and fake scores [0.5, -2], worked out by hand from the
+# papers' formulas: L_D, L_G, dL_D/dreal, dL_D/dfake, dL_G/dfake.
+BY_HAND = {
+    "non-saturating": (
+        (1.2705973469, 1.3005024976),
+        ([-0.05960146, -0.36552929], [0.31122967, 0.05960146], [-0.18877033, -0.44039854]),
+    ),
+    "minimax": (
+        (1.2705973469, -0.5505024976),
+        ([-0.05960146, -0.36552929], [0.31122967, 0.05960146], [-0.31122967, -0.05960146]),
+    ),
+    "least-squares": ((2.3125, 2.3125), ([0.5, -1], [0.25, -1], [-0.25, -1.5])),
+    "hinge": ((1.75, 0.75), ([0, -0.5], [0.5, 0], [-0.5, -0.5])),
+    "wasserstein": ((-1.25, 0.75), ([-0.5, -0.5], [0.5, 0.5], [-0.5, -0.5])),
+    "relativistic": (
+        (0.2573374828, 1.5073374828),
+        # -sigmoid(fake - real) / 2 for pairs that differ by 1.5 and by 1, and its opposites
+        ([-0.09121276, -0.13447071], [0.09121276, 0.13447071], [-0.40878724, -0.36552929]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_each_row_has_the_losses_and_the_gradients_of_its_formulas(name):
+    row, (losses, gradients) = OBJECTIVES[name], BY_HAND[name]
+    real, fake = logits([2.0, -1.0]), logits([0.5, -2.0])
+    loss_d, loss_g = row.discriminator(real, fake), row.generator(real, fake)
+    # The numbers above have ten and eight decimals.
+    assert [loss_d.item(), loss_g.item()] == pytest.approx(losses, abs=1e-10)
+    found = [*grad(loss_d, [real, fake]), *grad(loss_g, [fake])]
+    for g, expected in zip(found, gradients, strict=True):
+        np.testing.assert_allclose(g.numpy(), expected, atol=1e-8)
+    if not row.paired:  # G's loss must not even need the reals
+        assert row.generator(None, fake).item() == loss_g.item()
+    assert gradcheck(row.discriminator, [real, fake])
+    assert gradcheck(row.generator, [real, fake]) if row.paired else True
+    if name != "hinge":  # it has no curvature to check
+        assert gradgradcheck(row.discriminator, [real, fake])
+
+
+def test_equal_scores_give_the_losses_of_a_d_that_cannot_tell():
+    x = logits([0.0, 0.0])
+    found = {name: row.discriminator(x, x).item() for name, row in OBJECTIVES.items()}
+    ln2 = np.log(2)
+    assert found == pytest.approx({
+        "non-saturating": 2 * ln2, "minimax": 2 * ln2, "least-squares": 0.5, "hinge": 2,
+        "wasserstein": 0, "relativistic": ln2,
+    })  # fmt: skip
+
+
+def test_smoothing_softens_the_label_of_the_reals_only():
+    """At alpha = 0.9: fakes keep the label 0, so only the reals' gradient changes."""
+    real, fake = logits([2.0, -1.0]), logits([0.5, -2.0])
+    smooth = objectives.discriminator_loss(real, fake, 0.9)
+    assert smooth.item() == pytest.approx(1.3205973469, abs=1e-10)
+    of_real, of_fake = grad(smooth, [real, fake])
+    np.testing.assert_allclose(of_real.numpy(), [-0.00960146, -0.31552929], atol=1e-8)
+    np.testing.assert_allclose(of_fake.numpy(), BY_HAND["non-saturating"][1][1], atol=1e-8)
+    one = logits([np.log(9.0)])  # the best score of a lone real is ln 9
+    (g,) = grad(objectives.discriminator_loss(one, fake, 0.9), one)
+    assert abs(g.item()) < 1e-12
 
 
 def test_the_critics_loss_is_the_negative_distance_and_g_descends_its_own_half():
-    """The distance of equation 2 in Arjovsky et al. 2017, for a critic that is the identity."""
+    """The distance in equation 2 of Arjovsky et al. 2017, where the critic is the identity."""
     real, fake = logits([3.0, 5.0]), logits([1.0, 1.0, 4.0])
     distance = -objectives.critic_loss(real, fake)
     assert distance.item() == pytest.approx(4.0 - 2.0)

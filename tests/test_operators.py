@@ -1,4 +1,4 @@
-"""Operators in place, indices, integers and flags: as in PyTorch, or refused in one sentence."""
+"""In-place operators, indices, integers and flags: as in PyTorch, or refused in one sentence."""
 
 import operator
 

@@ -1,4 +1,4 @@
-"""Every operation: forward by the formula, gradients of any order, dtypes, and what it leaves alone."""
+"""Every operation: its formula, gradients of any order, dtypes, and what it must not change."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Optimisers against their formulas, written down a second time for single numbers in float64."""
+"""Optimisers against their formulas, written again for single numbers in float64."""
 
 import functools
 import itertools
@@ -585,7 +585,7 @@ def three_steps(make, shape, weight_order, gradient_orders):
 def test_the_order_in_memory_changes_no_byte(
     kind, formula, options, shape, weight_order, monkeypatch
 ):
-    """An average over processes, or numbers restored from a file, may lie in another order."""
+    """Averages over processes, and arrays restored from a file, may have another order in memory."""
     monkeypatch.setattr(rows, "ELEMENTS", 50)  # several blocks
     make = functools.partial(kind, **options)
     usual = tuple(range(len(shape)))

@@ -1,4 +1,4 @@
-"""A table of options is a command line, a table in JSON and a check: each made from its fields."""
+"""The fields of a table of options define a command line, a JSON table and the checks of both."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ TABLES = (*(member.Options for member in MEMBERS.values()), DataOptions, RunOpti
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.__module__)
 def test_the_largest_values_that_are_allowed_can_be_kept_and_no_larger_ones(table):
-    """Of a whole number each has a largest one: beyond it a value is a typo or an attack."""
+    """Each whole number has a largest allowed value; anything larger is a typo or an attack."""
     limits = {}
     for field in fields(table):
         if field.type.startswith("int") and not field.metadata["choices"]:

@@ -1,7 +1,7 @@
 """Data parallel training: N processes are one run, and when one of them ends, all do.
 
-What needs no MPI is tested with threads that talk as MPI's processes do, the rest with mpiexec and two
-processes (`ranks.py` is what they run). NCCL is replaced by a stand-in: it has not been executed.
+What needs no MPI is tested with threads that communicate as MPI's processes do. The rest runs under
+mpiexec in two processes, from `ranks.py`. NCCL is replaced by a stand-in, so it is not executed.
 """
 
 import importlib.util
@@ -360,7 +360,7 @@ def test_batch_norm_is_local_and_everything_else_is_shared(member):
 
 @every_member
 def test_metrics_are_reported_at_the_same_steps_and_others_cost_no_message(monkeypatch, member):
-    """A step costs a message for each descent, and one for its metrics if it is reported."""
+    """A step sends one message for each descent, and one for its metrics if it is reported."""
     descend, descents = Player.descend, []
     monkeypatch.setattr(Player, "descend", lambda *words: descents.append(1) or descend(*words))
 
@@ -395,7 +395,7 @@ def in_a_group(monkeypatch, size, main):
 
 
 def test_a_group_leaves_the_run_of_one_and_goes_on_with_it(monkeypatch):
-    """The whole program, in two threads, over a run that one process has begun."""
+    """The whole program, in two threads, resumes a run that one process has started."""
     straight = tiny.train("straight", "--steps", 8, "--flip", "--checkpoint-every", 3)
     tiny.train("out", "--steps", 4, "--flip", "--checkpoint-every", 3)
     flags = ["--out", "out", "--resume", "auto", "--steps", "8", "--ngpu", "2", "--device", "cpu"]
@@ -422,9 +422,9 @@ def test_a_group_leaves_the_run_of_one_and_goes_on_with_it(monkeypatch):
 
 
 def test_weights_that_are_not_finite_stop_all_and_the_leader_tells(monkeypatch, capsys):
-    """A step's losses are older than its weights: only the checkpoint looks at these.
+    """A step's losses come before its update, so only the checkpoint sees bad weights.
 
-    The others wait while the leader draws, however long: they are not impatient for it to fail too.
+    The others wait while the leader draws, however long: they do not abort because it has yet to fail.
     """
     save = Loop.save
     monkeypatch.setattr(parallel, "PATIENCE", 0.5)
@@ -451,7 +451,7 @@ def test_weights_that_are_not_finite_stop_all_and_the_leader_tells(monkeypatch, 
 @every_member
 @pytest.mark.parametrize("spoilt", ["metric", "weight"])
 def test_what_goes_wrong_on_one_rank_is_met_by_all(monkeypatch, member, spoilt):
-    """All roll back together, and stop together when that has been tried often enough."""
+    """All processes roll back together, and after the last allowed rollback stop together."""
     step, local = MEMBERS[member].step, threading.local()
 
     def spoiled(gan, draw):
@@ -478,7 +478,7 @@ def test_what_goes_wrong_on_one_rank_is_met_by_all(monkeypatch, member, spoilt):
 
 
 def test_on_gpus_each_rank_takes_its_own_and_nccl_sums(monkeypatch):
-    """Shows which calls are made, with arrays of the host; not that NCCL does what they say."""
+    """Checks which calls are made, with host arrays, and not that NCCL does what it is asked."""
     used, opened = [], []
     monkeypatch.setattr(backend, "resolve_device", lambda name: {"cuda": "cuda:0"}.get(name, name))
     monkeypatch.setattr(
@@ -673,7 +673,7 @@ def test_processes_that_do_not_fit_the_options_are_told(
 
 
 def test_resumed_under_mpiexec_its_number_of_processes_counts(monkeypatch):
-    """The run's own number is what it was begun with; only one given now must fit."""
+    """The number that the run was started with does not matter; one given now must fit."""
     monkeypatch.setattr(parallel, "started", lambda: 3)
     group = Group()
     group.size = 3

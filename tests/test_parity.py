@@ -1,7 +1,7 @@
 """minigan against PyTorch: operations, optimisers, layers, networks and whole training steps.
 
-PyTorch's answers are frozen in `fixtures/*.npz`; PyTorch itself is not needed. `fixtures/inputs.py`
-draws the same inputs again, `fixtures/make_fixtures.py` says how the answers came about.
+PyTorch's answers are stored in `fixtures/*.npz`; PyTorch itself is not needed. `fixtures/inputs.py`
+draws the same inputs again, and `fixtures/make_fixtures.py` made the answers.
 
 Every test prints its largest deviation: `pytest tests/test_parity.py -rP | grep deviation`.
 """
@@ -68,7 +68,7 @@ def summary_deviation(arrays: dict[str, np.ndarray], expected: np.ndarray) -> fl
 
 
 def test_a_deviation_is_seen():
-    """The comparison itself: an error in the 9th digit, two elements swapped, one sign, a zero."""
+    """The comparison itself notices a 9th digit, swapped elements, a wrong sign and a wrong zero."""
     a = np.array([1.0, 2.0, -3.0, 0.0])
     assert deviation(a, a) == 0
     assert deviation(a * (1 + 1e-9), a) == pytest.approx(1e-9)
@@ -124,7 +124,7 @@ def test_no_frozen_operation_is_left_out():
 @pytest.mark.parametrize("way", ["grad-attribute", "grads-argument"])
 @pytest.mark.parametrize("case", frozen("optimisers"))
 def test_optimiser(case, way):
-    """10 steps from given gradients, which reach step() in either way."""
+    """10 steps with given gradients, passed to step() in either way."""
     name, dtype = case.split("/")
     kind, options = OPTIMISERS[name]
     params = [minigan.tensor(a.astype(dtype), requires_grad=True) for a in optimised()]
@@ -157,8 +157,8 @@ def test_optimiser(case, way):
 def test_first_values(name):
     """A new layer's weights and bias are uniform between PyTorch's bounds.
 
-    Of n values the largest is missed by more than 20/n of the bound once in e^20 cases; a
-    standard deviation has itself one of sqrt(0.2 / n), a mean one of std / sqrt(n).
+    The largest of n values is below the bound by more than 20/n of it once in e^20 cases. The standard
+    deviation varies by a factor of about sqrt(0.2 / n), the mean by std / sqrt(n).
     """
     bound, std, bias_bound = frozen("networks")[f"first_values/{name}"]
     minigan.manual_seed(0)
@@ -172,7 +172,7 @@ def test_first_values(name):
 
 @pytest.mark.parametrize("name", [*NETWORKS, "generator", "discriminator"])
 def test_state_dict_layout(name):
-    """The keys and shapes of PyTorch's state dict, in its order: files go both ways."""
+    """The keys and shapes of PyTorch's state dict, in its order, so files can be exchanged."""
     build = NETWORKS | {
         "generator": lambda nn: Generator(),
         "discriminator": lambda nn: Discriminator(),
@@ -315,7 +315,7 @@ STEP_TOLERANCE = {"float64": (1e-10, 1e-9), "float32": (1e-4, 5e-2)}
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("variant", ["same-fakes", "fresh-noise"])
 def test_full_size_step(dtype, variant):
-    """One step of the full DCGAN; G's half with the tutorial's fakes, or with new ones."""
+    """One step of the full DCGAN. G's half reuses D's fakes, as in the tutorial, or draws new ones."""
     training = Training("full", FULL, dtype, "grad")
     real, z, fresh = batch("full", FULL)
     scores = training.step(real, z, fresh if variant == "fresh-noise" else None)
@@ -335,7 +335,7 @@ def test_full_size_step(dtype, variant):
 def test_twenty_steps(manner):
     """20 steps of a 32 x 32 DCGAN in float64 stay within 1e-6 of PyTorch's, as the project promises.
 
-    They stay much closer: the maker found that this run does not magnify rounding.
+    They stay much closer, because this run hardly magnifies rounding; make_fixtures.py asserts that.
     """
     training = Training("small", SMALL, "float64", manner)
     scores = np.array([training.step(*batch("small", SMALL, i)[:2]) for i in range(SMALL_STEPS)])

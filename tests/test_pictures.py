@@ -1,4 +1,4 @@
-"""Pictures: a constant scale, grids with their images in place, a film and curves that open."""
+"""Pictures: a constant scale, the right place for each image of a grid, a film and curves that open."""
 
 import ast
 import json
@@ -289,7 +289,7 @@ def curves(folder):
 
 
 def test_curves_have_the_same_bytes_whatever_the_users_settings_of_matplotlib(tmp_path):
-    """With an unknown backend in the environment, and a matplotlibrc in the working folder."""
+    """Here: an unknown backend in the environment, and a matplotlibrc in the working folder."""
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
     (tmp_path / "matplotlibrc").write_text(textwrap.dedent(SETTINGS))
@@ -412,7 +412,7 @@ HOSTILE = {
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_no_name_of_a_metric_keeps_the_curves_from_being_drawn(tmp_path, kind):
-    """metrics.jsonl may come from a stranger, and a name in it is any text of JSON."""
+    """metrics.jsonl may come from a stranger, and its names may be any JSON strings."""
     run = Run.create(tmp_path, "x", {})
     lines = [{"step": i, "epoch": 0, "loss_d": 0.5, HOSTILE[kind]: i} for i in (1, 2)]
     (run.folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -1,4 +1,4 @@
-"""The plan of a run: its options, refused before any data is read, and what may change later."""
+"""The plan of a run: bad options are refused before any data is read; some may change later."""
 
 import json
 import os
@@ -339,7 +339,7 @@ def test_data_in_the_usual_place_is_found_and_gets_the_tutorials_options(tmp_pat
 
 
 def test_a_dry_run_is_json_on_a_machine_with_cupy_but_without_a_gpu(capsys, monkeypatch):
-    """What is said of the device goes before a run only."""
+    """The line about the device is printed only before a run."""
     monkeypatch.setattr("minigan.commands.train.find_spec", lambda name: True)
     monkeypatch.setattr(backend, "resolve_device", lambda name: "cpu")
     assert dry(capsys, "--dataroot", "nowhere")[0]["run"]["device"] == "auto"
@@ -446,7 +446,7 @@ def test_an_option_that_is_missing_is_newer_than_the_run_and_takes_its_default()
 
 
 def test_a_run_of_minigan_0_1_is_refused_by_name_with_the_remedy():
-    """Its config.json had one table of options for all."""
+    """Its config.json had a single table for all options."""
     run = Run.create(Path("out"), "x", {"options": {"nz": 100, "lr": 2e-4}, "data": {"count": 20}})
     with pytest.raises(UserError) as caught:
         resumed(run, {})

@@ -1,8 +1,8 @@
-"""The rounding errors of float32, held to PyTorch's: no fast path may lose much more than it does.
+"""The rounding errors of float32 compared with PyTorch's: no fast path may lose much more.
 
-PyTorch's are frozen in `fixtures/precision.json`; `fixtures/precision.py` draws the same inputs again,
-and `fixtures/make_precision.py` says how the errors were measured. The exact values are those of the
-reference kernels in float64.
+PyTorch's errors are stored in `fixtures/precision.json`. `fixtures/precision.py` draws the same inputs
+again, and `fixtures/make_precision.py` measured the errors. The exact values are those of the reference
+kernels in float64.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def small_buffer():
 @pytest.mark.parametrize("gap", [0, 1])
 @pytest.mark.parametrize("name", LONG)
 def test_long_sums_keep_their_digits(name, gap):
-    """Of 2^24 and many ones, which float32 adds to it in vain; `gap`: with holes in the memory."""
+    """Sums of 2^24 and many ones: in float32, 2^24 + 1 is 2^24. With `gap`, memory has holes."""
     shape, order, axes = LONG[name]
     *outer, inner = (shape[axis] for axis in order)
     x = np.ones((*outer, inner + gap), np.float32)[..., :inner]
@@ -122,7 +122,7 @@ def test_long_sums_keep_their_digits(name, gap):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_long_sums_keep_their_digits_where_numpy_copies_what_it_adds(dtype):
-    """Memory that begins at an odd byte, and float16, are added up one buffer after another."""
+    """NumPy adds up float16, and memory that starts at an odd byte, one buffer after another."""
     n = 2**21
     memory = np.zeros(n * np.dtype(dtype).itemsize + 1, np.uint8)
     x = memory[dtype == "float32" :][: memory.size - 1].view(dtype)

@@ -1,4 +1,4 @@
-"""Products of matrices, and linear layers: right in every cut, and the same bytes for any threads."""
+"""Matrix products and linear layers: correct for every cut, and the same bytes for any thread count."""
 
 import os
 import subprocess
@@ -87,7 +87,7 @@ def test_the_bytes_of_a_product_do_not_depend_on_the_number_of_threads(
 
 
 def test_a_matrix_times_its_own_transpose_keeps_that_too(bytes_by_count):
-    """Of such a pair NumPy lets BLAS compute one half only."""
+    """For such a product NumPy lets BLAS compute only one half of the symmetric result."""
     for n, k in ((100, 90), (400, 300)):
         (a,) = drawn([(n, k)], np.float32)
         first, *others = bytes_by_count(
@@ -113,7 +113,7 @@ def test_the_bytes_of_a_linear_layer_do_not_depend_on_the_number_of_threads(size
 
 
 def test_another_process_with_other_threads_gives_the_same_bytes(thread_counts):
-    """BLAS reads its number of threads as it is loaded."""
+    """BLAS reads its number of threads when it is loaded."""
     program = """
 import hashlib, test_products
 found = test_products.linear_and_gradients()
@@ -135,7 +135,7 @@ print([hashlib.sha256(array.tobytes()).hexdigest() for array in found])
 
 
 def test_threads_that_multiply_at_once_get_the_same_bytes():
-    """As in a notebook that trains on a thread of its own."""
+    """For example, in a notebook that trains on a separate thread."""
     threads.set_num_threads(2)
     pairs = [drawn(shapes, np.float32) for shapes in SHAPES[:6]]
     found = []
@@ -185,7 +185,7 @@ def test_parts_make_the_whole(sizes, batch, layouts, dtype, work):
     ],
 )
 def test_where_a_product_is_cut(shape, depth, axis, lengths):
-    """Other cuts give other bytes, so they must stay as they are for runs that are resumed."""
+    """Other cuts would give other bytes, so resumed runs need the cuts to stay as they are."""
     *batch, m, n = shape
     a, b = np.zeros((*batch, m, depth), np.float32), np.zeros((*batch, depth, n), np.float32)
     with patch.object(products.np, "matmul", wraps=np.matmul) as multiplied:

@@ -1,4 +1,4 @@
-"""The same run again: from another process, after any interruption, beside fifteen others."""
+"""The same run again: in another process, after any interruption, alongside fifteen others."""
 
 import json
 import os
@@ -123,7 +123,7 @@ GAMES += [("dcgan", "faces", 12), ("wgan-gp", "faces", 12), ("dcgan", "folder", 
     ("member", "kind", "batch"), list(product(MEMBERS, KINDS, (12, 40))) if DEEP else GAMES
 )
 def test_another_process_gives_the_same_bytes(tmp_path, celeba, member, kind, batch, thread_counts):
-    """Whatever the threads, the workers, the seed of hashes, locale, time zone, folder and umask."""
+    """Whatever the threads, workers, hash seed, locale, time zone, folder and umask."""
     words = [member, "--batch-size", batch, *OFTEN]
     if "d_steps" in MEMBERS[member].Options.names():
         words += ["--d-steps", 2]
@@ -300,7 +300,7 @@ def test_whatever_interrupts_a_run_it_leaves_the_same_folder(game, run, stops, c
 @settings(max_examples=settings.default.max_examples // 3)
 @given(games, runs, st.lists(st.integers(1, 14), min_size=1, max_size=4, unique=True), stops)
 def test_a_run_prolonged_is_the_same_but_for_a_line_and_a_grid_at_each_end(game, run, ends, stops):
-    """What has such a line and grid already has no other."""
+    """Each earlier end leaves a line of metrics and a grid, unless that step has them anyway."""
     *ends, last = sorted(ends)
     expected = straight(game, [*run, "--steps", last])
     each = straight(game, [*run, "--steps", last, "--log-every", 1, "--sample-every", 1])
@@ -424,7 +424,16 @@ OTHERS = {
     "d_steps": 2,
     "penalty": 1.0,
     "clip": 0.05,
-    "norm": "batch",
+    "norm": "none",
+    "g_lr": 1e-3,
+    "d_lr": 1e-3,
+    "lr_decay": 1000,
+    "pack": 2,
+    "augment": "color",
+    "instance_noise": 0.1,
+    "noise_steps": 10,
+    "smoothing": 0.1,
+    "r1": 1.0,
     "seed": 1,
     "device": "auto",
     "ngpu": 0,
@@ -451,7 +460,7 @@ FIXED = {
 
 def another_value(member: str, name: str) -> object:
     """Another value than the member's default."""
-    return "none" if (member, name) == ("wgan", "norm") else OTHERS[name]
+    return "batch" if (member, name) == ("wgan-gp", "norm") else OTHERS[name]
 
 
 def words_of(name: str) -> list[str]:
@@ -577,7 +586,7 @@ def test_other_images_are_refused(stopped_run, capsys):
 @LINUX
 @pytest.mark.parametrize("member", MEMBERS)
 def test_a_long_run_grows_by_nothing_and_needs_no_garbage_collector(member):
-    """Kept at each of 160 steps, an image's activations would be 2.5 MB, and any tensor 160 objects."""
+    """Kept for each of 160 steps, an image's activations would be 2.5 MB, and a tensor 160 objects."""
     with folder():
         before, after = script("steady", member)
     assert after["memory"] - before["memory"] < 2.5

@@ -1,4 +1,4 @@
-"""The run folder: numbers given once, files whole or not there, metrics with each step once."""
+"""The run folder: each number is given once, files are whole or absent, metrics have each step once."""
 
 import errno
 import json
@@ -49,7 +49,7 @@ def test_runs_beyond_five_digits_are_still_in_order(tmp_path):
 def test_runs_that_start_at_once_get_different_numbers(tmp_path, monkeypatch):
     """Without the lock the first two would read the same highest number before either makes a folder.
 
-    With it they cannot meet: the barrier breaks, and all go on.
+    With it they never both wait at the barrier, which therefore breaks, and all continue.
     """
     look, two = module.numbered_runs, threading.Barrier(2)
 
@@ -93,7 +93,7 @@ def test_auto_is_the_newest_run_with_a_checkpoint(tmp_path):
 
 
 def test_auto_does_not_pass_over_a_run_that_cannot_be_looked_into(tmp_path, monkeypatch):
-    """A stand-in for another user's folder, as whoever tests may be root."""
+    """A stand-in for another user's folder, because the tests may run as root."""
     runs = [Run.create(tmp_path, name, {}) for name in "ab"]
     for run in runs:
         (run.checkpoints / "step-00000001.safetensors").touch()
@@ -407,7 +407,7 @@ def test_a_wrong_line_among_the_metrics_is_told_and_costs_no_other(tmp_path, nam
 
 @pytest.mark.parametrize("name", WRONG)
 def test_lines_after_the_checkpoint_are_written_again_so_faults_there_do_not_matter(tmp_path, name):
-    """As of a power cut, before which the lines up to each checkpoint were flushed to the disk."""
+    """For example, after a power cut; the lines up to a checkpoint are flushed to disk before it."""
     run = Run.create(tmp_path, "x", {})
     path = run.folder / "metrics.jsonl"
     wrong = WRONG[name][0] if name not in ("again", "backwards") else text(line(3), line(3))
@@ -419,7 +419,7 @@ def test_lines_after_the_checkpoint_are_written_again_so_faults_there_do_not_mat
 
 @pytest.mark.parametrize("end", [b"\r\n", b"\r"])
 def test_what_editors_do_to_metrics_loses_nothing(tmp_path, end):
-    """Blank lines, other line ends, a mark at the start, none at the end, another order of keys."""
+    """Blank lines, other line ends, a byte order mark, no final newline, another order of keys."""
     run = Run.create(tmp_path, "x", {})
     turned = dict(reversed(line(2).items()))
     edited = b"\xef\xbb\xbf" + text(line(1)) + b"\n  \t\n" + text(turned, line(4))[:-1]

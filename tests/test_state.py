@@ -1,4 +1,4 @@
-"""State trees: what was written comes back into the live tree, which no other form can enter."""
+"""State trees: what was written is restored into the live tree, and no other form is accepted."""
 
 import copy
 import json
@@ -70,7 +70,7 @@ def test_what_was_written_comes_back_into_another_tree(tmp_path, optimizer):
 
 
 def test_the_live_tree_is_filled_and_not_replaced(tmp_path):
-    """Networks, optimisers and the Draw refer to these arrays and dicts, and see what is restored."""
+    """Networks, optimisers and the Draw refer to these arrays and dicts, so they see the new values."""
     network, opt = pair(1)
     of = Draw(Points(), 4, 2, 0)
     live = {
@@ -164,7 +164,7 @@ def test_a_members_weights_keep_the_order_of_the_kernels(name, tmp_path):
     st.sampled_from(["f4", "f8", "i8", "u1"]),
 )
 def test_any_tree_comes_back(tmp_path_factory, made, dtype):
-    """Of numbers and of arrays, which are made here of their shapes."""
+    """A tree of numbers and arrays. Hypothesis draws the arrays' shapes; the test fills them."""
     folder = tmp_path_factory.mktemp("any")
 
     def grown(part, fill):

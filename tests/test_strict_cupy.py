@@ -1,4 +1,4 @@
-"""The double of CuPy refuses what CuPy refuses, and the whole engine runs on it as it does on NumPy."""
+"""The stand-in for CuPy refuses what CuPy refuses, and the engine runs on it as it does on NumPy."""
 
 import copy
 import inspect
@@ -114,7 +114,7 @@ def test_what_cupy_refuses_is_refused(cupy, a, wrong, error, message):
 
 
 def test_the_double_has_nothing_that_cupy_has_not():
-    """Neither names, nor parameters, nor other places for them."""
+    """No other names, no other parameters, and no parameter in another position."""
     offered = {
         f"cupy.{n}": f for n, f in vars(strict_cupy.arrays).items() if n in strict_cupy.FUNCTIONS
     }
@@ -592,7 +592,7 @@ def test_gradients_have_memory_of_their_own_there(cupy):
 
 
 def test_a_batch_norms_gradients_are_not_copied_there(cupy, monkeypatch):
-    """Two of them are rows of one array."""
+    """Although two of them are rows of one array."""
     layer = nn.BatchNorm2d(3).to("cuda")
     x = minigan.randn(4, 3, 2, 2, device="cuda", requires_grad=True)
     monkeypatch.setattr(Tensor, "clone", None)
@@ -645,7 +645,7 @@ def test_a_cupy_array_is_an_operand_and_a_strange_one_is_refused(cupy, a):
 
 @pytest.mark.parametrize(("name", "kind"), walk.WALK)
 def test_two_steps_of_a_member_are_the_same_there(name, kind):
-    """Metrics, weights, moments, the average of G, and samples of both, in float64."""
+    """Metrics, weights, moments, the average of G, and samples of G and of the average, in float64."""
     results = []
     for device in ("cpu", "cuda:0"):
         member, draw = walk.double(*walk.game(name, kind, device))
@@ -697,7 +697,7 @@ def test_samples_and_pictures_are_drawn_there_from_the_average_and_from_g(name, 
 
 
 def test_a_copy_of_a_network_lies_there_as_the_network_does():
-    """CuPy's own deepcopy is in C order, and the average of G would be sampled more slowly."""
+    """CuPy's own deepcopy gives C order, in which the average of G would be sampled more slowly."""
     G = Generator(8, 4, 3, 16, np.random.default_rng(0)).to("cuda")
     for p, copied in zip(G.parameters(), copy.deepcopy(G).parameters(), strict=True):
         assert (copied.data.strides, copied.device) == (p.data.strides, p.device)

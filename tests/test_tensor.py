@@ -162,7 +162,7 @@ NOT_NUMBERS = {
 @pytest.mark.parametrize("dtype", [None, "float32"])
 @pytest.mark.parametrize("name", [*STRANGE, *NOT_NUMBERS])
 def test_what_holds_no_numbers_makes_no_tensor(name, dtype):
-    """Nor is it made to by a dtype: NumPy would take None for NaN, and drop imaginary parts."""
+    """A dtype does not help: NumPy would read None as NaN, and drop imaginary parts."""
     error = ValueError if name.startswith("differ") else TypeError
     with pytest.raises(error, match=name) as caught:
         tensor({**STRANGE, **NOT_NUMBERS}[name], dtype=dtype)
@@ -240,7 +240,7 @@ def test_requires_grad_is_checked_when_it_is_assigned():
 
 @pytest.mark.parametrize("value", ["float64", np.float64, np.dtype("f"), 4, None, [True, False]])
 def test_what_is_no_flag_is_not_taken_for_requires_grad(value):
-    """In PyTorch a dtype is never the second argument."""
+    """For example, a dtype. In PyTorch, too, a dtype is never the second argument."""
     a = np.ones(2, "f")
     for call in (
         lambda: tensor([1.0, 2.0], value),
@@ -359,7 +359,7 @@ def test_backward_adds_up_in_leaves_and_nowhere_else():
 
 @pytest.mark.parametrize("whole", ["uint8", "int64", "bool"])
 def test_no_gradient_flows_through_integers(whole):
-    """It would wrap around: -1.5 is 255 in uint8."""
+    """The gradient would wrap around: -1.5 is 255 in uint8."""
     x = param(1.9, 2.9)
     assert not x.to(whole).requires_grad
     assert not x.to(whole).to("float32").requires_grad

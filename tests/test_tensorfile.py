@@ -1,4 +1,4 @@
-"""Tensor files are what the safetensors library writes, and are written a piece at a time."""
+"""Tensor files equal those of the safetensors library, and are written a piece at a time."""
 
 import contextlib
 import errno
@@ -176,7 +176,7 @@ def test_no_more_than_a_piece_is_held(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="limits memory as Linux does")
 def test_where_memory_is_limited_a_training_ends_in_one_sentence_and_goes_on(tmp_path):
-    """As clusters limit it, at a checkpoint. (A time limit, because safetensors hung here.)"""
+    """At a checkpoint, with the limit that clusters set. (The timeout: safetensors hung here.)"""
     script = Path(__file__).with_name("starved.py")
     done = subprocess.run(
         [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120

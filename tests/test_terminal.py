@@ -1,4 +1,4 @@
-"""The terminal: what stands there at any width, and Ctrl-C, which is answered at once."""
+"""The terminal: what it shows at any width, and Ctrl-C, which takes effect at once."""
 
 import os
 import re
@@ -149,7 +149,7 @@ def test_on_a_terminal_of_any_width_there_is_a_bar_and_what_has_room(tmp_path, c
 
 
 def test_the_width_is_that_of_the_terminal_which_has_the_bar(tmp_path):
-    """As in `minigan train ... | tee log`, where stdout has no width."""
+    """For example, in `minigan train ... | tee log`, where stdout has no width."""
     with (
         open(tmp_path / "log", "wb") as log,
         Program(tmp_path, 40, "--steps", 3, stdout=log) as program,

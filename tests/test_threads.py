@@ -1,4 +1,4 @@
-"""Blocks of work shared out, whatever interrupts it; and BLAS kept to one thread, where it can be."""
+"""Blocks of work are shared, whatever interrupts them; BLAS is limited to one thread if possible."""
 
 import contextvars
 import dis
@@ -106,7 +106,7 @@ def assert_sound(before):
 
 @TIMER
 def test_what_a_handler_raises_is_raised_after_the_helpers_block_is_done():
-    """However often it raises: the main thread is in its block the first time, or waits already."""
+    """However often it raises, and whether the main thread is in its block or already waiting."""
     before, result = settings(), np.zeros(2)
     begun, heard, left = threading.Event(), [], threading.Event()
 
@@ -140,7 +140,7 @@ def test_what_a_handler_raises_is_raised_after_the_helpers_block_is_done():
 @TIMER
 @pytest.mark.parametrize("most", [1, 9])
 def test_a_call_survives_interruptions_at_any_moment(most):
-    """One in a call, or up to nine, each while the one before it is being handled or soon after."""
+    """One in a call, or up to nine, each during the handling of the previous one or soon after."""
     before, drawn = settings(), random.Random(0)
     left = interrupted = 0
 
@@ -227,7 +227,7 @@ def test_a_call_survives_an_interruption_at_each_instruction():
 
 
 def test_a_call_that_could_not_end_is_ended_by_the_next_one():
-    """As after one interruption more than a call is prepared for."""
+    """This happens if a call is interrupted once more than it can handle."""
     before, done, seen = settings(), [], []
     begun, go, late = threading.Event(), threading.Event(), threading.Event()
 
@@ -256,7 +256,7 @@ def test_a_call_that_could_not_end_is_ended_by_the_next_one():
 
 @pytest.mark.parametrize("fails", ["here", "on the helper"])
 def test_an_error_ends_the_call_after_the_blocks_under_way(fails):
-    """No block is begun after it; the error of a helper is raised here."""
+    """No further block is started, and a helper's error is raised on the calling thread."""
     before, done = settings(), []
     both, failed = threading.Barrier(2), threading.Event()
 
@@ -282,7 +282,7 @@ def test_an_error_ends_the_call_after_the_blocks_under_way(fails):
 
 
 def test_the_arrays_of_a_call_are_let_go_when_it_ends():
-    """Even if a helper has not come yet."""
+    """Even if a helper joins only later."""
     call = threads._Call(lambda i: None, 3)
     call.end()
     assert call.work is None
@@ -294,7 +294,7 @@ def test_the_arrays_of_a_call_are_let_go_when_it_ends():
 
 
 def test_a_block_may_share_out_work_itself():
-    """On this thread or on a helper; the thread that does so does all of it."""
+    """On the calling thread or on a helper; that thread then does all of it."""
     numbers, done, both = np.ones(1 << 16), [], threading.Barrier(2)
 
     def work(i):
@@ -325,7 +325,7 @@ def test_a_call_within_another_leaves_the_helpers_to_that_one():
 
 @TIMER
 def test_a_handler_may_use_the_engine():
-    """Where it stops the engine's own work too: neither gets into the memory of the other."""
+    """Even if it interrupts the engine's own work: neither overwrites the other's memory."""
     rng = np.random.default_rng(0)
     arguments = []
     for side, n in ((16, 40), (8, 24), (32, 6)):  # in blocks, at once, few channels
@@ -359,7 +359,7 @@ def test_a_handler_may_use_the_engine():
 
 
 def test_blas_has_one_thread_in_a_block_whatever_other_threads_begin_and_end():
-    """They switch often, so that one begins its call wherever another one may be at its end."""
+    """They switch often, so that one starts a call while another may be ending one."""
     before, seen = settings(), set()
     libraries = [library for library, _ in threads._blas()]
 
@@ -429,7 +429,7 @@ def test_a_process_forked_beside_a_call_does_not_wait_for_its_end():
 
 
 def test_a_turn_that_was_not_given_back_is_taken_by_whoever_waits():
-    """That its thread is in no call any more can be seen on its stack."""
+    """The stack of its thread shows that the call is over."""
     before = settings()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads._Call, "end", lambda call: None)
@@ -446,7 +446,7 @@ def test_a_turn_that_was_not_given_back_is_taken_by_whoever_waits():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_process_forked_within_a_call_does_not_wait_for_helpers_that_it_does_not_have():
-    """It can make calls of its own. Should it go on with this one, blocks are missing: it is told."""
+    """It can make calls of its own. If it continues this one, it gets an error: blocks are missing."""
     parent, begun, forked = os.getpid(), threading.Event(), threading.Event()
     children = []
 
@@ -478,7 +478,7 @@ def test_a_process_forked_within_a_call_does_not_wait_for_helpers_that_it_does_n
 
 
 def test_without_room_for_threads_those_there_are_do_the_work(monkeypatch):
-    """As under `ulimit -u`; and when there is room again, they are started."""
+    """For example, under `ulimit -u`. When there is room again, more threads are started."""
     blocks, start = Blocks(9), threading.Thread.start
 
     def refused(thread):
@@ -573,7 +573,7 @@ def test_a_blas_that_obeys_is_seen_to_do_so_and_gets_its_threads_back(seen):
 
 
 def test_numpys_blas_is_known_by_the_function_that_numpy_calls():
-    """Not by its name: that of another file with the same functions is another one."""
+    """Not by its file's name. Another library that has the same functions does not count."""
     if threads.blas_trouble():
         pytest.skip(threads.blas_trouble())
     for library in (lib for lib, _ in threads._blas() if threads._multiplies_for_numpy(lib)):
@@ -625,7 +625,7 @@ def test_what_the_caller_has_said_of_floating_point_errors_holds_on_every_thread
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_blocks_are_computed_under_the_same_settings_on_every_thread(monkeypatch, count):
-    """One thread for BLAS, and the same buffer for NumPy, whatever the user has set and who calls."""
+    """One thread for BLAS and the same buffer for NumPy, whatever the user has set, whoever calls."""
     monkeypatch.setattr(threads, "_threads", count)
     found, together = set(), threading.Barrier(count)
 

@@ -1,4 +1,4 @@
-"""A member from outside of the package: registered by one line, it gets all that the house gives."""
+"""A member from outside the package: one line registers it, and then everything works for it too."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +86,7 @@ def test_pictures_curves_and_samples(data):
 
 @pytest.mark.parametrize("data", DATA)
 def test_exact_resume(data):
-    """Of a member with several updates a step, and with state of its own."""
+    """The member has several updates per step, and state of its own."""
     whole = train("--steps", 7, data=data)
     parts = train("--steps", 3, data=data)
     assert main(["resume", str(parts.folder), "--steps", "7"]) == 0

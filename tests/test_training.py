@@ -1,4 +1,4 @@
-"""The game, and the run around it: repeatable, resumable, and not disturbed by looking on."""
+"""The game and the run around it: repeatable, resumable, and unaffected by pictures and logs."""
 
 import io
 import itertools
@@ -218,7 +218,7 @@ def drawn(draw, steps):
 
 
 def test_what_is_drawn_in_a_step_is_a_function_of_the_seed_and_the_step():
-    """So what a checkpoint has to hold is three numbers, and all else is as if nothing had stopped."""
+    """So a checkpoint holds only three numbers for it, and resumed runs draw as if never stopped."""
     whole, first = drawing(), drawing()
     expected = drawn(whole, 20)
     assert len(set(expected)) == len(expected)
@@ -301,7 +301,7 @@ def pixels(path):
 
 
 def test_a_picture_shows_the_average_and_the_raw_generator_beside_it():
-    """At noise that has a key of its own."""
+    """Both at the same noise, which has a key of its own."""
     run = tiny.train("out", "--steps", 3, "--seed", 7)
     average = picture_of(run, "players.G.average.")
     raw = picture_of(run, "players.G.net.")
@@ -568,7 +568,7 @@ def test_a_signal_after_the_last_step_finds_the_run_done(monkeypatch, capsys, si
 
 @pytest.mark.parametrize("number", terminal.SIGNALS)
 def test_a_signal_that_was_ignored_at_the_start_stays_ignored(monkeypatch, number):
-    """As by nohup, and by a shell for what runs in its background."""
+    """nohup ignores signals, and so do shells for programs in the background."""
     before = signal.signal(number, signal.SIG_IGN)
     try:
         press_ctrl_c(monkeypatch, 3, numbers=[number])
@@ -641,7 +641,7 @@ METRICS = "Loss_D 1.23  Loss_G 0.500  D(x) 0.70  D(G(z)) before 0.25  D(G(z)) af
     ],
 )
 def test_without_a_terminal_there_is_a_plain_line_now_and_then(monkeypatch, first, total, lines):
-    """Every ten seconds, for the first and for the last step; a step takes four seconds here."""
+    """For the first step, every ten seconds, and for the last; a step takes four seconds here."""
     clock = [100.0]
     monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(sys, "stderr", io.StringIO())

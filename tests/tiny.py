@@ -1,4 +1,4 @@
-"""Tiny runs, started through the command line's own `main`, and what they leave."""
+"""Tiny runs, started through the command line's `main`, and ways to read the files they leave."""
 
 import importlib.util
 import json

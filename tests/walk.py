@@ -1,4 +1,4 @@
-"""Every member on each kind of data, tiny, on any device: what tests of devices walk."""
+"""Every member on each kind of data, tiny and on any device, for the tests of devices."""
 
 import numpy as np
 
@@ -23,6 +23,10 @@ WALK = [(name, kind) for name in MEMBERS for kind in KINDS]
 BUDGETS = {
     ("dcgan", "points"): (100, 33, 3),
     ("dcgan", "images"): (120, 33, 3),
+    ("lsgan", "points"): (100, 33, 3),
+    ("lsgan", "images"): (120, 33, 3),
+    ("hinge", "points"): (100, 33, 3),
+    ("hinge", "images"): (120, 33, 3),
     ("wgan", "points"): (750, 109, 11),
     ("wgan", "images"): (740, 109, 11),
     ("wgan-gp", "points"): (640, 164, 16),
@@ -60,6 +64,10 @@ class Doubled:
     def __init__(self, draw: Draw):
         self._draw, self.next_step = draw, draw.next_step
 
+    @property
+    def step(self) -> int:
+        return self._draw.step
+
     def reals(self) -> Tensor:
         return self._draw.reals().double()
 
@@ -68,3 +76,6 @@ class Doubled:
 
     def uniform(self, name: str, *shape: int) -> Tensor:
         return self._draw.uniform(name, *shape).double()
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        return self._draw.normal(name, *shape).double()

@@ -1,4 +1,4 @@
-// The two parts of a convolution beside the matrix product: windows to columns, columns to an image.
+// The two parts of a convolution around the matrix product: windows to columns, columns to an image.
 //
 // All arrays are contiguous. Images are channel-major, (C, N, H, W), so that a product
 // (O, kh*kw*C) @ (kh*kw*C, N*OH*OW) is the next layer's image without another copy. A column matrix

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import reference
 
-BUFFERS = np.lib.NumpyVersion(np.__version__) < "2.3.0"  # these sum one buffer after another
+BUFFERS = np.lib.NumpyVersion(np.__version__) < "2.3.0"  # releases that sum buffer by buffer
 TERMS = 128  # at most this many terms of a sum are added one after another in float32
 RUN = 2048  # numbers in a row to add, at least, if the shape allows: short runs are slow
 

@@ -117,7 +117,8 @@ def share(work: Callable[[int], None], count: int) -> None:
 def _within_share(frame: FrameType | None) -> bool:
     """Whether `share` is on the stack whose top is this frame, or may be.
 
-    The thread may be running meanwhile, and a generator that it leaves no longer knows its caller.
+    A generator that a running thread has just left no longer knows its caller. If the walk ends at a
+    generator, `share` may be on the stack.
     """
     code = None
     while frame is not None:
@@ -146,7 +147,7 @@ class _Call:
         while (other := _turn.setdefault("call", self)) is not self:
             mine = other.thread == self.thread
             if not _within_share(caller if mine else sys._current_frames().get(other.thread)):
-                other.end()  # its own thread left without it, because handlers kept raising
+                other.end()  # its own thread left it without ending it: handlers kept raising
             elif mine:
                 break
             else:
@@ -200,7 +201,7 @@ class _Call:
         self.work = None  # frees its arrays, although a late helper may still hold the call
         if self.lent is not None:
             _restore_blas(self.lent)
-            self.lent = None  # done again when the turn is another's, it would restore for that one
+            self.lent = None  # or a repeated `end` might restore for the call whose turn it is then
         if _turn.get("call") is self:
             del _turn["call"]
         while self.waiting:
@@ -373,7 +374,7 @@ def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
     It is the memory of the last call unless that is still in use, for example by a kernel that a signal
     handler has interrupted to run another. So drop it before the next call. Otherwise new memory is
-    taken, where each 4 KB cost a page fault, which is more than filling them.
+    taken, with a page fault for every 4 KB, which costs more than filling them.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     held = getattr(_scratch, name, None)

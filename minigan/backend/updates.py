@@ -1,4 +1,4 @@
-"""The CPU's updates in place, Adam's and an average's: in blocks, in whatever order arrays lie."""
+"""Adam and lerp on the CPU: in place, in blocks, for arrays in any memory order."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from .train import DATAROOT, play, prepare
 
 
 def add(commands: Any) -> None:
-    """Add the command. It takes only a run's options, because a run keeps its game and its data."""
+    """Add the command. It takes a run's options and --dataroot; the game and the data stay the same."""
     about = "continue a run; only options that no weight depends on may change"
     parser = commands.add_parser("resume", help=about, description=about)
     parser.add_argument(

@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import mmap  # noqa: F401, np.memmap imports it at its first call, when no more files may be open
+import mmap  # noqa: F401, np.memmap imports it when first called: too late if no more files can open
 import os
 import stat
 import struct

@@ -59,9 +59,9 @@ class Size(NamedTuple):
 
 TRAININGS = {"tiny DCGAN": Size(8, 8, 4, 16), "documented DCGAN": Size(4)}
 TIMED = {"cpu": Size(32), "cuda": Size(128)}  # smaller on a CPU, where 128 takes four times as long
-# The learning rate. Adam divides each gradient by its own size, so where a gradient is nothing but
-# rounding, the move of lr is as well. At 2e-4 such moves of D would show in G's half of the first step
-# by up to 1.5e-4, more than STEP_BOUNDS allow.
+# The learning rate. Adam divides each gradient by its own size, so a gradient that is nothing but
+# rounding still moves its weight by lr. At 2e-4 such moves of D would change the metrics of G's half of
+# the first step by up to 1.5e-4, more than STEP_BOUNDS allows.
 RATE = 1e-6
 TURNS, TURN_SECONDS = 5, 0.5  # each turn has at least one step
 LIMIT = 60  # seconds, after which no further turn starts
@@ -105,8 +105,8 @@ class Game:
 def trained(label: str, device: str, dtype: Any) -> list[np.ndarray]:
     """The metrics of two steps, and the networks' state after them.
 
-    In float32 only the first step's metrics are comparable, because Adam moves by rounding alone what
-    has next to no gradient: see RATE. In float64 the eps in its divisor prevents that.
+    In float32 only the first step's metrics are comparable, because Adam moves weights with almost no
+    gradient by rounding alone: see RATE. In float64 the eps in its divisor prevents that.
     """
     game = Game(device, dtype, TRAININGS[label])
     metrics = [np.array(list(game.play().values())) for _ in range(2)]

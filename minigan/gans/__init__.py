@@ -9,8 +9,14 @@ no member by name. To add a member, write its page and list it here, or from out
 from __future__ import annotations
 
 from .base import GAN
-from .standard import DCGAN
+from .standard import DCGAN, LSGAN, Hinge
 from .wgan import WGAN
 from .wgan_gp import WGANGP
 
-MEMBERS: dict[str, type[GAN]] = {"dcgan": DCGAN, "wgan": WGAN, "wgan-gp": WGANGP}
+MEMBERS: dict[str, type[GAN]] = {
+    "dcgan": DCGAN,
+    "lsgan": LSGAN,
+    "hinge": Hinge,
+    "wgan": WGAN,
+    "wgan-gp": WGANGP,
+}

@@ -3,60 +3,55 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import init
+from ..errors import UserError
 from ..keys import NOISES, generator
 from ..models import dcgan, mlp
 from ..nn import Module
 from ..options import MOST_SEED, Table, option
 from ..tensor import Tensor, no_grad
+from .augment import CHANGES
+from .draw import Draw, Scalar
+from .judge import Judge
 from .player import ALONE, Group, Player
 from .signs import Sign
-
-
-class Scalar(Protocol):
-    """A number that is computed, or fetched from a GPU, only when it is read."""
-
-    def item(self) -> float: ...
-
-
-class Draw(Protocol):
-    """What a member may ask for within a step; `training.draw.Draw` provides it.
-
-    Each call gives something new. N is the batch size, or this process's share of it. Only a
-    conditional member may ask for labels, because other members are also given data without any.
-    """
-
-    def reals(self) -> Tensor:
-        """The next batch of data, (N, *shape)."""
-
-    def labelled(self) -> tuple[Tensor, Tensor]:
-        """The next batch of data, (N, *shape), and its classes, (N,) int64."""
-
-    def labels(self) -> Tensor:
-        """Classes for fakes, (N,) int64, distributed as those of the data."""
-
-    def noise(self) -> Tensor:
-        """z (N, nz)."""
-
-    def uniform(self, name: str, *shape: int) -> Tensor:
-        """U(0, 1), (N, *shape), under a name that the member chooses."""
 
 
 @dataclass(frozen=True)
 class Options(Table):
     """The options that every member has. All of a member's options determine its weights."""
 
-    batch_size: int = option(128, "samples a batch", least=2, most=10**9, flags=["--batchSize"])
+    batch_size: int = option(128, "samples per batch", least=2, most=10**9, flags=["--batchSize"])
     nz: int = option(100, "length of the noise vector z", least=1, most=10_000)
     noise: str = option("normal", "distribution of z", choices=NOISES)
     ngf: int = option(64, "width of G: channels of its last hidden layer", least=1, most=1024)
     ndf: int = option(64, "width of D: channels of its first layer", least=1, most=1024)
+    lr: float = option(2e-4, "learning rate of both optimisers", above=0)
+    g_lr: float | None = option(None, "learning rate of G, if not --lr", above=0)
+    d_lr: float | None = option(None, "learning rate of D, if not --lr", above=0)
+    lr_decay: int = option(
+        0, "steps in which the learning rates fall linearly to 0; 0 keeps them", least=0, most=10**9
+    )
+    norm: str = option("batch", "normalisation in D", choices=("batch", "none"), images=True)
+    pack: int = option(1, "samples that D judges together (PacGAN)", least=1, most=64)
+    augment: str = option(
+        "none",
+        "random changes of all images that D sees",
+        choices=("none", *CHANGES, "all"),
+        images=True,
+    )
+    instance_noise: float = option(
+        0.0, "standard deviation of noise on all samples that D sees", least=0, most=10
+    )
+    noise_steps: int = option(
+        0, "steps in which the instance noise falls linearly to 0; 0 keeps it", least=0, most=10**9
+    )
     ema: float = option(
         0.99,
         "decay of the average of G that samples are drawn from; 0 keeps none",
@@ -66,6 +61,39 @@ class Options(Table):
     seed: int = option(
         999, "seed of everything random", least=0, most=MOST_SEED, flags=["--manualSeed"]
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size % self.pack:
+            raise UserError(
+                f"--pack {self.pack}: a batch of {self.batch_size} cannot be cut into packs; make "
+                "--batch-size a multiple of it"
+            )
+        if self.noise_steps and not self.instance_noise:
+            raise UserError(
+                f"--noise-steps {self.noise_steps}: there is no noise; give --instance-noise"
+            )
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """The learning rates of G and of D."""
+        return self.g_lr or self.lr, self.d_lr or self.lr
+
+    def check_penalty(self, flag: str) -> None:
+        """Raise UserError if D's score of a sample depends on other samples, and so has no slope.
+
+        flag  the option that penalises D's slope
+        """
+        mixing = {
+            "--norm batch": (self.norm == "batch", "use --norm none"),
+            f"--pack {self.pack}": (self.pack > 1, "leave it out"),
+        }
+        for said, (mixes, remedy) in mixing.items():
+            if mixes:
+                raise UserError(
+                    f"{said}: D's score of one sample then depends on the others, so it has no slope "
+                    f"of its own for {flag} to penalise; {remedy}"
+                )
 
 
 class GAN(ABC):
@@ -131,6 +159,15 @@ class GAN(ABC):
     def build(self, rng: np.random.Generator, device: str, group: Group) -> None:
         """Fill `players`."""
 
+    def schedule(self, step: int) -> None:
+        """Set the learning rates for the step after `step` completed ones; the loop calls this."""
+        if steps := self.options.lr_decay:
+            G_lr, D_lr = self.options.rates
+            for name, player in self.players.items():
+                player.optimizer.options["lr"] = (G_lr if name == "G" else D_lr) * (
+                    1 - step / steps
+                )
+
     @abstractmethod
     def step(self, draw: Draw) -> dict[str, Scalar]:
         """Play one step, which may update D several times. Returns its metrics by name.
@@ -166,25 +203,19 @@ class GAN(ABC):
 
 
 def networks(
-    shape: tuple[int, ...],
-    options: Options,
-    rng: np.random.Generator,
-    device: str,
-    norm: str = "batch",
-) -> tuple[Module, Module, Callable[[Tensor], Tensor]]:
+    shape: tuple[int, ...], options: Options, rng: np.random.Generator, device: str
+) -> tuple[Module, Module, Judge]:
     """(G, D, scores) for samples of this shape: the DCGAN's networks for images, else MLPs.
 
-    norm  "batch" or "none", in the DCGAN's discriminator; MLPs have none
-
-    `scores` is a function: samples (N, *shape) -> D's scores (N,), before any sigmoid.
+    `scores` maps samples (N, *shape) and a Draw to D's scores: see `judge.Judge`.
     """
+    channels = shape[0] * options.pack  # of what D sees
     if len(shape) == 3:
-        channels, _, size = shape
-        G: Module = dcgan.Generator(options.nz, options.ngf, channels, size, rng)
-        D: Any = dcgan.Discriminator(options.ndf, channels, size, rng, norm)
+        G: Module = dcgan.Generator(options.nz, options.ngf, shape[0], shape[2], rng)
+        D: Any = dcgan.Discriminator(options.ndf, channels, shape[2], rng, options.norm)
     else:
         G = mlp.Generator(options.nz, options.ngf, shape[0], rng)
-        D = mlp.Discriminator(options.ndf, shape[0], rng)
+        D = mlp.Discriminator(options.ndf, channels, rng)
     G.to(device)
     D.to(device)
-    return G, D, lambda x: D.logits(x).reshape(-1)  # (N, 1, ...) -> (N,)
+    return G, D, Judge(D, options)

@@ -1,4 +1,4 @@
-"""What D and G descend: a row for each objective, on the scores that D gives before any sigmoid.
+"""What D and G descend: two losses for each objective, computed from D's scores before any sigmoid.
 
 With D(x) = sigmoid(score), -log D(x) is softplus(-score) and -log(1 - D(x)) is softplus(score): the
 cross-entropy of the score with the label 1, and with the label 0. In this form a loss stays finite and
@@ -11,14 +11,18 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..functional import binary_cross_entropy_with_logits as cross_entropy
+from ..functional import relu
 from ..tensor import Tensor
 
 REAL, FAKE = 1.0, 0.0  # the labels
 
 
-def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """-mean log D(x) - mean log(1 - D(G(z))): D maximises equation 1 of Goodfellow et al. 2014."""
-    return cross_entropy(real, REAL) + cross_entropy(fake, FAKE)
+def discriminator_loss(real: Tensor, fake: Tensor, label: float = REAL) -> Tensor:
+    """-mean log D(x) - mean log(1 - D(G(z))): D maximises equation 1 of Goodfellow et al. 2014.
+
+    label  of the reals: below 1 for one-sided label smoothing (Salimans et al. 2016, section 3.4)
+    """
+    return cross_entropy(real, label) + cross_entropy(fake, FAKE)
 
 
 def non_saturating(fake: Tensor) -> Tensor:
@@ -29,6 +33,24 @@ def non_saturating(fake: Tensor) -> Tensor:
 def minimax(fake: Tensor) -> Tensor:
     """mean log(1 - D(G(z))): G's loss in equation 1; its gradient vanishes as D rejects the fakes."""
     return -cross_entropy(fake, FAKE)
+
+
+def squares(real: Tensor, fake: Tensor) -> Tensor:
+    """1/2 mean (D(x) - 1)^2 + 1/2 mean D(G(z))^2 (Mao et al. 2017, equation 2 with a = 0, b = 1)."""
+    return 0.5 * ((real - REAL) ** 2).mean() + 0.5 * ((fake - FAKE) ** 2).mean()
+
+
+def square(fake: Tensor) -> Tensor:
+    """1/2 mean (D(G(z)) - 1)^2: G's half of that equation, with c = 1."""
+    return 0.5 * ((fake - REAL) ** 2).mean()
+
+
+def hinge(real: Tensor, fake: Tensor) -> Tensor:
+    """mean max(0, 1 - D(x)) + mean max(0, 1 + D(G(z))) (Miyato et al. 2018, equation 16).
+
+    A score beyond its margin of 1 has no gradient, so D does not grow ever more certain.
+    """
+    return relu(1 - real).mean() + relu(1 + fake).mean()
 
 
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
@@ -44,15 +66,44 @@ def critic_score(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
+def less_real(real: Tensor, fake: Tensor) -> Tensor:
+    """mean softplus(D(G(z)) - D(x)): each real has to be scored above the fake that it is paired with.
+
+    See Jolicoeur-Martineau 2019, "The relativistic discriminator", section 3.1.
+    """
+    return cross_entropy(real - fake, REAL)
+
+
+def more_real(real: Tensor, fake: Tensor) -> Tensor:
+    """mean softplus(D(x) - D(G(z))): G wants each fake to be scored above its real."""
+    return cross_entropy(fake - real, REAL)
+
+
+def of_fakes(loss: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """A loss of the fake scores as one of both scores."""
+    return lambda real, fake: loss(fake)
+
+
 class Objective(NamedTuple):
-    """Two losses: D's, a function of the real and the fake scores, and G's, of the fake scores."""
+    """Two losses, D's and G's, each a function of the real and the fake scores (N,).
+
+    probability  whether sigmoid(score) is a probability, so that D(x) and D(G(z)) can be shown
+    paired       whether G's loss depends on the real scores
+    saturates    whether D is certain, and teaches G nothing, where its loss is near 0
+    """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
-    generator: Callable[[Tensor], Tensor]
+    generator: Callable[[Tensor, Tensor], Tensor]
+    probability: bool = False
+    paired: bool = False
+    saturates: bool = True
 
 
 OBJECTIVES = {
-    "non-saturating": Objective(discriminator_loss, non_saturating),
-    "minimax": Objective(discriminator_loss, minimax),
-    "wasserstein": Objective(critic_loss, critic_score),
+    "non-saturating": Objective(discriminator_loss, of_fakes(non_saturating), probability=True),
+    "minimax": Objective(discriminator_loss, of_fakes(minimax), probability=True),
+    "least-squares": Objective(squares, of_fakes(square)),
+    "hinge": Objective(hinge, of_fakes(critic_score), saturates=False),
+    "wasserstein": Objective(critic_loss, of_fakes(critic_score), saturates=False),
+    "relativistic": Objective(less_real, more_real, paired=True),
 }

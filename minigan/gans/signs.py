@@ -16,7 +16,7 @@ STILL = 0.01  # of lr: the length of a step below which G is frozen
 
 
 class Sign(NamedTuple):
-    """What a certain trouble looks like.
+    """What one kind of trouble looks like.
 
     name    of the trouble
     text    what was observed, with {} for the number of steps

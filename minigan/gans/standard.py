@@ -1,38 +1,58 @@
-"""Algorithm 1 of Goodfellow et al. 2014, with k = 1: the game of the documented DCGAN.
+"""Algorithm 1 of Goodfellow et al. 2014 with any objective: the game of the documented DCGAN.
 
-D descends  -mean log D(x) - mean log(1 - D(G(z)))
+D descends  -mean log D(x) - mean log(1 - D(G(z)))   k times (`d_steps`)
 G descends  -mean log D(G(z))                        non-saturating
         or   mean log(1 - D(G(z)))                   minimax
+
+or the losses of another row of `objectives.OBJECTIVES`. On request D also descends R1's penalty.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from ..errors import UserError
 from ..optim import Adam
-from ..options import option
+from ..options import option, with_default
+from ..tensor import Tensor
 from . import base
-from .base import GAN, Draw, Scalar
-from .objectives import OBJECTIVES
+from .base import GAN
+from .draw import Draw, Scalar
+from .objectives import OBJECTIVES, REAL, Objective
+from .penalties import r1_penalty
 from .player import Group, Player, Probability
 from .signs import SATURATED, frozen_generator
-
-BETA2 = 0.999  # of both Adams
 
 
 @dataclass(frozen=True)
 class Options(base.Options):
-    lr: float = option(2e-4, "learning rate of both Adams", above=0)
-    beta1: float = option(0.5, "first beta of both Adams (the second is 0.999)", least=0, below=1)
-    loss: str = option("non-saturating", "G's objective", choices=("non-saturating", "minimax"))
+    beta1: float = option(0.5, "first beta of both Adams", least=0, below=1)
+    beta2: float = option(0.999, "second beta of both Adams", least=0, below=1)
+    loss: str = option("non-saturating", "the objective", choices=tuple(OBJECTIVES))
+    d_steps: int = option(1, "updates of D a step", least=1, most=1000)
+    smoothing: float = option(
+        0.0, "one-sided label smoothing: reals have the label 1 minus this", least=0, below=1
+    )
+    r1: float = option(0.0, "weight of R1, a penalty on D's slope at reals", least=0, most=1e6)
     fresh_noise: bool = option(
         True,
         "draw new noise for G's half of a step",
         off="--reuse-fakes",
         off_help="in G's half of a step, use the fakes from D's half",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.smoothing and not OBJECTIVES[self.loss].probability:
+            raise UserError(
+                f"--smoothing {self.smoothing}: --loss {self.loss} has no labels to smooth; leave it "
+                "out, or use --loss non-saturating"
+            )
+        if self.r1:
+            self.check_penalty("--r1")
 
 
 class DCGAN(GAN):
@@ -43,36 +63,72 @@ class DCGAN(GAN):
     def build(self, rng: np.random.Generator, device: str, group: Group) -> None:
         o = self.options
         G, D, scores = base.networks(self.shape, o, rng, device)
-        betas = (o.beta1, BETA2)
-        self.G = Player(G, Adam(G.parameters(), o.lr, betas), group, o.ema)
-        self.D = Player(D, Adam(D.parameters(), o.lr, betas), group, forward=scores)
+        betas, (G_lr, D_lr) = (o.beta1, o.beta2), o.rates
+        self.G = Player(G, Adam(G.parameters(), G_lr, betas), group, o.ema)
+        self.D = Player(D, Adam(D.parameters(), D_lr, betas), group, forward=scores)
         self.players = {"G": self.G, "D": self.D}
+        self.batches = o.d_steps
         size = sum(p.numel() for p in G.parameters())
-        self.signs = (SATURATED, frozen_generator(size, BETA2))
+        self.signs = (*[SATURATED] * self.loss.saturates, frozen_generator(size, o.beta2))
+
+    @property
+    def loss(self) -> Objective:
+        """The objective, with smoothed labels if asked for."""
+        row, smoothing = OBJECTIVES[self.options.loss], self.options.smoothing
+        if smoothing:
+            row = row._replace(discriminator=partial(row.discriminator, label=REAL - smoothing))
+        return row
 
     def step(self, draw: Draw) -> dict[str, Scalar]:
-        loss = OBJECTIVES[self.options.loss]
-
-        # D's half. The fakes are detached, so no gradient reaches G.
-        x, fakes = draw.reals(), self.G(draw.noise())
-        real, fake = self.D(x), self.D(fakes.detach())
-        loss_D = loss.discriminator(real, fake)
-        metrics: dict[str, Scalar] = {
-            "loss_d": loss_D.detach(),
-            "grad_d": self.D.descend(loss_D),
-            "d_x": Probability(real),
-            "d_gz_before": Probability(fake),
-        }
-        del loss_D, real, fake  # frees the graph of this half
+        for _ in range(self.options.d_steps):
+            x, fakes, metrics = self.train_D(draw)
 
         # G's half, through the updated D. Only G's gradients are asked for, so D's cost nothing.
         if self.options.fresh_noise:
             fakes = self.G(draw.noise())
-        judged = self.D(fakes)
-        loss_G = loss.generator(judged)
-        metrics |= {
-            "loss_g": loss_G.detach(),
-            "grad_g": self.G.descend(loss_G),
-            "d_gz_after": Probability(judged),
-        }
-        return metrics
+        judged = self.D(fakes, draw)
+        real = self.D(x, draw).detach() if self.loss.paired else None
+        loss_G = self.loss.generator(real, judged)
+        metrics |= {"loss_g": loss_G.detach(), "grad_g": self.G.descend(loss_G)}
+        return metrics | self.seen(d_gz_after=judged)
+
+    def train_D(self, draw: Draw) -> tuple[Tensor, Tensor, dict[str, Scalar]]:
+        """D's half: one update. Returns the reals, the fakes and the metrics."""
+        x, fakes = draw.reals(), self.G(draw.noise())
+        real, fake = self.D(x, draw), self.D(fakes.detach(), draw)  # so no gradient reaches G
+        loss_D = descended = self.loss.discriminator(real, fake)
+        metrics: dict[str, Scalar] = {"loss_d": loss_D.detach()}
+        if self.options.r1:
+            penalty = r1_penalty(lambda x: self.D(x, draw), x)
+            descended = loss_D + self.options.r1 * penalty
+            metrics["penalty"] = penalty.detach()
+        metrics["grad_d"] = self.D.descend(descended)
+        return x, fakes, metrics | self.seen(d_x=real, d_gz_before=fake)
+
+    def seen(self, **scores: Tensor) -> dict[str, Scalar]:
+        """Metrics of scores: D's mean probabilities if the objective has any, else mean scores."""
+        if self.loss.probability:
+            return {name: Probability(each) for name, each in scores.items()}
+        return {name.replace("d_", "score_"): each.detach().mean() for name, each in scores.items()}
+
+
+@dataclass(frozen=True)
+class LSGANOptions(Options):
+    loss: str = with_default("least-squares", Options, "loss")
+
+
+class LSGAN(DCGAN):
+    """Mao et al. 2017: squares pull scores to 1 and 0, from either side."""
+
+    Options = LSGANOptions
+
+
+@dataclass(frozen=True)
+class HingeOptions(Options):
+    loss: str = with_default("hinge", Options, "loss")
+
+
+class Hinge(DCGAN):
+    """Lim & Ye 2017, Miyato et al. 2018: D stops at a margin of 1; G raises its mean score."""
+
+    Options = HingeOptions

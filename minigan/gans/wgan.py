@@ -19,7 +19,8 @@ from ..optim import RMSprop
 from ..options import option, with_default
 from ..tensor import no_grad
 from . import base
-from .base import GAN, Draw, Scalar
+from .base import GAN
+from .draw import Draw, Scalar
 from .objectives import OBJECTIVES
 from .player import Group, Player
 
@@ -27,10 +28,9 @@ from .player import Group, Player
 @dataclass(frozen=True)
 class Options(base.Options):
     batch_size: int = with_default(64, base.Options, "batch_size")
-    lr: float = option(5e-5, "learning rate of both RMSprops", above=0)
+    lr: float = with_default(5e-5, base.Options, "lr")
     d_steps: int = option(5, "updates of D a step", least=1, most=1000)
     clip: float = option(0.01, "largest absolute value of a weight of D", above=0, most=1e6)
-    norm: str = option("batch", "normalisation in D", choices=("batch", "none"), images=True)
 
 
 class WGAN(GAN):
@@ -40,9 +40,10 @@ class WGAN(GAN):
 
     def build(self, rng: np.random.Generator, device: str, group: Group) -> None:
         o = self.options
-        G, D, scores = base.networks(self.shape, o, rng, device, o.norm)
-        self.G = Player(G, RMSprop(G.parameters(), o.lr), group, o.ema)
-        self.D = Player(D, RMSprop(D.parameters(), o.lr), group, forward=scores, project=self._clip)
+        G, D, scores = base.networks(self.shape, o, rng, device)
+        G_lr, D_lr = o.rates
+        self.G = Player(G, RMSprop(G.parameters(), G_lr), group, o.ema)
+        self.D = Player(D, RMSprop(D.parameters(), D_lr), group, forward=scores, project=self._clip)
         self.players = {"G": self.G, "D": self.D}
         self.batches = o.d_steps
 
@@ -55,9 +56,9 @@ class WGAN(GAN):
         loss = OBJECTIVES["wasserstein"]
         for _ in range(self.options.d_steps):
             x, fakes = draw.reals(), self.G(draw.noise()).detach()
-            loss_D = loss.discriminator(self.D(x), self.D(fakes))
+            loss_D = loss.discriminator(self.D(x, draw), self.D(fakes, draw))
             grad_d = self.D.descend(loss_D)
-        loss_G = loss.generator(self.D(self.G(draw.noise())))
+        loss_G = loss.generator(None, self.D(self.G(draw.noise()), draw))
         grad_g = self.G.descend(loss_G)
         return {
             "distance": -loss_D.detach(),

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import UserError
 from ..optim import Adam
 from ..options import option, with_default
 from . import base
-from .base import GAN, Draw, Scalar
+from .base import GAN
+from .draw import Draw, Scalar
 from .objectives import OBJECTIVES
 from .penalties import slope_penalty
 from .player import Group, Player
@@ -29,20 +29,16 @@ from .player import Group, Player
 @dataclass(frozen=True)
 class Options(base.Options):
     batch_size: int = with_default(64, base.Options, "batch_size")
-    lr: float = option(1e-4, "learning rate of both Adams", above=0)
+    lr: float = with_default(1e-4, base.Options, "lr")
     beta1: float = option(0.0, "first beta of both Adams", least=0, below=1)
     beta2: float = option(0.9, "second beta of both Adams", least=0, below=1)
     d_steps: int = option(5, "updates of D a step", least=1, most=1000)
     penalty: float = option(10.0, "weight of the penalty on D's slope", least=0, most=1e6)
-    norm: str = option("none", "normalisation in D", choices=("none", "batch"), images=True)
+    norm: str = with_default("none", base.Options, "norm")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.norm == "batch":
-            raise UserError(
-                "--norm batch: with batch norm D's score of one sample depends on the others, so it "
-                "has no slope of its own to penalise; use --norm none"
-            )
+        self.check_penalty("--penalty")
 
 
 class WGANGP(GAN):
@@ -52,10 +48,10 @@ class WGANGP(GAN):
 
     def build(self, rng: np.random.Generator, device: str, group: Group) -> None:
         o = self.options
-        G, D, scores = base.networks(self.shape, o, rng, device, o.norm)
-        betas = (o.beta1, o.beta2)
-        self.G = Player(G, Adam(G.parameters(), o.lr, betas), group, o.ema)
-        self.D = Player(D, Adam(D.parameters(), o.lr, betas), group, forward=scores)
+        G, D, scores = base.networks(self.shape, o, rng, device)
+        betas, (G_lr, D_lr) = (o.beta1, o.beta2), o.rates
+        self.G = Player(G, Adam(G.parameters(), G_lr, betas), group, o.ema)
+        self.D = Player(D, Adam(D.parameters(), D_lr, betas), group, forward=scores)
         self.players = {"G": self.G, "D": self.D}
         self.batches = o.d_steps
 
@@ -64,10 +60,10 @@ class WGANGP(GAN):
         for _ in range(self.options.d_steps):
             x, fakes = draw.reals(), self.G(draw.noise()).detach()
             u = draw.uniform("between", *[1] * (x.ndim - 1))  # (N, 1, ...)
-            loss_D = loss.discriminator(self.D(x), self.D(fakes))
-            penalty = slope_penalty(self.D, u * x + (1 - u) * fakes, 1.0)
+            loss_D = loss.discriminator(self.D(x, draw), self.D(fakes, draw))
+            penalty = slope_penalty(lambda x: self.D(x, draw), u * x + (1 - u) * fakes, 1.0)
             grad_d = self.D.descend(loss_D + self.options.penalty * penalty)
-        loss_G = loss.generator(self.D(self.G(draw.noise())))
+        loss_G = loss.generator(None, self.D(self.G(draw.noise()), draw))
         grad_g = self.G.descend(loss_G)
         return {
             "distance": -loss_D.detach(),

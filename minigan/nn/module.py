@@ -52,7 +52,7 @@ class Module:
     """
 
     training = True
-    # What each name holds: Parameter, Buffer or Module. Replaced and never changed, because a
+    # What each name holds: Parameter, Buffer or Module. Replaced, never changed in place: a
     # copy.copy of the module shares it, and all modules without parts share the one below.
     _kinds: Mapping[str, type] = {}
 

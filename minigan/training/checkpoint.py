@@ -1,4 +1,4 @@
-"""Checkpoint files: arrays and a text under one digest, in the safetensors format.
+"""Checkpoint files: arrays, a text and a digest of both, in the safetensors format.
 
 The file holds named arrays and, in its metadata, a text of three lines: the format, a digest, and JSON.
 Nothing is pickled, so reading a file never executes code from it. The digest covers all that is read,
@@ -53,7 +53,7 @@ def is_named(path: Path) -> bool:
 def newest_first(folder: Path) -> list[Path]:
     """The checkpoints in a folder, newest first; files with other names are ignored.
 
-    None if the folder does not exist. Raises OSError if it exists but cannot be listed.
+    The list is empty if the folder does not exist. Raises OSError if it cannot be listed.
     """
     if not folder.is_dir():
         return []

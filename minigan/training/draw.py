@@ -1,4 +1,4 @@
-"""What is drawn for a step: data and random numbers, as functions of (seed, name, step, call)."""
+"""What is drawn for a step: data and random numbers, each a function of a key (see keys.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .parallel import ALONE, Group
 
 
 class Draw:
-    """The `gans.base.Draw` of a run: a member asks it for data and noise, the loop counts its steps.
+    """The `gans.draw.Draw` of a run: a member asks it for data and noise, the loop counts its steps.
 
     Random numbers are drawn for the whole batch, and each process of a group takes its share of them.
     So a step sees the same numbers with any number of processes.
@@ -119,6 +119,10 @@ class Draw:
         """U(0, 1), (N, *shape), under a name that the member chooses."""
         return self._tensor(self._rng(name).random((self.batch_size, *shape), np.float32))
 
+    def normal(self, name: str, *shape: int) -> Tensor:
+        """N(0, 1), (N, *shape), likewise."""
+        return self._tensor(self._rng(name).standard_normal((self.batch_size, *shape), np.float32))
+
     def _rng(self, name: str) -> np.random.Generator:
         self._calls[name] += 1
         return generator(self.seed, name, self.counts["again"], self.step, self._calls[name])
@@ -131,5 +135,6 @@ def check_batch(data: Dataset, batch_size: int) -> None:
     """Raise UserError if the data cannot fill a batch."""
     if batch_size > len(data):
         raise UserError(
-            f"--batch-size {batch_size}: {data.name} has {len(data)} samples; lower it, or use more"
+            f"--batch-size {batch_size}: {data.name} has {len(data)} samples; lower it, or use more "
+            "data"
         )

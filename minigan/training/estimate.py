@@ -56,7 +56,7 @@ def _play(plan: Plan, data: Dataset, device: str, batch: int) -> Estimate:
     with _Peak(device) as peak:
         member = plan.game._replace(options=o).build(device)
         draw = Draw(data, batch, o.nz, o.seed, o.noise, plan.data.flip, device)
-        for _ in range(2):  # the peak is in the second, beside what the first one leaves in memory
+        for _ in range(2):  # the peak is in the second, on top of what the first leaves in memory
             member.step(draw)
             draw.next_step()
     started = time.perf_counter()

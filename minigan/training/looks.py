@@ -41,9 +41,9 @@ class Looks:
         self._save("reals.png", self._reals())
 
     def samples(self, step: int) -> None:
-        """The picture of a step, from G's average if there is one, and its comparisons.
+        """The picture of a step, drawn from G's average if there is one.
 
-        These show it next to reals and, if there is an average, next to samples of G itself.
+        Two more show it next to reals and, if there is an average, next to samples of G itself.
         """
         fakes = self._picture(self.member.sample)
         self._save(f"step-{step:08d}.png", fakes)

@@ -78,6 +78,7 @@ class Loop:
     def play(self) -> dict[str, float]:
         """Play one step; its line of metrics, or {} if the step is not reported."""
         started, step = time.perf_counter(), self.draw.step + 1
+        self.member.schedule(self.draw.step)
         played = self.member.step(self.draw)
         self.draw.next_step()
         self.unreported += 1

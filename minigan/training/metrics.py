@@ -30,6 +30,9 @@ METRICS = {
     "d_x": Metric("D(x)", "scores", ".2f", "D(x)"),
     "d_gz_before": Metric("D(G(z)) before", "scores", ".2f", "D(G(z))"),
     "d_gz_after": Metric("D(G(z)) after", "scores", ".2f"),
+    "score_x": Metric("score of x", "critic", "#.3g", "x"),
+    "score_gz_before": Metric("score of G(z) before", "critic", "#.3g", "G(z)"),
+    "score_gz_after": Metric("score of G(z) after", "critic", "#.3g"),
     "distance": Metric("distance", "losses", "#.3g", "dist"),
     "penalty": Metric("penalty", "losses", "#.3g", "pen"),
     "grad_d": Metric("|grad D|", "gradients", ".2g"),
@@ -41,6 +44,7 @@ METRICS = {
 PANELS = {
     "losses": "loss",
     "scores": "mean probability of being real",
+    "critic": "mean score",
     "gradients": "length of the gradient",
     "others": "",
 }

@@ -1,9 +1,9 @@
 """Data parallel training: N processes train one run, each with its share of every batch.
 
 All processes draw the same random numbers and hold the same weights. Each computes the gradients of its
-share. Their mean is the gradient of the whole batch, with which all take the same step. Only batch norm
-is not shared: each process uses the statistics of its own images, as in PyTorch's DataParallel, and
-those of the leader, rank 0, are saved. Only the leader writes files and prints.
+share. Their mean is the gradient of the whole batch, and all take the same step along it. Only batch
+norm is not shared: each process uses the statistics of its own images, as in PyTorch's DataParallel,
+and those of the leader, rank 0, are saved. Only the leader writes files and prints.
 
 mpiexec starts the processes, and they communicate by MPI, through mpi4py. Gradients travel by MPI too
 on CPUs, and by NCCL on GPUs, through cupyx.distributed. (The tests replace NCCL with a stand-in; it has
@@ -242,7 +242,7 @@ def join() -> Group:
 
 
 def arrange(group: Group, wanted: int | None, given: int | None) -> None:
-    """Start as many processes as --ngpu asks for, or check that mpiexec has started so many.
+    """Start as many processes as --ngpu asks for, or check that mpiexec has started that many.
 
     wanted  --ngpu of the run, which a resumed run may have saved
     given   --ngpu on the command line; under mpiexec, only this is checked

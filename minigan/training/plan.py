@@ -127,8 +127,8 @@ def choose(member: str, given: dict[str, Any]) -> Plan:
 def resumed(run: Run, given: dict[str, Any]) -> Plan:
     """The plan of an existing run, with the given options of the run in place of the saved ones.
 
-    Raises UserError if an option that determines the weights was given another value; the message lists
-    the differences.
+    Raises UserError if an option that determines the weights is given a different value; the message
+    lists the differences.
     """
     where = run.folder / "config.json"
     plan = Plan.read(run.config, where)

@@ -23,7 +23,7 @@ from .metrics import COUNTS
 LARGEST = 3.5e38  # absolute value of a metric; metrics are computed in float32
 LINE = 2**16  # characters of a line, at most; a usual line has about 250
 FAULTS = 10_000  # lines without metrics, after which the rest of a file is not read
-NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # from os.link, on FAT for one
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # from os.link, as on FAT
 
 
 class MetricsFile:

@@ -179,7 +179,7 @@ def check_size(plan: Plan, run: Run) -> None:
 def load(where: Path, say: Say) -> tuple[GAN, Game, Path]:
     """A member with the weights of a checkpoint, its game, and the checkpoint's path.
 
-    where  a run, of which the newest readable checkpoint is taken, or a checkpoint
+    where  a checkpoint, or a run, whose newest readable checkpoint is used
 
     A checkpoint describes its game completely, so it need not be in a run. Raises UserError.
     """

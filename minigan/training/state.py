@@ -1,4 +1,4 @@
-"""Checkpoints: a tree of arrays and whole numbers, which is read against the live tree.
+"""Checkpoints: a tree of arrays and whole numbers, compared with the live tree when it is read.
 
 A tree is a dict whose values are trees or leaves: Tensors, arrays and whole numbers (int). In the file,
 a leaf's name is its path, such as `players.G.net.main.0.weight`. The live tree is the schema: `read`

@@ -20,7 +20,7 @@ SHARE = 0.9  # of the steps in a window that must show the sign: even a lost run
 
 @dataclass(frozen=True)
 class Trouble:
-    """Something that is going wrong since the step `since`; an earlier checkpoint is good."""
+    """Something that has been wrong since the step `since`; checkpoints from before it are good."""
 
     name: str
     since: int
@@ -40,8 +40,8 @@ class Watch:
     A metric that is not finite is trouble at once. A sign is trouble when at least SHARE of the
     reported steps among the last WINDOW show it, but never before step 2 WINDOW.
 
-    signs  those of the member
-    lines  those that a resumed run replays
+    signs  the member's
+    lines  the earlier lines of a resumed run, which are judged first
     """
 
     def __init__(self, signs: Sequence[Sign], lines: Iterable[dict[str, float]] = ()):
@@ -63,7 +63,7 @@ class Watch:
     def _troubles(self, line: dict[str, float]) -> Iterator[Trouble]:
         step = line["step"]
         for name in played(line):
-            if line[name] is None or not math.isfinite(line[name]):  # None: as the file has it
+            if line[name] is None or not math.isfinite(line[name]):  # None: as it is in the file
                 yield Trouble(NOT_FINITE, step, f"{metric(name).label} is {line[name]}", LOWER_RATE)
                 return
         self._window.append((step, [_shows(holds, line) for holds in self._holds]))

@@ -1,0 +1,61 @@
+"""Random changes of the images that D sees, reals and fakes alike (Zhao et al. 2020, "DiffAugment").
+
+With few images D learns them by heart. Changed images are harder to learn, and because the fakes are
+changed in the same way, G is not asked to draw the changes. Each change is differentiable, so that G's
+gradient passes through it.
+
+    color        brightness + u - 1/2; saturation * 2 u; contrast * (u + 1/2)
+    translation  by up to 1/8 of each side, filled with 0
+    cutout       a square of half the side, at a random place, is set to 0
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..tensor import Tensor, tensor
+from .draw import Draw
+
+
+def color(x: Tensor, draw: Draw) -> Tensor:
+    """Brightness, saturation and contrast of images (N, C, H, W), each image by numbers of its own."""
+    u = draw.uniform("augment", 3, 1, 1, 1)[: len(x)]  # (N, 3, 1, 1, 1)
+    x = x + (u[:, 0] - 0.5)
+    grey = x.mean(1, keepdim=True)  # (N, 1, H, W)
+    x = (x - grey) * (2 * u[:, 1]) + grey
+    level = x.mean((1, 2, 3), keepdim=True)  # (N, 1, 1, 1)
+    return (x - level) * (u[:, 2] + 0.5) + level
+
+
+def translation(x: Tensor, draw: Draw) -> Tensor:
+    """Images (N, C, H, W), each moved by a whole number of pixels down and to the right."""
+    n, _, h, w = x.shape
+    u = draw.uniform("augment", 2, 1, 1)[:n]  # (N, 2, 1, 1)
+    down, right = _shift(h, u[:, :1]), _shift(w, u[:, 1:])  # (N, 1, H, H) and (N, 1, W, W)
+    return down @ x @ right.transpose(2, 3)
+
+
+def _shift(size: int, u: Tensor) -> Tensor:
+    """Matrices (N, 1, size, size) that move a column by floor(v) elements, v = size/8 (2 u - 1)."""
+    most = size // 8
+    v = (2 * most + 1) * u - most  # (N, 1, 1, 1)
+    distance = np.arange(size)[:, None] - np.arange(size)  # (size, size)
+    distance = tensor(distance.astype(u.dtype), device=u.device)
+    return ((distance <= v) & (v < distance + 1)).to(u.dtype)
+
+
+def cutout(x: Tensor, draw: Draw) -> Tensor:
+    """Images (N, C, H, W), each with a square of half its side, at any place, set to 0."""
+    n, _, h, w = x.shape
+    u = draw.uniform("augment", 2, 1, 1)[:n]  # the centre (N, 2, 1, 1), in sides of the image
+    outside = _far(h, u[:, :1]).transpose(2, 3) | _far(w, u[:, 1:])  # (N, 1, H, W)
+    return x * outside.to(x.dtype)
+
+
+def _far(size: int, center: Tensor) -> Tensor:
+    """Which pixels of a row are more than a quarter of it from the centre, (N, 1, 1, size)."""
+    at = tensor((np.arange(size) / size).astype(center.dtype), device=center.device)
+    return abs(at - center) > 0.25
+
+
+CHANGES = {"color": color, "translation": translation, "cutout": cutout}

@@ -1,0 +1,58 @@
+"""How D looks at a batch: what stands between the samples and D's first layer.
+
+All of it is random or shared by several samples, so it belongs neither to the network nor to the data,
+and reals and fakes must meet it alike, in G's half of a step too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ..tensor import Tensor
+from .augment import CHANGES
+from .draw import Draw
+
+
+class Looks(Protocol):
+    """The options that a Judge reads; see `gans.base.Options`."""
+
+    augment: str
+    instance_noise: float
+    noise_steps: int
+    pack: int
+
+
+class Judge:
+    """D's scores of samples: augmentation, instance noise and packing, then D's logits."""
+
+    def __init__(self, D: Any, options: Looks):
+        self.D, self.options = D, options
+
+    def __call__(self, x: Tensor, draw: Draw) -> Tensor:
+        """The scores (N / pack,), before any sigmoid, of samples (N, *shape)."""
+        return self.D.logits(self._seen(x, draw)).reshape(-1)  # (N / pack, 1, ...) -> (N / pack,)
+
+    def features(self, x: Tensor, draw: Draw) -> Tensor:
+        """The outputs of D's last hidden layer, (N / pack, F)."""
+        return self.D.features(self._seen(x, draw)).flatten(1)
+
+    def _seen(self, x: Tensor, draw: Draw) -> Tensor:
+        """The samples as D sees them, (N / pack, pack * C, ...)."""
+        o = self.options
+        for name, change in CHANGES.items():
+            if o.augment in (name, "all"):
+                x = change(x, draw)
+        if sigma := instance_noise(o.instance_noise, o.noise_steps, draw.step):
+            x = x + sigma * draw.normal("instance noise", *x.shape[1:])[: len(x)]
+        if o.pack > 1:
+            x = x.reshape(len(x) // o.pack, o.pack * x.shape[1], *x.shape[2:])
+        return x
+
+
+def instance_noise(sigma: float, steps: int, step: int) -> float:
+    """The standard deviation of the noise: sigma, or falling linearly from it to 0 in so many steps.
+
+    Without noise, data and fakes lie on thin sets that D separates perfectly, and G learns nothing.
+    With it both fill the space (Sonderby et al. 2017; Arjovsky & Bottou 2017).
+    """
+    return sigma * max(0.0, 1 - step / steps) if steps else sigma

@@ -14,6 +14,7 @@ import numpy as np
 from . import backend
 from .arguments import is_whole
 from .backend import Array
+from .backend.products import qr
 from .tensor import Tensor
 
 _default = np.random.default_rng()
@@ -137,6 +138,30 @@ def zeros_(tensor: Tensor | Array) -> Any:
 def ones_(tensor: Tensor | Array) -> Any:
     """Ones, in place."""
     return constant_(tensor, 1.0)
+
+
+def orthogonal_(
+    tensor: Tensor | Array, gain: float = 1.0, generator: np.random.Generator | None = None
+) -> Any:
+    """gain times a random orthogonal matrix, in place; a Tensor or a raw array, which is returned.
+
+    The tensor counts as a matrix (shape[0], all the rest). Its rows are orthogonal to each other and of
+    length `gain`; if there are more rows than columns, its columns are. It is the Q of the QR
+    decomposition of a matrix of normal numbers, with the signs that make R's diagonal positive: with
+    them all orthogonal matrices are equally likely (Saxe, McClelland & Ganguli 2014).
+    """
+    _check("orthogonal_", tensor)
+    if len(tensor.shape) < 2:
+        raise ValueError(f"orthogonal_: expected at least 2 dimensions, not {tensor.shape}")
+
+    def values(shape: tuple[int, ...]) -> np.ndarray:
+        rows, columns = shape[0], math.prod(shape[1:])
+        tall = (max(rows, columns), min(rows, columns))
+        q, r = qr((generator or _default).standard_normal(tall))
+        q = q * np.where(np.diag(r) < 0, -1.0, 1.0)
+        return gain * (q if rows >= columns else q.T).reshape(shape)
+
+    return _fill("orthogonal_", tensor, values)
 
 
 def default_(weight: Tensor, bias: Tensor | None) -> None:

@@ -75,8 +75,8 @@ def test_a_critic_without_norms_judges_each_image_by_itself():
     x = tensor(rng(1).standard_normal((3, 1, 16, 16)).astype("f"))
     alone = np.concatenate([D.logits(x[i : i + 1]).numpy() for i in range(3)])
     np.testing.assert_allclose(D.logits(x).numpy(), alone, rtol=1e-5, atol=1e-9)
-    with pytest.raises(ValueError, match="norm 'layer' is not one of batch, none"):
-        Discriminator(norm="layer")
+    with pytest.raises(ValueError, match="norm 'group' is not one of batch, layer, none"):
+        Discriminator(norm="group")
 
 
 @pytest.mark.parametrize("network", [Generator, Discriminator])

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strict_cupy import arrays, counters, cuda
 from strict_cupy.state import NAMES, Counters
+from test_models import ALL, FAMILIES
 from test_nn import each_layer
 from test_optim import CASES as OPTIMISERS
 from test_optim import setting
@@ -508,6 +509,23 @@ def test_both_networks_are_the_same_there_in_training_and_evaluation():
         state = [*G.state_dict().values(), *D.state_dict().values()]
         gradients = grad(y.sum(), [*G.parameters(), *D.parameters()])
         results.append([y, *state, *gradients, D.eval()(G.eval()(z))])
+    assert_same(*results[::-1])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_of_networks_is_the_same_there_with_all_options_and_labels(name):
+    make_G, make_D, _ = FAMILIES[name]
+    condition = "one-hot" if name == "mlp for points" else "batch-norm"
+    results, labels = [], tensor(np.array([0, 3, 1, 1]))
+    for device in ("cpu", "cuda"):
+        G = make_G(classes=4, condition=condition).double().to(device)
+        D = make_D(classes=4, condition="projection", **{**ALL, "dropout": 0}).double().to(device)
+        z, y = there(random_like(tensor(np.zeros((4, 3))), 1), device), labels.to(device)
+        counters.reset()
+        scores = D.logits(G(z, y), y)
+        gradients = grad(scores.sum(), [*G.parameters(), *D.parameters()])
+        assert counters.device_to_host == 0
+        results.append([scores, *gradients, *G.buffers(), *D.buffers()])
     assert_same(*results[::-1])
 
 

@@ -1,4 +1,4 @@
-"""Matrix products on the CPU, cut into parts that the threads share."""
+"""Matrix products on the CPU, cut into parts that the threads share, and the QR decomposition."""
 
 from __future__ import annotations
 
@@ -36,6 +36,13 @@ def matmul(xp: ModuleType, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     share(work, len(cuts))
     return y
+
+
+def qr(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """np.linalg.qr by LAPACK on one thread, because its last bits, too, depend on the number."""
+    factors: list[tuple[np.ndarray, np.ndarray]] = []
+    share(lambda i: factors.append(np.linalg.qr(a)), 1)
+    return factors[0]
 
 
 def _cuts(shape: tuple[int, ...], parts: int) -> tuple[int, list[slice]]:

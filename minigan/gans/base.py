@@ -214,8 +214,8 @@ def networks(
         G: Module = dcgan.Generator(options.nz, options.ngf, shape[0], shape[2], rng)
         D: Any = dcgan.Discriminator(options.ndf, channels, shape[2], rng, options.norm)
     else:
-        G = mlp.Generator(options.nz, options.ngf, shape[0], rng)
-        D = mlp.Discriminator(options.ndf, channels, rng)
+        G = mlp.Generator(options.nz, options.ngf, shape, rng)
+        D = mlp.Discriminator(options.ndf, (channels,), rng)
     G.to(device)
     D.to(device)
     return G, D, Judge(D, options)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from .. import backend
-from ..nn import Module
+from ..nn import Buffer, Module
 from ..optim import Optimizer
 from ..tensor import Tensor, grad, no_grad
 
@@ -76,7 +76,8 @@ class Player:
     average    a copy of `net` in evaluation mode that holds the average of its weights, or None
 
     The average is that of Karras et al. 2018 ("Progressive Growing", section 4.1): after each step
-    p' <- ema p' + (1 - ema) p for parameters and for running statistics; integer buffers are copied.
+    p' <- ema p' + (1 - ema) p for parameters and for running statistics; other buffers are copied
+    (integers, and see `nn.Buffer`).
     It has no influence on training: no byte of `net` depends on it.
     """
 
@@ -116,12 +117,16 @@ class Player:
         """Move the average towards the network, in place."""
         if self.average is None:
             return
-        live, moved = self.net.state_dict(), []
-        for name, slow in self.average.state_dict().items():
-            fast = live[name].data
-            if fast.dtype.kind == "f":
-                moved.append((slow.data, fast))
+        moved = []
+        for slow, fast in zip(_state(self.average), _state(self.net), strict=True):
+            if isinstance(fast, Buffer) and not fast.averaged:
+                slow.data[...] = fast.data
             else:
-                slow.data[...] = fast
+                moved.append((slow.data, fast.data))
         xp = backend.array_module(moved[0][0])
         backend.kernels(xp).lerp(xp, moved, 1 - self.ema)
+
+
+def _state(net: Module) -> list[Tensor]:
+    """All parameters and buffers, each once."""
+    return [*net.parameters(), *net.buffers()]

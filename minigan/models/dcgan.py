@@ -7,41 +7,35 @@ LeakyReLU in D. The state dict's keys are the tutorial's (`main.0.weight`, `main
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from .. import init, nn
+from .. import nn
 from ..tensor import Tensor
+from .base import BaseDiscriminator, BaseGenerator
+from .first_values import first_values
 
 IMAGE_SIZES = (16, 28, 32, 64, 128, 256)
 
 
-def _stages(image_size: int) -> tuple[int, int]:
-    """The smallest number of pixels per side, and its doublings to the image size: (4, 4) for 64."""
+def stages(image_size: int) -> tuple[int, int]:
+    """(pixels per side at the start, number of doublings): 64 = 4 * 2^4 gives (4, 4).
+
+    28 = 7 * 2^2 starts from 7 x 7 pixels, all others from 4 x 4.
+    """
     if image_size not in IMAGE_SIZES:
         legal = ", ".join(map(str, IMAGE_SIZES))
         raise ValueError(f"image_size {image_size} is not one of {legal}")
-    smallest = 7 if image_size == 28 else 4  # 28 = 7 * 2^2
-    return smallest, (image_size // smallest).bit_length() - 1  # 16 = 2^4 has 5 binary digits
+    start = 7 if image_size == 28 else 4
+    return start, (image_size // start).bit_length() - 1  # 2^4 has 5 binary digits
 
 
-def _initialize(network: nn.Module, rng: np.random.Generator | None) -> None:
-    """Convolutions N(0, 0.02), batch norm's scale N(1, 0.02) and shift 0 (section 4 of the paper)."""
+class Generator(BaseGenerator):
+    """Noise z (N, nz) or (N, nz, 1, 1) -> images (N, nc, image_size, image_size) in [-1, 1].
 
-    def first_values(module: nn.Module) -> None:
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            init.normal_(module.weight, 0.0, 0.02, rng)
-        elif isinstance(module, nn.BatchNorm2d):
-            init.normal_(module.weight, 1.0, 0.02, rng)
-
-    network.apply(first_values)
-
-
-class Generator(nn.Module):
-    """Noise z (N, nz, 1, 1) -> images (N, nc, image_size, image_size) in [-1, 1].
-
-    The first layer makes 4 x 4 pixels with ngf * image_size/8 channels (512 for the defaults); for
-    MNIST's 28 pixels, 7 x 7 with 2 ngf. Each further layer doubles the pixels per side and halves the
-    channels.
+    The first layer makes 4 x 4 pixels with ngf * image_size/8 channels (512 for the defaults). Each
+    further layer doubles the pixels per side and halves the channels. Labels: see BaseGenerator.
     """
 
     def __init__(
@@ -51,31 +45,35 @@ class Generator(nn.Module):
         nc: int = 3,
         image_size: int = 64,
         rng: np.random.Generator | None = None,
+        *,
+        classes: int = 0,
+        condition: str = "one-hot",
     ):
-        self.nz = nz
-        smallest, doublings = _stages(image_size)
+        super().__init__(nz, classes, condition)
+        start, doublings = stages(image_size)
         width = ngf << (doublings - 1)
-        layers = [nn.ConvTranspose2d(nz, width, smallest, 1, 0, bias=False)]  # 1 x 1 -> 4 x 4
+        layers = [nn.ConvTranspose2d(self._inputs(), width, start, 1, 0, bias=False)]  # from 1 x 1
         while width > ngf:
-            layers += [nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [self._norm(nn.BatchNorm2d, width), nn.ReLU()]
             layers += [nn.ConvTranspose2d(width, width // 2, 4, 2, 1, bias=False)]
             width //= 2
-        layers += [nn.BatchNorm2d(ngf), nn.ReLU()]
+        layers += [self._norm(nn.BatchNorm2d, ngf), nn.ReLU()]
         layers += [nn.ConvTranspose2d(ngf, nc, 4, 2, 1, bias=False), nn.Tanh()]
-        self.main = nn.Sequential(*layers)
-        _initialize(self, rng)
+        self.main = self._sequential(layers)
+        first_values(self, "normal", rng)
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.main(z.reshape(*z.shape[:2], 1, 1))  # (N, nz) or (N, nz, 1, 1)
+    def _start(self, z: Tensor) -> Tensor:
+        return z.reshape(*z.shape, 1, 1)  # (N, nz) -> (N, nz, 1, 1)
 
 
-class Discriminator(nn.Module):
+class Discriminator(BaseDiscriminator):
     """Images (N, nc, image_size, image_size) -> the probability (N, 1, 1, 1) that they are real.
 
     Each layer halves the pixels per side and doubles the channels; the last one covers all 4 x 4
-    pixels (7 x 7 for images of 28). Training uses `logits`, the value before the Sigmoid: see
-    `minigan.gans.objectives`.
+    pixels. Training uses `logits`, the value before the Sigmoid: see `minigan.gans.objectives`.
     """
+
+    last = -2  # behind it is the Sigmoid
 
     def __init__(
         self,
@@ -84,24 +82,36 @@ class Discriminator(nn.Module):
         image_size: int = 64,
         rng: np.random.Generator | None = None,
         norm: str = "batch",
+        **options: Any,
     ):
-        """norm is "batch", or "none" for a critic whose slope is penalised: see gans/wgan_gp.py."""
-        if norm not in ("batch", "none"):
-            raise ValueError(f"Discriminator: norm {norm!r} is not one of batch, none")
-        smallest, doublings = _stages(image_size)
-        width, last = ndf, ndf << (doublings - 1)
-        layers = [nn.Conv2d(nc, ndf, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
-        while width < last:
+        """norm: "batch", "layer" or "none"; not "batch" if the slope is penalised: see gans/wgan_gp.py.
+
+        options: those of BaseDiscriminator.
+        """
+        super().__init__(**options)
+        if norm not in _NORMS:
+            raise ValueError(f"Discriminator: norm {norm!r} is not one of {', '.join(_NORMS)}")
+        start, doublings = stages(image_size)
+        activation = lambda: self._activation(0.2, nn.Dropout2d)
+        layers = [nn.Conv2d(self._inputs(nc), ndf, 4, 2, 1, bias=False), *activation()]
+        width = ndf
+        for _ in range(doublings - 1):
             layers += [nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False)]
-            layers += [nn.BatchNorm2d(2 * width)] if norm == "batch" else []
-            layers += [nn.LeakyReLU(0.2)]
+            layers += [*_NORMS[norm](2 * width), *activation()]
             width *= 2
-        layers += [nn.Conv2d(width, 1, smallest, 1, 0, bias=False), nn.Sigmoid()]  # 4 x 4 -> 1 x 1
-        self.main = nn.Sequential(*layers)
-        _initialize(self, rng)
+        minibatch, features = self._minibatch(width, start * start)
+        layers += [*minibatch, nn.Conv2d(features, 1, start, 1, 0, bias=False)]  # 4 x 4 -> 1 x 1
+        layers += [nn.Sigmoid()]
+        self._finish(layers, features, "normal", rng)
 
-    def logits(self, x: Tensor) -> Tensor:
-        return self.main[:-1](x)
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.main[-1](self.logits(x, y))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.main(x)
+
+# By name, the norm behind a convolution of so many channels. Layer norm is over all channels and pixels
+# of an image, with a scale and a shift for each channel: group norm with one group.
+_NORMS = {
+    "batch": lambda channels: [nn.BatchNorm2d(channels)],
+    "layer": lambda channels: [nn.GroupNorm(1, channels)],
+    "none": lambda channels: [],
+}

@@ -1,56 +1,100 @@
-"""Fully connected networks for points, with two hidden layers each."""
+"""Fully connected networks, for points and for images.
+
+For points there are two hidden layers each, as in examples of mixtures. For images they are those of a
+widespread implementation of Goodfellow et al. 2014 (PyTorch-GAN's gan.py, here with 28 x 28 pixels):
+
+    G   100 - 128 - 256 - 512 - 1024 - 784, leaky ReLU, batch norm on the middle three, tanh at the end
+    D   784 - 512 - 256 - 1, leaky ReLU
+
+(That implementation gives its batch norms 0.8 as the second argument, which is eps. It was meant as the
+momentum. Here both have their usual values.)
+"""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
-from .. import init, nn
+from .. import nn
 from ..tensor import Tensor
+from .base import BaseDiscriminator, BaseGenerator
+from .first_values import first_values
 
 
-def _initialize(network: nn.Module, rng: np.random.Generator | None) -> None:
-    """Weights N(0, 2 / fan_in), which keeps the variance through ReLUs (He et al. 2015); biases 0."""
+class Generator(BaseGenerator):
+    """Noise z (N, nz) -> points (N, features), unbounded, or images (N, C, H, W) in [-1, 1].
 
-    def first_values(module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            fan_in = module.weight.shape[1]
-            init.normal_(module.weight, 0.0, (2 / fan_in) ** 0.5, rng)
-            module.bias.data[...] = 0.0  # not *= 0, which would keep the sign
+    width  of both hidden layers for points; for images of the first, and each further one is twice as
+           wide, so that 128 gives the table above
+    shape  of a sample: (features,) or (C, H, W)
 
-    network.apply(first_values)
-
-
-class Generator(nn.Module):
-    """Noise z (N, nz) -> points (N, features), unbounded."""
+    First weights are N(0, 2 / fan_in), which keeps the variance through ReLUs; see `first_values`.
+    Labels: see BaseGenerator. Networks for points have no batch norm to condition.
+    """
 
     def __init__(
         self,
         nz: int = 100,
         width: int = 128,
-        features: int = 2,
+        shape: tuple[int, ...] = (2,),
         rng: np.random.Generator | None = None,
+        *,
+        classes: int = 0,
+        condition: str = "one-hot",
     ):
-        self.main = nn.Sequential(
-            nn.Linear(nz, width), nn.ReLU(),
-            nn.Linear(width, width), nn.ReLU(),
-            nn.Linear(width, features),
-        )  # fmt: skip
-        _initialize(self, rng)
+        super().__init__(nz, classes, condition)
+        self.shape = tuple(shape)
+        if len(self.shape) == 3:
+            layers = [nn.Linear(self._inputs(), width), nn.LeakyReLU(0.2)]
+            for _ in range(3):
+                layers += [nn.Linear(width, 2 * width), self._norm(nn.BatchNorm1d, 2 * width)]
+                layers += [nn.LeakyReLU(0.2)]
+                width *= 2
+            layers += [nn.Linear(width, math.prod(shape)), nn.Tanh()]
+        elif self._inside():
+            raise ValueError(
+                'Generator: condition "batch-norm" needs batch norms, which networks for points do not '
+                'have; use "one-hot"'
+            )
+        else:
+            layers = [
+                nn.Linear(self._inputs(), width), nn.ReLU(),
+                nn.Linear(width, width), nn.ReLU(),
+                nn.Linear(width, math.prod(shape)),
+            ]  # fmt: skip
+        self.main = self._sequential(layers)
+        first_values(self, "he", rng)
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.main(z)
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return super().forward(z, y).reshape(len(z), *self.shape)
 
 
-class Discriminator(nn.Module):
-    """Points (N, features) -> scores (N, 1), before any sigmoid."""
+class Discriminator(BaseDiscriminator):
+    """Points (N, features) or images (N, C, H, W) -> scores (N, 1), before any sigmoid.
 
-    def __init__(self, width: int = 128, features: int = 2, rng: np.random.Generator | None = None):
-        self.main = nn.Sequential(
-            nn.Linear(features, width), nn.LeakyReLU(0.2),
-            nn.Linear(width, width), nn.LeakyReLU(0.2),
-            nn.Linear(width, 1),
-        )  # fmt: skip
-        _initialize(self, rng)
+    width  of both hidden layers for points; for images they are 4 and 2 times as wide, so that 128
+           gives the table above
+    shape  of a sample: (features,) or (C, H, W)
+    """
 
-    def logits(self, x: Tensor) -> Tensor:
-        return self.main(x)
+    def __init__(
+        self,
+        width: int = 128,
+        shape: tuple[int, ...] = (2,),
+        rng: np.random.Generator | None = None,
+        **options: Any,
+    ):
+        """options: those of BaseDiscriminator."""
+        super().__init__(**options)
+        first, second = (4 * width, 2 * width) if len(shape) == 3 else (width, width)
+        activation = lambda: self._activation(0.2, nn.Dropout)
+        layers = [nn.Linear(self._inputs(math.prod(shape)), first), *activation()]
+        layers += [nn.Linear(first, second), *activation()]
+        minibatch, features = self._minibatch(second, 1)
+        layers += [*minibatch, nn.Linear(features, 1)]
+        self._finish(layers, features, "he", rng)
+
+    def _features(self, x: Tensor, rows: Tensor | None) -> Tensor:
+        return super()._features(x.reshape(len(x), -1), rows)  # (N, C, H, W) -> (N, C H W)

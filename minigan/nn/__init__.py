@@ -6,11 +6,13 @@ normalization.py  batch, layer, instance and group norm
 dropout.py        Dropout and Dropout2d
 containers.py     Sequential, ModuleList, ModuleDict
 losses.py         the losses as modules
+utils.py          spectral_norm
 loading.py        the checks of a state dict's values
 checks.py         the checks of a layer's arguments
 """
 
 from .. import functional, init
+from . import utils
 from .containers import ModuleDict, ModuleList, Sequential
 from .dropout import Dropout, Dropout2d
 from .layers import (

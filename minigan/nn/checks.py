@@ -39,6 +39,8 @@ ONLY = {
     "momentum": (0.1,),
     "affine": (True,),
     "track_running_stats": (True,),
+    "name": ("weight",),
+    "dim": (None,),
 }
 
 

@@ -32,16 +32,20 @@ class Buffer(Tensor):
 
     It has no history. So a tensor that requires a gradient is refused, because the gradient would
     silently stop here. (PyTorch's buffers keep the history and everything it refers to.)
+
+    averaged  whether an average of the network averages it, like a running mean, or copies its newest
+              value, like an integer or a vector of length 1; see gans/player.py
     """
 
-    __slots__ = ()
+    __slots__ = ("averaged",)
 
-    def __init__(self, data: backend.Array | Tensor):
+    def __init__(self, data: backend.Array | Tensor, averaged: bool = True):
         if isinstance(data, Tensor) and data.requires_grad:
             raise RuntimeError(
                 "a Buffer passes no gradient on, but this tensor requires one; give tensor.detach()"
             )
         super().__init__(data)
+        self.averaged = averaged and self.dtype.kind == "f"
 
 
 class Module:

@@ -1,0 +1,75 @@
+"""Labels in networks: as one-hot vectors, as planes, or as a scale and shift for each class.
+
+A label is the number of a class, from 0 to K - 1; y is an int64 Tensor (N,). A network turns it into a
+one-hot row (N, K) once, and everything that depends on the class is a product with this row. (A lookup
+would compute the same. But its gradient adds up rows in an order that varies on a GPU, and so would the
+last bits of a run.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import init, nn
+from ..arrays import DEFAULT_DTYPE
+from ..functional import batch_norm
+from ..labels import one_hot
+from ..tensor import Tensor
+
+
+def one_hot_rows(network: nn.Module, y: Tensor | None, classes: int, like: Tensor) -> Tensor | None:
+    """The labels as one-hot rows (N, K) in the dtype of the batch `like`; None without classes.
+
+    Raises ValueError if a network with classes gets no labels, one without gets some, or there is not
+    one for each sample; TypeError or IndexError unless they are integers from 0 to K - 1.
+    """
+    name = type(network).__name__
+    if not classes:
+        if y is not None:
+            raise ValueError(f"{name}: this network takes no labels; make it with classes=K")
+        return None
+    if y is None:
+        raise ValueError(f"{name}: give the labels y (N,) too, because there are {classes} classes")
+    if getattr(y, "shape", None) != (len(like),):
+        raise ValueError(
+            f"{name}: expected one label for each of {len(like)} samples, not {getattr(y, 'shape', y)}"
+        )
+    return one_hot(y, classes).to(like.dtype)
+
+
+class ConditionalBatchNorm(nn.Module):
+    """Batch norm with a scale and a shift of its own for each class: (N, C, ...) -> the same.
+
+    weight[y] * (x - mean) / sqrt(var + eps) + bias[y]; weight and bias are (classes, C), at first 1 and
+    0. The statistics are those of the whole batch, as in `nn.BatchNorm2d`.
+
+    Dumoulin, Shlens & Kudlur 2017, "A Learned Representation for Artistic Style"; for GANs, Miyato &
+    Koyama 2018.
+    """
+
+    def __init__(self, num_features: int, classes: int):
+        zeros = lambda *shape: init.memory(shape, DEFAULT_DTYPE)
+        self.weight = nn.Parameter(zeros(classes, num_features) + np.float32(1))
+        self.bias = nn.Parameter(zeros(classes, num_features))
+        self.running_mean = nn.Buffer(zeros(num_features))
+        self.running_var = nn.Buffer(zeros(num_features) + np.float32(1))
+
+    def forward(self, x: Tensor, rows: Tensor) -> Tensor:
+        """rows (N, classes) are one-hot."""
+        y = batch_norm(x, self.running_mean, self.running_var, training=self.training)
+        shape = (*x.shape[:2], *[1] * (x.ndim - 2))  # (N, C) -> (N, C, 1, 1)
+        return y * (rows @ self.weight).reshape(shape) + (rows @ self.bias).reshape(shape)
+
+    def extra_repr(self) -> str:
+        classes, num_features = self.weight.shape
+        return f"{num_features}, classes={classes}"
+
+
+class ConditionalSequential(nn.Sequential):
+    """A Sequential that also gives the one-hot rows to its conditional norms."""
+
+    def forward(self, input: Tensor, rows: Tensor) -> Tensor:
+        for module in self:
+            conditional = isinstance(module, ConditionalBatchNorm)
+            input = module(input, rows) if conditional else module(input)
+        return input

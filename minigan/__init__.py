@@ -6,8 +6,8 @@ The files of the engine, each of which imports only those above it:
     walk, tensor                          the graph: backpropagation, Tensors, `op`
     arguments                             the checks of sizes, dimensions and flags
     ops, shapes, pieces, conv, normalize  the operations and their backward rules
-    init, create                          random initial values, new tensors
-    probabilities, labels, dropout        functions composed of these operations
+    reductions, probabilities, resizing   more of them, most composed of these
+    init, create, labels, dropout         first values; new tensors; labels; random zeros
     methods, functional                   PyTorch's names for all of them
     nn, optim, gradcheck                  networks, and how they are trained and tested
 
@@ -44,13 +44,16 @@ from .ops import (
     exp,
     log,
     maximum,
+    minimum,
     pow,
     sigmoid,
     sqrt,
     tanh,
     where,
 )
-from .pieces import cat, pad, stack
+from .pieces import cat, chunk, gather, pad, split, stack
+from .probabilities import log_softmax, logsumexp, softmax
+from .reductions import amax, amin, argmax, max, min, norm, prod, std
 from .shapes import (
     expand,
     flatten,
@@ -61,6 +64,7 @@ from .shapes import (
     squeeze,
     sum,
     transpose,
+    unflatten,
     unsqueeze,
     var,
 )

@@ -52,6 +52,39 @@ def check_alike(name: str, **tensors: Tensor | None) -> None:
         raise TypeError(f"{name}: {dtypes}; make them one with .to(dtype)")
 
 
+def check_floats(name: str, input: Any) -> None:
+    """Raise TypeError unless the input is a Tensor of floats."""
+    if not isinstance(input, Tensor) or input.dtype.kind != "f":
+        found = input.dtype if isinstance(input, Tensor) else f"a {type(input).__name__}"
+        raise TypeError(f"{name}: the input must be a tensor of floats, not {found}")
+
+
+def check_indices(name: str, kind: str, indices: Any, count: int | None = None) -> None:
+    """Raise TypeError unless the indices are a Tensor of integers, IndexError if one is out of range.
+
+    kind   what the message calls them: a label, an index
+    count  they must be from 0 to count - 1; None sets no upper limit
+
+    Indices on a GPU are not compared, because the host would have to wait for them.
+    """
+    if not isinstance(indices, Tensor):
+        raise TypeError(
+            f"{name}: expected a {kind} tensor, not a {type(indices).__name__}; make it with "
+            "minigan.tensor"
+        )
+    if indices.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name}: a {kind} must be an integer, not {indices.dtype}; use .to('int64')"
+        )
+    if indices.device == "cpu" and indices.numel():
+        low, high = int(indices.data.min()), int(indices.data.max())
+        if low < 0 or (count is not None and high >= count):
+            raise IndexError(
+                f"{name}: {kind} {low if low < 0 else high} is out of range, which begins at 0"
+                + ("" if count is None else f" and ends at {count - 1}")
+            )
+
+
 def check_flag(function: str, name: str, value: Any) -> None:
     """Raise TypeError unless the option `name` of a reduction is a bool."""
     if not isinstance(value, (bool, np.bool_)):

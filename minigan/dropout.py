@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .arguments import is_real
+from .arguments import check_floats, is_real
 from .create import rand
 from .tensor import Tensor
 
@@ -50,9 +50,7 @@ def _dropped(
     name: str, input: Tensor, p: float, training: bool, uniform: Uniform | None, pixels: bool
 ) -> Tensor:
     check_probability(name, p)
-    if not isinstance(input, Tensor) or input.dtype.kind != "f":
-        found = input.dtype if isinstance(input, Tensor) else f"a {type(input).__name__}"
-        raise TypeError(f"{name}: the input must be a tensor of floats, not {found}")
+    check_floats(name, input)
     if pixels and input.ndim != 4:
         raise ValueError(f"{name}: expected an input (N, C, H, W), not {input.shape}")
     if not training or p == 0:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from . import backend
-from .arguments import check_alike
+from .arguments import check_alike, check_indices
 from .conv import conv2d, conv_transpose2d
 from .dropout import dropout, dropout2d
-from .labels import check_labels, embedding, one_hot
+from .labels import embedding, one_hot
 from .normalize import batch_norm, group_norm, instance_norm, layer_norm
 from .ops import (
     abs,
@@ -24,6 +24,7 @@ from .ops import (
     leaky_relu,
     log,
     maximum,
+    minimum,
     pow,
     relu,
     sigmoid,
@@ -33,8 +34,10 @@ from .ops import (
     to,
     where,
 )
-from .pieces import cat, pad, stack
+from .pieces import cat, chunk, gather, pad, split, stack
 from .probabilities import log_softmax, logsumexp, softmax
+from .reductions import amax, amin, argmax, max, min, norm, normalize, prod, std
+from .resizing import avg_pool2d, interpolate, max_pool2d
 from .shapes import (
     expand,
     flatten,
@@ -45,6 +48,7 @@ from .shapes import (
     squeeze,
     sum,
     transpose,
+    unflatten,
     unsqueeze,
     var,
 )
@@ -94,7 +98,7 @@ def cross_entropy(input: Tensor, target: Tensor, *, reduction: str = "mean") -> 
     if isinstance(target, Tensor) and target.dtype.kind == "f":
         _alike("cross_entropy", input, target)
         return _reduced(-sum(target * log_p, 1), reduction)
-    check_labels("cross_entropy", target, input.shape[1])
+    check_indices("cross_entropy", "label", target, input.shape[1])
     if target.shape != input.shape[:1]:
         raise ValueError(
             f"cross_entropy: labels {target.shape} for logits {input.shape}; expected {input.shape[:1]}"

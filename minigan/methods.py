@@ -25,6 +25,8 @@ from .ops import (
     div,
     exp,
     log,
+    maximum,
+    minimum,
     mul,
     neg,
     pow,
@@ -36,8 +38,10 @@ from .ops import (
     tanh,
     to,
 )
-from .pieces import getitem, numpy_index
+from .pieces import chunk, gather, getitem, numpy_index, split
+from .probabilities import log_softmax, logsumexp, softmax
 from .recording import thread
+from .reductions import amax, amin, argmax, max, min, norm, prod, std
 from .shapes import (
     expand,
     flatten,
@@ -48,6 +52,7 @@ from .shapes import (
     squeeze,
     sum,
     transpose,
+    unflatten,
     unsqueeze,
     var,
 )
@@ -185,8 +190,10 @@ for _name, _sign in (("and_", "&"), ("or_", "|"), ("xor", "^")):
     setattr(Tensor, f"__r{_name.strip('_')}__", _method)
     setattr(Tensor, f"__i{_name.strip('_')}__", _in_place(_method, f"{_sign}="))
 for _method in (
-    abs, clamp, clone, contiguous, exp, expand, flatten, log, mean, permute, pow, relu, reshape,
-    sigmoid, size, sqrt, squeeze, sum, tanh, to, transpose, unsqueeze, var,
+    abs, amax, amin, argmax, chunk, clamp, clone, contiguous, exp, expand, flatten, gather, log,
+    log_softmax, logsumexp, max, maximum, mean, min, minimum, norm, permute, pow, prod, relu, reshape,
+    sigmoid, size, softmax, split, sqrt, squeeze, std, sum, tanh, to, transpose, unflatten, unsqueeze,
+    var,
 ):  # fmt: skip
     setattr(Tensor, _method.__name__, _method)
 for _method in (add, sub, mul, div, pow, clamp):

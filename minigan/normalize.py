@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import all_sizes, check_alike, is_real, is_whole
+from .arguments import all_sizes, check_alike, check_floats, is_real, is_whole
 from .backend import Array, array_module, kernels
 from .ops import cast, leaky_relu_gradient
 from .shapes import mean as mean_over
@@ -308,8 +308,7 @@ def _check_affine(name: str, input: Any, shape: Any, eps: float, **affine: Tenso
     """Raise TypeError or ValueError unless the input holds floats and the others have this shape."""
     check_eps(name, eps)
     check_alike(name, input=input, **affine)
-    if not isinstance(input, Tensor) or input.dtype.kind != "f":
-        raise TypeError(f"{name}: the input must be a tensor of floats, not {input.dtype}")
+    check_floats(name, input)
     for key, t in affine.items():
         if t is not None and t.shape != shape:
             raise ValueError(f"{name}: the {key} has shape {t.shape}, expected {shape}")

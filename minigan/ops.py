@@ -195,6 +195,12 @@ def maximum(xp, a, b):
     return xp.maximum(a, b)
 
 
+@op(lambda g, y, a, b: _share(g, b, a), lambda g, y, a, b: _share(g, a, b), elementwise=True)
+def minimum(xp, a, b):
+    """The smaller of a and b; otherwise like `maximum`."""
+    return xp.minimum(a, b)
+
+
 @op(
     lambda g, y, a, b, *, mask: _keep(g, mask=mask),
     lambda g, y, a, b, *, mask: _keep(g, mask=~mask),

@@ -1,4 +1,4 @@
-"""Parts of tensors: indexing, padding, joining.
+"""Parts of tensors: indexing, padding, joining, splitting.
 
 Written like `ops.py`: each operation is its forward, with one backward rule per input above it. Taking
 a part out and putting it into zeros are each other's rule. Padding with negated widths is its own rule.
@@ -6,13 +6,15 @@ a part out and putting it into zeros are each other's rule. Padding with negated
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from . import backend
-from .arguments import is_whole, one_dim, with_axis
+from .arguments import check_indices, is_whole, one_dim, with_axis
 from .shapes import unsqueeze
 from .tensor import Tensor, op, raw
 
@@ -80,7 +82,32 @@ def _entry(name: str, index: Any) -> Any:
     return int(index) if index.ndim == 0 and index.dtype.kind in "iu" else index
 
 
-# -- padding and joining --------------------------------------------------------------------------
+def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """input at these positions along `dim`: y[i, j] = input[index[i, j], j] for dim 0 of a matrix.
+
+    The index has as many dimensions as the input, and the result its shape. Along the other dimensions
+    it may be shorter than the input.
+
+    Raises TypeError, ValueError or IndexError if the index does not fit.
+    """
+    dim = one_dim(dim, input.ndim)
+    check_indices("gather", "index", index, input.shape[dim])
+    limits = [n if i != dim else math.inf for i, n in enumerate(input.shape)]
+    if index.ndim != input.ndim or any(
+        n > limit for n, limit in zip(index.shape, limits, strict=True)
+    ):
+        raise ValueError(
+            f"gather: an index {index.shape} does not fit an input {input.shape} and dim {dim}"
+        )
+    xp = backend.array_module(index.data)
+    places = []
+    for i, n in enumerate(index.shape):  # the index itself, and counters along the others
+        counter = [-1 if j == i else 1 for j in range(index.ndim)]
+        places.append(index.data.astype(int) if i == dim else xp.arange(n).reshape(counter))
+    return getitem(input, tuple(places))
+
+
+# -- padding, joining and splitting ---------------------------------------------------------------
 
 
 @op(lambda g, y, x, *, widths, value: _pad(g, widths=tuple((-a, -b) for a, b in widths), value=0))
@@ -95,18 +122,41 @@ def _pad(xp, x, *, widths, value):
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
     """Elements added at the edges: `pad` is (left, right, top, bottom, ...), last dimension first.
 
-    Negative amounts cut off. Of PyTorch's modes only "constant" is supported.
+    mode  "constant" adds elements of this value, and negative amounts cut off. "reflect" mirrors the
+          tensor, without repeating its edge: 3 2 [1 2 3] 2 1
     """
     if not isinstance(pad, Sequence) or not all(map(is_whole, pad)):
         raise TypeError(f"pad: expected a tuple of integers, not {pad!r:.80}")
-    if mode != "constant" or len(pad) % 2 or len(pad) > 2 * input.ndim:
+    if mode not in ("constant", "reflect") or len(pad) % 2 or len(pad) > 2 * input.ndim:
         raise ValueError(f"pad: {tuple(pad)} in mode {mode!r} does not fit {input.ndim} dimensions")
     pairs = [tuple(pad[i : i + 2]) for i in range(0, len(pad), 2)]
     pairs += [(0, 0)] * (input.ndim - len(pairs))
     pairs.reverse()
+    if mode == "reflect":
+        return _reflected(input, pairs, value)
     if any(n + min(a, 0) + min(b, 0) < 0 for n, (a, b) in zip(input.shape, pairs, strict=True)):
         raise ValueError(f"pad: {tuple(pad)} cuts off more than {input.shape} has")
     return _pad(input, widths=tuple(pairs), value=value)
+
+
+def _reflected(x: Tensor, pairs: list[tuple[int, int]], value: float) -> Tensor:
+    """x mirrored at its edges, by (before, after) elements of each dimension."""
+    if value != 0:
+        raise ValueError(f"pad: in mode 'reflect' there is no use for the value {value}")
+    for dim, (before, after) in enumerate(pairs):
+        n = x.shape[dim]
+        if not 0 <= before < max(n, 1) or not 0 <= after < max(n, 1):
+            raise ValueError(
+                f"pad: {n} elements in dimension {dim} can be mirrored by 0 to {n - 1}, not by "
+                f"{(before, after)}"
+            )
+        if before or after:
+            mirror = [*range(before, 0, -1)], [*range(n - 2, n - 2 - after, -1)]
+            first, last = (
+                [x[(slice(None),) * dim + (slice(i, i + 1),)] for i in side] for side in mirror
+            )
+            x = cat([*first, x, *last], dim)
+    return x
 
 
 def _piece(i: int, g: Tensor, y: Tensor, *xs: Tensor, dim: int) -> Tensor:
@@ -136,3 +186,37 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     if not tensors:
         raise ValueError("stack: there are no tensors to join; give at least one")
     return cat([unsqueeze(t, dim) for t in tensors], one_dim(dim, tensors[0].ndim + 1))
+
+
+@with_axis
+def split(
+    tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0
+) -> tuple[Tensor, ...]:
+    """Parts along a dimension, as views: of one size (the last may be smaller), or of these sizes."""
+    dim = one_dim(dim, tensor.ndim)
+    n, sizes = tensor.shape[dim], split_size_or_sections
+    if is_whole(sizes) and sizes > 0:
+        sizes = [min(sizes, n - start) for start in range(0, n, sizes)] or [0]
+    elif (
+        not isinstance(sizes, Sequence)
+        or not all(is_whole(size) and size >= 0 for size in sizes)
+        or sum(sizes) != n
+    ):
+        raise ValueError(
+            f"split: {n} elements cannot be split into {sizes!r}; expected a size of at least 1, or "
+            f"sizes with the sum {n}"
+        )
+    ends = [*itertools.accumulate(sizes, initial=0)]
+    return tuple(
+        tensor[(slice(None),) * dim + (slice(start, end),)]
+        for start, end in itertools.pairwise(ends)
+    )
+
+
+@with_axis
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most that many parts along a dimension, as views of one size; the last may be smaller."""
+    if not is_whole(chunks) or chunks < 1:
+        raise ValueError(f"chunk: the number of chunks must be an int >= 1, not {chunks!r}")
+    length = input.shape[one_dim(dim, input.ndim)]
+    return split(input, max(1, -(-length // int(chunks))), dim)

@@ -8,6 +8,7 @@ versa. NumPy's `axis` and `keepdims` are accepted for `dim` and `keepdim`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,16 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
     length = math.prod(input.shape[start : end + 1])
     return reshape(input, *input.shape[:start], length, *input.shape[end + 1 :])
+
+
+def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    """One dimension divided into several, of these sizes, one of which may be -1."""
+    dim, sizes = one_dim(dim, input.ndim), all_sizes((sizes,))
+    n, known = input.shape[dim], math.prod(size for size in sizes if size != -1)
+    fits = n == known if -1 not in sizes else known and n % known == 0
+    if not fits or not sizes or min(sizes) < -1 or sizes.count(-1) > 1:
+        raise ValueError(f"unflatten: {n} elements do not fit the sizes {sizes}")
+    return reshape(input, *input.shape[:dim], *sizes, *input.shape[dim + 1 :])
 
 
 @op(lambda g, y, x, *, dims: _permute(g, dims=tuple(int(i) for i in np.argsort(dims))), view=True)

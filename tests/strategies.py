@@ -14,7 +14,7 @@ import reference as ref
 from hypothesis import strategies as st
 
 import minigan.functional as F
-from minigan import backend, conv, normalize, ops, pieces, tensor
+from minigan import backend, conv, normalize, ops, pieces, resizing, tensor
 from minigan.backend.reference import Window, moments
 from minigan.nn import Parameter
 from minigan.tensor import Tensor, grad, raw
@@ -279,6 +279,12 @@ def _maximum(draw, rng):
     return draw(st.sampled_from(forms))
 
 
+@case("minimum")
+def _minimum(draw, rng):
+    a, b = draw(broadcastable())
+    return F.minimum, [steps(rng, a), steps(rng, b, offset=GAP)], ref.elementwise(min)
+
+
 @case("keep")
 def _keep(draw, rng):
     mask, x = draw(broadcastable())
@@ -372,6 +378,16 @@ def _mean(draw, rng):
 def _var(draw, rng):
     correction = draw(st.sampled_from([0, -1]))  # +1, the default, needs two elements: see test_ops
     return a_reduction("var", lambda v: ref.var(v, correction), draw, rng, correction=correction)
+
+
+@case("extremum")
+def _extremum(draw, rng):
+    x = leaf(rng, draw(shapes))
+    x.data = GAP * rng.permutation(x.numel()).reshape(x.shape)  # no two are equal
+    dim, dims = some_dims(draw, x.ndim)
+    keepdim, name = draw(st.booleans()), draw(st.sampled_from(["amax", "amin"]))
+    formula = ref.reduction({"amax": max, "amin": min}[name], dims, keepdim)
+    return lambda x: getattr(F, name)(x, dim, keepdim), [x], formula
 
 
 # -- shaping ------------------------------------------------------------------------------------
@@ -550,6 +566,33 @@ def _conv_weight(draw, rng):
     window, x, _, y = convolution(draw, rng)
     fn = lambda x, y: conv._conv_weight(x, y, window=window)
     return fn, [x, y], lambda x, y: ref.conv_weight(x, y, window.stride, window.pad, window.kernel)
+
+
+def taps(x, window):
+    """The pixels of each window, 0 where it is off the image: (N*OH*OW, kh*kw, C)."""
+    y = np.zeros((len(x), *window.grid, *window.kernel, x.shape[1]))
+    for p, k, q in ref.meetings(window.image, window.kernel, window.stride, window.pad):
+        y[(slice(None), *p, *k)] = x[(slice(None), slice(None), *q)]
+    return y.reshape(-1, np.prod(window.kernel), x.shape[1])
+
+
+@case("unfold")
+def _unfold(draw, rng):
+    window, x, _, _ = convolution(draw, rng)
+    return lambda x: resizing._unfold(x, window=window), [x], lambda x: taps(x, window)
+
+
+@case("fold")
+def _fold(draw, rng):
+    window, x, _, _ = convolution(draw, rng)
+    shape = taps(x.numpy(), window).shape
+
+    def by_formula(y):
+        """The image whose product with any other is that of y with the other's taps."""
+        units = np.eye(x.numel()).reshape(-1, *x.shape)
+        return np.array([(taps(unit, window) * y).sum() for unit in units]).reshape(x.shape)
+
+    return lambda y: resizing._fold(y, window=window), [leaf(rng, shape)], by_formula
 
 
 def normalisable(draw, rng):

@@ -20,7 +20,8 @@ FLOORS = [
     (  # the engine
         *("arguments", "arrays", "conv", "create", "cuda", "dropout", "functional", "gradcheck"),
         *("init", "labels", "methods", "nn", "normalize", "operands", "ops", "optim", "pieces"),
-        *("probabilities", "recording", "shapes", "tensor", "tensorfile", "values", "walk"),
+        *("probabilities", "recording", "reductions", "resizing", "shapes", "tensor"),
+        *("tensorfile", "values", "walk"),
     ),
     ("keys", "options"),
     ("models",),

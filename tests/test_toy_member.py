@@ -14,7 +14,7 @@ from minigan.gans import base
 from minigan.gans.player import Player
 from minigan.gans.signs import Sign
 from minigan.optim import RMSprop
-from minigan.options import option
+from minigan.options import option, with_default
 from minigan.training import watch
 from minigan.training.run import Run, numbered_runs
 
@@ -23,7 +23,7 @@ from minigan.training.run import Run, numbered_runs
 
 @dataclass(frozen=True)
 class ToyOptions(base.Options):
-    lr: float = option(1e-3, "learning rate of both RMSprops", above=0)
+    lr: float = with_default(1e-3, base.Options, "lr")
     d_steps: int = option(2, "updates of D a step", least=1, most=10)
 
 
@@ -35,8 +35,8 @@ class Toy(base.GAN):
     def build(self, rng, device, group):
         o, self.batches = self.options, self.options.d_steps
         G, D, scores = base.networks(self.shape, o, rng, device)
-        self.G = Player(G, RMSprop(G.parameters(), o.lr), group, o.ema)
-        self.D = Player(D, RMSprop(D.parameters(), o.lr), group, forward=scores)
+        self.G = Player(G, RMSprop(G.parameters(), o.rates[0]), group, o.ema)
+        self.D = Player(D, RMSprop(D.parameters(), o.rates[1]), group, forward=scores)
         self.players = {"G": self.G, "D": self.D}
         self.extra = {"level": np.zeros(1, np.float32), "updates": 0}
         low = Sign("low level", "low for {} steps", "wait", lambda: lambda m: m["level"] < 100)
@@ -44,12 +44,12 @@ class Toy(base.GAN):
 
     def step(self, draw):
         for _ in range(self.options.d_steps):
-            real, fake = self.D(draw.reals()), self.D(self.G(draw.noise()).detach())
+            real, fake = self.D(draw.reals(), draw), self.D(self.G(draw.noise()).detach(), draw)
             loss_D = ((real - 1) ** 2).mean() + (fake**2).mean() + self.extra["level"].item() ** 2
             self.D.descend(loss_D)
             self.extra["level"] += 0.1 * (real.mean().item() - self.extra["level"])
             self.extra["updates"] += 1
-        loss_G = ((self.D(self.G(draw.noise())) - 1) ** 2).mean()
+        loss_G = ((self.D(self.G(draw.noise()), draw) - 1) ** 2).mean()
         self.G.descend(loss_G)
         return {"loss_d": loss_D, "loss_g": loss_G, "level": minigan.tensor(self.extra["level"][0])}
 

@@ -23,8 +23,8 @@ WALK = [(name, kind) for name in MEMBERS for kind in KINDS]
 BUDGETS = {
     ("dcgan", "points"): (100, 33, 3),
     ("dcgan", "images"): (120, 33, 3),
-    ("lsgan", "points"): (100, 33, 3),
-    ("lsgan", "images"): (120, 33, 3),
+    ("lsgan", "points"): (120, 33, 3),
+    ("lsgan", "images"): (140, 33, 3),
     ("hinge", "points"): (100, 33, 3),
     ("hinge", "images"): (120, 33, 3),
     ("wgan", "points"): (750, 109, 11),

@@ -42,7 +42,8 @@ class Judge:
         for name, change in CHANGES.items():
             if o.augment in (name, "all"):
                 x = change(x, draw)
-        if sigma := instance_noise(o.instance_noise, o.noise_steps, draw.step):
+        if o.instance_noise:
+            sigma = instance_noise(o.instance_noise, o.noise_steps, draw.step)
             x = x + sigma * draw.normal("instance noise", *x.shape[1:])[: len(x)]
         if o.pack > 1:
             x = x.reshape(len(x) // o.pack, o.pack * x.shape[1], *x.shape[2:])

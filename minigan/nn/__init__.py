@@ -3,6 +3,7 @@
 module.py         Module: finds, saves, loads and moves parameters and submodules
 layers.py         Linear, Embedding, convolutions, activations
 normalization.py  batch, layer, instance and group norm
+resizing.py       pooling, upsampling, padding
 dropout.py        Dropout and Dropout2d
 containers.py     Sequential, ModuleList, ModuleDict
 losses.py         the losses as modules
@@ -29,7 +30,9 @@ from .layers import (
     Softmax,
     Softplus,
     Tanh,
+    Unflatten,
 )
 from .losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss
 from .module import Buffer, Module, Parameter
 from .normalization import BatchNorm1d, BatchNorm2d, GroupNorm, InstanceNorm2d, LayerNorm
+from .resizing import AvgPool2d, MaxPool2d, ReflectionPad2d, Upsample

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .. import functional as F
 from .. import init
-from ..arguments import Pair, is_real, pair
+from ..arguments import Pair, all_sizes, is_real, pair
 from ..arrays import DEFAULT_DTYPE
 from ..tensor import Tensor
 from .checks import check_bool, check_dims, check_only, shown, sizes
@@ -219,6 +221,20 @@ class Flatten(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.flatten(input, self.start_dim, self.end_dim)
+
+
+class Unflatten(Module):
+    """The dimension `dim` as several, of the sizes unflattened_size"""
+
+    def __init__(self, dim: int, unflattened_size: Sequence[int]):
+        check_dims("Unflatten", dim=dim)
+        self.dim, self.unflattened_size = int(dim), all_sizes((unflattened_size,))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.unflatten(input, self.dim, self.unflattened_size)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
 
 
 class Identity(Module):

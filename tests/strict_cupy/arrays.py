@@ -330,7 +330,8 @@ def _reduction(name: str) -> Callable:
     return reduction
 
 
-REDUCTIONS = {name: _reduction(name) for name in ("sum", "mean", "max", "min", "all", "any")}
+REDUCING = ("sum", "mean", "max", "min", "argmax", "argmin", "all", "any")
+REDUCTIONS = {name: _reduction(name) for name in REDUCING}
 for _name, _function in REDUCTIONS.items():
     setattr(ndarray, _name, _function)
 

@@ -1,0 +1,172 @@
+"""Images of another size: pooling, which makes them smaller, and interpolation.
+
+Pooling cuts the image into windows, as a convolution does, and takes the mean or the maximum of each.
+Cutting windows and adding them up again are each other's backward rule.
+
+All work with the channels last, (N, H, W, C), as the CPU's convolutions lay out their images: then the
+numbers that are copied or added together are contiguous in memory.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from . import backend
+from .arguments import Pair, check_floats, pair
+from .backend.reference import Window, columns, fold
+from .ops import cast, where
+from .pieces import pad
+from .shapes import expand, matmul, mean, permute, reshape
+from .shapes import sum as sum_over
+from .tensor import Tensor, op
+
+# -- pooling ------------------------------------------------------------------------------------
+
+
+@op(lambda g, y, x, *, window: _fold(g, window=window))
+def _unfold(xp, x, *, window):
+    """The pixels of each window: (N, C, H, W) -> (N*OH*OW, kh*kw, C)"""
+    return columns(xp, x, window).reshape(-1, math.prod(window.kernel), x.shape[1])
+
+
+@op(lambda g, y, x, *, window: _unfold(g, window=window))
+def _fold(xp, x, *, window):
+    """The transpose of unfold, which adds windows up: (N*OH*OW, kh*kw, C) -> (N, C, H, W)"""
+    return fold(xp, x.reshape(-1, *window.grid, *window.kernel, x.shape[2]), window)
+
+
+def _windows(name: str, input: Tensor, kernel: Pair, stride: Pair | None, padding: Pair) -> Window:
+    """The windows of a pooling. Raises TypeError or ValueError if there are none."""
+    _check_images(name, input)
+    size, pads = pair("kernel_size", kernel), pair("padding", padding)
+    steps = size if stride is None else pair("stride", stride)
+    window = Window(input.shape[2:], size, steps, pads)
+    if any(2 * p > k for p, k in zip(pads, size, strict=True)):
+        raise ValueError(f"{name}: padding {pads} must be at most half of kernel_size {size}")
+    if min(window.grid) < 1:
+        raise ValueError(
+            f"{name}: kernel_size {size} is larger than the padded image: {window.image} with padding "
+            f"{pads}"
+        )
+    return window
+
+
+def _images(rows: Tensor, n: int, height: int, width: int) -> Tensor:
+    """A row of channels per pixel as images: (N*H*W, C) -> (N, C, H, W)"""
+    return permute(reshape(rows, n, height, width, rows.shape[-1]), 0, 3, 1, 2)
+
+
+def avg_pool2d(
+    input: Tensor, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0
+) -> Tensor:
+    """The mean of each window, PyTorch's avg_pool2d: (N, C, H, W) -> (N, C, OH, OW).
+
+    OH = floor((H + 2*padding - kh) / stride) + 1; the stride is by default kernel_size. The padding is
+    zeros, which count. Raises TypeError or ValueError if an argument does not fit.
+    """
+    window = _windows("avg_pool2d", input, kernel_size, stride, padding)
+    taps = _unfold(input, window=window)  # (N*OH*OW, kh*kw, C)
+    return _images(mean(taps, 1), len(input), *window.grid)
+
+
+def max_pool2d(
+    input: Tensor, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0
+) -> Tensor:
+    """The largest number of each window, PyTorch's max_pool2d; the shapes are those of `avg_pool2d`.
+
+    Of equal numbers, the first gets the gradient. The padding is never chosen. Raises TypeError or
+    ValueError if an argument does not fit.
+    """
+    window = _windows("max_pool2d", input, kernel_size, stride, padding)
+    (ph, pw), (h, w) = window.pad, window.image
+    padded = pad(input, (pw, pw, ph, ph), value=-math.inf) if ph or pw else input
+    window = Window((h + 2 * ph, w + 2 * pw), window.kernel, window.stride, (0, 0))
+    taps = _unfold(padded, window=window)  # (N*OH*OW, kh*kw, C)
+    numbers = backend.array_module(taps.data).arange(taps.shape[1])[:, None]  # (kh*kw, 1)
+    first = taps.data.argmax(axis=1, keepdims=True) == numbers  # (N*OH*OW, kh*kw, C)
+    return _images(sum_over(where(first, taps, 0.0), 1), len(input), *window.grid)
+
+
+# -- interpolation ------------------------------------------------------------------------------
+
+
+def interpolate(
+    input: Tensor,
+    size: Pair | None = None,
+    scale_factor: Pair | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+) -> Tensor:
+    """Images of another size, PyTorch's interpolate: (N, C, H, W) -> (N, C, OH, OW).
+
+    size, scale_factor  one of them: (OH, OW), or the whole numbers (OH / H, OW / W); an int stands for
+                        a pair
+    mode                "nearest" repeats each pixel, and only enlarges by whole factors. "bilinear"
+                        weights the two nearest pixels in each direction by their distance.
+    align_corners       only None and False are supported: pixels are squares, not points
+
+    Raises TypeError or ValueError if an argument does not fit.
+    """
+    h, w = check_interpolation("interpolate", size, scale_factor, mode, align_corners)
+    _check_images("interpolate", input)
+    if size is None:
+        h, w = h * input.shape[2], w * input.shape[3]
+    return _nearest(input, h, w) if mode == "nearest" else _bilinear(input, h, w)
+
+
+def check_interpolation(
+    name: str, size: Any, scale_factor: Any, mode: Any, align_corners: Any
+) -> tuple[int, int]:
+    """The size or the scale factor as a pair. Raises ValueError if the options do not fit."""
+    if mode not in ("nearest", "bilinear"):
+        raise ValueError(f"{name}: mode must be nearest or bilinear, not {mode!r}")
+    if align_corners not in (None, False):
+        raise ValueError(f"{name}: align_corners={align_corners!r} is not supported, only False")
+    if (size is None) == (scale_factor is None):
+        raise ValueError(f"{name}: give either size or scale_factor")
+    return pair("size", size) if scale_factor is None else pair("scale_factor", scale_factor)
+
+
+def _nearest(x: Tensor, oh: int, ow: int) -> Tensor:
+    """Each pixel repeated: (N, C, H, W) -> (N, C, OH, OW)"""
+    n, c, h, w = x.shape
+    if oh % h or ow % w:
+        raise ValueError(
+            f"interpolate: nearest enlarges by whole factors, not {(h, w)} to {(oh, ow)}; use bilinear"
+        )
+    pixels = reshape(permute(x, 0, 2, 3, 1), n, h, 1, w, 1, c)  # (N, H, 1, W, 1, C)
+    repeated = expand(pixels, n, h, oh // h, w, ow // w, c)  # (N, H, OH/H, W, OW/W, C)
+    return _images(reshape(repeated, -1, c), n, oh, ow)
+
+
+def _weights(like: Tensor, old: int, new: int) -> Tensor:
+    """The matrix (new, old) that interpolates a line of pixels.
+
+    The centre of new pixel i is at (i + 1/2) old / new - 1/2, counted in old pixels and kept within the
+    line. Old pixel j has the weight 1 - distance, if that is above 0.
+    """
+    xp = backend.array_module(like.data)
+    centres = ((xp.arange(new) + 0.5) * (old / new) - 0.5).clip(0.0, old - 1.0)
+    weights = 1 - xp.abs(centres[:, None] - xp.arange(old))
+    return Tensor(weights.clip(0.0, 1.0).astype(like.dtype))
+
+
+def _bilinear(x: Tensor, oh: int, ow: int) -> Tensor:
+    """Two matrix products, along the height and the width: (N, C, H, W) -> (N, C, OH, OW)"""
+    if x.dtype == np.float16:  # to round once
+        return cast(_bilinear(cast(x, np.float32), oh, ow), np.float16)
+    n, c, h, w = x.shape
+    rows = reshape(permute(x, 0, 2, 3, 1), n, h, w * c)  # (N, H, W*C)
+    y = matmul(_weights(x, h, oh), rows)  # (N, OH, W*C)
+    y = matmul(_weights(x, w, ow), reshape(y, n * oh, w, c))  # (N*OH, OW, C)
+    return _images(y, n, oh, ow)
+
+
+def _check_images(name: str, input: Any) -> None:
+    """Raise TypeError or ValueError unless the input is a batch of images in floats."""
+    check_floats(name, input)
+    if input.ndim != 4 or 0 in input.shape[1:]:
+        raise ValueError(f"{name}: expected images (N, C, H, W), not {input.shape}")

@@ -144,7 +144,10 @@ def test_each_array_keeps_its_order_in_memory(tmp_path):
 def test_a_members_weights_keep_the_order_of_the_kernels(name, tmp_path):
     member = MEMBERS[name]
     options = member.Options(nz=4, ngf=4, ndf=4)
-    one, other = (member(options, (3, 16, 16), generator(seed, "init")) for seed in (0, 1))
+    classes = 3 if member.conditional else 0
+    one, other = (
+        member(options, (3, 16, 16), generator(seed, "init"), classes=classes) for seed in (0, 1)
+    )
     trees = [state.tree_of(each, dict(Draw.START)) for each in (one, other)]
     strides = lambda of: {p: state.host(leaf).strides for p, leaf in state.leaves(of)
                           if not isinstance(leaf, int)}  # fmt: skip

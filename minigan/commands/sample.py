@@ -34,7 +34,7 @@ MOST = 100_000  # samples, because all of them are held in memory
 SAMPLES = 64  # by default
 WALK_ROWS, WALK_STEPS = 8, 10  # of the picture of interpolations
 
-Inputs = tuple[np.ndarray, "np.ndarray | None"]  # of G: z (N, nz), and classes (N,) if it has any
+Inputs = tuple[np.ndarray, "np.ndarray | None"]  # of G: z (N, nz) and, if it has classes, y (N,)
 
 
 def add(commands: Any) -> None:
@@ -109,6 +109,9 @@ def sample(given: dict[str, Any], group: Group) -> int:
         steps = draw(*_between_noises(game, seed, only))
         pictures.save_png(out / "interpolation.png", game.data.picture(steps, WALK_STEPS))
         walk = f" and {WALK_ROWS} interpolations"
+        if len(game.classes) > 1:
+            steps = draw(*_between_classes(game, seed, only))
+            pictures.save_png(out / "classes.png", game.data.picture(steps, WALK_STEPS))
     if data is not None:
         reals = data.batch(nearest(samples, data), "cpu").numpy()
         pairs = np.stack([samples, reals], axis=1)  # (n, 2, *shape)
@@ -143,10 +146,25 @@ def _between_noises(game: Game, seed: int, only: int | None) -> Inputs:
     return z, y.repeat(WALK_STEPS)
 
 
+def _between_classes(game: Game, seed: int, only: int | None) -> Inputs:
+    """z and mixtures of classes (N, K) for WALK_ROWS interpolations between two classes, at one noise.
+
+    A row goes from a class to the next one, or from `only` this class to one of the others.
+    """
+    o, K, row = game.options, len(game.classes), np.arange(WALK_ROWS)
+    z = noise(generator(seed, "walk"), (WALK_ROWS, o.nz), o.noise).repeat(WALK_STEPS, axis=0)
+    starts = row % K if only is None else np.full(WALK_ROWS, only)
+    ends = starts + 1 + (0 if only is None else row % (K - 1))
+    rows, t = np.eye(K, dtype=np.float32), np.linspace(0, 1, WALK_STEPS, dtype=np.float32)
+    t = np.tile(t, WALK_ROWS)[:, None]  # (N, 1)
+    a, b = rows[starts].repeat(WALK_STEPS, axis=0), rows[ends % K].repeat(WALK_STEPS, axis=0)
+    return z, (1 - t) * a + t * b
+
+
 def _draw_samples(
     member: GAN, path: Path, raw: bool, device: str, z: np.ndarray, y: np.ndarray | None
 ) -> np.ndarray:
-    """The samples from z (N, nz) and classes (N,), drawn in parts to bound the memory.
+    """The samples from z (N, nz) and their classes, drawn in parts to bound the memory.
 
     path  of the member's checkpoint
 

@@ -9,6 +9,7 @@ no member by name. To add a member, write its page and list it here, or from out
 from __future__ import annotations
 
 from .base import GAN
+from .conditional import Conditional
 from .standard import DCGAN, LSGAN, Hinge
 from .wgan import WGAN
 from .wgan_gp import WGANGP
@@ -19,4 +20,5 @@ MEMBERS: dict[str, type[GAN]] = {
     "hinge": Hinge,
     "wgan": WGAN,
     "wgan-gp": WGANGP,
+    "conditional": Conditional,
 }

@@ -179,7 +179,8 @@ class GAN(ABC):
     def sample(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Samples (N, *shape) from z (N, nz): by the average of G if there is one, else by G.
 
-        y  their classes, (N,) int64, if and only if the member is conditional; else ValueError
+        y  their classes, (N,) int64, or mixtures of classes, (N, K) float32, if and only if the member
+           is conditional; else ValueError
         """
         G = self.players["G"]
         return self._generate(G.average or G.net, z, y)
@@ -203,19 +204,28 @@ class GAN(ABC):
 
 
 def networks(
-    shape: tuple[int, ...], options: Options, rng: np.random.Generator, device: str
+    shape: tuple[int, ...],
+    options: Options,
+    rng: np.random.Generator,
+    device: str,
+    classes: int = 0,
+    condition: str = "planes",
 ) -> tuple[Module, Module, Judge]:
     """(G, D, scores) for samples of this shape: the DCGAN's networks for images, else MLPs.
 
+    classes    how many both networks tell apart; 0 for networks that are told no class
+    condition  how D is told the class, "planes" or "projection": see `models/`
+
     `scores` maps samples (N, *shape) and a Draw to D's scores: see `judge.Judge`.
     """
-    channels = shape[0] * options.pack  # of what D sees
+    o, channels = options, shape[0] * options.pack  # of what D sees
+    told = {"classes": classes, "condition": condition}
     if len(shape) == 3:
-        G: Module = dcgan.Generator(options.nz, options.ngf, shape[0], shape[2], rng)
-        D: Any = dcgan.Discriminator(options.ndf, channels, shape[2], rng, options.norm)
+        G: Module = dcgan.Generator(o.nz, o.ngf, shape[0], shape[2], rng, classes=classes)
+        D: Any = dcgan.Discriminator(o.ndf, channels, shape[2], rng, o.norm, **told)
     else:
-        G = mlp.Generator(options.nz, options.ngf, shape, rng)
-        D = mlp.Discriminator(options.ndf, (channels,), rng)
+        G = mlp.Generator(o.nz, o.ngf, shape, rng, classes=classes)
+        D = mlp.Discriminator(o.ndf, (channels,), rng, **told)
     G.to(device)
     D.to(device)
     return G, D, Judge(D, options)

@@ -3,26 +3,28 @@
 D descends  -mean log D(x | y) - mean log(1 - D(G(z | y') | y'))      equation 2 of the paper
 G descends  -mean log D(G(z | y') | y')                               or another objective
 
-y is the class of the real x. y' is drawn as often as the data has it, because D would otherwise tell
-reals from fakes by the class alone. G gets it one-hot beside z. D gets it as one plane for each class
-beside the image, or by a projection (Miyato & Koyama 2018, equation 3), which adds <V_y, features>.
+y is the class of the real x. y' is drawn with the frequencies of the data, because otherwise D could
+tell reals from fakes by the class alone. G gets it one-hot beside z. D gets it as one plane for each
+class beside the image, or by a projection (Miyato & Koyama 2018, equation 3), which adds to its score
+the product of its features with a vector of the class.
 
-Since D judges whether a sample and its class belong together, G cannot satisfy it with samples of
-another class.
+D judges whether a sample and its class belong together, so a good sample of another class does not
+satisfy it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UserError
 from ..nn import Module
 from ..options import option
-from ..tensor import Tensor
 from . import base, standard
-from .base import Draw
+from .draw import Draw
+from .judge import Judge
+from .standard import Labelled
 
 
 @dataclass(frozen=True)
@@ -33,24 +35,31 @@ class Options(standard.Options):
         choices=("planes", "projection"),
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pack > 1:
+            raise UserError(
+                f"--pack {self.pack}: the samples of a pack have different classes, and D is told one; "
+                "leave it out"
+            )
+
 
 class Conditional(standard.DCGAN):
-    """Mirza & Osindero 2014: G draws the class that it is asked for; needs labelled data."""
+    """Mirza & Osindero 2014: G draws the class that it is asked for; the data needs labels."""
 
     Options = Options
     conditional = True
 
-    def networks(
-        self, rng: np.random.Generator, device: str
-    ) -> tuple[Module, Module, Callable[..., Tensor]]:
+    def networks(self, rng: np.random.Generator, device: str) -> tuple[Module, Module, Judge]:
+        """G, D and D's scores, of networks that are told the class: see `base.networks`."""
         o = self.options
-        return base.networks(self.shape, o, rng, device, classes=self.classes, condition=o.d_labels)
+        return base.networks(self.shape, o, rng, device, self.classes, o.d_labels)
 
-    def reals(self, draw: Draw) -> tuple[Tensor, ...]:
-        """A batch of the data, (N, *shape), and its classes, (N,)."""
+    def reals(self, draw: Draw) -> Labelled:
+        """The next batch of the data, and its classes."""
         return draw.labelled()
 
-    def fakes(self, draw: Draw) -> tuple[Tensor, ...]:
-        """Fakes, (N, *shape), and the classes that were asked for, (N,)."""
+    def fakes(self, draw: Draw) -> Labelled:
+        """New fakes, and the classes that G was asked for."""
         y = draw.labels()
         return self.G(draw.noise(), y), y

@@ -28,9 +28,14 @@ class Judge:
     def __init__(self, D: Any, options: Looks):
         self.D, self.options = D, options
 
-    def __call__(self, x: Tensor, draw: Draw) -> Tensor:
-        """The scores (N / pack,), before any sigmoid, of samples (N, *shape)."""
-        return self.D.logits(self._seen(x, draw)).reshape(-1)  # (N / pack, 1, ...) -> (N / pack,)
+    def __call__(self, x: Tensor, draw: Draw, y: Tensor | None = None) -> Tensor:
+        """The scores (N / pack,), before any sigmoid, of samples (N, *shape).
+
+        y  the classes (N,) for the D of a conditional member, which has no packs
+        """
+        seen = self._seen(x, draw)
+        logits = self.D.logits(seen) if y is None else self.D.logits(seen, y)
+        return logits.reshape(-1)  # (N / pack, 1, ...) -> (N / pack,)
 
     def features(self, x: Tensor, draw: Draw) -> Tensor:
         """The outputs of D's last hidden layer, (N / pack, F)."""

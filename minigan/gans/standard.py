@@ -15,16 +15,22 @@ from functools import partial
 import numpy as np
 
 from ..errors import UserError
+from ..nn import Module
 from ..optim import Adam
 from ..options import option, with_default
 from ..tensor import Tensor
 from . import base
 from .base import GAN
 from .draw import Draw, Scalar
+from .judge import Judge
 from .objectives import OBJECTIVES, REAL, Objective
 from .penalties import r1_penalty
 from .player import Group, Player, Probability
 from .signs import SATURATED, frozen_generator
+
+Labelled = tuple[
+    Tensor, "Tensor | None"
+]  # samples (N, *shape), and their classes (N,) if it has any
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class DCGAN(GAN):
 
     def build(self, rng: np.random.Generator, device: str, group: Group) -> None:
         o = self.options
-        G, D, scores = base.networks(self.shape, o, rng, device)
+        G, D, scores = self.networks(rng, device)
         betas, (G_lr, D_lr) = (o.beta1, o.beta2), o.rates
         self.G = Player(G, Adam(G.parameters(), G_lr, betas), group, o.ema)
         self.D = Player(D, Adam(D.parameters(), D_lr, betas), group, forward=scores)
@@ -79,31 +85,43 @@ class DCGAN(GAN):
             row = row._replace(discriminator=partial(row.discriminator, label=REAL - smoothing))
         return row
 
+    def networks(self, rng: np.random.Generator, device: str) -> tuple[Module, Module, Judge]:
+        """G, D and D's scores: see `base.networks`."""
+        return base.networks(self.shape, self.options, rng, device)
+
+    def reals(self, draw: Draw) -> Labelled:
+        """The next batch of the data, and no classes."""
+        return draw.reals(), None
+
+    def fakes(self, draw: Draw) -> Labelled:
+        """New fakes, and no classes."""
+        return self.G(draw.noise()), None
+
     def step(self, draw: Draw) -> dict[str, Scalar]:
         for _ in range(self.options.d_steps):
-            x, fakes, metrics = self.train_D(draw)
+            (x, y), (fakes, asked), metrics = self.train_D(draw)
 
         # G's half, through the updated D. Only G's gradients are asked for, so D's cost nothing.
         if self.options.fresh_noise:
-            fakes = self.G(draw.noise())
-        judged = self.D(fakes, draw)
-        real = self.D(x, draw).detach() if self.loss.paired else None
+            fakes, asked = self.fakes(draw)
+        judged = self.D(fakes, draw, asked)
+        real = self.D(x, draw, y).detach() if self.loss.paired else None
         loss_G = self.loss.generator(real, judged)
         metrics |= {"loss_g": loss_G.detach(), "grad_g": self.G.descend(loss_G)}
         return metrics | self.seen(d_gz_after=judged)
 
-    def train_D(self, draw: Draw) -> tuple[Tensor, Tensor, dict[str, Scalar]]:
-        """D's half: one update. Returns the reals, the fakes and the metrics."""
-        x, fakes = draw.reals(), self.G(draw.noise())
-        real, fake = self.D(x, draw), self.D(fakes.detach(), draw)  # so no gradient reaches G
+    def train_D(self, draw: Draw) -> tuple[Labelled, Labelled, dict[str, Scalar]]:
+        """D's half: one update. Returns the reals and the fakes with their classes, and the metrics."""
+        (x, y), (fakes, asked) = self.reals(draw), self.fakes(draw)
+        real, fake = self.D(x, draw, y), self.D(fakes.detach(), draw, asked)  # G gets no gradient
         loss_D = descended = self.loss.discriminator(real, fake)
         metrics: dict[str, Scalar] = {"loss_d": loss_D.detach()}
         if self.options.r1:
-            penalty = r1_penalty(lambda x: self.D(x, draw), x)
+            penalty = r1_penalty(lambda x: self.D(x, draw, y), x)
             descended = loss_D + self.options.r1 * penalty
             metrics["penalty"] = penalty.detach()
         metrics["grad_d"] = self.D.descend(descended)
-        return x, fakes, metrics | self.seen(d_x=real, d_gz_before=fake)
+        return (x, y), (fakes, asked), metrics | self.seen(d_x=real, d_gz_before=fake)
 
     def seen(self, **scores: Tensor) -> dict[str, Scalar]:
         """Metrics of scores: D's mean probabilities if the objective has any, else mean scores."""

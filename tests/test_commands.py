@@ -217,3 +217,11 @@ def test_a_member_without_classes_takes_none(without_curves):
 def test_what_is_no_run_cannot_be_loaded():
     with pytest.raises(UserError, match=r"has no config\.json"):
         minigan.load("nowhere")
+
+
+def test_a_run_that_outlasts_its_learning_rate_is_told(capsys):
+    words = ["train", "dcgan", "--data", "ring", *flags(**SMALL, **DATA["ring"], lr_decay=2)]
+    assert main([*words, "--steps", "2"]) == 0
+    assert "nothing is learnt" not in capsys.readouterr().out
+    assert main([*words, "--steps", "3"]) == 0
+    assert "--lr-decay 2: nothing is learnt in the steps after 2." in capsys.readouterr().out

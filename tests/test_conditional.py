@@ -21,6 +21,7 @@ from minigan.data.mixture import Mixture
 from minigan.errors import UserError
 from minigan.gans import MEMBERS
 from minigan.gans.conditional import Conditional, Options
+from minigan.gans.player import Player
 from minigan.keys import generator
 from minigan.tensor import no_grad
 from minigan.training import looks, pictures, state
@@ -186,6 +187,32 @@ def test_any_labels_can_be_trained_on(labels, classes, d_labels):
     z = draw.noise()
     for k in range(len(classes)):
         assert np.isfinite(member.sample(z, tensor(np.full(8, k))).numpy()).all()
+
+
+@pytest.mark.parametrize("fresh_noise", [True, False])
+def test_d_is_told_the_class_of_each_real_and_the_one_that_g_was_asked_for(
+    fresh_noise, monkeypatch
+):
+    member, draw = game(few(20, 16), fresh_noise=fresh_noise)
+    made, judged, call = [], [], Player.__call__
+
+    def noted(player, *inputs):
+        output = call(player, *inputs)
+        if player is member.G:
+            made.append((output, inputs[1]))
+        else:
+            judged.append((inputs[0], inputs[-1]))
+        return output
+
+    monkeypatch.setattr(Player, "__call__", noted)
+    member.step(draw)
+    (real, y), *fakes = judged
+    assert value(real) == y.tolist()
+    assert (len(made), len(fakes)) == (1 + fresh_noise, 2)
+    for (x, told), (output, asked) in zip(fakes, [made[0], made[-1]], strict=True):
+        assert np.shares_memory(x.data, output.data)
+        assert told is asked or told.tolist() == asked.tolist()
+    assert not fresh_noise or made[0][1].tolist() != made[1][1].tolist()
 
 
 def test_the_class_enters_g_by_its_one_hot_block_alone():
@@ -422,6 +449,7 @@ def test_the_nearest_is_the_nearest(monkeypatch, block):
     rng = np.random.default_rng(0)
     samples = (every[[4, 19, 0, 7, 15]] + 0.2 * rng.standard_normal((5, 1, 16, 16))).astype("f")
     samples[0] = every[4]
+    samples[3:] *= 0.3  # far from all, where the term between a and b decides
     slow = ((samples[:, None].astype(float) - every) ** 2).sum((2, 3, 4)).argmin(1)
     np.testing.assert_array_equal(nearest.nearest(samples, data), slow)
     assert slow[0] == 4

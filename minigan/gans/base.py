@@ -200,11 +200,9 @@ class GAN(ABC):
     def schedule(self, step: int) -> None:
         """Set the learning rates for the step after `step` completed ones; the loop calls this."""
         if steps := self.options.lr_decay:
-            G_lr, D_lr = self.options.rates
+            (G_lr, D_lr), left = self.options.rates, max(0.0, 1 - step / steps)
             for name, player in self.players.items():
-                player.optimizer.options["lr"] = (G_lr if name == "G" else D_lr) * (
-                    1 - step / steps
-                )
+                player.optimizer.options["lr"] = (G_lr if name == "G" else D_lr) * left
 
     @abstractmethod
     def step(self, draw: Draw) -> dict[str, Scalar]:

@@ -137,6 +137,8 @@ def train(
         left = in_time(expected.seconds * (loop.total - draw.step))
         say(f"{run.folder}: step {draw.step} of {loop.total} on {times}{device}")
         say(f"  About {left}: {expected}.")
+        if 0 < (still := plan.options.lr_decay) < loop.total:
+            say(f"  --lr-decay {still}: nothing is learnt in the steps after {still}.")
         return loop, loop.train()
 
 

@@ -76,8 +76,8 @@ class BaseDiscriminator(nn.Module):
     spectral_norm   divide each weight by its largest singular value: see `nn.utils.spectral_norm`
     minibatch_std, minibatch_discrimination
                     put these layers of `layers.py` in front of the last one
-    pack            number of samples that D judges together, stacked by `layers.packed`; only the first
-                    layer becomes wider
+    pack            number of samples that D judges together, as further channels of one (PacGAN: Lin,
+                    Khetan, Fanti & Oh 2018); only the first layer becomes wider
     classes         the number K of classes; 0 for a network without labels
     condition       how the label enters. "planes": as K further channels of the input (Mirza & Osindero
                     2014). "projection": <V_y, features> is added to the score, with the features summed

@@ -70,9 +70,9 @@ def test_small_batches_are_whole_packs_and_groups(monkeypatch):
         assert estimate(choose("dcgan", options), None, "cpu").seconds == batch
         assert played == (expected if len(set(expected)) == len(expected) else [batch])
     with pytest.raises(
-        UserError, match=r"--batch-size 24: D judges 3 samples together in each of 4"
+        UserError, match=r"--batch-size 24: D judges 8 samples together in each of 2"
     ):
-        choose("dcgan", {"data": "ring", "batch_size": 24, "pack": 3}).check_processes(4)
+        choose("dcgan", {"data": "ring", "batch_size": 24, "pack": 8}).check_processes(2)
 
 
 def test_who_traces_memory_already_goes_on_doing_so():

@@ -16,7 +16,6 @@ from minigan.data.opening import DataOptions
 from minigan.gans import MEMBERS
 from minigan.gans.base import GAN
 from minigan.keys import generator, noise
-from minigan.optim import SGD
 from minigan.tensor import grad, no_grad
 from minigan.training import pictures, state
 from minigan.training.run import Run
@@ -110,7 +109,6 @@ def test_each_gradient_of_a_step_is_that_of_its_loss(name, data):
         member, found, rng = tiny(name, shape, ema=0.0), [], np.random.default_rng(SEED)
         for who, player in member.players.items():
             weights = list(player.net.double().parameters())
-            player.optimizer = SGD(weights, lr=0.0)
             for i, p in enumerate(weights):
                 # First biases are 0, on the kink of what follows: all weights are moved off them.
                 p.data += 0.1 * rng.standard_normal(p.shape)

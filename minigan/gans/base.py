@@ -231,9 +231,29 @@ def networks(
 
     `scores` maps samples (N, *shape) and a Draw to D's scores: see `judge.Judge`.
     """
-    o, name = options, options.network
-    if name == "auto" or len(shape) != 3:
-        name = "dcgan" if len(shape) == 3 else "mlp"
+    return generator_of(shape, options, rng, device), *discriminator(shape, options, rng, device)
+
+
+def generator_of(
+    shape: tuple[int, ...], options: Options, rng: np.random.Generator, device: str
+) -> Module:
+    """The first of `networks`."""
+    o, name = options, _family(shape, options)
+    if name == "mlp":
+        G: Module = mlp.Generator(o.nz, o.ngf, shape, rng)
+    else:
+        G = FAMILIES[name].Generator(o.nz, o.ngf, shape[0], shape[2], rng)
+    if o.init != "auto":
+        first_values.first_values(G, o.init, rng)
+    G.to(device)
+    return G
+
+
+def discriminator(
+    shape: tuple[int, ...], options: Options, rng: np.random.Generator, device: str
+) -> tuple[Module, Judge]:
+    """The others of `networks`."""
+    o, name = options, _family(shape, options)
     choices = {
         "dropout": o.d_dropout,
         "spectral_norm": o.spectral_norm or name == "sngan",
@@ -242,17 +262,19 @@ def networks(
         "pack": o.pack,
     }
     if name == "mlp":
-        G: Module = mlp.Generator(o.nz, o.ngf, shape, rng)
         D: Any = mlp.Discriminator(o.ndf, shape, rng, **choices)
     else:
-        family = FAMILIES[name]
         if name != "sngan":  # which has no norm in D
             choices["norm"] = o.norm_of_D
-        G = family.Generator(o.nz, o.ngf, shape[0], shape[2], rng)
-        D = family.Discriminator(o.ndf, shape[0], shape[2], rng, **choices)
+        D = FAMILIES[name].Discriminator(o.ndf, shape[0], shape[2], rng, **choices)
     if o.init != "auto":
-        first_values.first_values(G, o.init, rng)
         first_values.first_values(D, o.init, rng)
-    G.to(device)
     D.to(device)
-    return G, D, Judge(D, o)
+    return D, Judge(D, o)
+
+
+def _family(shape: tuple[int, ...], options: Options) -> str:
+    """The name of the networks for samples of this shape."""
+    if len(shape) != 3:
+        return "mlp"
+    return "dcgan" if options.network == "auto" else options.network

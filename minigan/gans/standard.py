@@ -64,10 +64,10 @@ class DCGAN(GAN):
 
     def build(self, rng: np.random.Generator, device: str, group: Group) -> None:
         o = self.options
-        G, D, scores = base.networks(self.shape, o, rng, device)
+        G, D, self.judge = base.networks(self.shape, o, rng, device)
         betas, (G_lr, D_lr) = (o.beta1, o.beta2), o.rates
         self.G = Player(G, Adam(G.parameters(), G_lr, betas), group, o.ema)
-        self.D = Player(D, Adam(D.parameters(), D_lr, betas), group, forward=scores)
+        self.D = Player(D, Adam(D.parameters(), D_lr, betas), group, forward=self.judge)
         self.players = {"G": self.G, "D": self.D}
         self.batches = o.d_steps
         size = sum(p.numel() for p in G.parameters())
@@ -95,17 +95,21 @@ class DCGAN(GAN):
         return metrics | self.seen(d_gz_after=judged)
 
     def train_D(self, draw: Draw) -> tuple[Tensor, Tensor, dict[str, Scalar]]:
-        """D's half: one update. Returns the reals, the fakes and the metrics."""
+        """D's half of a step. Returns the reals, the fakes and the metrics."""
         x, fakes = draw.reals(), self.G(draw.noise())
-        real, fake = self.D(x, draw), self.D(fakes.detach(), draw)  # so no gradient reaches G
+        return x, fakes, self.update(self.D, x, fakes, draw)
+
+    def update(self, D: Player, x: Tensor, fakes: Tensor, draw: Draw) -> dict[str, Scalar]:
+        """One update of a discriminator, and its metrics."""
+        real, fake = D(x, draw), D(fakes.detach(), draw)  # so no gradient reaches G
         loss_D = descended = self.loss.discriminator(real, fake)
         metrics: dict[str, Scalar] = {"loss_d": loss_D.detach()}
         if self.options.r1:
-            penalty = r1_penalty(lambda x: self.D(x, draw), x)
+            penalty = r1_penalty(lambda x: D(x, draw), x)
             descended = loss_D + self.options.r1 * penalty
             metrics["penalty"] = penalty.detach()
-        metrics["grad_d"] = self.D.descend(descended)
-        return x, fakes, metrics | self.seen(d_x=real, d_gz_before=fake)
+        metrics["grad_d"] = D.descend(descended)
+        return metrics | self.seen(d_x=real, d_gz_before=fake)
 
     def seen(self, **scores: Tensor) -> dict[str, Scalar]:
         """Metrics of scores: D's mean probabilities if the objective has any, else mean scores."""

@@ -24,17 +24,6 @@ def with_planes(x: Tensor, values: Tensor) -> Tensor:
     return cat([x, planes.expand(*values.shape, *x.shape[2:])], 1)
 
 
-def packed(x: Tensor, pack: int) -> Tensor:
-    """Each `pack` samples that follow each other as one: (N, C, ...) -> (N / pack, pack C, ...).
-
-    PacGAN's D (Lin, Khetan, Fanti & Oh 2018) judges several samples at once, all of them real or all of
-    them fake. Raises ValueError if N is not a multiple of `pack`.
-    """
-    if len(x) % pack:
-        raise ValueError(f"packed: a batch of {len(x)} does not divide into packs of {pack}")
-    return x.reshape(len(x) // pack, pack * x.shape[1], *x.shape[2:])
-
-
 class MinibatchStdDev(nn.Module):
     """Append the mean standard deviation of a group of samples, as one feature or one plane.
 

@@ -30,9 +30,10 @@ def plan(name, batch):
 def test_the_memory_of_any_batch_is_known_from_small_ones(name, batch):
     """To within a quarter: memory is not linear in the batch where activations outgrow gradients."""
     data = Mixture("ring", count=500)
-    page._play(plan(name, batch), data, "cpu", batch)  # fills Python's own caches
-    direct = page._play(plan(name, batch), data, "cpu", batch).bytes
-    assert estimate(plan(name, batch), data, "cpu").bytes == pytest.approx(direct, rel=0.25)
+    game = plan(name, batch).on(data)
+    page._play(game, data, "cpu", batch)  # fills Python's own caches
+    direct = page._play(game, data, "cpu", batch).bytes
+    assert estimate(game, data, "cpu").bytes == pytest.approx(direct, rel=0.25)
 
 
 def test_the_time_grows_with_the_batch_from_the_small_steps(monkeypatch):

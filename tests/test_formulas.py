@@ -289,7 +289,7 @@ def test_scores_are_probabilities_only_where_d_gives_them(loss):
 
 def test_the_learning_rates_are_those_asked_for_and_fall_to_nothing():
     member, _ = walk.game("dcgan", "points", "cpu", lr=0.5, d_lr=0.25, lr_decay=10)
-    for step, share in ((0, 1.0), (5, 0.5), (9, 0.1)):
+    for step, share in ((0, 1.0), (5, 0.5), (9, 0.1), (10, 0.0), (11, 0.0)):
         member.schedule(step)
         found = [p.optimizer.options["lr"] for p in (member.G, member.D)]
         assert found == pytest.approx([0.5 * share, 0.25 * share])

@@ -9,6 +9,7 @@ no member by name. To add a member, write its page and list it here, or from out
 from __future__ import annotations
 
 from .base import GAN
+from .conditional import Conditional
 from .ensemble import Ensemble
 from .feature_matching import FeatureMatching
 from .standard import DCGAN, LSGAN, Hinge
@@ -25,4 +26,5 @@ MEMBERS: dict[str, type[GAN]] = {
     "unrolled": Unrolled,
     "wgan": WGAN,
     "wgan-gp": WGANGP,
+    "conditional": Conditional,
 }

@@ -18,8 +18,6 @@ from typing import NamedTuple
 
 from ..data import Dataset
 from ..errors import UserError
-from ..gans import MEMBERS
-from ..keys import generator
 from .draw import Draw
 from .plan import Plan
 
@@ -56,7 +54,7 @@ def _play(plan: Plan, data: Dataset, device: str, batch: int) -> Estimate:
     """Play three steps of this batch: the peak memory of the first two, and the time of the third."""
     o = dataclasses.replace(plan.options, batch_size=batch)
     with _Peak(device) as peak:
-        member = MEMBERS[plan.member](o, data.shape, generator(o.seed, "init"), device)
+        member = plan.game._replace(options=o).build(device)
         draw = Draw(data, batch, o.nz, o.seed, o.noise, plan.data.flip, device)
         for _ in range(2):  # the peak is in the second, on top of what the first leaves in memory
             member.step(draw)

@@ -51,6 +51,30 @@ def test_the_time_grows_with_the_batch_from_the_small_steps(monkeypatch):
     assert played == [16, 32, 8]
 
 
+def test_small_batches_are_whole_packs_and_groups(monkeypatch):
+    played = []
+
+    def play(plan, data, device, batch):
+        played.append(batch)
+        return page.Estimate(float(batch), 0.0)
+
+    monkeypatch.setattr(page, "_play", play)
+    for batch, pack, expected in (
+        (128, 8, [32, 32]),
+        (256, 8, [32, 64]),
+        (96, 3, [12, 24]),
+        (12, 3, [12]),
+    ):
+        played.clear()
+        options = {"data": "ring", "batch_size": batch, "pack": pack, "minibatch_std": True}
+        assert estimate(choose("dcgan", options), None, "cpu").seconds == batch
+        assert played == (expected if len(set(expected)) == len(expected) else [batch])
+    with pytest.raises(
+        UserError, match=r"--batch-size 24: D judges 8 samples together in each of 2"
+    ):
+        choose("dcgan", {"data": "ring", "batch_size": 24, "pack": 8}).check_processes(2)
+
+
 def test_who_traces_memory_already_goes_on_doing_so():
     tracemalloc.start()
     try:

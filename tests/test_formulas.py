@@ -196,6 +196,17 @@ def test_a_pack_is_consecutive_samples_on_the_channels():
         judged(x, pack=3)
 
 
+def test_a_batch_that_cannot_be_cut_into_groups_is_refused():
+    options = MEMBERS["dcgan"].Options
+    for size, pack in ((3, 1), (8, 1), (4, 2), (16, 2)):
+        options(batch_size=size, pack=pack, minibatch_std=True)
+    for size, pack in ((6, 1), (12, 2)):
+        with pytest.raises(
+            UserError, match=f"make --batch-size a multiple of {4 * pack}, not {size}"
+        ):
+            options(batch_size=size, pack=pack, minibatch_std=True)
+
+
 def test_instance_noise_falls_to_nothing():
     assert [instance_noise(0.5, 100, step) for step in (0, 50, 100, 1000)] == [0.5, 0.25, 0.0, 0.0]
     assert instance_noise(0.5, 0, 10**6) == 0.5

@@ -442,7 +442,7 @@ def test_labels_that_do_not_fit_are_refused(make_G, make_D, shape):
             network(batch, tensor(np.zeros((4, 1), np.int64)))
         with pytest.raises(ValueError, match="expected one label for each of 4 samples"):
             network(batch, 2)
-        with pytest.raises(TypeError, match="a label must be an integer, not float32"):
+        with pytest.raises(TypeError, match=r"integer.* not float32"):
             network(batch, tensor(np.zeros(4, "f")))
         with pytest.raises(IndexError, match="label 4 is out of range"):
             network(batch, tensor(np.array([0, 1, 2, 4])))

@@ -13,6 +13,7 @@ from .. import init
 from ..errors import UserError
 from ..keys import NOISES, generator
 from ..models import dcgan, first_values, mlp, projected, sngan
+from ..models.layers import GROUP
 from ..nn import Module
 from ..options import MOST_SEED, Table, option
 from ..tensor import Tensor, no_grad
@@ -90,6 +91,11 @@ class Options(Table):
                 f"--pack {self.pack}: a batch of {self.batch_size} cannot be cut into packs; make "
                 "--batch-size a multiple of it"
             )
+        if self.batch_size % self.unit and self.batch_size > self.unit:
+            raise UserError(
+                f"--minibatch-std: D compares samples in groups of {GROUP}; make --batch-size a "
+                f"multiple of {self.unit}, not {self.batch_size}"
+            )
         self._check_penalty()
         if self.spectral_norm and self.norm == "batch":
             raise UserError(
@@ -99,6 +105,11 @@ class Options(Table):
             raise UserError(
                 f"--noise-steps {self.noise_steps}: there is no noise; give --instance-noise"
             )
+
+    @property
+    def unit(self) -> int:
+        """A batch, and each process's share of it, must be a multiple of this."""
+        return self.pack * (GROUP if self.minibatch_std else 1)
 
     @property
     def rates(self) -> tuple[float, float]:

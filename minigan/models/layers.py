@@ -24,6 +24,9 @@ def with_planes(x: Tensor, values: Tensor) -> Tensor:
     return cat([x, planes.expand(*values.shape, *x.shape[2:])], 1)
 
 
+GROUP = 4  # samples whose standard deviation is shown
+
+
 class MinibatchStdDev(nn.Module):
     """Append the mean standard deviation of a group of samples, as one feature or one plane.
 
@@ -38,7 +41,7 @@ class MinibatchStdDev(nn.Module):
     Raises ValueError if N is not a multiple of G.
     """
 
-    def __init__(self, group: int = 4):
+    def __init__(self, group: int = GROUP):
         (self.group,) = sizes("MinibatchStdDev", group=group)
 
     def forward(self, x: Tensor) -> Tensor:

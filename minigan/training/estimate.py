@@ -39,7 +39,9 @@ def estimate(plan: Plan, data: Dataset, device: str, processes: int = 1) -> Esti
     """What a step of this plan takes on this device, in each process if `processes` share it."""
     batch = plan.options.batch_size // processes
     small = [max(SMALLEST // 2, batch // 8), max(SMALLEST, batch // 4)]
-    small = [batch] if batch <= SMALLEST else small
+    unit = plan.options.unit
+    small = [-(-size // unit) * unit for size in small]  # rounded up
+    small = [batch] if batch <= SMALLEST or small[0] == small[1] or small[1] >= batch else small
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of overflow: the run itself reports it
         found = [_play(plan, data, device, size) for size in small]

@@ -55,6 +55,12 @@ class Plan:
         """Raise UserError unless this many processes can share the plan's batches."""
         images = len(self.data.shape) == 3
         check_processes(count, self.options.batch_size, images, self.run.device)
+        share, unit = self.options.batch_size // count, self.options.unit
+        if count > 1 and share % unit:
+            raise UserError(
+                f"--batch-size {self.options.batch_size}: D judges {unit} samples together in each of "
+                f"{count} processes; make it a multiple of {count * unit}"
+            )
 
     def table(self) -> dict[str, Any]:
         """The plan as a table for config.json."""

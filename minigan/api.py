@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import numpy as np
 from .errors import UserError
 from .gans.base import GAN
 from .keys import generator, noise
-from .options import short
 from .tensor import Tensor
 from .training import session
+from .training.game import Game
 from .training.looks import BATCH
 from .training.parallel import ALONE
 from .training.plan import choose
@@ -24,29 +24,50 @@ class Trained:
 
     folder  of the run
     member  the GAN, with the weights of the newest checkpoint, on the CPU
+    game    what determines its weights: options, data, and the names of its classes
     """
 
-    def __init__(self, folder: Path, member: GAN):
-        self.folder, self.member = folder, member
+    def __init__(self, folder: Path, member: GAN, game: Game):
+        self.folder, self.member, self.game = folder, member, game
 
     def sample(
-        self, n: int, y: np.ndarray | None = None, seed: int = 0, raw: bool = False
+        self,
+        n: int,
+        y: int | str | Sequence[int] | np.ndarray | None = None,
+        seed: int = 0,
+        raw: bool = False,
     ) -> np.ndarray:
         """n samples (n, *shape) float32: images in [-1, 1], points in the data's coordinates.
 
-        y     must be None: no member has classes yet
+        y     for a conditional member: one class for all, as its number or its name, or the numbers
+              (n,) of the samples' classes; by default the classes in turn
         seed  of the noise: the same seed gives the same samples, and a larger n begins with them
         raw   whether to draw from G itself instead of the average of its weights
+
+        Raises UserError for a class that there is not.
         """
-        if y is not None:
-            raise UserError(
-                f"y {short(y)}: {type(self.member).__name__} has no classes; leave it out"
-            )
         o = self.member.options
         draw = self.member.sample_raw if raw else self.member.sample
         z = noise(generator(seed, "sample"), (n, o.nz), o.noise)
-        parts = [z[i : i + BATCH] for i in range(0, n, BATCH)]
-        return np.concatenate([draw(Tensor(part)).numpy() for part in parts])
+        inputs = [each for each in (z, self._classes(n, y)) if each is not None]
+        parts = [[Tensor(whole[i : i + BATCH]) for whole in inputs] for i in range(0, n, BATCH)]
+        return np.concatenate([draw(*part).numpy() for part in parts])
+
+    def _classes(self, n: int, y: Any) -> np.ndarray | None:
+        """The classes (n,) int64 of n samples, checked; None if the member has no classes."""
+        classes = self.game.classes
+        if y is None:
+            return np.arange(n) % len(classes) if classes else None
+        if isinstance(y, (int, str)) or not classes:
+            return np.full(n, self.game.class_number("y", y))
+        found = np.asarray(y)
+        if found.dtype.kind not in "iu" or found.shape not in ((), (n,)):
+            raise UserError(
+                f"y {found.dtype} {found.shape}: give one class, or an array of {n} whole numbers"
+            )
+        for one in np.unique(found).tolist():
+            self.game.class_number("y", one)
+        return np.broadcast_to(found, n).astype(np.int64)
 
 
 def train(
@@ -66,7 +87,7 @@ def train(
     name = options.pop("name", None)
     # One worker: more would import the calling script, which may lack `if __name__ == "__main__":`.
     plan = choose(member, {"data": data, "workers": 1, **options})
-    images = session.open_for(plan, ALONE, say, progress=False)
+    plan, images = session.open_for(plan, ALONE, say, progress=False)
     expected = session.expect(plan, images, say)
     run = session.start(plan, images, name)
     session.train(plan, images, run, True, expected, say)
@@ -76,5 +97,5 @@ def train(
 def load(run: str | Path) -> Trained:
     """The run in this folder, with the weights of its newest readable checkpoint. Raises UserError."""
     folder = Path(run)
-    member, _, _ = session.load(folder, lambda text: None)
-    return Trained(folder, member)
+    member, game, _ = session.load(folder, lambda text: None)
+    return Trained(folder, member, game)

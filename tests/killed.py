@@ -79,7 +79,7 @@ def live(member: str, steps: int) -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     run = [word for pair in {**RUN, "--steps": steps}.items() for word in pair]
-    os._exit(tiny.go_on(OUT, member, "faces", ["--flip"], run))
+    os._exit(tiny.go_on(OUT, member, tiny.images(member), tiny.flip(member), run))
 
 
 def half_written(child: int) -> list[str]:

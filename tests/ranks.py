@@ -48,6 +48,10 @@ def plain(_=None):
     base.networks = made
     for name in ("reals", "noise", "uniform"):
         setattr(Draw, name, wide(getattr(Draw, name)))
+    labelled = Draw.labelled
+    Draw.labelled = lambda draw: tuple(
+        t.double() if t.dtype.kind == "f" else t for t in labelled(draw)
+    )
     narrow = looks.noise
     looks.noise = lambda *arguments: narrow(*arguments).astype(np.float64)
 
@@ -84,7 +88,8 @@ def at(place, action):
         return played
 
     for member in MEMBERS.values():
-        member.step = acting(member.step)
+        if "step" in vars(member):  # others inherit one of these
+            member.step = acting(member.step)
 
 
 def fault(place):

@@ -111,10 +111,12 @@ def steady(member: str) -> list[dict]:
         return line
 
     Loop.play = noted
-    flags = ["--ngf", 16, "--ndf", 16, "--batch-size", 8, "--threads", 2, "--flip"]
+    flags = ["--ngf", 16, "--ndf", 16, "--batch-size", 8, "--threads", 2, *tiny.flip(member)]
     flags += ["--d-steps", 2] if "d_steps" in MEMBERS[member].Options.names() else []
     flags += ["--checkpoint-every", 20, "--sample-every", 20]
-    tiny.start("runs", member, "faces", *flags, "--epochs", 9999, "--steps", WARM + STEPS)
+    tiny.start(
+        "runs", member, tiny.images(member), *flags, "--epochs", 9999, "--steps", WARM + STEPS
+    )
     return found
 
 

@@ -311,8 +311,8 @@ def test_a_checkpoint_of_another_run_is_passed_over_and_each_difference_named(ca
     (resume,) = [e for e in tiny.events(run) if e["event"] == "resume"]
     assert resume["step"] == 4
     assert resume["skipped"] == [
-        f"{foreign} does not fit: it was written with other options: --seed 5 -> 999, "
-        "--lr 0.1 -> 0.0005; restore config.json, or use another checkpoint"
+        f"{foreign} does not fit: it was written with other options: --lr 0.1 -> 0.0005, "
+        "--seed 5 -> 999; restore config.json, or use another checkpoint"
     ]
 
 

@@ -23,8 +23,8 @@ from minigan.training.run import Run
 
 SMALL = {"nz": 4, "ngf": 4, "ndf": 4, "batch_size": 4, "threads": 1, "device": "cpu"}
 IMAGES = {"image_size": 16, "max_images": 20, "workers": 1}
-DATA = {"ring": {}, "grid": {}, "faces": IMAGES}
-WALK = [(m, data) for m in MEMBERS for data in DATA if data != "grid" or m == "dcgan"]
+DATA = {"ring": {}, "grid": {}, "faces": IMAGES, "digits": IMAGES}
+WALK = [(m, data) for m in MEMBERS for data in ("ring", tiny.images(m))] + [("dcgan", "grid")]
 
 
 @pytest.fixture(autouse=True)
@@ -56,15 +56,16 @@ def size(path):
 
 @pytest.mark.parametrize(("member", "data"), WALK)
 def test_each_member_is_trained_resumed_and_sampled(member, data, capsys):
+    images = data in ("faces", "digits")
     words = ["train", member, "--data", data, *flags(**SMALL, **DATA[data], steps=3)]
     assert main(words) == 0
-    run = Run(Path("runs") / f"00000-{member}-{data}{16 if data == 'faces' else ''}")
+    run = Run(Path("runs") / f"00000-{member}-{data}{16 if images else ''}")
     assert f"Done: look at {run.samples}" in capsys.readouterr().out
     assert main(["resume", "auto", "--steps", "5"]) == 0
     rows = tiny.metrics(run)
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
     panels = {METRICS[name].panel for name in rows[0] if name in METRICS} - {""}
-    side = (146, 146) if data == "faces" else (256, 256)
+    side = (146, {"faces": 146, "digits": 182}[data]) if images else (256, 256)
     for name in (*(f"{panel}.png" for panel in panels), "progress.gif"):
         assert size(run.folder / name)
     for name in ("reals.png", "step-00000000.png", "step-00000005.png"):
@@ -75,10 +76,10 @@ def test_each_member_is_trained_resumed_and_sampled(member, data, capsys):
     capsys.readouterr()
     assert main(["sample", "auto", "--n", "9", "--device", "cpu"]) == 0
     out = run.folder / "generated"
-    walk = " and 8 interpolations" if data == "faces" else ""
+    walk = " and 8 interpolations" if images else ""
     assert capsys.readouterr().out == f"step-00000005.safetensors: 9 samples{walk} in {out}\n"
-    assert size(out / "grid.png") == ((146, 38) if data == "faces" else (256, 256))
-    assert (out / "single").is_dir() == (out / "interpolation.png").is_file() == (data == "faces")
+    assert size(out / "grid.png") == ((146, 38) if images else (256, 256))
+    assert (out / "single").is_dir() == (out / "interpolation.png").is_file() == images
 
 
 def test_the_doctor_is_a_command(monkeypatch, capsys):
@@ -140,7 +141,7 @@ train = functools.partial(minigan.train, say=lambda text: None, out="runs", **SM
 @pytest.mark.parametrize(("member", "data"), WALK)
 def test_a_member_is_trained_and_sampled_from_python(without_curves, member, data):
     trained = train(member, data, steps=2, **DATA[data])
-    shape = (3, 16, 16) if data == "faces" else (2,)
+    shape = {"faces": (3, 16, 16), "digits": (1, 16, 16)}.get(data, (2,))
     samples = trained.sample(70)
     assert (samples.shape, samples.dtype) == ((70, *shape), np.float32)
     assert (trained.sample(70) == samples).all()
@@ -209,10 +210,18 @@ def test_an_option_that_cannot_be_is_an_error_of_the_user(member, options, messa
 
 def test_a_member_without_classes_takes_none(without_curves):
     trained = train("dcgan", "ring", steps=1)
-    with pytest.raises(UserError, match="DCGAN has no classes"):
+    with pytest.raises(UserError, match="member dcgan has no classes"):
         trained.sample(3, y=np.zeros(3, int))
 
 
 def test_what_is_no_run_cannot_be_loaded():
     with pytest.raises(UserError, match=r"has no config\.json"):
         minigan.load("nowhere")
+
+
+def test_a_run_that_outlasts_its_learning_rate_is_told(capsys):
+    words = ["train", "dcgan", "--data", "ring", *flags(**SMALL, **DATA["ring"], lr_decay=2)]
+    assert main([*words, "--steps", "2"]) == 0
+    assert "nothing is learnt" not in capsys.readouterr().out
+    assert main([*words, "--steps", "3"]) == 0
+    assert "--lr-decay 2: nothing is learnt in the steps after 2." in capsys.readouterr().out

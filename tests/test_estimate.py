@@ -30,9 +30,10 @@ def plan(name, batch):
 def test_the_memory_of_any_batch_is_known_from_small_ones(name, batch):
     """To within a quarter: memory is not linear in the batch where activations outgrow gradients."""
     data = Mixture("ring", count=500)
-    page._play(plan(name, batch), data, "cpu", batch)  # fills Python's own caches
-    direct = page._play(plan(name, batch), data, "cpu", batch).bytes
-    assert estimate(plan(name, batch), data, "cpu").bytes == pytest.approx(direct, rel=0.25)
+    game = plan(name, batch).on(data)
+    page._play(game, data, "cpu", batch)  # fills Python's own caches
+    direct = page._play(game, data, "cpu", batch).bytes
+    assert estimate(game, data, "cpu").bytes == pytest.approx(direct, rel=0.25)
 
 
 def test_the_time_grows_with_the_batch_from_the_small_steps(monkeypatch):
@@ -48,6 +49,30 @@ def test_the_time_grows_with_the_batch_from_the_small_steps(monkeypatch):
     assert played == [16, 32]
     assert estimate(plan("dcgan", 128), None, "cpu", processes=16).seconds == 1.0 + 4
     assert played == [16, 32, 8]
+
+
+def test_small_batches_are_whole_packs_and_groups(monkeypatch):
+    played = []
+
+    def play(plan, data, device, batch):
+        played.append(batch)
+        return page.Estimate(float(batch), 0.0)
+
+    monkeypatch.setattr(page, "_play", play)
+    for batch, pack, expected in (
+        (128, 8, [32, 32]),
+        (256, 8, [32, 64]),
+        (96, 3, [12, 24]),
+        (12, 3, [12]),
+    ):
+        played.clear()
+        options = {"data": "ring", "batch_size": batch, "pack": pack, "minibatch_std": True}
+        assert estimate(choose("dcgan", options), None, "cpu").seconds == batch
+        assert played == (expected if len(set(expected)) == len(expected) else [batch])
+    with pytest.raises(
+        UserError, match=r"--batch-size 24: D judges 8 samples together in each of 2"
+    ):
+        choose("dcgan", {"data": "ring", "batch_size": 24, "pack": 8}).check_processes(2)
 
 
 def test_who_traces_memory_already_goes_on_doing_so():

@@ -1,5 +1,6 @@
 """The formulas of each member's own page, on numbers that can be checked by hand."""
 
+import copy
 import math
 
 import numpy as np
@@ -8,11 +9,13 @@ import walk
 
 from minigan import gradcheck, nn, tensor
 from minigan.errors import UserError
-from minigan.gans import MEMBERS, wgan_gp
+from minigan.gans import MEMBERS, unrolled, wgan_gp
 from minigan.gans.augment import CHANGES
 from minigan.gans.judge import Judge, instance_noise
 from minigan.gans.objectives import OBJECTIVES
 from minigan.gans.penalties import r1_penalty, slope_penalty
+from minigan.nn.replaced import replaced
+from minigan.optim import Adam
 from minigan.tensor import grad
 
 
@@ -193,6 +196,17 @@ def test_a_pack_is_consecutive_samples_on_the_channels():
         judged(x, pack=3)
 
 
+def test_a_batch_that_cannot_be_cut_into_groups_is_refused():
+    options = MEMBERS["dcgan"].Options
+    for size, pack in ((3, 1), (8, 1), (4, 2), (16, 2)):
+        options(batch_size=size, pack=pack, minibatch_std=True)
+    for size, pack in ((6, 1), (12, 2)):
+        with pytest.raises(
+            UserError, match=f"make --batch-size a multiple of {4 * pack}, not {size}"
+        ):
+            options(batch_size=size, pack=pack, minibatch_std=True)
+
+
 def test_instance_noise_falls_to_nothing():
     assert [instance_noise(0.5, 100, step) for step in (0, 50, 100, 1000)] == [0.5, 0.25, 0.0, 0.0]
     assert instance_noise(0.5, 0, 10**6) == 0.5
@@ -286,7 +300,7 @@ def test_scores_are_probabilities_only_where_d_gives_them(loss):
 
 def test_the_learning_rates_are_those_asked_for_and_fall_to_nothing():
     member, _ = walk.game("dcgan", "points", "cpu", lr=0.5, d_lr=0.25, lr_decay=10)
-    for step, share in ((0, 1.0), (5, 0.5), (9, 0.1)):
+    for step, share in ((0, 1.0), (5, 0.5), (9, 0.1), (10, 0.0), (11, 0.0)):
         member.schedule(step)
         found = [p.optimizer.options["lr"] for p in (member.G, member.D)]
         assert found == pytest.approx([0.5 * share, 0.25 * share])
@@ -349,3 +363,149 @@ def test_r1_needs_no_further_option():
         member, metrics = step_with(kind=kind, r1=10.0)
         assert metrics["penalty"] > 0
         assert not any("running" in name for name in member.D.net.state_dict())
+
+
+# -- feature matching ---------------------------------------------------------------------------------
+
+
+def test_features_are_matched_by_their_means():
+    member, draw = walk.double(*walk.game("feature-matching", "images", "cpu", d_steps=2))
+    found, descend = [], member.G.descend
+    member.G.descend = lambda loss: found.append(loss.item()) or descend(loss)
+    seen, features = [], member.judge.features
+    member.judge.features = lambda x, draw: seen.append(features(x, draw)) or seen[-1]
+    assert member.step(draw)["loss_g"].item() == found[0]
+    real, fake = (each.numpy().mean(0) for each in seen)
+    assert found[0] == pytest.approx(((real - fake) ** 2).sum(), rel=1e-12)
+    assert seen[0].shape == (4, 8 * 4 * 4)  # D's last hidden layer at 16 pixels
+
+
+# -- several discriminators ---------------------------------------------------------------------------
+
+
+def combined(losses, **options):
+    member, _ = walk.game("ensemble", "points", "cpu", **options)
+    return member.combined(tensor(losses, dtype="float64")).item()
+
+
+def test_gs_losses_are_combined_by_the_mean_the_largest_or_a_softmax():
+    losses = [1.0, 2.0, 4.0]
+    assert combined(losses) == pytest.approx(7 / 3)
+    assert combined(losses, combine="max") == 4.0
+    assert combined(losses, combine="softmax", sharpness=0.0) == pytest.approx(7 / 3)
+    assert combined(losses, combine="softmax", sharpness=1000.0) == pytest.approx(4.0)
+    w = np.exp(losses)
+    assert combined(losses, combine="softmax") == pytest.approx((w * losses).sum() / w.sum())
+    assert combined([2.0] * 3, combine="softmax", sharpness=7.0) == pytest.approx(2.0)
+
+
+def test_each_discriminator_has_first_values_and_an_optimiser_of_its_own():
+    member, draw = walk.game("ensemble", "points", "cpu", discriminators=3)
+    assert list(member.players) == ["G", "D0", "D1", "D2"]
+    first = [D.net.state_dict()["main.0.weight"].numpy().copy() for D in member.Ds]
+    assert all((first[0] != other).all() for other in first[1:])
+    member.step(draw)
+    for D, before in zip(member.Ds, first, strict=True):
+        assert (D.net.state_dict()["main.0.weight"].numpy() != before).any()
+        assert {state["step"] for state in D.optimizer.tree().values()} == {1}
+
+
+@pytest.mark.parametrize("combine", ["mean", "max", "softmax"])
+def test_copies_of_one_discriminator_are_one_discriminator(combine):
+    one, draw = walk.double(*walk.game("dcgan", "points", "cpu"))
+    three, again = walk.double(*walk.game("ensemble", "points", "cpu", combine=combine))
+    for D in three.Ds:
+        D.net.load_state_dict(one.D.net.state_dict())
+    a, b = one.step(draw), three.step(again)
+    assert {k: v.item() for k, v in a.items()} == pytest.approx({k: v.item() for k, v in b.items()})
+    for name, weight in one.G.net.state_dict().items():
+        np.testing.assert_allclose(
+            three.G.net.state_dict()[name].numpy(), weight.numpy(), rtol=1e-9
+        )
+
+
+# -- unrolling ----------------------------------------------------------------------------------------
+
+
+def test_the_gradient_passes_through_all_updates_of_d():
+    """f = theta psi, D ascends: at psi_K = psi + K eta theta, df/dtheta is psi + 2 K eta theta."""
+    theta, psi = (tensor([v], dtype="float64", requires_grad=True) for v in (1.0, 0.0))
+    ascend = lambda ws, gs: [w - 0.1 * g for w, g in zip(ws, gs, strict=True)]
+    (last,) = unrolled.unrolled(lambda ws: -(theta * ws[0]).sum(), [psi], ascend, 5)
+    assert last.item() == pytest.approx(0.5)
+    (g,) = grad((theta * last).sum(), theta)
+    assert g.item() == pytest.approx(1.0, rel=1e-12)  # 0.5, if the updates were constants
+
+
+def test_the_unrolled_updates_are_those_of_adam():
+    weights = [numbers(3, 2).requires_grad_(), numbers(4).requires_grad_()]
+    real = Adam([w.detach().clone().requires_grad_() for w in weights], 0.1, (0.5, 0.9))
+    loss = lambda ws: sum((w**4).sum() for w in ws)
+    for _ in range(2):  # the moments of a run under way
+        real.step(grad(loss(real.params), real.params))
+    start = [p.detach().clone().requires_grad_() for p in real.params]
+    moved = unrolled.unrolled(loss, start, unrolled.adam_update(real), 3)
+    for _ in range(3):
+        real.step(grad(loss(real.params), real.params))
+    for w, p in zip(moved, real.params, strict=True):
+        np.testing.assert_allclose(w.numpy(), p.numpy(), rtol=1e-12)
+
+
+def test_an_update_that_is_zero_has_a_gradient():
+    """Where a gradient and its moments are 0, the root of Adam would have an infinite slope."""
+    w = tensor(np.zeros(2), requires_grad=True)
+    (moved,) = unrolled.unrolled(
+        lambda ws: (ws[0] ** 2).sum(), [w], unrolled.adam_update(Adam([w])), 2
+    )
+    assert np.isfinite(grad(moved.sum(), w)[0].numpy()).all()
+
+
+@pytest.mark.parametrize("kind", walk.KINDS)
+def test_unrolling_leaves_d_as_one_step_does_and_nothing_unrolled_is_the_plain_game(kind):
+    plain, draw = walk.game("dcgan", kind, "cpu")
+    plain.step(draw)
+    for k, inner in ((0, "adam"), (3, "adam"), (3, "sgd")):
+        member, draw = walk.game("unrolled", kind, "cpu", unroll=k, inner=inner)
+        member.step(draw)
+        # D's running statistics move in G's half of the plain game too, so weights only.
+        for a, b in zip(member.D.net.parameters(), plain.D.net.parameters(), strict=True):
+            assert (a.numpy() == b.numpy()).all()
+        same = [
+            (a.numpy() == b.numpy()).all()
+            for a, b in zip(member.G.net.parameters(), plain.G.net.parameters(), strict=True)
+        ]
+        assert all(same) == (k == 0)
+
+
+@pytest.mark.parametrize("inner", ["adam", "sgd"])
+def test_gs_gradient_through_unrolled_updates_is_that_of_differences(inner):
+    options = {"ngf": 2, "ndf": 2, "unroll": 2, "inner": inner, "lr": 0.1}
+    member, _ = walk.double(*walk.game("unrolled", "points", "cpu", **options))
+    weights = list(member.G.net.parameters())
+    for p in weights:
+        p.data += 0.1 * np.random.default_rng(1).standard_normal(p.shape)
+
+    def loss(*values):
+        found = []
+        member.G.descend = lambda loss: found.append(loss)
+        member.D.descend = lambda loss: None  # D stays where it is
+        with replaced(member.G.net, values):
+            _, draw = walk.double(*walk.game("unrolled", "points", "cpu", **options))
+            member.step(draw)
+        return found[0]
+
+    assert gradcheck(loss, weights)
+
+
+def test_other_weights_are_used_inside_and_forgotten_after():
+    net = walk.game("dcgan", "images", "cpu")[0].D.net
+    x, before = numbers(4, 3, 16, 16).float(), copy.deepcopy(net).state_dict()
+    halved = [p * 0.5 for p in net.parameters()]
+    with replaced(net, halved):
+        inside = net.logits(x)
+    (g,) = grad(inside.sum(), halved[:1], retain_graph=True)
+    assert (g.numpy() != 0).any()
+    assert all((v.numpy() == before[k].numpy()).all() for k, v in net.state_dict().items())
+    assert all(any(p is q for q in net.parameters()) for p in net.parameters())
+    with pytest.raises(ValueError, match="are not in the place of"), replaced(net, halved[:1]):
+        pass

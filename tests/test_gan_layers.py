@@ -5,7 +5,7 @@ import pytest
 from strategies import as_function, leaf
 
 from minigan import gradcheck, gradgradcheck, init, manual_seed, nn, tensor
-from minigan.models.layers import MinibatchDiscrimination, MinibatchStdDev, PixelNorm, packed
+from minigan.models.layers import MinibatchDiscrimination, MinibatchStdDev, PixelNorm
 from minigan.tensor import grad
 
 rng = np.random.default_rng
@@ -163,7 +163,7 @@ def test_a_small_batch_is_one_group_and_one_that_does_not_divide_is_refused():
         stddev(np.zeros((6, 2)))
 
 
-# -- pixel norm and packs ---------------------------------------------------------------------------
+# -- pixel norm -------------------------------------------------------------------------------------
 
 
 def test_pixel_norm_by_hand():
@@ -172,17 +172,6 @@ def test_pixel_norm_by_hand():
     np.testing.assert_allclose(PixelNorm()(x).numpy(), expected, atol=5e-9)
     y = PixelNorm()(tensor(rng(0).standard_normal((2, 3, 4, 5)))).numpy()
     np.testing.assert_allclose((y * y).mean(1), 1, rtol=1e-6)  # but for 1e-8 / x^2
-
-
-def test_packs_are_of_samples_that_follow_each_other():
-    x = tensor(rng(0).standard_normal((6, 2, 3, 3)))
-    y = packed(x, 3).numpy()
-    assert y.shape == (2, 6, 3, 3)
-    np.testing.assert_array_equal(y[1], np.concatenate(list(x.numpy()[3:])))
-    np.testing.assert_array_equal(packed(x, 1).numpy(), x.numpy())
-    assert packed(x.flatten(1), 2).shape == (3, 36)
-    with pytest.raises(ValueError, match="a batch of 6 does not divide into packs of 4"):
-        packed(x, 4)
 
 
 # -- all ---------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def loop(base, original, tmp_path_factory):
     test that fails prints its arguments, and arrays are long."""
     run = Run(shutil.copytree(base.folder, tmp_path_factory.mktemp("copy") / "run"))
     plan = Plan.read(run.config, "config.json")
-    data = session.open_for(plan, ALONE, print, progress=False)
+    plan, data = session.open_for(plan, ALONE, print, progress=False)
     member, draw = session.build(plan, data, "cpu")
     loop = Loop(plan, member, data, draw, run, [].append, ALONE)
     loop.original = original

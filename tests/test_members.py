@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import walk
 
 from minigan import tensor
 from minigan.commands import main
@@ -16,7 +17,6 @@ from minigan.data.opening import DataOptions
 from minigan.gans import MEMBERS
 from minigan.gans.base import GAN
 from minigan.keys import generator, noise
-from minigan.optim import SGD
 from minigan.tensor import grad, no_grad
 from minigan.training import pictures, state
 from minigan.training.run import Run
@@ -24,17 +24,24 @@ from minigan.training.settings import RunOptions
 
 SEED = 3
 GAME = {"nz": 4, "ngf": 4, "ndf": 4, "batch_size": 4, "seed": SEED}
-DATA = {"ring": [], "faces": ["--image-size", "16", "--max-images", "22", "--flip"]}
-SHAPES = {"ring": (2,), "faces": (3, 16, 16)}
+FACES = ["--image-size", "16", "--max-images", "22", "--flip"]
+DATA = {"ring": [], "faces": FACES, "digits": ["--image-size", "16", "--max-images", "22"]}
+SHAPES = {"ring": (2,), "faces": (3, 16, 16), "digits": (1, 16, 16)}
+CLASSES = {"ring": 8, "digits": 10}
 RUN = ["--workers", "1", "--device", "cpu", "--threads", "1", "--sample-every", "4"]
-WALK = [(name, data) for name in MEMBERS for data in DATA]
+WALK = [
+    (name, data)
+    for name, member in MEMBERS.items()
+    for data in ("ring", "digits" if member.conditional else "faces")
+]
 
 
 class Drawn:
     """What a member asks for, from arrays of float64 or float32 that are the same in every step."""
 
-    def __init__(self, shape, batch=4, nz=4, dtype=np.float64):
-        self.shape, self.batch, self.nz, self.dtype, self.calls = shape, batch, nz, dtype, 0
+    def __init__(self, data, batch=4, nz=4, dtype=np.float64):
+        self.shape, self.classes = SHAPES[data], CLASSES.get(data)
+        self.batch, self.nz, self.dtype, self.calls = batch, nz, dtype, 0
         self.step = 0
 
     def _next(self, name):
@@ -44,6 +51,12 @@ class Drawn:
     def reals(self):
         x = self._next("reals").uniform(-1, 1, (self.batch, *self.shape))
         return tensor(x.astype(self.dtype))
+
+    def labelled(self):
+        return self.reals(), self.labels()
+
+    def labels(self):
+        return tensor(self._next("labels").integers(self.classes, size=self.batch))
 
     def noise(self):
         return tensor(
@@ -58,10 +71,12 @@ class Drawn:
         return tensor(x.astype(self.dtype))
 
 
-def tiny(name, shape, **options) -> GAN:
+def tiny(name, data, **options) -> GAN:
     """A member with its smallest networks."""
-    member = MEMBERS[name]
-    return member(member.Options(**{**GAME, **options}), shape, generator(SEED, "init"))
+    member, rng = MEMBERS[name], generator(SEED, "init")
+    classes = CLASSES[data] if member.conditional else 0
+    o = member.Options(**{**GAME, **options})
+    return member(o, SHAPES[data], rng, classes=classes)
 
 
 def contents(member: GAN) -> dict[str, bytes]:
@@ -103,14 +118,12 @@ def test_each_gradient_of_a_step_is_that_of_its_loss(name, data):
     The optimisers change nothing here, so the losses of a step are functions of the weights. This also
     checks the second derivatives of penalties.
     """
-    shape = SHAPES[data]
 
     def losses(towards=None, direction=None, h=0.0):
         """(player's name, loss, gradients) of each descent; one player's weights moved by h."""
-        member, found, rng = tiny(name, shape, ema=0.0), [], np.random.default_rng(SEED)
+        member, found, rng = tiny(name, data, ema=0.0), [], np.random.default_rng(SEED)
         for who, player in member.players.items():
             weights = list(player.net.double().parameters())
-            player.optimizer = SGD(weights, lr=0.0)
             for i, p in enumerate(weights):
                 # First biases are 0, on the kink of what follows: all weights are moved off them.
                 p.data += 0.1 * rng.standard_normal(p.shape)
@@ -122,12 +135,12 @@ def test_each_gradient_of_a_step_is_that_of_its_loss(name, data):
                 return loss.detach()
 
             player.descend = descend
-        member.step(Drawn(shape))
+        member.step(Drawn(data))
         return found
 
     rng, h = np.random.default_rng(SEED), 1e-8  # so small that no kink is crossed
     descents = losses()
-    assert {who for who, *_ in descents} == set(tiny(name, shape).players)
+    assert {who for who, *_ in descents} == set(tiny(name, data).players)
     for i, (who, _, gradients) in enumerate(descents):
         u = [rng.standard_normal(g.shape) for g in gradients]
         numeric = (losses(who, u, h)[i][1] - losses(who, u, -h)[i][1]) / (2 * h)
@@ -139,13 +152,13 @@ def test_each_gradient_of_a_step_is_that_of_its_loss(name, data):
 
 @pytest.mark.parametrize(("name", "data"), WALK)
 def test_the_average_only_looks_on(name, data):
-    shape, members = SHAPES[data], []
+    members = []
     for ema in (0.0, 0.9):
-        member = tiny(name, shape, ema=ema)
-        draw = Drawn(shape, dtype=np.float32)
+        member = tiny(name, data, ema=ema)
+        draw = Drawn(data, dtype=np.float32)
         for _ in range(3):
             member.step(draw)
-            member.sample(draw.noise())  # and so do samples
+            member.sample(*walk.inputs(member, draw))  # and so do samples
         members.append(contents(member))
     without, having = members
     averages = {path for path in having if ".average." in path}
@@ -157,9 +170,9 @@ def test_the_average_only_looks_on(name, data):
 @pytest.mark.parametrize(("name", "data"), WALK)
 def test_the_average_is_that_of_the_weights(name, data):
     """p' <- ema p' + (1 - ema) p, starting at the initial weights; integers are copied."""
-    shape, ema = SHAPES[data], 0.75
-    member = tiny(name, shape, ema=ema)
-    draw, G = Drawn(shape, dtype=np.float32), member.players["G"]
+    ema = 0.75
+    member = tiny(name, data, ema=ema)
+    draw, G = Drawn(data, dtype=np.float32), member.players["G"]
     expected = {k: v.numpy().astype(np.float64) for k, v in G.net.state_dict().items()}
     for _ in range(3):
         member.step(draw)
@@ -174,25 +187,24 @@ def test_the_average_is_that_of_the_weights(name, data):
 
 @pytest.mark.parametrize(("name", "data"), WALK)
 def test_samples_are_of_the_average_and_change_nothing(name, data):
-    shape = SHAPES[data]
-    member = tiny(name, shape)
-    draw = Drawn(shape, dtype=np.float32)
+    member = tiny(name, data)
+    draw = Drawn(data, dtype=np.float32)
     member.step(draw)
     before = contents(member)
-    z = draw.noise()
-    average, raw = member.sample(z).numpy(), member.sample_raw(z).numpy()
+    drawn = walk.inputs(member, draw)
+    average, raw = member.sample(*drawn).numpy(), member.sample_raw(*drawn).numpy()
     assert contents(member) == before
     assert all(p.net.training for p in member.players.values())
-    assert average.shape == (4, *shape)
+    assert average.shape == (4, *SHAPES[data])
     with no_grad():
-        expected = member.players["G"].average(z).numpy()
+        expected = member.players["G"].average(*drawn).numpy()
     assert (average == expected).all()
     assert (average != raw).any()
 
 
 @pytest.mark.parametrize(("name", "data"), WALK)
 def test_every_metric_is_a_finite_number(name, data):
-    metrics = tiny(name, SHAPES[data]).step(Drawn(SHAPES[data], dtype=np.float32))
+    metrics = tiny(name, data).step(Drawn(data, dtype=np.float32))
     assert all(np.isfinite(value.item()) for value in metrics.values())
 
 

@@ -24,6 +24,8 @@ SHAPE = (3, 64, 64)
 class Pixels(Dataset):
     """Images of noise, made when they are asked for."""
 
+    labels, classes = np.arange(1000) % 3, "abc"
+
     def __len__(self) -> int:
         return 1000
 
@@ -42,7 +44,8 @@ def steps_of(name: str, width: int, batch: int) -> Callable[[], None]:
     threads.set_num_threads(1)
     make = MEMBERS[name]
     chosen = {"ngf": width, "ndf": width, "batch_size": batch, "d_steps": 2}  # two show it as well
-    member = make(make.Options.pick(chosen), SHAPE, generator("init"))
+    classes = 3 if make.conditional else 0
+    member = make(make.Options.pick(chosen), SHAPE, generator("init"), classes=classes)
     draw = Draw(Pixels(), batch, member.options.nz, seed=0)
 
     def step() -> None:

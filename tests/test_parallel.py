@@ -284,21 +284,22 @@ def test_alone_a_failure_is_told_as_ever(capsys):
 
 # 20 drawn faces of 16 x 16 pixels, six to a step: two and three processes share them
 OPTIONS = {"ngf": 4, "ndf": 4, "nz": 8, "batch_size": 6, "lr": 1e-3, "workers": 1, "device": "cpu"}
-IMAGES = {"image_size": 16, "max_images": 20, "flip": True}
-DATA = {"faces": IMAGES, "ring": {}}
-WALK = [(member, data, {}) for member in MEMBERS for data in DATA]
+IMAGES = {"image_size": 16, "max_images": 20}
+DATA = {"faces": IMAGES | {"flip": True}, "digits": IMAGES, "ring": {}}
+WALK = [(member, data, {}) for member in MEMBERS for data in (tiny.images(member), "ring")]
 every_member = pytest.mark.parametrize("member", MEMBERS)
 
 
-def loop_of(group, member, data="faces", **options):
+def loop_of(group, member, data=None, **options):
+    data = data or tiny.images(member)
     plan = choose(member, {"data": data, "out": "out", **OPTIONS, **DATA[data], **options})
-    samples = session.open_for(plan, group, print, progress=False)
+    plan, samples = session.open_for(plan, group, print, progress=False)
     run = group.from_leader(lambda: Run.create(Path("out"), "x", {}))
     gan, draw = session.build(plan, samples, "cpu", group)
     return Loop(plan, gan, samples, draw, run, print, group)
 
 
-def steps_of(group, count, member, data="faces", **options):
+def steps_of(group, count, member, data=None, **options):
     """What some steps in a group leave: all arrays, all whole numbers, and the metrics of each."""
     loop = loop_of(group, member, data, **options)
     metrics = [loop.play() for _ in range(count)]
@@ -328,7 +329,7 @@ def plain(monkeypatch):
     """Networks without batch norm, in float64."""
     monkeypatch.setattr(base, "networks", base.networks)  # all of it is put back afterwards
     monkeypatch.setattr(looks, "noise", looks.noise)
-    for name in ("reals", "noise", "uniform"):
+    for name in ("reals", "labelled", "noise", "uniform"):
         monkeypatch.setattr(Draw, name, getattr(Draw, name))
     ranks.plain()
 
@@ -466,9 +467,10 @@ def test_what_goes_wrong_on_one_rank_is_met_by_all(monkeypatch, member, spoilt):
 
     monkeypatch.setattr(MEMBERS[member], "step", spoiled)
     flags = ["--steps", 8, "--checkpoint-every", 2, "--on-divergence", "rollback", "--ngpu", 2]
-    codes, _ = in_a_group(monkeypatch, 2, lambda: tiny.start("out", member, "faces", *flags))
+    data = tiny.images(member)
+    codes, _ = in_a_group(monkeypatch, 2, lambda: tiny.start("out", member, data, *flags))
     assert codes == [1, 1]
-    run = Run(Path(f"out/00000-{member}-faces16"))
+    run = Run(Path(f"out/00000-{member}-{data}16"))
     did = [e["does"] for e in tiny.events(run) if e["event"] == "diverged"]
     assert did == ["rollback"] * 3 + ["stop"]
     assert tiny.saved(run) == [2]
@@ -756,7 +758,8 @@ def mpiexec(script, *flags):
 
 def train(member, *flags):
     """The command with which ranks.py starts a tiny run, in the folder out."""
-    return ["train", member, "--data", "faces", *tiny.TINY, "--out", "out", *map(str, flags)]
+    data = ["--data", tiny.images(member), *tiny.TINY]
+    return ["train", member, *data, "--out", "out", *map(str, flags)]
 
 
 def ended(child, code):
@@ -816,11 +819,11 @@ def test_ngpu_starts_mpiexec_by_itself_and_goes_on_with_the_run_of_one():
 @MPI
 @every_member
 def test_two_processes_equal_one_when_there_is_no_batch_norm(member):
-    plan = ["plain", *train(member, "--steps", 5, "--flip")]
+    plan = ["plain", *train(member, "--steps", 5, *tiny.flip(member))]
     ended(mpiexec(RANKS, *plan, "--out", "two"), 0)
     command = [sys.executable, str(RANKS), *plan, "--out", "one"]
     subprocess.run(command, check=True, capture_output=True, timeout=HANGS)
-    one, two = (Run(Path(out, f"00000-{member}-faces16")) for out in ("one", "two"))
+    one, two = (Run(Path(out, f"00000-{member}-{tiny.images(member)}16")) for out in ("one", "two"))
     (arrays, _), (others, _) = (
         checkpoint.read_file(checkpoint.newest_first(run.checkpoints)[0]) for run in (one, two)
     )

@@ -8,11 +8,9 @@ Every test prints its largest deviation: `pytest tests/test_parity.py -rP | grep
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
-
 import numpy as np
 import pytest
+from frozen import check, deviation, frozen, summary_deviation
 from inputs import (
     BETAS,
     FULL,
@@ -42,31 +40,6 @@ from minigan import nn
 from minigan.models.dcgan import Discriminator, Generator
 
 
-@functools.cache
-def frozen(file: str) -> dict[str, np.ndarray]:
-    with np.load(Path(__file__).parent / "fixtures" / f"{file}.npz") as arrays:
-        return {key: arrays[key] for key in arrays.files if key != "torch"}
-
-
-def deviation(actual: np.ndarray, expected: np.ndarray, scale: np.ndarray | None = None) -> float:
-    """The largest error relative to `scale`, by default the largest element: others may cancel.
-
-    Where the scale is 0 nothing but an exact 0 will do.
-    """
-    assert actual.shape == expected.shape
-    error = np.abs(actual.astype(np.float64) - expected)
-    scale = np.abs(expected).max() if scale is None else scale
-    with np.errstate(divide="ignore"):
-        return np.divide(error, scale, out=np.zeros_like(error), where=error != 0).max()
-
-
-def summary_deviation(arrays: dict[str, np.ndarray], expected: np.ndarray) -> float:
-    """The largest deviation of summarised arrays, each number against its natural scale."""
-    sizes = [array.size for array in arrays.values()]
-    scale = np.stack([summary_scale(row[1], n) for row, n in zip(expected, sizes, strict=True)])
-    return deviation(summaries(arrays), expected, scale)
-
-
 def test_a_deviation_is_seen():
     """The comparison itself notices a 9th digit, swapped elements, a wrong sign and a wrong zero."""
     a = np.array([1.0, 2.0, -3.0, 0.0])
@@ -77,12 +50,6 @@ def test_a_deviation_is_seen():
     assert summary_deviation({"a": a}, expected) == 0
     for wrong in (a[[1, 0, 2, 3]], np.abs(a), [*a[:3], 1e-6]):
         assert summary_deviation({"a": np.array(wrong)}, expected) > 1e-8
-
-
-def check(found: dict[str, float], tolerance: float) -> None:
-    worst = max(found, key=found.get)
-    print(f"largest deviation {found[worst]:.1e} ({worst}), allowed {tolerance:.0e}")
-    assert found[worst] <= tolerance, {k: f"{v:.1e}" for k, v in found.items() if v > tolerance}
 
 
 # ------------------------------------------------------------------------------- operations

@@ -227,7 +227,8 @@ OWN = {
     "wgan-gp": {"--d-steps": st.integers(1, 3)},
 }
 DATA = {"faces": {"--nc": st.sampled_from([1, 3]), "--flip": st.booleans()}, "ring": {}}
-games = st.sampled_from(list(product(MEMBERS, DATA))).flatmap(
+DATA["digits"] = {"--nc": DATA["faces"]["--nc"]}
+games = st.sampled_from([(m, d) for m in MEMBERS for d in ("ring", tiny.images(m))]).flatmap(
     lambda who: st.tuples(*map(st.just, who), flags(EVERY | OWN.get(who[0], {}) | DATA[who[1]]))
 )
 runs = flags(
@@ -440,6 +441,13 @@ OTHERS = {
     "noise_steps": 10,
     "smoothing": 0.1,
     "r1": 1.0,
+    "discriminators": 2,
+    "combine": "max",
+    "sharpness": 2.0,
+    "unroll": 2,
+    "inner": "sgd",
+    "d_labels": "projection",
+    "g_labels": "batch-norm",
     "seed": 1,
     "device": "auto",
     "ngpu": 0,

@@ -111,15 +111,17 @@ def test_first_and_second_derivatives(make, shape):
 
 def test_a_graph_stays_valid_when_u_and_v_move():
     """D(real) - D(fake): the second pass moves u and v, which the first pass has used."""
-    layer = spectral_norm(nn.Linear(3, 1), generator=rng(0))
-    u = layer.weight_u.numpy()
-    before = u.copy()
-    real, fake = (tensor(rng(i).standard_normal((4, 3)).astype("f")) for i in (1, 2))
-    loss = (layer(real) - layer(fake)).mean()
-    (slope,) = grad(loss, layer.weight_orig, create_graph=True)
-    (slope**2).sum().backward()
-    np.testing.assert_array_equal(u, before)  # new arrays, never in place
-    assert layer.weight_u.numpy() is not u
+    real, fake = (tensor(rng(i).standard_normal((4, 3))) for i in (1, 2))
+    layer, twin = (linear(rng(3).standard_normal((2, 3))) for _ in range(2))
+    W = layer.weight_orig
+    together = grad(layer(real).sum() - layer(fake).sum(), W, create_graph=True)[0]
+    (first,) = grad(twin(real).sum(), twin.weight_orig)  # before the second pass
+    (second,) = grad(twin(fake).sum(), twin.weight_orig)
+    np.testing.assert_allclose(together.numpy(), (first - second).numpy(), **EXACT)
+    (together**2).sum().backward()
+    evaluated = layer.eval()(real)
+    layer.train()(real)
+    assert grad(evaluated.sum(), W)[0].shape == W.shape
 
 
 # -- modes, states and copies ---------------------------------------------------------------------
@@ -128,7 +130,7 @@ def test_a_graph_stays_valid_when_u_and_v_move():
 def test_a_pass_in_training_mode_is_one_iteration_and_one_in_evaluation_mode_none():
     layer = linear(rng(1).standard_normal((2, 3)))
     x, W = tensor(np.ones((1, 3))), layer.weight_orig.numpy()
-    u = layer.weight_u.numpy()
+    u = layer.weight_u.numpy().copy()
     for _ in range(2):
         layer(x)
         v = W.T @ u / np.linalg.norm(W.T @ u)
@@ -152,6 +154,17 @@ def test_the_state_dict_is_pytorchs_and_loads_both_ways():
     assert (a.eval()(x).numpy() != b.eval()(x).numpy()).any()
     b.load_state_dict(a.state_dict_numpy())
     np.testing.assert_array_equal(a(x).numpy(), b(x).numpy())
+
+
+def test_a_checkpoints_tree_sees_u_and_v_move():
+    """A run makes the tree of its checkpoints once, before the first step."""
+    net = spectral_norm(nn.Linear(3, 2), generator=rng(0))
+    player = Player(net, SGD(net.parameters(), 0.1))
+    tree, before = player.tree()["net"], net.state_dict_numpy()
+    net(tensor(rng(1).standard_normal((4, 3)).astype("f")))
+    for name in ("weight_u", "weight_v"):
+        assert (tree[name].numpy() != before[name]).any()
+        np.testing.assert_array_equal(tree[name].numpy(), net.state_dict_numpy()[name])
 
 
 def test_a_state_dict_written_by_hand_gives_the_quotient_of_pytorch():

@@ -19,7 +19,7 @@ from minigan.training.checkpoint import CheckpointError
 from minigan.training.draw import Draw
 from minigan.training.plan import choose
 
-GAME = choose("dcgan", {"data": "faces"}).game()
+GAME = choose("dcgan", {"data": "faces"}).game
 COUNTS = {"step": 3, "batches": 6, "again": 1}
 rng = np.random.default_rng
 
@@ -144,7 +144,10 @@ def test_each_array_keeps_its_order_in_memory(tmp_path):
 def test_a_members_weights_keep_the_order_of_the_kernels(name, tmp_path):
     member = MEMBERS[name]
     options = member.Options(nz=4, ngf=4, ndf=4)
-    one, other = (member(options, (3, 16, 16), generator(seed, "init")) for seed in (0, 1))
+    classes = 3 if member.conditional else 0
+    one, other = (
+        member(options, (3, 16, 16), generator(seed, "init"), classes=classes) for seed in (0, 1)
+    )
     trees = [state.tree_of(each, dict(Draw.START)) for each in (one, other)]
     strides = lambda of: {p: state.host(leaf).strides for p, leaf in state.leaves(of)
                           if not isinstance(leaf, int)}  # fmt: skip
@@ -313,7 +316,7 @@ def test_numbers_that_are_not_a_table_are_one_sentence(original, numbers):
 
 
 def changed(**options):
-    game = copy.deepcopy(GAME)
+    game = GAME.table()
     for name, value in options.items():
         game["data" if name in game["data"] else "options"][name] = value
     return game
@@ -335,13 +338,13 @@ def test_a_checkpoint_of_another_game_is_refused_and_each_difference_named(origi
 
 
 def test_a_checkpoint_of_another_member_is_refused(original):
-    game = choose("wgan-gp", {"data": "faces"}).game()
+    game = choose("wgan-gp", {"data": "faces"}).game.table()
     said = refused(original, original[0], {**original[1], "game": game})
     assert "other options: --member wgan-gp -> dcgan, " in said
 
 
 def test_an_option_that_is_missing_in_a_checkpoint_is_newer_and_had_its_default(original):
-    game = copy.deepcopy(GAME)
+    game = GAME.table()
     del game["options"]["noise"], game["data"]["flip"]
     assert refused(original, original[0], {**original[1], "game": game}) is None
     del game["options"]["lr"]  # of the recipe, so not the default

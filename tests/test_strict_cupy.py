@@ -671,8 +671,8 @@ def test_two_steps_of_a_member_are_the_same_there(name, kind):
             metrics = {key: value.item() for key, value in member.step(draw).items()}
             draw.next_step()
         found = [leaf for _, leaf in state.leaves(state.tree_of(member, {}))]
-        z = draw.noise()
-        found += [member.sample(z), member.sample_raw(z)]
+        drawn = walk.inputs(member, draw)
+        found += [member.sample(*drawn), member.sample_raw(*drawn)]
         # Whole numbers, such as a count of batches, stay on the host.
         floats = [t for t in found if isinstance(t, Tensor) and t.dtype.kind == "f"]
         assert {t.device for t in floats} == {device}
@@ -706,7 +706,7 @@ def test_samples_and_pictures_are_drawn_there_from_the_average_and_from_g(name, 
     view = looks.Looks(member, draw.data, Run.create(tmp_path, name, {}), "cuda:0", print)
     counters.reset()
     view.samples(1)
-    parts = -(-draw.data.shown // looks.BATCH)
+    parts = -(-len(view.inputs[0]) // looks.BATCH)
     assert counters.device_to_host == 2 * parts  # the average's, and G's
     assert counters.host_to_device == 0  # the noise lies there
     assert {path.name for path in view.run.samples.iterdir()} == {

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from minigan import commands
+from minigan.gans import MEMBERS
 from minigan.gans.standard import DCGAN
 from minigan.training import checkpoint
 from minigan.training.loop import Loop
@@ -22,6 +23,17 @@ FIRST = "00000-dcgan-faces16"  # the run that they leave first
 # The same for each kind of data; there are 100,000 points, so no epoch of theirs comes to its end.
 POINTS = {"--ngf": 4, "--ndf": 4, "--nz": 4, "--batch-size": 4, "--workers": 1, "--device": "cpu"}
 DATA = {"faces": TINY, "ring": [str(word) for pair in POINTS.items() for word in pair]}
+DATA["digits"] = TINY
+
+
+def images(member: str) -> str:
+    """The images that a member is trained on here: digits, which have labels, if it needs them."""
+    return "digits" if MEMBERS[member].conditional else "faces"
+
+
+def flip(member: str) -> list[str]:
+    """The flag that mirrors these images, if they may be mirrored."""
+    return ["--flip"] if images(member) == "faces" else []
 
 
 def example(name: str):

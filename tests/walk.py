@@ -27,27 +27,48 @@ BUDGETS = {
     ("lsgan", "images"): (140, 33, 3),
     ("hinge", "points"): (100, 33, 3),
     ("hinge", "images"): (120, 33, 3),
+    ("feature-matching", "points"): (130, 35, 3),
+    ("feature-matching", "images"): (150, 35, 3),
+    ("ensemble", "points"): (300, 85, 3),
+    ("ensemble", "images"): (420, 85, 3),
+    ("unrolled", "points"): (2260, 272, 3),
+    ("unrolled", "images"): (3170, 272, 3),
     ("wgan", "points"): (750, 109, 11),
     ("wgan", "images"): (740, 109, 11),
     ("wgan-gp", "points"): (640, 164, 16),
     ("wgan-gp", "images"): (700, 164, 16),
+    ("conditional", "points"): (137, 33, 6),
+    ("conditional", "images"): (157, 33, 6),
 }
 
 
 def dataset(kind: str, image_size: int = 16) -> Dataset:
-    """64 points of a ring, or 22 images of random pixels."""
+    """64 points of a ring, or 22 images of random pixels; both have labels."""
     if kind == "points":
         return Mixture("ring", count=64)
-    pixels = generator("pixels").integers(0, 256, (22, image_size, image_size, 3), np.uint8)
-    return ImageSet(Images(pixels, [str(i) for i in range(22)], [], {}, ""), 3, "pixels")
+    rng = generator("pixels")
+    pixels = rng.integers(0, 256, (22, image_size, image_size, 3), np.uint8)
+    images = Images(pixels, [str(i) for i in range(22)], [], {}, "")
+    return ImageSet(images, 3, "pixels", labels=rng.integers(3, size=22), classes="abc")
+
+
+def classes_of(name: str, data: Dataset) -> int:
+    """How many classes of this data the member is told apart."""
+    return len(data.classes) if MEMBERS[name].conditional else 0
 
 
 def game(name: str, kind: str, device: str, image_size: int = 16, **options) -> tuple[GAN, Draw]:
     """A member with its first weights on the device, and what is drawn for it."""
     data, o = dataset(kind, image_size), MEMBERS[name].Options(**{**GAME, **options})
-    member = MEMBERS[name](o, data.shape, generator(SEED, "init"), device)
+    rng, K = generator(SEED, "init"), classes_of(name, data)
+    member = MEMBERS[name](o, data.shape, rng, device, classes=K)
     flip = kind == "images"
     return member, Draw(data, o.batch_size, o.nz, SEED, o.noise, flip, device)
+
+
+def inputs(member: GAN, draw: Draw) -> tuple[Tensor, ...]:
+    """What samples are drawn from: z, and y if the member is conditional."""
+    return (draw.noise(), draw.labels()) if member.conditional else (draw.noise(),)
 
 
 def double(member: GAN, draw: Draw) -> tuple[GAN, "Doubled"]:
@@ -70,6 +91,13 @@ class Doubled:
 
     def reals(self) -> Tensor:
         return self._draw.reals().double()
+
+    def labelled(self) -> tuple[Tensor, Tensor]:
+        x, y = self._draw.labelled()
+        return x.double(), y
+
+    def labels(self) -> Tensor:
+        return self._draw.labels()
 
     def noise(self) -> Tensor:
         return self._draw.noise().double()

@@ -14,6 +14,8 @@ import numpy as np
 
 from .. import backend
 from ..console import STDERR, nearby, say
+from ..data import Dataset
+from ..data.nearest import nearest
 from ..data.opening import DataOptions
 from ..errors import UserError
 from ..files import make_own
@@ -22,13 +24,17 @@ from ..keys import generator, noise
 from ..options import MOST_SEED
 from ..tensor import Tensor
 from ..training import checkpoint, pictures, session
-from ..training.looks import BATCH
+from ..training.game import Game
+from ..training.looks import BATCH, COLUMNS, arrange
 from ..training.parallel import Group
 from ..training.run import Run
 from ..training.settings import DEVICE, LIMITED_THREADS, check_folder, is_path, use_threads
 
 MOST = 100_000  # samples, because all of them are held in memory
+SAMPLES = 64  # by default
 WALK_ROWS, WALK_STEPS = 8, 10  # of the picture of interpolations
+
+Inputs = tuple[np.ndarray, "np.ndarray | None"]  # of G: z (N, nz) and, if it has classes, y (N,)
 
 
 def add(commands: Any) -> None:
@@ -47,7 +53,9 @@ def add(commands: Any) -> None:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add all flags except the run."""
     parser.add_argument(
-        "--n", type=int, default=64, help=f"samples to draw; 1 to {MOST} (default: 64)"
+        "--n",
+        type=int,
+        help=f"samples to draw; 1 to {MOST} (default: {SAMPLES}, or {COLUMNS} of each class)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help=f"seed of the noise; 0 to {MOST_SEED} (default: 0)"
@@ -57,6 +65,21 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="draw from G itself instead of the average of its weights",
     )
+    parser.add_argument(
+        "--class",
+        help="draw samples of this class only, a name or a number from 0; for conditional members "
+        "(default: a row of each class)",
+    )
+    parser.add_argument(
+        "--neighbours",
+        action="store_true",
+        help="also draw each sample beside the nearest image of the data: has G learnt it by heart?",
+    )
+    parser.add_argument(
+        "--dataroot",
+        metavar="PATH",
+        help="where --neighbours finds the data's files (default: where the run found them)",
+    )
     parser.add_argument("--out", help="folder to write to (default: RUN/generated)")
     parser.add_argument("--device", default="auto", help=f"{DEVICE} (default: auto)")
     parser.add_argument("--threads", type=int, help=LIMITED_THREADS)
@@ -64,34 +87,84 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def sample(given: dict[str, Any], group: Group) -> int:
     """Draw samples and write the pictures; returns the exit code."""
-    n, seed = given["n"], given["seed"]
     _check(given)
     use_threads(given["threads"])
     device = backend.use_device(given["device"], tf32=False)  # few samples: precise, not fast
-    member, data, path = _load(given["run"])
+    member, game, path = _load(given["run"])
+    named = given["class"]
+    only = None if named is None else game.class_number("--class", named)
     player = member.players["G"]
     for net in filter(None, (player.net, player.average)):
         net.to(device)
     draw = functools.partial(_draw_samples, member, path, given["raw"], device)
     out = _folder(given["out"], path)
+    data = _data(given, game, path)
 
-    o = member.options
-    rng = generator(seed, "sample")
-    samples = draw(noise(rng, (n, o.nz), o.noise))
-    pictures.save_png(out / "grid.png", data.picture(samples))
+    n, seed = given["n"] or _usual(game, only), given["seed"]
+    samples = draw(*_inputs(game, n, seed, only))
+    pictures.save_png(out / "grid.png", game.data.picture(samples))
     walk = ""
-    if len(data.shape) == 3:
-        _save_singles(out / "single", samples, data, own=given["out"] is None)
-        ends = noise(generator(seed, "walk"), (2 * WALK_ROWS, o.nz), o.noise)
-        steps = interpolate(ends[:WALK_ROWS], ends[WALK_ROWS:], WALK_STEPS)
-        pictures.save_png(out / "interpolation.png", data.picture(draw(steps), WALK_STEPS))
+    if len(game.data.shape) == 3:
+        _save_singles(out / "single", samples, game.data, own=given["out"] is None)
+        steps = draw(*_between_noises(game, seed, only))
+        pictures.save_png(out / "interpolation.png", game.data.picture(steps, WALK_STEPS))
         walk = f" and {WALK_ROWS} interpolations"
+        if len(game.classes) > 1:
+            steps = draw(*_between_classes(game, seed, only))
+            pictures.save_png(out / "classes.png", game.data.picture(steps, WALK_STEPS))
+    if data is not None:
+        reals = data.batch(nearest(samples, data), "cpu").numpy()
+        pairs = np.stack([samples, reals], axis=1)  # (n, 2, *shape)
+        pairs = pairs.reshape(2 * n, *data.shape)
+        pictures.save_png(out / "neighbours.png", game.data.picture(pairs, 2 * COLUMNS))
     say(f"{path.name}: {n} samples{walk} in {out}")
     return 0
 
 
-def _draw_samples(member: GAN, path: Path, raw: bool, device: str, z: np.ndarray) -> np.ndarray:
-    """The samples from z (N, nz), drawn in parts to bound the memory.
+def _usual(game: Game, only: int | None) -> int:
+    """The number of samples without --n."""
+    rows = len(game.classes) if only is None else 0
+    return min(COLUMNS * rows, MOST) or SAMPLES
+
+
+def _inputs(game: Game, n: int, seed: int, only: int | None) -> Inputs:
+    """z (n, nz) and the classes (n,) of the samples: all classes by rows, or `only` this one."""
+    o = game.options
+    which, y = arrange(n, game.data.shape, len(game.classes) if only is None else 0)
+    z = noise(generator(seed, "sample"), (1 + which.max(), o.nz), o.noise)[which]
+    return z, y if only is None else np.full(n, only)
+
+
+def _between_noises(game: Game, seed: int, only: int | None) -> Inputs:
+    """z and the classes of WALK_ROWS interpolations between two noises; the class stays in a row."""
+    o = game.options
+    ends = noise(generator(seed, "walk"), (2 * WALK_ROWS, o.nz), o.noise)
+    z = interpolate(ends[:WALK_ROWS], ends[WALK_ROWS:], WALK_STEPS)
+    if not game.classes:
+        return z, None
+    y = np.arange(WALK_ROWS) % len(game.classes) if only is None else np.full(WALK_ROWS, only)
+    return z, y.repeat(WALK_STEPS)
+
+
+def _between_classes(game: Game, seed: int, only: int | None) -> Inputs:
+    """z and mixtures of classes (N, K) for WALK_ROWS interpolations between two classes, at one noise.
+
+    A row goes from a class to the next one, or from `only` this class to one of the others.
+    """
+    o, K, row = game.options, len(game.classes), np.arange(WALK_ROWS)
+    z = noise(generator(seed, "walk"), (WALK_ROWS, o.nz), o.noise).repeat(WALK_STEPS, axis=0)
+    starts = row % K if only is None else np.full(WALK_ROWS, only)
+    ends = starts + 1 + (0 if only is None else row % (K - 1))
+    rows, t = np.eye(K, dtype=np.float32), np.linspace(0, 1, WALK_STEPS, dtype=np.float32)
+    t = np.tile(t, WALK_ROWS)[:, None]  # (N, 1)
+    a, b = rows[starts].repeat(WALK_STEPS, axis=0), rows[ends % K].repeat(WALK_STEPS, axis=0)
+    return z, (1 - t) * a + t * b
+
+
+def _draw_samples(
+    member: GAN, path: Path, raw: bool, device: str, z: np.ndarray, y: np.ndarray | None
+) -> np.ndarray:
+    """The samples from z (N, nz) and their classes, drawn in parts to bound the memory.
 
     path  of the member's checkpoint
 
@@ -100,8 +173,9 @@ def _draw_samples(member: GAN, path: Path, raw: bool, device: str, z: np.ndarray
     make = member.sample_raw if raw else member.sample
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # about overflow, which is checked below
-        parts = [z[i : i + BATCH] for i in range(0, len(z), BATCH)]
-        samples = np.concatenate([make(Tensor(backend.move(p, device))).numpy() for p in parts])
+        inputs = [Tensor(backend.move(each, device)) for each in (z, y) if each is not None]
+        parts = [[whole[i : i + BATCH] for whole in inputs] for i in range(0, len(z), BATCH)]
+        samples = np.concatenate([make(*part).numpy() for part in parts])
     if not np.isfinite(samples).all():
         raise checkpoint.CheckpointError(
             f"{path}: its generator draws values that are not finite; {checkpoint.REMEDY}"
@@ -111,7 +185,7 @@ def _draw_samples(member: GAN, path: Path, raw: bool, device: str, z: np.ndarray
 
 def _check(given: dict[str, Any]) -> None:
     """Raise UserError if an option has an illegal value."""
-    if not 1 <= given["n"] <= MOST:
+    if given["n"] is not None and not 1 <= given["n"] <= MOST:
         raise UserError(f"--n {given['n']}: must be from 1 to {MOST}")
     if not 0 <= given["seed"] <= MOST_SEED:
         raise UserError(f"--seed {given['seed']}: must be from 0 to {MOST_SEED}")
@@ -121,7 +195,7 @@ def _check(given: dict[str, Any]) -> None:
         check_folder("--out", Path(given["out"]))
 
 
-def _load(where: str) -> tuple[GAN, DataOptions, Path]:
+def _load(where: str) -> tuple[GAN, Game, Path]:
     """The member of this checkpoint, or of a run's newest readable one: see `session.load`."""
     say_so = functools.partial(say, stream=STDERR)
     if Path(where).is_file():
@@ -140,12 +214,37 @@ def _folder(out: str | None, path: Path) -> Path:
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-    home = Path(os.path.abspath(path)).parent
-    if home.name != "checkpoints" or not (home.parent / "config.json").is_file():
+    home = _home(path)
+    if home is None:
         raise UserError(f"{path} is not in a run; give --out, a folder for the pictures")
-    folder = nearby(home.parent) / "generated"
+    folder = home / "generated"
     make_own(folder)
     return folder
+
+
+def _home(path: Path) -> Path | None:
+    """The folder of the run that a checkpoint is in, or None if it is not in a run."""
+    folder = Path(os.path.abspath(path)).parent
+    in_run = folder.name == "checkpoints" and (folder.parent / "config.json").is_file()
+    return nearby(folder.parent) if in_run else None
+
+
+def _data(given: dict[str, Any], game: Game, path: Path) -> Dataset | None:
+    """The data of the checkpoint's run, in which --neighbours looks; None without that option."""
+    if not given["neighbours"]:
+        if given["dataroot"] is not None:
+            raise UserError(
+                "--dataroot: only --neighbours reads the data; add it, or leave this out"
+            )
+        return None
+    if len(game.data.shape) < 3:
+        raise UserError(f"--neighbours: a {game.data.data} has no images; leave it out")
+    home = _home(path)
+    if home is None:
+        raise UserError(
+            f"--neighbours: {path} is not in a run, which would name its data; leave it out"
+        )
+    return session.reopen(Run(home), given["dataroot"], say)
 
 
 def _save_singles(folder: Path, samples: np.ndarray, data: DataOptions, own: bool) -> None:

@@ -127,7 +127,7 @@ def play(plan: Plan, run: Run | None, name: str | None, group: parallel.Group) -
     """
     if run:  # before anything of the plan's sizes is allocated
         group.from_leader(lambda: session.check_size(plan, run))
-    data = session.open_for(plan, group, say)
+    plan, data = session.open_for(plan, group, say)
     expected = session.expect(plan, data, say, group)  # fails before a run exists
     new = run is None
     run = run or session.start(plan, data, name, group)

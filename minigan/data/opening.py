@@ -23,7 +23,7 @@ from .kinds import KINDS, Kind
 from .memory import Arrays
 from .mnist import open_mnist
 from .shapes import Shapes
-from .source import Source
+from .source import Labelled, Source
 from .subfolders import open_subfolders
 
 
@@ -192,7 +192,7 @@ def _not_found(data: str, kind: Kind) -> str:
     return f"--data {data} needs --dataroot: {kind.files}{looked}"
 
 
-def _labels(source: Source, images: cache.Images) -> np.ndarray:
+def _labels(source: Labelled, images: cache.Images) -> np.ndarray:
     """The class of each image of the cache, (N,) int64: of all images of the source but the skipped."""
     skipped = {name for name, _ in images.skipped}
     kept = [i for i in range(len(source)) if plain(source.name(i)) not in skipped]

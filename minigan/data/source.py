@@ -1,6 +1,7 @@
 """What a source of images is; which errors skip an image, and which stop the build.
 
-faces.py, folder.py and archive.py provide sources; cache.py decodes any of them.
+Drawn sets (drawn.py), image files (imagefiles.py, subfolders.py) and arrays of pixels (memory.py) are
+sources; cache.py decodes any of them.
 """
 
 from __future__ import annotations
@@ -45,6 +46,13 @@ class Source(Protocol):
 
     def load(self, i: int) -> np.ndarray:
         """Image i, uint8 RGB (S, S, 3). Raises Unreadable if it cannot be used."""
+
+
+class Labelled(Source, Protocol):
+    """A source whose images have classes."""
+
+    def label(self, i: int) -> int:
+        """The class of image i, from 0."""
 
 
 def contents(path: str | Path, most: int) -> bytes:

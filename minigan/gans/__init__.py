@@ -9,7 +9,11 @@ no member by name. To add a member, write its page and list it here, or from out
 from __future__ import annotations
 
 from .base import GAN
+from .conditional import Conditional
+from .ensemble import Ensemble
+from .feature_matching import FeatureMatching
 from .standard import DCGAN, LSGAN, Hinge
+from .unrolled import Unrolled
 from .wgan import WGAN
 from .wgan_gp import WGANGP
 
@@ -17,6 +21,10 @@ MEMBERS: dict[str, type[GAN]] = {
     "dcgan": DCGAN,
     "lsgan": LSGAN,
     "hinge": Hinge,
+    "feature-matching": FeatureMatching,
+    "ensemble": Ensemble,
+    "unrolled": Unrolled,
     "wgan": WGAN,
     "wgan-gp": WGANGP,
+    "conditional": Conditional,
 }

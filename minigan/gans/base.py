@@ -13,6 +13,7 @@ from .. import init
 from ..errors import UserError
 from ..keys import NOISES, generator
 from ..models import dcgan, first_values, mlp, projected, sngan
+from ..models.layers import GROUP
 from ..nn import Module
 from ..options import MOST_SEED, Table, option
 from ..tensor import Tensor, no_grad
@@ -90,6 +91,11 @@ class Options(Table):
                 f"--pack {self.pack}: a batch of {self.batch_size} cannot be cut into packs; make "
                 "--batch-size a multiple of it"
             )
+        if self.batch_size % self.unit and self.batch_size > self.unit:
+            raise UserError(
+                f"--minibatch-std: D compares samples in groups of {GROUP}; make --batch-size a "
+                f"multiple of {self.unit}, not {self.batch_size}"
+            )
         self._check_penalty()
         if self.spectral_norm and self.norm == "batch":
             raise UserError(
@@ -99,6 +105,11 @@ class Options(Table):
             raise UserError(
                 f"--noise-steps {self.noise_steps}: there is no noise; give --instance-noise"
             )
+
+    @property
+    def unit(self) -> int:
+        """A batch, and each process's share of it, must be a multiple of this."""
+        return self.pack * (GROUP if self.minibatch_std else 1)
 
     @property
     def rates(self) -> tuple[float, float]:
@@ -146,9 +157,12 @@ class GAN(ABC):
     signs    what trouble looks like in this member's metrics; a metric that is not finite is always
              trouble
     batches  how many batches of reals each step uses, from which epochs are counted; set by `build`
+
+    conditional  whether its networks are told the class of each sample; then it needs labelled data
     """
 
     Options: ClassVar[type[Options]]
+    conditional: ClassVar[bool] = False
     players: dict[str, Player]
     extra: dict[str, Any]
     signs: Sequence[Sign] = ()
@@ -161,21 +175,29 @@ class GAN(ABC):
         rng: np.random.Generator,
         device: str = "cpu",
         group: Group = ALONE,
+        classes: int = 0,
     ):
-        """Make the players for samples of this shape; rng draws their first weights."""
-        self.options, self.shape = options, shape
+        """Make the players for samples of this shape; rng draws their first weights.
+
+        classes  how many there are in the data of a conditional member; 0 for any other member
+        """
+        if self.conditional != (classes > 0):
+            needs = "at least one class" if self.conditional else "no classes"
+            raise ValueError(f"{type(self).__name__} needs {needs}, not {classes}")
+        self.options, self.shape, self.classes = options, shape, classes
         self.players, self.extra = {}, {}
         self.build(rng, device, group)
 
     @classmethod
-    def outline(cls, options: Any, shape: tuple[int, ...]) -> dict[str, Tensor]:
+    def outline(cls, options: Any, shape: tuple[int, ...], classes: int = 0) -> dict[str, Tensor]:
         """The weights that these options give, by their paths in a checkpoint, without their memory.
 
         Each has its shape, dtype and `data.nbytes` but no values, so even the largest networks take
         only a moment. Averages and optimiser state have the same shapes and are left out.
         """
         with init.shapes_only():
-            member = cls(replace(options, ema=0.0), shape, generator("outline"))
+            o, rng = replace(options, ema=0.0), generator("outline")
+            member = cls(o, shape, rng, classes=classes)
         return {
             f"players.{name}.net.{key}": weight
             for name, player in member.players.items()
@@ -189,11 +211,9 @@ class GAN(ABC):
     def schedule(self, step: int) -> None:
         """Set the learning rates for the step after `step` completed ones; the loop calls this."""
         if steps := self.options.lr_decay:
-            G_lr, D_lr = self.options.rates
+            (G_lr, D_lr), left = self.options.rates, max(0.0, 1 - step / steps)
             for name, player in self.players.items():
-                player.optimizer.options["lr"] = (G_lr if name == "G" else D_lr) * (
-                    1 - step / steps
-                )
+                player.optimizer.options["lr"] = (G_lr if name == "G" else D_lr) * left
 
     @abstractmethod
     def step(self, draw: Draw) -> dict[str, Scalar]:
@@ -203,56 +223,94 @@ class GAN(ABC):
         `Player.descend` alone, and whatever else it changes is in `extra`.
         """
 
-    def sample(self, z: Tensor) -> Tensor:
-        """Samples (N, *shape) from z (N, nz): by the average of G if there is one, else by G."""
+    def sample(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """Samples (N, *shape) from z (N, nz): by the average of G if there is one, else by G.
+
+        y  their classes, (N,) int64, or mixtures of classes, (N, K) float32, if and only if the member
+           is conditional; else ValueError
+        """
         G = self.players["G"]
-        return _generate(G.average or G.net, z)
+        return self._generate(G.average or G.net, z, y)
 
-    def sample_raw(self, z: Tensor) -> Tensor:
-        """Samples (N, *shape) from z (N, nz), by G itself."""
-        return _generate(self.players["G"].net, z)
+    def sample_raw(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """Samples (N, *shape) from z (N, nz) and y, as for `sample`, by G itself."""
+        return self._generate(self.players["G"].net, z, y)
 
-
-def _generate(G: Module, z: Tensor) -> Tensor:
-    """G(z) in evaluation mode, so that drawing samples changes nothing."""
-    training = G.training
-    G.eval()
-    try:
-        with no_grad():
-            return G(z)
-    finally:
-        G.train(training)
+    def _generate(self, G: Module, z: Tensor, y: Tensor | None) -> Tensor:
+        """G(z) or G(z, y) in evaluation mode, so that drawing samples changes nothing."""
+        if self.conditional != (y is not None):
+            needs = "the classes y" if self.conditional else "no classes"
+            raise ValueError(f"{type(self).__name__} draws samples from z and {needs}")
+        training = G.training
+        G.eval()
+        try:
+            with no_grad():
+                return G(z) if y is None else G(z, y)
+        finally:
+            G.train(training)
 
 
 def networks(
-    shape: tuple[int, ...], options: Options, rng: np.random.Generator, device: str
+    shape: tuple[int, ...],
+    options: Options,
+    rng: np.random.Generator,
+    device: str,
+    classes: int = 0,
+    g_labels: str = "one-hot",
+    d_labels: str = "planes",
 ) -> tuple[Module, Module, Judge]:
     """(G, D, scores) for samples of this shape, as the options choose them; MLPs for points.
 
+    classes             how many both networks tell apart; 0 for networks that are told no class
+    g_labels, d_labels  how G and D are told the class: see `models/base.py`
+
     `scores` maps samples (N, *shape) and a Draw to D's scores: see `judge.Judge`.
     """
-    o, name = options, options.network
-    if name == "auto" or len(shape) != 3:
-        name = "dcgan" if len(shape) == 3 else "mlp"
+    o, name = options, _family(shape, options)
+    labels = {"classes": classes, "condition": g_labels}
+    if name == "mlp":
+        G: Module = mlp.Generator(o.nz, o.ngf, shape, rng, **labels)
+    else:
+        G = FAMILIES[name].Generator(o.nz, o.ngf, shape[0], shape[2], rng, **labels)
+    if o.init != "auto":
+        first_values.first_values(G, o.init, rng)
+    G.to(device)
+    return G, *discriminator(shape, options, rng, device, classes, d_labels)
+
+
+def discriminator(
+    shape: tuple[int, ...],
+    options: Options,
+    rng: np.random.Generator,
+    device: str,
+    classes: int = 0,
+    d_labels: str = "planes",
+) -> tuple[Module, Judge]:
+    """D and its scores, as `networks` makes them; for members with several discriminators."""
+    o, name = options, _family(shape, options)
     choices = {
         "dropout": o.d_dropout,
         "spectral_norm": o.spectral_norm or name == "sngan",
         "minibatch_std": o.minibatch_std,
         "minibatch_discrimination": o.minibatch_discrimination,
         "pack": o.pack,
+        "classes": classes,
+        "condition": d_labels,
     }
     if name == "mlp":
-        G: Module = mlp.Generator(o.nz, o.ngf, shape, rng)
         D: Any = mlp.Discriminator(o.ndf, shape, rng, **choices)
     else:
-        family = FAMILIES[name]
         if name != "sngan":  # which has no norm in D
             choices["norm"] = o.norm_of_D
-        G = family.Generator(o.nz, o.ngf, shape[0], shape[2], rng)
-        D = family.Discriminator(o.ndf, shape[0], shape[2], rng, **choices)
+        D = FAMILIES[name].Discriminator(o.ndf, shape[0], shape[2], rng, **choices)
     if o.init != "auto":
-        first_values.first_values(G, o.init, rng)
         first_values.first_values(D, o.init, rng)
-    G.to(device)
     D.to(device)
-    return G, D, Judge(D, o)
+    return D, Judge(D, o)
+
+
+def _family(shape: tuple[int, ...], options: Options) -> str:
+    """The name of the networks for samples of this shape."""
+    if len(shape) != 3:
+        return "mlp"
+    return "dcgan" if options.network == "auto" else options.network

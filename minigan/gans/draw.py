@@ -16,7 +16,8 @@ class Scalar(Protocol):
 class Draw(Protocol):
     """What a member may ask for within a step; `training.draw.Draw` provides it.
 
-    Each call gives something new. N is the batch size, or this process's share of it.
+    Each call gives something new. N is the batch size, or this process's share of it. Only a
+    conditional member may ask for labels, because other members are also given data without any.
 
     step  completed steps
     """
@@ -25,6 +26,12 @@ class Draw(Protocol):
 
     def reals(self) -> Tensor:
         """The next batch of data, (N, *shape)."""
+
+    def labelled(self) -> tuple[Tensor, Tensor]:
+        """The next batch of data, (N, *shape), and its classes, (N,) int64."""
+
+    def labels(self) -> Tensor:
+        """Classes for fakes, (N,) int64, distributed as those of the data."""
 
     def noise(self) -> Tensor:
         """z (N, nz)."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from .. import nn
-from ..models.layers import packed
 from ..tensor import Tensor
 from .augment import CHANGES
 from .draw import Draw
@@ -31,9 +30,14 @@ class Judge:
         self.D, self.options = D, options
         self._dropouts = [m for m in D.modules() if isinstance(m, nn.Dropout)]
 
-    def __call__(self, x: Tensor, draw: Draw) -> Tensor:
-        """The scores (N / pack,), before any sigmoid, of samples (N, *shape)."""
-        return self.D.logits(self._seen(x, draw)).reshape(-1)  # (N / pack, 1, ...) -> (N / pack,)
+    def __call__(self, x: Tensor, draw: Draw, y: Tensor | None = None) -> Tensor:
+        """The scores (N / pack,), before any sigmoid, of samples (N, *shape).
+
+        y  the classes (N,) for the D of a conditional member, which has no packs
+        """
+        seen = self._seen(x, draw)
+        logits = self.D.logits(seen) if y is None else self.D.logits(seen, y)
+        return logits.reshape(-1)  # (N / pack, 1, ...) -> (N / pack,)
 
     def features(self, x: Tensor, draw: Draw) -> Tensor:
         """The outputs of D's last hidden layer, (N / pack, F)."""
@@ -48,7 +52,8 @@ class Judge:
         if o.instance_noise:
             sigma = instance_noise(o.instance_noise, o.noise_steps, draw.step)
             x = x + sigma * draw.normal("instance noise", *x.shape[1:])[: len(x)]
-        x = packed(x, o.pack)
+        if o.pack > 1:
+            x = x.reshape(len(x) // o.pack, o.pack * x.shape[1], *x.shape[2:])
         for layer in self._dropouts:
             layer.uniform = lambda shape: draw.uniform("dropout", *shape[1:])[: shape[0]]
         return x

@@ -39,17 +39,21 @@ class Norm:
 
     def __init__(self, gradients: Sequence[Tensor]):
         self._gradients: Sequence[Tensor] = gradients
-        self._value: float | None = None
+        self._value: Tensor | None = None
         if gradients[0].device == "cpu":
             self._value, self._gradients = self._compute(), ()
 
-    def item(self) -> float:
-        """The norm as a Python number."""
+    def value(self) -> Tensor:
+        """The norm as a Tensor, on the device."""
         return self._compute() if self._value is None else self._value
 
-    def _compute(self) -> float:
+    def item(self) -> float:
+        """The norm as a Python number."""
+        return self.value().item()
+
+    def _compute(self) -> Tensor:
         with no_grad():
-            return sum((g * g).sum() for g in self._gradients).sqrt().item()
+            return sum((g * g).sum() for g in self._gradients).sqrt()
 
 
 class Probability:
@@ -58,10 +62,26 @@ class Probability:
     def __init__(self, scores: Tensor):
         self._scores = scores.detach()  # so as not to keep the graph alive
 
+    def value(self) -> Tensor:
+        """The mean probability as a Tensor, on the device."""
+        with no_grad():
+            return self._scores.sigmoid().mean()
+
     def item(self) -> float:
         """The mean probability as a Python number."""
-        with no_grad():
-            return self._scores.sigmoid().mean().item()
+        return self.value().item()
+
+
+class Mean:
+    """The mean of metrics of one name, computed when it is read."""
+
+    def __init__(self, parts: Sequence[Tensor | Norm | Probability]):
+        self._parts = parts
+
+    def item(self) -> float:
+        """The mean as a Python number."""
+        values = [part if isinstance(part, Tensor) else part.value() for part in self._parts]
+        return (sum(values) / len(values)).item()
 
 
 class Player:

@@ -15,12 +15,14 @@ from functools import partial
 import numpy as np
 
 from ..errors import UserError
+from ..nn import Module
 from ..optim import Adam
 from ..options import option, with_default
 from ..tensor import Tensor
 from . import base
 from .base import GAN
 from .draw import Draw, Scalar
+from .judge import Judge
 from .objectives import OBJECTIVES, REAL, Objective
 from .penalties import r1_penalty
 from .player import Group, Player, Probability
@@ -64,10 +66,10 @@ class DCGAN(GAN):
 
     def build(self, rng: np.random.Generator, device: str, group: Group) -> None:
         o = self.options
-        G, D, scores = base.networks(self.shape, o, rng, device)
+        G, D, self.judge = self.networks(rng, device)
         betas, (G_lr, D_lr) = (o.beta1, o.beta2), o.rates
         self.G = Player(G, Adam(G.parameters(), G_lr, betas), group, o.ema)
-        self.D = Player(D, Adam(D.parameters(), D_lr, betas), group, forward=scores)
+        self.D = Player(D, Adam(D.parameters(), D_lr, betas), group, forward=self.judge)
         self.players = {"G": self.G, "D": self.D}
         self.batches = o.d_steps
         size = sum(p.numel() for p in G.parameters())
@@ -80,6 +82,10 @@ class DCGAN(GAN):
         if smoothing:
             row = row._replace(discriminator=partial(row.discriminator, label=REAL - smoothing))
         return row
+
+    def networks(self, rng: np.random.Generator, device: str) -> tuple[Module, Module, Judge]:
+        """G, D and D's scores: see `base.networks`."""
+        return base.networks(self.shape, self.options, rng, device)
 
     def step(self, draw: Draw) -> dict[str, Scalar]:
         for _ in range(self.options.d_steps):
@@ -95,17 +101,32 @@ class DCGAN(GAN):
         return metrics | self.seen(d_gz_after=judged)
 
     def train_D(self, draw: Draw) -> tuple[Tensor, Tensor, dict[str, Scalar]]:
-        """D's half: one update. Returns the reals, the fakes and the metrics."""
+        """D's half of a step. Returns the reals, the fakes and the metrics."""
         x, fakes = draw.reals(), self.G(draw.noise())
-        real, fake = self.D(x, draw), self.D(fakes.detach(), draw)  # so no gradient reaches G
+        return x, fakes, self.update(self.D, x, fakes, draw)
+
+    def update(
+        self,
+        D: Player,
+        x: Tensor,
+        fakes: Tensor,
+        draw: Draw,
+        y: Tensor | None = None,
+        asked: Tensor | None = None,
+    ) -> dict[str, Scalar]:
+        """One update of a discriminator, and its metrics.
+
+        y, asked  for a conditional member, the classes of the reals and of the fakes
+        """
+        real, fake = D(x, draw, y), D(fakes.detach(), draw, asked)  # so no gradient reaches G
         loss_D = descended = self.loss.discriminator(real, fake)
         metrics: dict[str, Scalar] = {"loss_d": loss_D.detach()}
         if self.options.r1:
-            penalty = r1_penalty(lambda x: self.D(x, draw), x)
+            penalty = r1_penalty(lambda x: D(x, draw, y), x)
             descended = loss_D + self.options.r1 * penalty
             metrics["penalty"] = penalty.detach()
-        metrics["grad_d"] = self.D.descend(descended)
-        return x, fakes, metrics | self.seen(d_x=real, d_gz_before=fake)
+        metrics["grad_d"] = D.descend(descended)
+        return metrics | self.seen(d_x=real, d_gz_before=fake)
 
     def seen(self, **scores: Tensor) -> dict[str, Scalar]:
         """Metrics of scores: D's mean probabilities if the objective has any, else mean scores."""

@@ -1,1 +1,15 @@
-"""The networks, one file per family."""
+"""The networks: one file per family, on what all of them share. Members of `gans` build and call them.
+
+dcgan.py         the documented DCGAN, for images
+mlp.py           fully connected, for points and images
+projected.py     the DCGAN of the paper's figure, twice as wide
+sngan.py         the SNGAN, with spectral norm in D
+
+base.py          labels in G; labels, features and options of D
+layers.py        what D sees of a whole batch; pixel norm
+conditional.py   one-hot labels, and a batch norm for each class
+first_values.py  the distributions of first weights
+
+A generator maps z (N, nz), with labels y (N,) if it has classes, to samples. A discriminator has
+`features(x, y)`, what enters its last layer, and `logits(x, y)`, its scores before any sigmoid.
+"""

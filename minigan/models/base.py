@@ -34,7 +34,7 @@ class BaseGenerator(nn.Module):
         name = type(self).__name__
         (self.nz,) = sizes(name, nz=nz)
         self.classes = _classes(name, classes)
-        self.condition = _one_of(name, "condition", condition, ("one-hot", "batch-norm"))
+        self.condition = _condition(name, condition, ("one-hot", "batch-norm"), self.classes)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         z = z.reshape(len(z), -1)  # (N, nz) or (N, nz, 1, 1) -> (N, nz)
@@ -42,46 +42,46 @@ class BaseGenerator(nn.Module):
         if rows is not None and self.condition == "one-hot":
             z = cat([z, rows], 1)  # (N, nz + K)
         x = self._start(z)
-        return self.main(x, rows) if self._inside() else self.main(x)
+        return self.main(x, rows) if self._in_norms() else self.main(x)
 
     def _start(self, z: Tensor) -> Tensor:
         """What enters `main`, for z (N, nz) or (N, nz + K)."""
         return z
 
-    def _inside(self) -> bool:
+    def _in_norms(self) -> bool:
         """Whether the label enters by the batch norms."""
         return self.classes > 0 and self.condition == "batch-norm"
 
     def _inputs(self) -> int:
         """The length of the vectors that enter `_start`."""
-        return self.nz + (0 if self._inside() else self.classes)
+        return self.nz + (0 if self._in_norms() else self.classes)
 
     def _norm(self, plain: type[nn.Module], num_features: int) -> nn.Module:
         """A batch norm of the class `plain`, or one with a scale and shift for each class."""
-        if self._inside():
+        if self._in_norms():
             return ConditionalBatchNorm(num_features, self.classes)
         return plain(num_features)
 
     def _sequential(self, layers: list[nn.Module]) -> nn.Sequential:
-        return (ConditionalSequential if self._inside() else nn.Sequential)(*layers)
+        return (ConditionalSequential if self._in_norms() else nn.Sequential)(*layers)
 
 
 class BaseDiscriminator(nn.Module):
     """Samples (N, ...), and labels y (N,) if there are classes -> scores (N, 1, ...).
 
-    main  the Sequential of all layers; `last` is the position of the one that makes the scores
-    features(x, y)  what enters the last layer, (N, F) or (N, F, H, W)
-    logits(x, y)    the last layer on the features: scores, before any sigmoid
+    main  the Sequential of all layers
+    last  the position in `main` of the layer that makes the scores
 
-    dropout       the probability of dropping a channel behind each activation
-    spectral_norm divide each weight by its largest singular value: see `nn.utils.spectral_norm`
+    dropout         probability of dropping a channel behind each activation
+    spectral_norm   divide each weight by its largest singular value: see `nn.utils.spectral_norm`
     minibatch_std, minibatch_discrimination
-                  put these layers of `layers.py` in front of the last one
-    pack          the number of samples that D judges at once, stacked by `layers.packed`
-    classes       the number K of classes; 0 for a network without labels
-    condition     how the label enters. "planes": as K further channels of the input (Mirza & Osindero
-                  2014). "projection": logits + <V_y, features>, the features summed over all pixels
-                  (Miyato & Koyama 2018, equation 3)
+                    put these layers of `layers.py` in front of the last one
+    pack            number of samples that D judges together, as further channels of one (PacGAN: Lin,
+                    Khetan, Fanti & Oh 2018); only the first layer becomes wider
+    classes         the number K of classes; 0 for a network without labels
+    condition       how the label enters. "planes": as K further channels of the input (Mirza & Osindero
+                    2014). "projection": <V_y, features> is added to the score, with the features summed
+                    over all pixels (Miyato & Koyama 2018, equation 3)
 
     Raises ValueError for options that cannot be used.
     """
@@ -110,7 +110,7 @@ class BaseDiscriminator(nn.Module):
         self.minibatch_discrimination = minibatch_discrimination
         (self.pack,) = sizes(name, pack=pack)
         self.classes = _classes(name, classes)
-        self.condition = _one_of(name, "condition", condition, ("planes", "projection"))
+        self.condition = _condition(name, condition, ("planes", "projection"), self.classes)
         if self.pack > 1 and self.classes:
             raise ValueError(
                 f"{name}: pack={pack} and classes={classes} do not go together, because the samples of "
@@ -118,21 +118,19 @@ class BaseDiscriminator(nn.Module):
             )
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """What enters the last layer. Only with "planes" does it depend on the label."""
+        """What enters the last layer, (N, F) or (N, F, H, W). It depends on y only with "planes"."""
         return self._features(x, one_hot_rows(self, y, self.classes, x))
 
     def logits(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """The scores, before any sigmoid."""
+        """The scores (N, 1, ...), before any sigmoid: the last layer on the features."""
         rows = one_hot_rows(self, y, self.classes, x)
         features = self._features(x, rows)
         scores = self.main[self.last](features)  # (N, 1, ...)
         if rows is None or self.condition == "planes":
             return scores
         pooled = features.flatten(2).sum(2) if features.ndim > 2 else features  # (N, F)
-        projection = (self.projection(pooled) * rows).sum(
-            1
-        )  # (N,): of all <V_k, features>, that of y
-        return scores + projection.reshape(scores.shape)
+        products = self.projection(pooled)  # (N, K): <V_k, features> for every class k
+        return scores + (products * rows).sum(1).reshape(scores.shape)  # that of y
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.logits(x, y)
@@ -175,9 +173,7 @@ class BaseDiscriminator(nn.Module):
         """
         self.main = nn.Sequential(*layers)
         if self.classes and self.condition == "projection":
-            self.projection = nn.Linear(
-                features, self.classes, bias=False
-            )  # V: a row for each class
+            self.projection = nn.Linear(features, self.classes, bias=False)  # V, of rows V_k
         first_values(self, kind, rng)
         if self.spectral_norm:
             for module in self.modules():
@@ -191,7 +187,10 @@ def _classes(name: str, classes: int) -> int:
     return int(classes)
 
 
-def _one_of(name: str, option: str, value: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise ValueError(f"{name}: {option} {value!r} is not one of {', '.join(choices)}")
-    return value
+def _condition(name: str, condition: str, choices: tuple[str, ...], classes: int) -> str:
+    """The condition, if it is one of the choices; without classes only the first, the default."""
+    if condition not in choices:
+        raise ValueError(f"{name}: condition {condition!r} is not one of {', '.join(choices)}")
+    if not classes and condition != choices[0]:
+        raise ValueError(f"{name}: condition {condition!r} needs labels; give classes=K too")
+    return condition

@@ -20,6 +20,9 @@ from ..tensor import Tensor
 def one_hot_rows(network: nn.Module, y: Tensor | None, classes: int, like: Tensor) -> Tensor | None:
     """The labels as one-hot rows (N, K) in the dtype of the batch `like`; None without classes.
 
+    Rows (N, K) of floats may be given instead of labels: a mixture of classes, such as [0.5, 0.5, 0]
+    for a sample between the first two.
+
     Raises ValueError if a network with classes gets no labels, one without gets some, or there is not
     one for each sample; TypeError or IndexError unless they are integers from 0 to K - 1.
     """
@@ -30,6 +33,8 @@ def one_hot_rows(network: nn.Module, y: Tensor | None, classes: int, like: Tenso
         return None
     if y is None:
         raise ValueError(f"{name}: give the labels y (N,) too, because there are {classes} classes")
+    if isinstance(y, Tensor) and y.shape == (len(like), classes) and y.dtype.kind == "f":
+        return y.to(like.dtype)
     if getattr(y, "shape", None) != (len(like),):
         raise ValueError(
             f"{name}: expected one label for each of {len(like)} samples, not {getattr(y, 'shape', y)}"

@@ -70,8 +70,7 @@ class Discriminator(BaseDiscriminator):
     """Images (N, nc, image_size, image_size) -> the probability (N, 1, 1, 1) that they are real.
 
     Each layer halves the pixels per side and doubles the channels; the last one covers all 4 x 4
-    pixels (7 x 7 for images of 28). Training uses `logits`, the value before the Sigmoid: see
-    `minigan.gans.objectives`.
+    pixels. Training uses `logits`, the value before the Sigmoid: see `minigan.gans.objectives`.
     """
 
     last = -2  # behind it is the Sigmoid

@@ -24,15 +24,7 @@ def with_planes(x: Tensor, values: Tensor) -> Tensor:
     return cat([x, planes.expand(*values.shape, *x.shape[2:])], 1)
 
 
-def packed(x: Tensor, pack: int) -> Tensor:
-    """Each `pack` samples that follow each other as one: (N, C, ...) -> (N / pack, pack C, ...).
-
-    PacGAN's D (Lin, Khetan, Fanti & Oh 2018) judges several samples at once, all of them real or all of
-    them fake. Raises ValueError if N is not a multiple of `pack`.
-    """
-    if len(x) % pack:
-        raise ValueError(f"packed: a batch of {len(x)} does not divide into packs of {pack}")
-    return x.reshape(len(x) // pack, pack * x.shape[1], *x.shape[2:])
+GROUP = 4  # samples whose standard deviation is shown
 
 
 class MinibatchStdDev(nn.Module):
@@ -49,7 +41,7 @@ class MinibatchStdDev(nn.Module):
     Raises ValueError if N is not a multiple of G.
     """
 
-    def __init__(self, group: int = 4):
+    def __init__(self, group: int = GROUP):
         (self.group,) = sizes("MinibatchStdDev", group=group)
 
     def forward(self, x: Tensor) -> Tensor:

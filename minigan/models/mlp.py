@@ -53,7 +53,7 @@ class Generator(BaseGenerator):
                 layers += [nn.LeakyReLU(0.2)]
                 width *= 2
             layers += [nn.Linear(width, math.prod(shape)), nn.Tanh()]
-        elif self._inside():
+        elif self._in_norms():
             raise ValueError(
                 'Generator: condition "batch-norm" needs batch norms, which networks for points do not '
                 'have; use "one-hot"'

@@ -38,9 +38,13 @@ class _SpectralNorm(Module):
 
     @property
     def weight(self) -> Tensor:
-        """W / sigma with the present u and v. Reading it moves neither."""
-        sigma = (self.weight_u * (self._matrix() @ self.weight_v)).sum()
-        return self.weight_orig / sigma
+        """W / sigma with the present u and v. Reading it moves neither.
+
+        The graph gets copies of u and v, so that it stays valid when a later pass moves them. D(x) -
+        D(G(z)) has two passes before its gradient.
+        """
+        u, v = self.weight_u.clone(), self.weight_v.clone()
+        return self.weight_orig / (u * (self._matrix() @ v)).sum()
 
     def forward(self, input: Tensor) -> Tensor:
         if self.training:
@@ -52,13 +56,14 @@ class _SpectralNorm(Module):
         return self.weight_orig.transpose(0, self.rows).flatten(1)  # (out, in, ...) -> (out, rest)
 
     def _iterate(self) -> None:
-        """Move u and v. They become new tensors, so graphs made with the old ones stay valid."""
+        """Move u and v, in place like every buffer, because a checkpoint refers to their memory."""
         with no_grad():
             W, u = self._matrix(), self.weight_u
             for _ in range(self.n_power_iterations):
                 v = _unit(W.T @ u, self.eps)
                 u = _unit(W @ v, self.eps)
-        self.weight_u, self.weight_v = Buffer(u, averaged=False), Buffer(v, averaged=False)
+        self.weight_u.copy_(u)
+        self.weight_v.copy_(v)
 
 
 class SpectralNormLinear(_SpectralNorm, Linear):

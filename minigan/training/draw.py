@@ -64,7 +64,33 @@ class Draw:
         return max(0, self.counts["batches"] - 1) // self.per_epoch
 
     def reals(self) -> Tensor:
-        """The next batch of data, (N, *shape).
+        """The next batch of data, (N, *shape)."""
+        return self._next_batch()[1]
+
+    def labelled(self) -> tuple[Tensor, Tensor]:
+        """The next batch of data, (N, *shape), and its classes, (N,) int64.
+
+        Raises UserError if the data has no labels.
+        """
+        known = self._labels()
+        indices, x = self._next_batch()
+        return x, Tensor(backend.move(known[indices], self.device))
+
+    def labels(self) -> Tensor:
+        """Classes for fakes, (N,) int64: those of samples of the data, each drawn independently.
+
+        Raises UserError if the data has no labels.
+        """
+        known = self._labels()
+        return self._tensor(known[self._rng("labels").integers(len(known), size=self.batch_size)])
+
+    def _labels(self) -> np.ndarray:
+        if self.data.labels is None:
+            raise UserError(f"{self.data.name} has no labels; use labelled data, such as digits")
+        return self.data.labels
+
+    def _next_batch(self) -> tuple[np.ndarray, Tensor]:
+        """The next batch of data: the indices of its samples, (N,), and the samples, (N, *shape).
 
         An epoch is a permutation of the data, cut into full batches, so that batch statistics are
         always over the same number of samples. The samples that are left over wait for the next epoch,
@@ -82,7 +108,8 @@ class Draw:
             rng = generator(self.seed, "flip", batch)
             mirrored = self.group.share(rng.random(self.batch_size) < 0.5)
         self.counts["batches"] += 1
-        return self.data.batch(self.group.share(indices), self.device, mirrored)
+        mine = self.group.share(indices)
+        return mine, self.data.batch(mine, self.device, mirrored)
 
     def noise(self) -> Tensor:
         """z (N, nz)."""

@@ -18,8 +18,6 @@ from typing import NamedTuple
 
 from ..data import Dataset
 from ..errors import UserError
-from ..gans import MEMBERS
-from ..keys import generator
 from .draw import Draw
 from .plan import Plan
 
@@ -41,7 +39,9 @@ def estimate(plan: Plan, data: Dataset, device: str, processes: int = 1) -> Esti
     """What a step of this plan takes on this device, in each process if `processes` share it."""
     batch = plan.options.batch_size // processes
     small = [max(SMALLEST // 2, batch // 8), max(SMALLEST, batch // 4)]
-    small = [batch] if batch <= SMALLEST else small
+    unit = plan.options.unit
+    small = [-(-size // unit) * unit for size in small]  # rounded up
+    small = [batch] if batch <= SMALLEST or small[0] == small[1] or small[1] >= batch else small
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of overflow: the run itself reports it
         found = [_play(plan, data, device, size) for size in small]
@@ -56,7 +56,7 @@ def _play(plan: Plan, data: Dataset, device: str, batch: int) -> Estimate:
     """Play three steps of this batch: the peak memory of the first two, and the time of the third."""
     o = dataclasses.replace(plan.options, batch_size=batch)
     with _Peak(device) as peak:
-        member = MEMBERS[plan.member](o, data.shape, generator(o.seed, "init"), device)
+        member = plan.game._replace(options=o).build(device)
         draw = Draw(data, batch, o.nz, o.seed, o.noise, plan.data.flip, device)
         for _ in range(2):  # the peak is in the second, on top of what the first leaves in memory
             member.step(draw)

@@ -19,6 +19,8 @@ from . import pictures
 from .run import Run
 
 BATCH = 64  # samples drawn at a time, to bound the memory
+COLUMNS = 8  # of a grid of images
+ROWS = 10  # classes in a run's pictures; of more classes, the first ones are shown
 
 
 class Looks:
@@ -28,9 +30,11 @@ class Looks:
         self, member: GAN, data: Dataset, run: Run, device: str, say: Callable[[str], None]
     ):
         self.member, self.data, self.run, self.say = member, data, run, say
-        o = member.options
-        z = noise(generator(o.seed, "pictures"), (data.shown, o.nz), o.noise)
-        self.z = Tensor(backend.move(z, device))
+        self.rows = min(member.classes, ROWS) if len(data.shape) == 3 else 0  # a class each
+        o, n = member.options, COLUMNS * self.rows or data.shown
+        which, y = arrange(n, data.shape, member.classes)
+        z = noise(generator(o.seed, "pictures"), (1 + which.max(), o.nz), o.noise)[which]
+        self.inputs = [Tensor(backend.move(each, device)) for each in (z, y) if each is not None]
 
     def reals(self) -> None:
         """reals.png: the first samples of the data, as the networks see them."""
@@ -56,12 +60,39 @@ class Looks:
             pictures.save_film(self.run.folder / "progress.gif", frames, self.say)
 
     def _reals(self) -> np.ndarray:
-        indices = np.arange(self.data.shown) % len(self.data)  # a small data set is repeated
-        return self.data.picture(self.data.batch(indices, "cpu").numpy())
+        data = self.data
+        if self.rows:
+            return data.picture(np.concatenate([self._real_row(k) for k in range(self.rows)]))
+        indices = np.arange(data.shown) % len(data)  # a small data set is repeated
+        return data.picture(data.batch(indices, "cpu").numpy())
 
-    def _picture(self, sample: Callable[[Tensor], Tensor]) -> np.ndarray:
-        parts = [self.z[i : i + BATCH] for i in range(0, len(self.z), BATCH)]
-        return self.data.picture(np.concatenate([sample(z).numpy() for z in parts]))
+    def _real_row(self, k: int) -> np.ndarray:
+        """The first samples of class k, (COLUMNS, *shape); white images if there is none."""
+        indices = np.flatnonzero(self.data.labels == k)[:COLUMNS]
+        if not len(indices):
+            return np.ones((COLUMNS, *self.data.shape), np.float32)
+        return self.data.batch(np.resize(indices, COLUMNS), "cpu").numpy()  # few are repeated
+
+    def _picture(self, sample: Callable[..., Tensor]) -> np.ndarray:
+        starts = range(0, len(self.inputs[0]), BATCH)
+        parts = [[whole[i : i + BATCH] for whole in self.inputs] for i in starts]
+        return self.data.picture(np.concatenate([sample(*part).numpy() for part in parts]))
 
     def _save(self, name: str, pixels: np.ndarray) -> None:
         pictures.save_png(self.run.samples / name, pixels)
+
+
+def arrange(n: int, shape: tuple[int, ...], classes: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Which noise and which class each of n samples has in a picture: (n,) int64 each.
+
+    In a grid of images, each row is of one class, and the rows of one round through the classes share
+    their noises, so that a column shows what the class alone changes. Points take the classes in turn.
+    Without classes, which are then None, and for points, each sample has a noise of its own.
+    """
+    i = np.arange(n)
+    if not classes:
+        return i, None
+    if len(shape) < 3:
+        return i, i % classes
+    row, column = np.divmod(i, COLUMNS)
+    return row // classes * COLUMNS + column, row % classes

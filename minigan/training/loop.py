@@ -54,7 +54,7 @@ class Loop:
         say: Callable[[str], None],
         group: Group,
     ):
-        self.game, self.options = plan.game(), plan.run
+        self.game, self.options = plan.game, plan.run
         self.member, self.draw, self.run, self.say, self.group = member, draw, run, say, group
         self.looks = Looks(member, data, run, draw.device, say)
         self.per_epoch = max(1, draw.per_epoch // member.batches)  # steps

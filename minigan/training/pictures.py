@@ -25,7 +25,7 @@ FIGURE_BYTES = 2**27  # of memory; matplotlib's libraries and a figure take 68 M
 FRAMES = 60  # of progress.gif, at most
 FRAME_MS, LAST_FRAME_MS = 150, 2000
 MOST_CURVES = 12  # in one figure
-MOST_PIXELS = 5_000_000  # of a frame: the grid of 64 images of 256 x 256 has 4.3 million
+MOST_PIXELS = 6_000_000  # of a frame: a grid of 10 classes at 256 x 256 has 5.3 million
 MOST_BYTES = 4 * MOST_PIXELS  # of its file, which at worst is not compressed
 
 

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data import mixture
-from ..data.kinds import usual_place
+from ..data import Dataset, mixture
+from ..data.kinds import KINDS, usual_place
 from ..data.opening import DataOptions
 from ..errors import UserError
 from ..gans import MEMBERS
 from ..gans.base import Options
 from ..options import REMEDY, check_images, check_names, short
-from ..tensor import Tensor
+from .game import Game
 from .recipes import recipe
 from .run import Run
 from .settings import RunOptions, check_processes, is_path
@@ -22,7 +22,9 @@ from .settings import RunOptions, check_processes, is_path
 
 @dataclass(frozen=True)
 class Plan:
-    """All options of a run, checked. `member`, `options` and `data` determine the weights.
+    """All options of a run, checked. All but `run` and `dataroot` determine the weights: its game.
+
+    classes  the names of the data's classes, for a conditional member; empty until `on` fills them in
 
     Raises UserError for options that contradict each other.
     """
@@ -32,6 +34,7 @@ class Plan:
     data: DataOptions
     run: RunOptions
     dataroot: str | None = None
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not is_path(self.dataroot):
@@ -40,24 +43,48 @@ class Plan:
             raise UserError(
                 f"--dataroot {short(self.dataroot)}: --data {self.data.data} reads no files; drop one"
             )
+        if MEMBERS[self.member].conditional and not self.data.has_classes:
+            labelled = ", ".join(name for name, kind in KINDS.items() if kind.classes)
+            raise UserError(
+                f"--data {self.data.data} has no classes, and member {self.member} needs them; use "
+                f"one of {labelled}"
+            )
         self.check_processes(self.run.ngpu or 1)
 
     def check_processes(self, count: int) -> None:
         """Raise UserError unless this many processes can share the plan's batches."""
         images = len(self.data.shape) == 3
         check_processes(count, self.options.batch_size, images, self.run.device)
+        share, unit = self.options.batch_size // count, self.options.unit
+        if count > 1 and share % unit:
+            raise UserError(
+                f"--batch-size {self.options.batch_size}: D judges {unit} samples together in each of "
+                f"{count} processes; make it a multiple of {count * unit}"
+            )
 
     def table(self) -> dict[str, Any]:
         """The plan as a table for config.json."""
-        return {**self.game(), "run": asdict(self.run), "dataroot": self.dataroot}
+        return {**self.game.table(), "run": asdict(self.run), "dataroot": self.dataroot}
 
-    def game(self) -> dict[str, Any]:
-        """The part that determines the weights, as a table for checkpoints."""
-        return game_table(self.member, self.options, self.data)
+    @property
+    def game(self) -> Game:
+        """The part that determines the weights."""
+        return Game(self.member, self.options, self.data, self.classes)
 
-    def outline(self) -> dict[str, Tensor]:
-        """The shapes and dtypes of the plan's weights, by their paths: see `GAN.outline`."""
-        return MEMBERS[self.member].outline(self.options, self.data.shape)
+    def on(self, data: Dataset) -> Plan:
+        """The plan with the classes of its data, which only a conditional member is told.
+
+        Raises UserError if they are not the classes that the run was started with.
+        """
+        if not MEMBERS[self.member].conditional:
+            return self
+        if self.classes and self.classes != tuple(data.classes):
+            raise UserError(
+                f"the classes of {data.name} are {short(', '.join(data.classes))}, and the run was "
+                f"started with {short(', '.join(self.classes))}; give their --dataroot, or start a "
+                "new run"
+            )
+        return dataclasses.replace(self, classes=tuple(data.classes))
 
     @classmethod
     def read(cls, config: dict[str, Any], where: Path | str) -> Plan:
@@ -70,36 +97,15 @@ class Plan:
                 f"{where} was written by minigan 0.1, which had other options and checkpoints; "
                 "start a new run"
             )
-        member, options, data = read_game(config, where)
+        game = Game.read(config, where)
         dataroot = config.get("dataroot")
         if not isinstance(dataroot, (str, type(None))):
             raise UserError(f"{where}: dataroot is not a path; {REMEDY}")
         run = RunOptions.read(config.get("run"), f"{where}: run")
         try:
-            return cls(member, options, data, run, dataroot)
+            return cls(game.member, game.options, game.data, run, dataroot, game.classes)
         except UserError as error:
             raise UserError(f"{where}: {error}; {REMEDY}") from None
-
-
-def game_table(member: str, options: Options, data: DataOptions) -> dict[str, Any]:
-    """The game, which is all that determines the weights, as a table that `read_game` can read."""
-    return {"member": member, "options": asdict(options), "data": asdict(data)}
-
-
-def read_game(table: dict[str, Any], where: Path | str) -> tuple[str, Options, DataOptions]:
-    """The member, its options and the data's from a `game_table`. Raises UserError.
-
-    where  what it was read from, for the message
-    """
-    name = table.get("member")
-    if not isinstance(name, str) or name not in MEMBERS:
-        known = ", ".join(MEMBERS)
-        raise UserError(f"{where}: member {short(repr(name))} is not one of {known}; {REMEDY}")
-    return (
-        name,
-        MEMBERS[name].Options.read(table.get("options"), f"{where}: options"),
-        DataOptions.read(table.get("data"), f"{where}: data"),
-    )
 
 
 def choose(member: str, given: dict[str, Any]) -> Plan:
@@ -111,6 +117,8 @@ def choose(member: str, given: dict[str, Any]) -> Plan:
         raise UserError(f"member {short(repr(member))} is not one of {', '.join(MEMBERS)}")
     given = dict(given)
     dataroot = given.pop("dataroot", None)
+    if MEMBERS[member].conditional and dataroot is None:
+        given.setdefault("data", "digits")  # the usual data has no classes
     if dataroot is None:
         dataroot = usual_place(given.get("data", "celeba"))
     given.setdefault("data", "faces" if dataroot is None else "celeba")

@@ -17,18 +17,17 @@ import PIL
 from .. import backend
 from ..backend.threads import tell_blas_trouble
 from ..data import Dataset
-from ..data.opening import DataOptions, open_data
+from ..data.opening import open_data
 from ..errors import UserError
-from ..gans import MEMBERS
 from ..gans.base import GAN
-from ..keys import generator
 from ..version import __version__
 from . import checkpoint, state
 from .draw import Draw, check_batch
 from .estimate import Estimate, check_memory, estimate, in_time
+from .game import Game
 from .loop import Loop
 from .parallel import ALONE, Group
-from .plan import Plan, game_table
+from .plan import Plan, resumed
 from .run import Run, write_config
 from .settings import use_threads
 
@@ -38,21 +37,24 @@ Say = Callable[[str], None]
 def build(plan: Plan, data: Dataset, device: str, group: Group = ALONE) -> tuple[GAN, Draw]:
     """The member of a plan, with its first weights, and its Draw."""
     o = plan.options
-    member = MEMBERS[plan.member](o, data.shape, generator(o.seed, "init"), device, group)
     draw = Draw(data, o.batch_size, o.nz, o.seed, o.noise, plan.data.flip, device, group)
-    return member, draw
+    return plan.game.build(device, group), draw
 
 
-def open_for(plan: Plan, group: Group, say: Say, progress: bool = True) -> Dataset:
-    """Open the data of a plan; the leader decodes it. `say` is told what was left out."""
+def open_for(plan: Plan, group: Group, say: Say, progress: bool = True) -> tuple[Plan, Dataset]:
+    """Open the data of a plan; the leader decodes it. `say` is told what was left out.
+
+    Returns the plan with the classes of the data, if its member is conditional, and the data.
+    """
     seed, run = plan.options.seed, plan.run
     data = group.leader_first(
         lambda: open_data(plan.data, plan.dataroot, seed, Path(run.out), run.workers, progress)
     )
     check_batch(data, plan.options.batch_size)  # before a run exists
+    plan = plan.on(data)
     for note in data.notes:
         say(note)
-    return data
+    return plan, data
 
 
 def start(plan: Plan, data: Dataset, name: str | None, group: Group = ALONE) -> Run:
@@ -72,6 +74,17 @@ def start(plan: Plan, data: Dataset, name: str | None, group: Group = ALONE) -> 
     return group.from_leader(lambda: Run.create(Path(plan.run.out), name, config))
 
 
+def reopen(run: Run, dataroot: str | None, say: Say) -> Dataset:
+    """Open the data with which a run was started; raises UserError if it is no longer the same.
+
+    dataroot  where its files are now, if not where they were
+    """
+    given = {} if dataroot is None else {"dataroot": dataroot}
+    _, data = open_for(resumed(run, given), ALONE, say)
+    _check_same_data(run, data)
+    return data
+
+
 def expect(plan: Plan, data: Dataset, say: Say, group: Group = ALONE) -> Estimate:
     """Choose the device, and estimate the time and memory of a step.
 
@@ -82,7 +95,7 @@ def expect(plan: Plan, data: Dataset, say: Say, group: Group = ALONE) -> Estimat
     if device == "cpu":
         tell_blas_trouble(say)  # before the first kernel would warn of it
     # Before anything is built: weights, their gradients, and at least one moment of each.
-    check_memory(3 * sum(weight.data.nbytes for weight in plan.outline().values()), device)
+    check_memory(3 * sum(weight.data.nbytes for weight in plan.game.outline().values()), device)
     expected = estimate(plan, data, device, group.size)
     check_memory(expected.bytes, device)
     return expected
@@ -124,6 +137,8 @@ def train(
         left = in_time(expected.seconds * (loop.total - draw.step))
         say(f"{run.folder}: step {draw.step} of {loop.total} on {times}{device}")
         say(f"  About {left}: {expected}.")
+        if 0 < (still := plan.options.lr_decay) < loop.total:
+            say(f"  --lr-decay {still}: nothing is learnt in the steps after {still}.")
         return loop, loop.train()
 
 
@@ -158,13 +173,13 @@ def check_size(plan: Plan, run: Run) -> None:
     Call it before data are opened or networks are built, so that a false size in config.json is refused
     before anything of that size is allocated. It reads only the headers of checkpoints.
     """
-    game, outline = plan.game(), plan.outline()
+    game, outline = plan.game, plan.game.outline()
     fits = lambda path: state.check(path, game, outline)
     checkpoint.newest(run.checkpoints, "resume", fits, lambda text: None)
 
 
-def load(where: Path, say: Say) -> tuple[GAN, DataOptions, Path]:
-    """A member with the weights of a checkpoint, the options of its data, and the checkpoint's path.
+def load(where: Path, say: Say) -> tuple[GAN, Game, Path]:
+    """A member with the weights of a checkpoint, its game, and the checkpoint's path.
 
     where  a checkpoint, or a run, whose newest readable checkpoint is used
 
@@ -173,16 +188,15 @@ def load(where: Path, say: Say) -> tuple[GAN, DataOptions, Path]:
     if where.is_file():
         return *_load_checkpoint(where), where
     run = Run(where)
-    path, (member, data), _ = checkpoint.newest(run.checkpoints, "sample", _load_checkpoint, say)
-    return member, data, path
+    path, (member, game), _ = checkpoint.newest(run.checkpoints, "sample", _load_checkpoint, say)
+    return member, game, path
 
 
-def _load_checkpoint(path: Path) -> tuple[GAN, DataOptions]:
-    """The member of one checkpoint, and the options of its data. Raises CheckpointError."""
-    name, options, data = state.game_of(path)
-    game, member = game_table(name, options, data), MEMBERS[name]
-    state.check(path, game, member.outline(options, data.shape))
-    made = member(options, data.shape, generator(options.seed, "init"))
-    tree = state.tree_of(made, dict(Draw.START))
+def _load_checkpoint(path: Path) -> tuple[GAN, Game]:
+    """The member of one checkpoint, and its game. Raises CheckpointError."""
+    game = state.game_of(path)
+    state.check(path, game, game.outline())
+    member = game.build()
+    tree = state.tree_of(member, dict(Draw.START))
     state.restore(state.read(path, tree, game), tree)
-    return made, data
+    return member, game

@@ -24,9 +24,8 @@ import numpy as np
 
 from .. import backend
 from ..console import plain
-from ..data.opening import DataOptions
 from ..errors import UserError
-from ..gans.base import GAN, Options
+from ..gans.base import GAN
 from ..options import flag, short
 from ..tensor import Tensor
 from .checkpoint import (
@@ -39,10 +38,9 @@ from .checkpoint import (
     step_of,
     write_file,
 )
-from .plan import game_table, read_game
+from .game import Game
 
 Tree = MutableMapping[str, Any]
-Game = Mapping[str, Any]
 
 MOST = 10**12  # the largest whole number in a checkpoint; anything larger is damage
 SQUARES = ("exp_avg_sq", "square_avg", "running_var")  # means of squares, never negative
@@ -70,7 +68,7 @@ def write(path: Path, tree: Tree, game: Game) -> None:
     """
     arrays = {name: host(leaf) for name, leaf in _arrays(tree)}
     numbers = {name: leaf for name, leaf in leaves(tree) if type(leaf) is int}
-    write_file(path, arrays, {"game": game, "numbers": numbers})
+    write_file(path, arrays, {"game": game.table(), "numbers": numbers})
 
 
 def read(path: Path, like: Tree, game: Game) -> dict[str, Any]:
@@ -110,8 +108,8 @@ def check(path: Path, game: Game, outline: Mapping[str, Tensor]) -> None:
             _misfit(path, name, has, _form(weight))
 
 
-def game_of(path: Path) -> tuple[str, Options, DataOptions]:
-    """The game of a checkpoint: see `plan.read_game`. Raises CheckpointError."""
+def game_of(path: Path) -> Game:
+    """The game of a checkpoint. Raises CheckpointError."""
     return _game(path, read_table(path))
 
 
@@ -153,18 +151,18 @@ def _arrays(tree: Tree) -> Iterator[tuple[str, Any]]:
             )
 
 
-def _game(path: Path, table: Mapping[str, Any]) -> tuple[str, Options, DataOptions]:
+def _game(path: Path, table: Mapping[str, Any]) -> Game:
     """The game in a checkpoint's table. An option missing in it is newer than the file."""
     game = table.get("game")
     try:
-        return read_game(game if isinstance(game, dict) else {}, path)
+        return Game.read(game if isinstance(game, dict) else {}, path)
     except UserError as error:
         raise CheckpointError(f"{plain(error)}, or {REMEDY}") from error
 
 
 def _check_game(path: Path, table: Mapping[str, Any], game: Game) -> None:
     """Raise CheckpointError, naming each option that differs, unless the table's game is this one."""
-    before, now = dict(leaves(game_table(*_game(path, table)))), dict(leaves(game))
+    before, now = dict(leaves(_game(path, table).table())), dict(leaves(game.table()))
     if changed := [name for name in {**now, **before} if before.get(name) != now.get(name)]:
         listed = ", ".join(
             f"{flag(name.rpartition('.')[2])} {short(before.get(name))} -> {short(now.get(name))}"

@@ -1,0 +1,28 @@
+"""Feature matching (Salimans et al. 2016, section 3.1): G matches what D looks at, not D's verdict.
+
+D descends  the loss of `--loss`, as in the standard game
+G descends  |mean f(x) - mean f(G(z))|^2
+
+f is D's last hidden layer, and the means are over the batch. D can always be certain of single samples;
+means of features change slowly, so G has a steadier goal. Its gradient does not depend on how certain D
+is. But means alone do not tell G that two samples must differ.
+"""
+
+from __future__ import annotations
+
+from .draw import Draw, Scalar
+from .standard import DCGAN
+
+
+class FeatureMatching(DCGAN):
+    """Salimans et al. 2016: G matches the mean of D's features instead of raising its scores."""
+
+    def step(self, draw: Draw) -> dict[str, Scalar]:
+        for _ in range(self.options.d_steps):
+            x, fakes, metrics = self.train_D(draw)
+        if self.options.fresh_noise:
+            fakes = self.G(draw.noise())
+        real = self.judge.features(x, draw).detach().mean(0)  # (N, F) -> (F,)
+        fake = self.judge.features(fakes, draw).mean(0)
+        loss_G = ((real - fake) ** 2).sum()
+        return metrics | {"loss_g": loss_G.detach(), "grad_g": self.G.descend(loss_G)}

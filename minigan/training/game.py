@@ -1,0 +1,105 @@
+"""The game of a run: all that determines its weights, as a table for files and as a member that plays.
+
+A checkpoint and config.json hold the same table. `Game.read` makes the game again from either, so a
+checkpoint can be sampled without its run and without its data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..data.opening import DataOptions
+from ..errors import UserError
+from ..gans import MEMBERS
+from ..gans.base import GAN, Options
+from ..gans.player import ALONE, Group
+from ..keys import generator
+from ..options import REMEDY, short
+from ..tensor import Tensor
+
+
+class Game(NamedTuple):
+    """A member, its options, those of its data, and the names of the classes that it tells apart.
+
+    classes  empty for a member that is not conditional
+    """
+
+    member: str
+    options: Options
+    data: DataOptions
+    classes: tuple[str, ...] = ()
+
+    def table(self) -> dict[str, Any]:
+        """The game as JSON values; `classes` only if there are any."""
+        named = {"classes": list(self.classes)} if self.classes else {}
+        return {
+            "member": self.member,
+            "options": asdict(self.options),
+            "data": asdict(self.data),
+            **named,
+        }
+
+    @classmethod
+    def read(cls, table: dict[str, Any], where: Path | str) -> Game:
+        """The game of a `table`. Raises UserError.
+
+        where  what it was read from, for the message
+        """
+        name = table.get("member")
+        if not isinstance(name, str) or name not in MEMBERS:
+            known = ", ".join(MEMBERS)
+            raise UserError(f"{where}: member {short(repr(name))} is not one of {known}; {REMEDY}")
+        options = MEMBERS[name].Options.read(table.get("options"), f"{where}: options")
+        data = DataOptions.read(table.get("data"), f"{where}: data")
+        classes = table.get("classes", [])
+        _check_classes(classes, name, where)
+        return cls(name, options, data, tuple(classes))
+
+    def outline(self) -> dict[str, Tensor]:
+        """The shapes and dtypes of the weights, by their paths: see `GAN.outline`."""
+        member = MEMBERS[self.member]
+        return member.outline(self.options, self.data.shape, len(self.classes))
+
+    def class_number(self, what: str, wanted: int | str) -> int:
+        """The number of a class, given that or its name. A name goes before a number in digits.
+
+        what  the option or argument, for the message
+
+        Raises UserError if there is no such class.
+        """
+        numbers = {str(k): k for k in range(len(self.classes))}
+        names = {name: k for k, name in enumerate(self.classes)}
+        found = numbers if isinstance(wanted, int) else {**numbers, **names}
+        if not self.classes:
+            raise UserError(
+                f"{what} {short(wanted)}: member {self.member} has no classes; leave it out"
+            )
+        if str(wanted) not in found:
+            raise UserError(
+                f"{what} {short(wanted)}: the classes are {short(', '.join(self.classes))}; give a "
+                f"name, or a number from 0 to {len(self.classes) - 1}"
+            )
+        return found[str(wanted)]
+
+    def build(self, device: str = "cpu", group: Group = ALONE) -> GAN:
+        """The member with its first weights."""
+        o, K = self.options, len(self.classes)
+        rng = generator(o.seed, "init")
+        return MEMBERS[self.member](o, self.data.shape, rng, device, group, K)
+
+
+def _check_classes(classes: Any, member: str, where: Path | str) -> None:
+    """Raise UserError unless these are different names: at least one if the member is conditional,
+    else none."""
+    names = isinstance(classes, list) and all(isinstance(each, str) for each in classes)
+    if not names or len(set(classes)) < len(classes):
+        raise UserError(
+            f"{where}: classes {short(repr(classes))} is not a list of different names; {REMEDY}"
+        )
+    if MEMBERS[member].conditional != bool(classes):
+        needs = "a list of classes" if MEMBERS[member].conditional else "no classes"
+        raise UserError(
+            f"{where}: member {member} needs {needs}, and {len(classes)} are listed; {REMEDY}"
+        )

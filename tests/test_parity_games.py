@@ -1,0 +1,90 @@
+"""Twenty steps of every member against PyTorch, in float64: metrics, movement, running statistics.
+
+PyTorch's answers are stored in `fixtures/games.npz`; PyTorch itself is not needed. `fixtures/games.py`
+has the cases and draws the same numbers again, and `fixtures/make_games.py` played the games.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from frozen import check, deviation, frozen, summary_deviation
+from games import CASES, SHAPES, SIZES, STEPS, Given, first_weights
+from inputs import summaries, summary_scale
+
+import minigan
+from minigan.gans import MEMBERS
+from minigan.gans.base import GAN
+from minigan.keys import generator
+from minigan.nn import Module
+
+# Rounding starts at 1e-16, and a case magnifies it by less than 10,000; make_games.py asserts that.
+TOLERANCE = 1e-9
+
+
+def nets(member: GAN) -> dict[str, Module]:
+    """All networks that a step changes."""
+    found = {name: player.net for name, player in member.players.items()}
+    return found | {"average": member.players["G"].average}
+
+
+def values(net: Module) -> dict[str, np.ndarray]:
+    return {key: t.numpy().copy() for key, t in net.state_dict().items()}
+
+
+def movement_deviation(moved: dict[str, np.ndarray], expected: np.ndarray) -> float:
+    """The deviation of a network's movement, each number against that of the network as a whole.
+
+    A weight whose gradient is 0, as that of a critic's last bias, moves by rounding alone.
+    """
+    sizes = [array.size for array in moved.values()]
+    rms = np.linalg.norm(expected[:, 1]) / np.sqrt(sum(sizes))
+    scale = np.stack([summary_scale(rms * np.sqrt(n), n) for n in sizes])
+    return deviation(summaries(moved), expected, scale)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_twenty_steps(name):
+    case = CASES[name]
+    Member = MEMBERS[case.member]
+    member = Member(Member.Options(**SIZES, **case.options), SHAPES[case.kind], generator("any"))
+    before = {}
+    for player, net in nets(member).items():
+        shapes = {key: t.shape for key, t in net.double().state_dict().items()}
+        net.load_state_dict(first_weights("G" if player == "average" else player, shapes))
+        before[player] = values(net)
+
+    draw, rows = Given(case, minigan.tensor), []
+    for step in range(STEPS):
+        member.schedule(step)
+        rows.append({metric: value.item() for metric, value in member.step(draw).items()})
+        draw.next_step()
+
+    prefix = f"{name}/"
+    expected = {
+        k.removeprefix(prefix): a for k, a in frozen("games").items() if k.startswith(prefix)
+    }
+    columns = dict(zip(expected.pop("names"), expected.pop("metrics").T, strict=True))
+    assert set(rows[0]) == set(columns)
+    found = {
+        metric: deviation(np.array([row[metric] for row in rows]), column)
+        for metric, column in columns.items()
+    }
+    for player, net in nets(member).items():
+        weights, after = dict(net.named_parameters()), values(net)
+        moved = {key: after[key] - before[player][key] for key in weights}
+        found[f"{player} movement"] = movement_deviation(moved, expected.pop(f"{player}/movement"))
+        buffers = {k: a for k, a in after.items() if k not in weights and a.dtype.kind == "f"}
+        if buffers:
+            found[f"{player} buffers"] = summary_deviation(
+                buffers, expected.pop(f"{player}/buffers")
+            )
+    assert not expected, f"PyTorch has more networks: {list(expected)}"
+    check(found, TOLERANCE)
+
+
+def test_no_member_is_left_out():
+    """A new member needs a function in make_games.py and rows in games.py, on each kind of data."""
+    plain = {(case.member, case.kind) for case in CASES.values() if not case.options}
+    assert plain == {(name, kind) for name in MEMBERS for kind in SHAPES}
+    assert {key.partition("/")[0] for key in frozen("games")} == set(CASES)

@@ -14,7 +14,7 @@ from .keys import generator, noise
 from .options import short
 from .tensor import Tensor
 from .training import session
-from .training.looks import BATCH
+from .training.looks import at_once
 from .training.parallel import ALONE
 from .training.plan import choose
 
@@ -45,7 +45,8 @@ class Trained:
         o = self.member.options
         draw = self.member.sample_raw if raw else self.member.sample
         z = noise(generator(seed, "sample"), (n, o.nz), o.noise)
-        parts = [z[i : i + BATCH] for i in range(0, n, BATCH)]
+        count = at_once(self.member.shape)
+        parts = [z[i : i + count] for i in range(0, n, count)]
         return np.concatenate([draw(Tensor(part)).numpy() for part in parts])
 
 

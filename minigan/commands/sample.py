@@ -22,7 +22,7 @@ from ..keys import generator, noise
 from ..options import MOST_SEED
 from ..tensor import Tensor
 from ..training import checkpoint, pictures, session
-from ..training.looks import BATCH
+from ..training.looks import at_once
 from ..training.parallel import Group
 from ..training.run import Run
 from ..training.settings import DEVICE, LIMITED_THREADS, check_folder, is_path, use_threads
@@ -100,7 +100,8 @@ def _draw_samples(member: GAN, path: Path, raw: bool, device: str, z: np.ndarray
     make = member.sample_raw if raw else member.sample
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # about overflow, which is checked below
-        parts = [z[i : i + BATCH] for i in range(0, len(z), BATCH)]
+        count = at_once(member.shape)
+        parts = [z[i : i + count] for i in range(0, len(z), count)]
         samples = np.concatenate([make(Tensor(backend.move(p, device))).numpy() for p in parts])
     if not np.isfinite(samples).all():
         raise checkpoint.CheckpointError(

@@ -18,7 +18,12 @@ from ..tensor import Tensor
 from . import pictures
 from .run import Run
 
-BATCH = 64  # samples drawn at a time, to bound the memory
+IMAGES, POINTS = 64, 4096  # samples drawn at a time, to bound the memory
+
+
+def at_once(shape: tuple[int, ...]) -> int:
+    """How many samples of this shape to draw at a time."""
+    return IMAGES if len(shape) == 3 else POINTS
 
 
 class Looks:
@@ -60,7 +65,8 @@ class Looks:
         return self.data.picture(self.data.batch(indices, "cpu").numpy())
 
     def _picture(self, sample: Callable[[Tensor], Tensor]) -> np.ndarray:
-        parts = [self.z[i : i + BATCH] for i in range(0, len(self.z), BATCH)]
+        n = at_once(self.data.shape)
+        parts = [self.z[i : i + n] for i in range(0, len(self.z), n)]
         return self.data.picture(np.concatenate([sample(z).numpy() for z in parts]))
 
     def _save(self, name: str, pixels: np.ndarray) -> None:

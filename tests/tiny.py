@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from minigan import commands
+from minigan.data.images import ImageSet
+from minigan.data.mixture import Mixture
 from minigan.gans.standard import DCGAN
-from minigan.training import checkpoint
+from minigan.training import checkpoint, pictures
 from minigan.training.loop import Loop
 from minigan.training.run import Run, numbered_runs
 
@@ -22,6 +24,59 @@ FIRST = "00000-dcgan-faces16"  # the run that they leave first
 # The same for each kind of data; there are 100,000 points, so no epoch of theirs comes to its end.
 POINTS = {"--ngf": 4, "--ndf": 4, "--nz": 4, "--batch-size": 4, "--workers": 1, "--device": "cpu"}
 DATA = {"faces": TINY, "ring": [str(word) for pair in POINTS.items() for word in pair]}
+
+# Another value for each option than tiny runs have.
+OTHERS = {
+    "image_size": 32,
+    "max_images": 19,
+    "only": "Smiling",
+    "flip": True,
+    "workers": 0,
+    "nc": 1,
+    "nz": 9,
+    "ngf": 5,
+    "ndf": 5,
+    "noise": "uniform",
+    "batch_size": 5,
+    "ema": 0.5,
+    "epochs": 30,
+    "steps": 7,
+    "lr": 5e-3,
+    "beta1": 0.9,
+    "beta2": 0.5,
+    "loss": "minimax",
+    "fresh_noise": False,
+    "d_steps": 2,
+    "penalty": 1.0,
+    "clip": 0.05,
+    "norm": "batch",
+    "seed": 1,
+    "device": "auto",
+    "ngpu": 0,
+    "threads": 3,
+    "tf32": False,
+    "out": "elsewhere",
+    "log_every": 2,
+    "on_divergence": "stop",
+    "checkpoint_every": 2,
+    "keep": 1,
+    "sample_every": 1,
+}
+
+
+def another_value(member: str, name: str) -> object:
+    """Another value than the member's default."""
+    return "none" if (member, name) == ("wgan", "norm") else OTHERS[name]
+
+
+def hurry(patch) -> None:
+    """Leave out what takes longer than a tiny run: the curves, and most samples of each picture.
+
+    patch  a pytest.MonkeyPatch
+    """
+    patch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+    patch.setattr(ImageSet, "shown", 4)
+    patch.setattr(Mixture, "shown", 100)
 
 
 def example(name: str):

@@ -41,9 +41,9 @@ def dataset(kind: str, image_size: int = 16) -> Dataset:
 def game(name: str, kind: str, device: str, image_size: int = 16, **options) -> tuple[GAN, Draw]:
     """A member with its first weights on the device, and what is drawn for it."""
     data, o = dataset(kind, image_size), MEMBERS[name].Options(**{**GAME, **options})
-    member = MEMBERS[name](o, data.shape, generator(SEED, "init"), device)
+    member = MEMBERS[name](o, data.shape, generator(o.seed, "init"), device)
     flip = kind == "images"
-    return member, Draw(data, o.batch_size, o.nz, SEED, o.noise, flip, device)
+    return member, Draw(data, o.batch_size, o.nz, o.seed, o.noise, flip, device)
 
 
 def double(member: GAN, draw: Draw) -> tuple[GAN, "Doubled"]:

@@ -2,8 +2,8 @@
 
 start             16 processes begin a run in runs/ at the same moment, each up to its end
 resume            they all go on with the newest run of runs/ at the same moment
-images MEMBER...  a run of each member; what the process holds after 40 steps of it and 80 later
-points MEMBER...  the same on points, after 40 steps and 60 later
+images MEMBER...  a run of each member; what the process holds after 40, 80 and 120 steps of it
+points MEMBER...  the same on points, after 40, 70 and 100 steps
 
 The 16 are forked from this process, which has imported all that they need. What the i-th says is left
 in i.txt; printed is the list of their exit codes.
@@ -32,7 +32,7 @@ from minigan.training.run import Run, RunError
 
 COUNT = 16
 PATIENCE = 60  # seconds for all of them to come to the same point, or the test fails
-WARM, STEPS = 40, {"images": 80, "points": 60}
+WARM, STEPS = 40, {"images": 40, "points": 30}
 
 
 def train(*flags) -> int:
@@ -107,17 +107,18 @@ def steady(kind: str, members: list[str]) -> dict[str, list[dict]]:
     watch.WINDOW = WARM  # it keeps a note of each step up to there
     session.estimate = lambda *plan: Estimate(1.0, 1.0)
     tiny.hurry(pytest.MonkeyPatch())
+    looks = [WARM, WARM + STEPS[kind], WARM + 2 * STEPS[kind]]
     play, found = Loop.play, {member: [] for member in members}
 
     def noted(loop):
         line = play(loop)
-        if loop.draw.step in (WARM, WARM + STEPS[kind]):
+        if loop.draw.step in looks:
             found[member].append({"step": loop.draw.step, **holdings()})
         return line
 
     Loop.play = noted
     flags = ["--ngf", 16, "--ndf", 16, "--batch-size", 8, "--threads", 2]
-    flags += ["--checkpoint-every", 20, "--sample-every", 20, "--steps", WARM + STEPS[kind]]
+    flags += ["--checkpoint-every", 20, "--sample-every", 20, "--steps", looks[-1]]
     data, *own = ("faces", "--flip", "--epochs", 9999) if kind == "images" else ("ring",)
     for member in members:
         twice = ["--d-steps", 2] if "d_steps" in MEMBERS[member].Options.names() else []

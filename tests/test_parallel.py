@@ -54,7 +54,7 @@ rng = np.random.default_rng
 @pytest.fixture(autouse=True)
 def somewhere_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+    tiny.hurry(monkeypatch)
     for name in parallel.COUNTS:
         monkeypatch.delenv(name, raising=False)
 

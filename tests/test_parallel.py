@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import ranks
 import tiny
+import walk
 
 from minigan import backend
 from minigan.backend import threads
@@ -288,6 +289,7 @@ IMAGES = {"image_size": 16, "max_images": 20, "flip": True}
 DATA = {"faces": IMAGES, "ring": {}}
 WALK = [(member, data, {}) for member in MEMBERS for data in DATA]
 every_member = pytest.mark.parametrize("member", MEMBERS)
+some_members = pytest.mark.parametrize("member", walk.SOME)  # of what is the loop's
 
 
 def loop_of(group, member, data="faces", **options):
@@ -448,7 +450,7 @@ def test_weights_that_are_not_finite_stop_all_and_the_leader_tells(monkeypatch, 
     assert told in capsys.readouterr().err
 
 
-@every_member
+@some_members
 @pytest.mark.parametrize("spoilt", ["metric", "weight"])
 def test_what_goes_wrong_on_one_rank_is_met_by_all(monkeypatch, member, spoilt):
     """All roll back together, and stop together when that has been tried often enough."""
@@ -814,7 +816,7 @@ def test_ngpu_starts_mpiexec_by_itself_and_goes_on_with_the_run_of_one():
 
 
 @MPI
-@every_member
+@some_members
 def test_two_processes_equal_one_when_there_is_no_batch_norm(member):
     plan = ["plain", *train(member, "--steps", 5, "--flip")]
     ended(mpiexec(RANKS, *plan, "--out", "two"), 0)
@@ -832,7 +834,7 @@ def test_two_processes_equal_one_when_there_is_no_batch_norm(member):
 
 
 @MPI
-@every_member
+@some_members
 def test_after_a_run_the_ranks_have_the_same_bytes_but_for_batch_norms_statistics(member):
     ended(mpiexec(RANKS, "weights", *train(member, "--steps", 5)), 0)
     assert Path("weights-0").read_text() == Path("weights-1").read_text()

@@ -14,6 +14,7 @@ from pathlib import Path
 import celeba_factory as factory
 import pytest
 import tiny
+import walk
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -432,18 +433,17 @@ def test_of_sixteen_that_resume_a_run_at_once_one_trains_and_the_others_are_told
 NEVER = {"norm": "a ring has no images"}  # no run of points is started with it: the reason
 OFF = {"fresh_noise": "--reuse-fakes", "tf32": "--no-tf32"}
 START = ["--steps", 6, "--checkpoint-every", 1, "--keep", 9]
-# In CI one member on images and one on points; test_members.py and test_plan.py have the others'.
-RUNS = list(MEMBERS) if DEEP else ["dcgan", "wgan-gp"]
+# One member on images, and others on points; test_members.py and test_plan.py have the options of all.
 DATA_OF = dict.fromkeys(MEMBERS, "ring") | {"dcgan": "celeba"}
 SMALL = tiny.DATA | {"celeba": [*tiny.TINY, "--dataroot", "data"]}
 FIXED = {
     member: MEMBERS[member].Options.names()
     + ([n for n in DataOptions.names() if n != "data"] if DATA_OF[member] == "celeba" else [])
-    for member in RUNS
+    for member in walk.SOME
 }
 # What the others have in common with the first is the same.
 ALTERED = [("dcgan", name) for name in FIXED["dcgan"]]
-ALTERED += [(m, n) for m in RUNS[1:] for n in FIXED[m] if DEEP or n not in FIXED["dcgan"]]
+ALTERED += [(m, n) for m in walk.SOME[1:] for n in FIXED[m] if DEEP or n not in FIXED["dcgan"]]
 
 
 def words_of(name: str) -> list[str]:
@@ -472,7 +472,7 @@ def stopped_runs(tmp_path_factory):
         factory.make(Path("data"), 20)
         Path("data/list_attr_celeba.txt").write_bytes(factory.attribute_list(20))
         shutil.copytree("data", "moved")
-        for member in RUNS:
+        for member in walk.SOME:
             whole = begin(f"whole-{member}", member, "--steps", 7)
             saved[member] = {path.name: path.read_bytes() for path in whole.checkpoints.iterdir()}
             shutil.rmtree(f"whole-{member}")
@@ -522,7 +522,7 @@ def test_an_option_that_the_weights_depend_on_is_refused_on_resuming(
     assert tiny.newest(altered)[0] != tiny.newest(run)[0]
 
 
-@pytest.mark.parametrize(("member", "name"), list(product(RUNS, RunOptions.names())))
+@pytest.mark.parametrize(("member", "name"), list(product(walk.SOME, RunOptions.names())))
 def test_an_option_that_no_weight_depends_on_may_change_on_resuming(
     stopped_run, stopped_runs, member, name
 ):
@@ -572,7 +572,7 @@ def test_other_images_are_refused(stopped_run, capsys):
 def test_a_long_run_grows_by_nothing_and_needs_no_garbage_collector(kind):
     """Kept at each step, any tensor would be an object a step, and an image's activations 16 kB."""
     with folder():
-        grown = script(kind, *(MEMBERS if DEEP or kind == "points" else ["dcgan", "wgan-gp"]))
+        grown = script(kind, *(MEMBERS if kind == "points" else walk.SOME))
     for member, found in grown.items():
         assert len({(each["files"], each["threads"]) for each in found}) == 1, member
         # What is kept at each step shows between the first two looks and between the last two; what is

@@ -4,6 +4,7 @@ Each is played with tiny networks on points (MLPs) and on images of 16 x 16 pixe
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -196,15 +197,18 @@ def test_every_metric_is_a_finite_number(name, data):
 def test_each_option_of_a_game_changes_what_is_learnt(name):
     """None is without effect, neither on the first weights nor on what two steps make of them."""
 
-    def learnt(kind: str, **options) -> dict[str, bytes]:
-        member, draw = walk.game(name, kind, "cpu", **options)
+    options = MEMBERS[name].Options.names()
+    once = {"d_steps": 1} if "d_steps" in options else {}
+
+    def learnt(kind: str, **changed) -> dict[str, bytes]:
+        member, draw = walk.game(name, kind, "cpu", **{**once, **changed})
         for _ in range(2):
             member.step(draw)
             draw.next_step()
         return contents(member)
 
     usual = {kind: learnt(kind) for kind in walk.KINDS}
-    for option in MEMBERS[name].Options.names():
+    for option in options:
         if (name, option) == ("wgan-gp", "norm"):
             continue  # the other value is refused
         kind = "images" if option == "norm" else "points"
@@ -218,9 +222,10 @@ def test_each_option_of_a_game_changes_what_is_learnt(name):
 def test_a_run_that_was_stopped_goes_on_exactly(name, data, tmp_path, monkeypatch):
     """Stopped in the middle of an epoch (22 images, 5 batches), and prolonged."""
     tiny.hurry(monkeypatch)
-    rhythm = ("--checkpoint-every", "3", "--keep", "2")
-    whole = train(tmp_path / "whole", name, data, "--steps", "8", *rhythm)
-    parts = train(tmp_path / "parts", name, data, "--steps", "8", *rhythm)
+    flags = ["--steps", "8", "--checkpoint-every", "3", "--keep", "2"]
+    flags += ["--d-steps", "2"] if "d_steps" in MEMBERS[name].Options.names() else []
+    whole = train(tmp_path, name, data, *flags)
+    parts = Run(Path(shutil.copytree(whole.folder, tmp_path / "parts")))
     for path in parts.checkpoints.iterdir():  # as a kill after step 6 leaves it
         if path.name != "step-00000006.safetensors":
             path.unlink()

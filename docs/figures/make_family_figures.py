@@ -134,7 +134,7 @@ class Smallest(DCGAN):
         o = self.options
         G, D = nn.Linear(1, 1), mlp.Discriminator(32, (1,), rng, spectral_norm=o.spectral_norm)
         G.weight.data[:], G.bias.data[:] = 0.3, -0.5
-        scores = lambda x, draw: D.logits(x).reshape(-1)  # (N, 1) -> (N,)
+        scores = lambda x, draw, y=None: D.logits(x).reshape(-1)  # (N, 1) -> (N,)
         betas = (o.beta1, o.beta2)
         self.G = Player(G, Adam(G.parameters(), 0.01, betas))
         self.D = Player(D, Adam(D.parameters(), 0.01, betas), forward=scores)

@@ -172,7 +172,7 @@ def healthy(steps: int = 800) -> Figure:
                 ax.axhline(equal, color=colour, linestyle=":", linewidth=1.2)
         mean, width = game.G.net.bias.item(), abs(game.G.net.weight.item())
         ax.set_title(f"{name}:  mean {mean:.2f}, width {width:.2f}", fontsize=10)
-        ax.set(ylim=(*np.percentile(found, (0.5, 99.5)), -0.2, 0.2))
+        ax.set(ylim=np.percentile(found, (0.5, 99.5)) + np.array([-0.2, 0.2]))
         ax.legend(frameon=False, fontsize=9)
     for ax in axes[3:]:
         ax.set_xlabel("step")

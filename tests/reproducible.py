@@ -133,5 +133,6 @@ if __name__ == "__main__":
     if what in STEPS:
         found = steady(what, sys.argv[2:])
     else:
-        found = together("--steps", 6, *(["--resume", "auto"] if what == "resume" else []))
+        steps = {"start": 2, "resume": 6}[what]
+        found = together("--steps", steps, *(["--resume", "auto"] if what == "resume" else []))
     print(json.dumps(found))

@@ -219,7 +219,7 @@ NEEDS = {"noise_steps": {"instance_noise": 0.1}, "sharpness": {"combine": "softm
 def test_each_option_of_a_game_changes_what_is_learnt(name):
     """An option changes the first weights, or what two steps make of them; or it is refused."""
     table = MEMBERS[name].Options
-    once = {"d_steps": 1} if "d_steps" in table.names() else {}
+    once = walk.d_steps(name, count=1)
 
     def learnt(kind: str, **changed) -> dict[str, bytes]:
         member, draw = walk.game(name, kind, "cpu", **{**once, **changed})
@@ -250,7 +250,7 @@ def test_a_run_that_was_stopped_goes_on_exactly(name, data, tmp_path, monkeypatc
     """Stopped in the middle of an epoch (22 images, 5 batches), and prolonged."""
     tiny.hurry(monkeypatch)
     flags = ["--steps", "8", "--checkpoint-every", "3", "--keep", "2"]
-    flags += ["--d-steps", "2"] if "d_steps" in MEMBERS[name].Options.names() else []
+    flags += ["--d-steps", "2"] if walk.d_steps(name) else []
     whole = train(tmp_path, name, data, *flags)
     parts = Run(Path(shutil.copytree(whole.folder, tmp_path / "parts")))
     for path in parts.checkpoints.iterdir():  # as a kill after step 6 leaves it

@@ -287,7 +287,11 @@ def test_alone_a_failure_is_told_as_ever(capsys):
 OPTIONS = {"ngf": 4, "ndf": 4, "nz": 8, "batch_size": 6, "lr": 1e-3, "workers": 1, "device": "cpu"}
 IMAGES = {"image_size": 16, "max_images": 20}
 DATA = {"faces": IMAGES | {"flip": True}, "digits": IMAGES, "ring": {}}
-WALK = [(member, data, {}) for member in MEMBERS for data in (tiny.images(member), "ring")]
+WALK = [
+    (member, data, walk.d_steps(member))
+    for member in MEMBERS
+    for data in (tiny.images(member), "ring")
+]
 every_member = pytest.mark.parametrize("member", MEMBERS)
 some_members = pytest.mark.parametrize("member", walk.SOME)  # of what is the loop's
 

@@ -399,7 +399,7 @@ def script(*words: str):
 
 @LINUX
 def test_sixteen_that_start_at_once_train_sixteen_runs_with_one_cache():
-    expected = straight(FACES, ["--steps", 6])
+    expected = straight(FACES, ["--steps", 2])
     with folder():
         codes = script("start")
         assert codes == [0] * 16, [Path(f"{i}.txt").read_text() for i in range(16)]

@@ -47,6 +47,11 @@ BUDGETS = {
 }
 
 
+def d_steps(name: str, count: int = 2) -> dict[str, int]:
+    """The option to update D so often a step, if the member has it: twice shows what five times do."""
+    return {"d_steps": count} if "d_steps" in MEMBERS[name].Options.names() else {}
+
+
 def dataset(kind: str, image_size: int = 16) -> Dataset:
     """64 points of a ring, or 22 images of random pixels; both have labels."""
     if kind == "points":

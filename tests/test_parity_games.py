@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from frozen import check, deviation, frozen, summary_deviation
-from games import CASES, SHAPES, SIZES, STEPS, Given, first_weights
+from games import CASES, CLASSES, SHAPES, SIZES, STEPS, Given, first_weights
 from inputs import summaries, summary_scale
 
 import minigan
@@ -47,7 +47,8 @@ def movement_deviation(moved: dict[str, np.ndarray], expected: np.ndarray) -> fl
 def test_twenty_steps(name):
     case = CASES[name]
     Member = MEMBERS[case.member]
-    member = Member(Member.Options(**SIZES, **case.options), SHAPES[case.kind], generator("any"))
+    options, classes = Member.Options(**SIZES, **case.options), CLASSES * Member.conditional
+    member = Member(options, SHAPES[case.kind], generator("any"), classes=classes)
     before = {}
     for player, net in nets(member).items():
         shapes = {key: t.shape for key, t in net.double().state_dict().items()}

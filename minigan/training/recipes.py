@@ -37,8 +37,9 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
 
 for _data in ("digits", "shapes"):
     RECIPES["dcgan", _data] = RECIPES["conditional", _data] = SMALL
-for _data in ("mnist", "fashion-mnist", "cifar10"):
+for _data in ("mnist", "fashion-mnist"):
     RECIPES["dcgan", _data] = RECIPES["conditional", _data] = MANY
+RECIPES["dcgan", "cifar10"] = RECIPES["conditional", "cifar10"] = {**MANY, "epochs": 4}
 
 # An epoch has a fifth of the steps, and D, which is updated five times in each, is narrower.
 RECIPES["wgan-gp", "digits"] = {**SMALL, "ndf": 16, "epochs": 40}

@@ -14,7 +14,7 @@ from .keys import generator, noise
 from .tensor import Tensor
 from .training import session
 from .training.game import Game
-from .training.looks import BATCH
+from .training.looks import at_once
 from .training.parallel import ALONE
 from .training.plan import choose
 
@@ -50,7 +50,8 @@ class Trained:
         draw = self.member.sample_raw if raw else self.member.sample
         z = noise(generator(seed, "sample"), (n, o.nz), o.noise)
         inputs = [each for each in (z, self._classes(n, y)) if each is not None]
-        parts = [[Tensor(whole[i : i + BATCH]) for whole in inputs] for i in range(0, n, BATCH)]
+        count = at_once(self.member.shape)
+        parts = [[Tensor(whole[i : i + count]) for whole in inputs] for i in range(0, n, count)]
         return np.concatenate([draw(*part).numpy() for part in parts])
 
     def _classes(self, n: int, y: Any) -> np.ndarray | None:

@@ -15,6 +15,7 @@ from inputs import summaries, summary_scale
 import minigan
 from minigan.gans import MEMBERS
 from minigan.gans.base import GAN
+from minigan.gans.objectives import OBJECTIVES
 from minigan.keys import generator
 from minigan.nn import Module
 
@@ -89,3 +90,8 @@ def test_no_member_is_left_out():
     plain = {(case.member, case.kind) for case in CASES.values() if not case.options}
     assert plain == {(name, kind) for name in MEMBERS for kind in SHAPES}
     assert {key.partition("/")[0] for key in frozen("games")} == set(CASES)
+
+
+def test_no_objective_is_left_out():
+    played = [MEMBERS[case.member].Options(**SIZES, **case.options) for case in CASES.values()]
+    assert {getattr(o, "loss", None) for o in played} - {None} == set(OBJECTIVES)

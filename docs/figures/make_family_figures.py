@@ -134,7 +134,7 @@ class Smallest(DCGAN):
         o = self.options
         G, D = nn.Linear(1, 1), mlp.Discriminator(32, (1,), rng, spectral_norm=o.spectral_norm)
         G.weight.data[:], G.bias.data[:] = 0.3, -0.5
-        scores = lambda x, draw: D.logits(x).reshape(-1)  # (N, 1) -> (N,)
+        scores = lambda x, draw, y=None: D.logits(x).reshape(-1)  # (N, 1) -> (N,)
         betas = (o.beta1, o.beta2)
         self.G = Player(G, Adam(G.parameters(), 0.01, betas))
         self.D = Player(D, Adam(D.parameters(), 0.01, betas), forward=scores)
@@ -172,7 +172,7 @@ def healthy(steps: int = 800) -> Figure:
                 ax.axhline(equal, color=colour, linestyle=":", linewidth=1.2)
         mean, width = game.G.net.bias.item(), abs(game.G.net.weight.item())
         ax.set_title(f"{name}:  mean {mean:.2f}, width {width:.2f}", fontsize=10)
-        ax.set(ylim=(*np.percentile(found, (0.5, 99.5)), -0.2, 0.2))
+        ax.set(ylim=np.percentile(found, (0.5, 99.5)) + np.array([-0.2, 0.2]))
         ax.legend(frameon=False, fontsize=9)
     for ax in axes[3:]:
         ax.set_xlabel("step")

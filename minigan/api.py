@@ -88,6 +88,10 @@ def train(
     name = options.pop("name", None)
     # One worker: more would import the calling script, which may lack `if __name__ == "__main__":`.
     plan = choose(member, {"data": data, "workers": 1, **options})
+    if (plan.run.ngpu or 1) > 1:
+        raise UserError(
+            f"--ngpu {plan.run.ngpu}: minigan.train runs in one process; use the command minigan train"
+        )
     plan, images = session.open_for(plan, ALONE, say, progress=False)
     expected = session.expect(plan, images, say)
     run = session.start(plan, images, name)

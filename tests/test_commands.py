@@ -122,7 +122,7 @@ def test_what_a_command_does_not_know_is_told(capsys, words, message):
         ("train dcgan --data ring --flip", "--flip: a ring has no images; leave it out"),
         (
             "train wgan-gp --data faces --norm batch",
-            "--norm batch: with batch norm D's score of one",
+            "--norm batch: D's score of one sample then",
         ),
         ("train dcgan --data faces --dataroot x", "--dataroot x: --data faces reads no files"),
         ("train dcgan --data celeba", "--data celeba needs --dataroot"),
@@ -207,6 +207,7 @@ def test_in_a_thread_it_trains_alike_and_leaves_the_signals_alone(without_curves
         ("dcgan", {"lr": -1.0}, "--lr -1.0: must be above 0"),
         ("dcgan", {"lr": "1"}, "--lr 1: expected float"),
         ("dcgan", {"batch_size": 10**6}, "--batch-size 1000000: ring has 100000 samples"),
+        ("dcgan", {"ngpu": 2}, "--ngpu 2: minigan.train runs in one process; use the command"),
     ],
 )
 def test_an_option_that_cannot_be_is_an_error_of_the_user(member, options, message):

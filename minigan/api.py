@@ -14,7 +14,7 @@ from .keys import generator, noise
 from .tensor import Tensor
 from .training import session
 from .training.game import Game
-from .training.looks import BATCH
+from .training.looks import at_once
 from .training.parallel import ALONE
 from .training.plan import choose
 
@@ -50,7 +50,8 @@ class Trained:
         draw = self.member.sample_raw if raw else self.member.sample
         z = noise(generator(seed, "sample"), (n, o.nz), o.noise)
         inputs = [each for each in (z, self._classes(n, y)) if each is not None]
-        parts = [[Tensor(whole[i : i + BATCH]) for whole in inputs] for i in range(0, n, BATCH)]
+        count = at_once(self.member.shape)
+        parts = [[Tensor(whole[i : i + count]) for whole in inputs] for i in range(0, n, count)]
         return np.concatenate([draw(*part).numpy() for part in parts])
 
     def _classes(self, n: int, y: Any) -> np.ndarray | None:
@@ -87,6 +88,10 @@ def train(
     name = options.pop("name", None)
     # One worker: more would import the calling script, which may lack `if __name__ == "__main__":`.
     plan = choose(member, {"data": data, "workers": 1, **options})
+    if (plan.run.ngpu or 1) > 1:
+        raise UserError(
+            f"--ngpu {plan.run.ngpu}: minigan.train runs in one process; use the command minigan train"
+        )
     plan, images = session.open_for(plan, ALONE, say, progress=False)
     expected = session.expect(plan, images, say)
     run = session.start(plan, images, name)

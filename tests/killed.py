@@ -28,6 +28,7 @@ import matplotlib.figure  # noqa: F401, as much as can be imported before the li
 import tiny
 
 from minigan.data import workers
+from minigan.gans import MEMBERS
 from minigan.training import session
 from minigan.training.estimate import Estimate
 
@@ -79,7 +80,8 @@ def live(member: str, steps: int) -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     run = [word for pair in {**RUN, "--steps": steps}.items() for word in pair]
-    os._exit(tiny.go_on(OUT, member, tiny.images(member), tiny.flip(member), run))
+    once = ["--d-steps", 1] if "d_steps" in MEMBERS[member].Options.names() else []
+    os._exit(tiny.go_on(OUT, member, tiny.images(member), [*tiny.flip(member), *once], run))
 
 
 def half_written(child: int) -> list[str]:

@@ -11,9 +11,8 @@ import os
 import resource
 from collections.abc import Iterator
 
+import pytest
 import tiny
-
-from minigan.data.images import ImageSet
 
 RUN = ["--steps", "2", "--checkpoint-every", "1", "--threads", "1", "--resume", "auto"]
 # (limit, value, further words): of open files so many beside those that the process starts with,
@@ -45,7 +44,7 @@ def limited(name: str, value: int) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    ImageSet.shown = 4  # so that no picture is larger than a checkpoint
+    tiny.hurry(pytest.MonkeyPatch())  # and no picture is larger than a checkpoint
     tiny.train_celeba.explain = lambda plan, given: None
     found = {}
     for name, value, words in LIMITS:

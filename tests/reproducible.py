@@ -1,8 +1,9 @@
 """Runs in processes of their own, for test_reproducible.py: `python tests/reproducible.py WHAT`.
 
-start          16 processes each start a run in runs/ at the same moment, and finish it
-resume         16 processes resume the newest run in runs/ at the same moment
-steady MEMBER  one run of 200 steps; prints what the process holds after 40 and at the end, as JSON
+start             16 processes each start a run in runs/ at the same moment, and finish it
+resume            16 processes resume the newest run in runs/ at the same moment
+images MEMBER...  a run of each member; what the process holds after 40, 80 and 120 steps of it
+points MEMBER...  the same on points, after 40, 70 and 100 steps
 
 The 16 are forked from this process, which has imported everything that they need. The output of the
 i-th is written to i.txt. Prints the list of their exit codes.
@@ -18,18 +19,20 @@ from contextlib import contextmanager
 
 os.environ["MINIGAN_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # none survive a fork
 
+import pytest
 import tiny
 
 from minigan.data import cache
 from minigan.data.faces import Faces
 from minigan.gans import MEMBERS
-from minigan.training import pictures, watch
+from minigan.training import session, watch
+from minigan.training.estimate import Estimate
 from minigan.training.loop import Loop
 from minigan.training.run import Run, RunError
 
 COUNT = 16
 PATIENCE = 60  # seconds for all of them to come to the same point, or the test fails
-WARM, STEPS = 40, 160
+WARM, STEPS = 40, {"images": 40, "points": 30}
 
 
 def train(*flags) -> int:
@@ -69,7 +72,7 @@ def together(*flags) -> list[int]:
 
     cache.build, Run.create = at_once(cache.build), at_once(Run.create)
     Run.in_use, Faces.load = in_use_at_once, noted
-    pictures.save_curves = lambda folder, metrics: None  # half a second, sixteen times
+    tiny.hurry(pytest.MonkeyPatch())
     children = []
     for i in range(COUNT):
         children.append(os.fork())
@@ -98,32 +101,38 @@ def holdings() -> dict:
     }
 
 
-def steady(member: str) -> list[dict]:
-    """The holdings after WARM steps and STEPS later, where logs, grids and checkpoints are written."""
-    watch.WINDOW = WARM  # it keeps a note of each step up to there
+def steady(kind: str, members: list[str]) -> dict[str, list[dict]]:
+    """The holdings in each member's run, in which logs, grids and checkpoints are written."""
     gc.disable()  # so that a graph which only the collector would free adds up
-    play, found = Loop.play, []
+    watch.WINDOW = WARM  # it keeps a note of each step up to there
+    session.estimate = lambda *plan: Estimate(1.0, 1.0)
+    tiny.hurry(pytest.MonkeyPatch())
+    looks = [WARM, WARM + STEPS[kind], WARM + 2 * STEPS[kind]]
+    play, found = Loop.play, {member: [] for member in members}
 
     def noted(loop):
         line = play(loop)
-        if loop.draw.step in (WARM, WARM + STEPS):
-            found.append(holdings())
+        if loop.draw.step in looks:
+            found[member].append({"step": loop.draw.step, **holdings()})
         return line
 
     Loop.play = noted
-    flags = ["--ngf", 16, "--ndf", 16, "--batch-size", 8, "--threads", 2, *tiny.flip(member)]
-    flags += ["--d-steps", 2] if "d_steps" in MEMBERS[member].Options.names() else []
-    flags += ["--checkpoint-every", 20, "--sample-every", 20]
-    tiny.start(
-        "runs", member, tiny.images(member), *flags, "--epochs", 9999, "--steps", WARM + STEPS
-    )
+    flags = ["--ngf", 16, "--ndf", 16, "--batch-size", 8, "--threads", 2]
+    flags += ["--checkpoint-every", 20, "--sample-every", 20, "--steps", looks[-1]]
+    for member in members:
+        data, *own = ("ring",)
+        if kind == "images":
+            data, *own = (tiny.images(member), *tiny.flip(member), "--epochs", 9999)
+        twice = ["--d-steps", 2] if "d_steps" in MEMBERS[member].Options.names() else []
+        tiny.start("runs", member, data, *flags, *own, *twice)
     return found
 
 
 if __name__ == "__main__":
     what = sys.argv[1]
-    if what == "steady":
-        found = steady(sys.argv[2])
+    if what in STEPS:
+        found = steady(what, sys.argv[2:])
     else:
-        found = together("--steps", 6, *(["--resume", "auto"] if what == "resume" else []))
+        steps = {"start": 2, "resume": 6}[what]
+        found = together("--steps", steps, *(["--resume", "auto"] if what == "resume" else []))
     print(json.dumps(found))

@@ -9,14 +9,12 @@ import pytest
 import tiny
 from PIL import Image
 
-from minigan.training import pictures
-
 
 @pytest.fixture(autouse=True)
 def somewhere_empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "cupy", None)
-    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+    tiny.hurry(monkeypatch)
 
 
 def cats(count: int, folder: str = "cats") -> Path:

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from minigan.data import attributes, cache, celeba
 from minigan.data.attributes import FILE, read_attributes
 from minigan.errors import UserError
-from minigan.training import pictures
 from minigan.training.run import Run
 
 COUNT = 7
@@ -414,7 +413,7 @@ def test_workers_decode_those_wanted(tmp_path, layout):
 def trained(tmp_path, monkeypatch):
     """A function that trains on 12 images of which 10 are listed; its code, run, and said."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+    tiny.hurry(monkeypatch)
     path = laid_out(tmp_path / "data", "CelebA's own, zip", 12, 10)
 
     def train(*flags):

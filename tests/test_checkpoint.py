@@ -12,7 +12,7 @@ import tiny
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from minigan.training import checkpoint, pictures
+from minigan.training import checkpoint
 from minigan.training.checkpoint import CheckpointError
 from minigan.training.loop import Loop
 from minigan.training.run import Run, write_config
@@ -23,7 +23,7 @@ rng = np.random.default_rng
 @pytest.fixture(autouse=True)
 def somewhere_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+    tiny.hurry(monkeypatch)
 
 
 def write(path, seed=0, **table):

@@ -25,7 +25,6 @@ from minigan.errors import UserError
 from minigan.files import make_own
 from minigan.gans import MEMBERS
 from minigan.options import Parser, flag
-from minigan.training import pictures
 from minigan.training.run import Run, RunError
 from minigan.training.settings import RunOptions
 
@@ -38,7 +37,7 @@ def somewhere_empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "cupy", None)  # a machine without a GPU, wherever this runs
     monkeypatch.setattr(threads, "_threads", None)  # what --threads sets is forgotten afterwards
-    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+    tiny.hurry(monkeypatch)
     console.lost_output()
 
 
@@ -46,7 +45,7 @@ def somewhere_empty(tmp_path, monkeypatch):
 def base(tmp_path_factory):
     """A run of three steps, all of whose output could be read."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+        tiny.hurry(patch)
         return tiny.train(tmp_path_factory.mktemp("base") / "runs", "--steps", 3)
 
 

@@ -1,10 +1,11 @@
 """A run that diverges is noticed in time, and then --on-divergence decides what happens."""
 
+import contextlib
+import io
 import itertools
 import math
 import os
 import signal
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from minigan.gans.signs import SATURATED, STILL, Sign, frozen_generator
 from minigan.gans.standard import BETA2, DCGAN
 from minigan.keys import generator
 from minigan.optim import Adam
-from minigan.training import checkpoint, loop, pictures, watch
+from minigan.training import checkpoint, loop, watch
 from minigan.training.recovery import CHOICES, ROLLBACKS, decide
 from minigan.training.settings import RunOptions
 from minigan.training.watch import SHARE, WINDOW, Trouble, Watch
@@ -39,7 +40,7 @@ EPS = 1e-8  # of Adam
 def somewhere_else(tmp_path, monkeypatch):
     """Work in an empty folder, and leave out the curves, which take longer than the run."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+    tiny.hurry(monkeypatch)
 
 
 @pytest.fixture
@@ -318,14 +319,20 @@ ROLLS = ["--steps", 90, *FREEZES, "--on-divergence", "rollback", "--checkpoint-e
 ROLLS += ["--keep", 9, "--sample-every", 10]
 
 
-@pytest.fixture
-def rolled(short_window, capsys):
+@pytest.fixture(scope="module")
+def rolled(tmp_path_factory):
     """A run that does not get over its trouble, and what it said at its end."""
-    run = tiny.train("straight", *ROLLS, code=1)
-    return run, capsys.readouterr().err.splitlines()[-1]
+    out, err = tmp_path_factory.mktemp("rolled") / "straight", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(err):
+        patch.setattr(watch, "WINDOW", SHORT)
+        tiny.hurry(patch)
+        run = tiny.train(out, *ROLLS, code=1)
+    return run, err.getvalue().splitlines()[-1]
 
 
-def test_a_rollback_goes_back_before_the_trouble_with_other_noise_and_not_for_ever(rolled):
+def test_a_rollback_goes_back_before_the_trouble_with_other_noise_and_not_for_ever(
+    short_window, rolled
+):
     run, error = rolled
     troubles = diverged(run)
     assert [e["does"] for e in troubles] == ["rollback"] * 3 + ["stop"]
@@ -350,14 +357,14 @@ def test_a_rollback_goes_back_before_the_trouble_with_other_noise_and_not_for_ev
 @pytest.mark.parametrize("lives", [[50, 3, 40], *([[25, 30], [41, 60], [19, 30]] if DEEP else [])])
 @pytest.mark.parametrize("stop", [False, True])
 def test_a_run_with_rollbacks_that_is_interrupted_ends_as_one_that_is_not(
-    monkeypatch, rolled, sigint, lives, stop
+    monkeypatch, short_window, rolled, sigint, lives, stop
 ):
     """The count of rollbacks is in the checkpoints; rollbacks since the last one happen again."""
     straight, _ = rolled
     for steps in lives:
         with monkeypatch.context() as patch:
             end_after(patch, steps, stop)
-            with nullcontext() if stop else pytest.raises(ZeroDivisionError):
+            with contextlib.nullcontext() if stop else pytest.raises(ZeroDivisionError):
                 assert loop_main(["--out", "out", *ROLLS, "--resume", "auto"]) == 130
     run = tiny.train("out", *ROLLS, "--resume", "auto", code=1)
     expected, found = (

@@ -9,6 +9,7 @@ out where it says `...`.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import doctest
 import re
 import textwrap
@@ -19,8 +20,11 @@ from typing import NamedTuple
 import pytest
 
 from minigan.commands.train import add_flags
+from minigan.data.kinds import KINDS
+from minigan.errors import UserError
 from minigan.gans import MEMBERS
 from minigan.tensor import OPERATIONS
+from minigan.training.plan import choose
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -121,9 +125,10 @@ def test_every_figure_is_shown_and_every_drawing_is_there():
     figures = {path.name for path in (ROOT / "docs/figures").glob("*.png")}
     for name in figures:
         assert f"figures/{name})" in text, f"{name} is on no page"
-    script = (ROOT / "docs/figures/make_figures.py").read_text(encoding="utf-8")
-    drawn = {f"{name}.png" for name in re.findall(r"^def (\w+)\(.*\) -> Figure:", script, re.M)}
-    assert drawn <= figures, f"to be drawn by make_figures.py: {sorted(drawn - figures)}"
+    scripts = (ROOT / "docs/figures").glob("make_*.py")
+    code = "".join(path.read_text(encoding="utf-8") for path in scripts)
+    drawn = {f"{name}.png" for name in re.findall(r"^def (\w+)\(.*\) -> Figure:", code, re.M)}
+    assert drawn <= figures, f"to be drawn in docs/figures: {sorted(drawn - figures)}"
 
 
 def test_options_of_the_training_chapter_exist():
@@ -149,6 +154,44 @@ def test_tests_that_a_page_names_are_there(page):
     assert named <= defined, (
         f"{page.name} names tests that are not there: {sorted(named - defined)}"
     )
+
+
+@every_page
+def test_runs_that_a_page_names_can_be_started(page):
+    """`minigan train MEMBER ...`: the options are legal, and such networks can be made."""
+    for words in re.findall(r"\bminigan train ([^`\n#]+)", page.read_text(encoding="utf-8")):
+        member, *flags = words.split()
+        if "--help" in flags:
+            continue
+        parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
+        add_flags(parser, member)
+        given = vars(parser.parse_args(flags))
+        plan = choose(member, given)
+        classes = ("a", "b") if MEMBERS[member].conditional else ()
+        assert dataclasses.replace(plan, classes=classes).game.outline()
+
+
+def test_the_table_of_pairs_is_true():
+    text = (ROOT / "docs/pairs.md").read_text(encoding="utf-8")
+    head, _, *rows = re.search(r"^\| member \|.*?\n\n", text, re.M | re.S)[0].splitlines()[:-1]
+    cells = lambda row: [cell.strip() for cell in row.split("|")[1:-1]]
+    data = [name.strip("`") for name in cells(head)[1:]]
+    assert data == list(KINDS)
+    found = {cells(row)[0].strip("`"): cells(row)[1:] for row in rows}
+    assert list(found) == list(MEMBERS)
+    for member, said in found.items():
+        for kind, cell in zip(data, said, strict=True):
+            assert can_start(member, data=kind) == (cell == "yes"), (member, kind)
+            if cell == "with `--condition`":
+                assert can_start(member, data=kind, condition="Male")
+
+
+def can_start(member: str, **given: str) -> bool:
+    try:
+        choose(member, given)
+    except UserError:
+        return False
+    return True
 
 
 def test_the_reading_plan_is_not_far_off():

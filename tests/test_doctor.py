@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from contextlib import nullcontext
+from functools import partial
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -164,6 +165,15 @@ def test_the_bounds_have_room_for_other_kernels_but_not_for_tf32(small, monkeypa
     a, b = (t.numpy() for t in doctor.surface.leaves("matmul", case, "cpu", np.float32))
     off = doctor.deviation([rounded(a) @ rounded(b)], [a @ b])
     assert doctor.BOUNDS[np.float32] < off < doctor.TF32_BOUND
+
+
+def test_the_first_step_has_both_halves_from_the_same_weights(small, monkeypatch):
+    """So its metrics do not depend on the learning rate; those of the next step do."""
+    first, second, *_ = doctor.trained("tiny DCGAN", "cpu", np.float32)
+    monkeypatch.setattr(doctor.DCGAN, "Options", partial(doctor.DCGAN.Options, lr=0.01))
+    again, other, *_ = doctor.trained("tiny DCGAN", "cpu", np.float32)
+    assert (again == first).all()
+    assert (other != second).any()
 
 
 # -- planted errors -----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import tracemalloc
 
 import pytest
+import walk
 
 from minigan.commands import main
 from minigan.data.mixture import Mixture
@@ -22,11 +23,13 @@ def real_estimate(monkeypatch):
 
 
 def plan(name, batch):
-    return choose(name, {"data": "ring", "batch_size": batch, "ngf": 256, "ndf": 256})
+    given = {"data": "ring", "batch_size": batch, "ngf": 256, "ndf": 256}
+    return choose(name, given | walk.d_steps(name))
 
 
-@pytest.mark.parametrize("name", MEMBERS)
-@pytest.mark.parametrize("batch", [16, 400])
+@pytest.mark.parametrize(
+    ("batch", "name"), [*((16, name) for name in MEMBERS), *((400, name) for name in walk.SOME)]
+)
 def test_the_memory_of_any_batch_is_known_from_small_ones(name, batch):
     """To within a quarter: memory is not linear in the batch where activations outgrow gradients."""
     data = Mixture("ring", count=500)

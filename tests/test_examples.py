@@ -41,7 +41,7 @@ def somewhere_empty(tmp_path, monkeypatch):
 
 @pytest.fixture
 def without_curves(monkeypatch):
-    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+    tiny.hurry(monkeypatch)
 
 
 def files(folder):

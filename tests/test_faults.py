@@ -21,7 +21,6 @@ from PIL import Image
 
 from minigan.commands import sample
 from minigan.data import cache, workers
-from minigan.data.images import ImageSet
 from minigan.errors import UserError
 from minigan.training import checkpoint, pictures, session
 from minigan.training.estimate import Estimate
@@ -64,8 +63,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 def short(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """Work in that folder, and leave out what takes longer than the training."""
     patch.chdir(folder)
-    patch.setattr(pictures, "save_curves", lambda folder, metrics: None)
-    patch.setattr(ImageSet, "shown", 4)
+    tiny.hurry(patch)
     patch.setattr(session, "estimate", lambda *arguments: Estimate(1.0, 1.0))
     patch.setattr(tiny.train_celeba, "explain", lambda plan, given: None)
 
@@ -247,7 +245,7 @@ def test_before_a_checkpoint_its_metrics_are_on_the_disk_and_after_it_its_name(u
 @every_kind
 def test_a_training_survives_a_fault_from_any_operation_on(starts, undisturbed, start, kind):
     expected, log = undisturbed[start]
-    for first in indices(log, kind, step=3 if kind == "full" else 20):
+    for first in indices(log, kind, step=6 if kind == "full" else 30):
         survives(starts / start, expected, kind, first, once=False)
 
 
@@ -255,7 +253,7 @@ def test_a_training_survives_a_fault_from_any_operation_on(starts, undisturbed, 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "gone"])  # which does not heal
 def test_a_training_survives_a_single_fault(starts, undisturbed, start, kind):
     expected, log = undisturbed[start]
-    for first in indices(log, kind, step=25):
+    for first in indices(log, kind, step=40):
         survives(starts / start, expected, kind, first, once=True)
 
 
@@ -302,7 +300,7 @@ def test_generated_pictures_are_whole_or_not_there(starts, monkeypatch, kind):
         assert generate().code == 0
     expected = contents(Path("runs", "pictures"))
     assert sorted(expected) == ["grid.png", "interpolation.png", "single/0.png", "single/1.png"]
-    for first in indices(faults.log, kind, step=1 if kind == "full" else 3):
+    for first in indices(faults.log, kind, step=2 if kind == "full" else 6):
         disturb(starts / "resumed", kind, first, once=False, live=generate)
         assert generate().code == 0
         assert contents(Path("runs", "pictures")) == expected

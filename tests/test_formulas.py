@@ -293,7 +293,7 @@ def test_d_takes_as_many_steps_as_asked_for():
 
 @pytest.mark.parametrize("loss", OBJECTIVES)
 def test_scores_are_probabilities_only_where_d_gives_them(loss):
-    _, metrics = step_with(loss=loss)
+    _, metrics = step_with(loss=loss, spectral_norm=loss == "wasserstein")
     assert ("d_x" in metrics) == OBJECTIVES[loss].probability
     assert ("score_x" in metrics) != OBJECTIVES[loss].probability
 
@@ -378,6 +378,13 @@ def test_features_are_matched_by_their_means():
     real, fake = (each.numpy().mean(0) for each in seen)
     assert found[0] == pytest.approx(((real - fake) ** 2).sum(), rel=1e-12)
     assert seen[0].shape == (4, 8 * 4 * 4)  # D's last hidden layer at 16 pixels
+
+
+def test_a_loss_of_g_that_is_not_used_is_refused():
+    with pytest.raises(
+        UserError, match="--loss minimax differs from non-saturating in G's loss only"
+    ):
+        MEMBERS["feature-matching"].Options(loss="minimax")
 
 
 # -- several discriminators ---------------------------------------------------------------------------
@@ -509,3 +516,18 @@ def test_other_weights_are_used_inside_and_forgotten_after():
     assert all(any(p is q for q in net.parameters()) for p in net.parameters())
     with pytest.raises(ValueError, match="are not in the place of"), replaced(net, halved[:1]):
         pass
+
+
+def test_wasserstein_without_a_bound_on_the_slope_is_refused():
+    for name in ("dcgan", "unrolled", "conditional"):
+        with pytest.raises(UserError, match="--loss wasserstein: nothing bounds D's slope"):
+            MEMBERS[name].Options(loss="wasserstein")
+        MEMBERS[name].Options(loss="wasserstein", r1=1.0)
+
+
+def test_networks_that_cannot_make_images_of_a_size_are_refused():
+    with pytest.raises(
+        UserError, match=r"--network sngan makes images of 16, 32, 64 pixels, not 28"
+    ):
+        MEMBERS["dcgan"].outline(MEMBERS["dcgan"].Options(network="sngan"), (1, 28, 28))
+    MEMBERS["dcgan"].outline(MEMBERS["dcgan"].Options(network="mlp", ngf=8, ndf=8), (1, 28, 28))

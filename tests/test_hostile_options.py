@@ -25,7 +25,6 @@ from minigan.backend import threads
 from minigan.commands.train import NO_DATA, add_flags
 from minigan.data.opening import DataOptions
 from minigan.gans import MEMBERS
-from minigan.training import pictures
 from minigan.training.plan import Plan
 from minigan.training.run import Run
 from minigan.training.settings import RunOptions
@@ -38,14 +37,14 @@ def somewhere_empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "cupy", None)  # a machine without a GPU, wherever this runs
     monkeypatch.setattr(threads, "_threads", None)  # what --threads sets is forgotten afterwards
-    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+    tiny.hurry(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """A run of one step."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+        tiny.hurry(patch)
         run = tiny.train(tmp_path_factory.mktemp("base") / "out", "--steps", 1)
     return run
 

@@ -47,7 +47,7 @@ def hangs(number, frame):
 def somewhere_empty(tmp_path, monkeypatch):
     """Work in an empty folder, without curves, and not for ever."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+    tiny.hurry(monkeypatch)
     before = signal.signal(signal.SIGALRM, hangs)
     signal.alarm(60)
     yield
@@ -61,7 +61,7 @@ def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+        tiny.hurry(patch)
         run = tiny.train("runs", "--steps", 2, "--checkpoint-every", 1)
         assert tiny.generate.main(["--run", str(run.folder), "--n", "1"]) == 0
         for name in (*(f"{panel}.png" for panel in PANELS), "skipped.txt"):

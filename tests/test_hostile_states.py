@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from minigan import init
 from minigan.commands import main
-from minigan.training import checkpoint, pictures, session, state
+from minigan.training import checkpoint, session, state
 from minigan.training.checkpoint import CheckpointError
 from minigan.training.loop import Loop
 from minigan.training.parallel import ALONE
@@ -31,7 +31,7 @@ from minigan.training.run import Run
 def base(tmp_path_factory):
     """A run with checkpoints at the steps 2 and 4."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+        tiny.hurry(patch)
         folder = tmp_path_factory.mktemp("base")
         run = tiny.train(folder / "out", "--steps", 4, "--checkpoint-every", 2, "--flip")
     return run
@@ -303,7 +303,7 @@ FAULTS = {
 def run(base, tmp_path, monkeypatch):
     """A copy of the run, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+    tiny.hurry(monkeypatch)
     return Run(shutil.copytree(base.folder, Path("run")))
 
 

@@ -5,20 +5,23 @@ Each member plays with tiny networks: MLPs on points, and the DCGAN's on images 
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import walk
 
 from minigan import tensor
 from minigan.commands import main
 from minigan.data.opening import DataOptions
+from minigan.errors import UserError
 from minigan.gans import MEMBERS
 from minigan.gans.base import GAN
 from minigan.keys import generator, noise
 from minigan.tensor import grad, no_grad
-from minigan.training import pictures, state
+from minigan.training import state
 from minigan.training.run import Run
 from minigan.training.settings import RunOptions
 
@@ -71,7 +74,7 @@ class Drawn:
         return tensor(x.astype(self.dtype))
 
 
-def tiny(name, data, **options) -> GAN:
+def smallest(name, data, **options) -> GAN:
     """A member with its smallest networks."""
     member, rng = MEMBERS[name], generator(SEED, "init")
     classes = CLASSES[data] if member.conditional else 0
@@ -121,7 +124,7 @@ def test_each_gradient_of_a_step_is_that_of_its_loss(name, data):
 
     def losses(towards=None, direction=None, h=0.0):
         """(player's name, loss, gradients) of each descent; one player's weights moved by h."""
-        member, found, rng = tiny(name, data, ema=0.0), [], np.random.default_rng(SEED)
+        member, found, rng = smallest(name, data, ema=0.0), [], np.random.default_rng(SEED)
         for who, player in member.players.items():
             weights = list(player.net.double().parameters())
             for i, p in enumerate(weights):
@@ -140,7 +143,7 @@ def test_each_gradient_of_a_step_is_that_of_its_loss(name, data):
 
     rng, h = np.random.default_rng(SEED), 1e-8  # so small that no kink is crossed
     descents = losses()
-    assert {who for who, *_ in descents} == set(tiny(name, data).players)
+    assert {who for who, *_ in descents} == set(smallest(name, data).players)
     for i, (who, _, gradients) in enumerate(descents):
         u = [rng.standard_normal(g.shape) for g in gradients]
         numeric = (losses(who, u, h)[i][1] - losses(who, u, -h)[i][1]) / (2 * h)
@@ -154,7 +157,7 @@ def test_each_gradient_of_a_step_is_that_of_its_loss(name, data):
 def test_the_average_only_looks_on(name, data):
     members = []
     for ema in (0.0, 0.9):
-        member = tiny(name, data, ema=ema)
+        member = smallest(name, data, ema=ema)
         draw = Drawn(data, dtype=np.float32)
         for _ in range(3):
             member.step(draw)
@@ -171,7 +174,7 @@ def test_the_average_only_looks_on(name, data):
 def test_the_average_is_that_of_the_weights(name, data):
     """p' <- ema p' + (1 - ema) p, starting at the initial weights; integers are copied."""
     ema = 0.75
-    member = tiny(name, data, ema=ema)
+    member = smallest(name, data, ema=ema)
     draw, G = Drawn(data, dtype=np.float32), member.players["G"]
     expected = {k: v.numpy().astype(np.float64) for k, v in G.net.state_dict().items()}
     for _ in range(3):
@@ -187,7 +190,7 @@ def test_the_average_is_that_of_the_weights(name, data):
 
 @pytest.mark.parametrize(("name", "data"), WALK)
 def test_samples_are_of_the_average_and_change_nothing(name, data):
-    member = tiny(name, data)
+    member = smallest(name, data)
     draw = Drawn(data, dtype=np.float32)
     member.step(draw)
     before = contents(member)
@@ -204,8 +207,39 @@ def test_samples_are_of_the_average_and_change_nothing(name, data):
 
 @pytest.mark.parametrize(("name", "data"), WALK)
 def test_every_metric_is_a_finite_number(name, data):
-    metrics = tiny(name, data).step(Drawn(data, dtype=np.float32))
+    metrics = smallest(name, data).step(Drawn(data, dtype=np.float32))
     assert all(np.isfinite(value.item()) for value in metrics.values())
+
+
+# What an option needs beside it to have an effect.
+NEEDS = {"noise_steps": {"instance_noise": 0.1}, "sharpness": {"combine": "softmax"}}
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_each_option_of_a_game_changes_what_is_learnt(name):
+    """An option changes the first weights, or what two steps make of them; or it is refused."""
+    table = MEMBERS[name].Options
+    once = walk.d_steps(name, count=1)
+
+    def learnt(kind: str, **changed) -> dict[str, bytes]:
+        member, draw = walk.game(name, kind, "cpu", **{**once, **changed})
+        for step in range(2):
+            member.schedule(step)
+            member.step(draw)
+            draw.next_step()
+        return contents(member)
+
+    usual = {kind: learnt(kind) for kind in walk.KINDS}
+    for field in dataclasses.fields(table):
+        option, value = field.name, tiny.OTHERS[field.name]
+        needs = NEEDS.get(option, {})
+        try:
+            table(**{**GAME, **needs, option: value})
+        except UserError:
+            continue
+        kind = "images" if field.metadata["images"] else "points"
+        without = learnt(kind, **needs) if needs else usual[kind]
+        assert learnt(kind, **needs, **{option: value}) != without, option
 
 
 # -- a run --------------------------------------------------------------------------------------------
@@ -213,11 +247,12 @@ def test_every_metric_is_a_finite_number(name, data):
 
 @pytest.mark.parametrize(("name", "data"), WALK)
 def test_a_run_that_was_stopped_goes_on_exactly(name, data, tmp_path, monkeypatch):
-    """It is stopped in the middle of an epoch (22 images, 5 batches), and then prolonged."""
-    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)  # takes a second
-    rhythm = ("--checkpoint-every", "3", "--keep", "2")
-    whole = train(tmp_path / "whole", name, data, "--steps", "8", *rhythm)
-    parts = train(tmp_path / "parts", name, data, "--steps", "8", *rhythm)
+    """Stopped in the middle of an epoch (22 images, 5 batches), and prolonged."""
+    tiny.hurry(monkeypatch)
+    flags = ["--steps", "8", "--checkpoint-every", "3", "--keep", "2"]
+    flags += ["--d-steps", "2"] if walk.d_steps(name) else []
+    whole = train(tmp_path, name, data, *flags)
+    parts = Run(Path(shutil.copytree(whole.folder, tmp_path / "parts")))
     for path in parts.checkpoints.iterdir():  # as a kill after step 6 leaves it
         if path.name != "step-00000006.safetensors":
             path.unlink()
@@ -225,15 +260,11 @@ def test_a_run_that_was_stopped_goes_on_exactly(name, data, tmp_path, monkeypatc
     assert left(parts) == left(whole)
 
 
-@pytest.mark.parametrize("name", MEMBERS)
-def test_an_option_may_change_on_resuming_if_and_only_if_no_weight_depends_on_it(
-    name, tmp_path, capsys
-):
-    run = train(tmp_path, name, "ring", "--steps", "1")
-    fixed = [*dataclasses.fields(MEMBERS[name].Options), *dataclasses.fields(DataOptions)]
-    free = {f.name for f in dataclasses.fields(RunOptions)}
-    for field in fixed:
-        assert field.name not in free
-        with pytest.raises(SystemExit):  # argparse: there is no such flag
-            main(["resume", str(run.folder), "--" + field.name.replace("_", "-"), "1"])
+def test_resuming_has_no_flag_of_an_option_that_the_weights_depend_on(capsys):
+    """So argparse refuses it, whichever member it is of."""
+    games = {name for member in MEMBERS.values() for name in member.Options.names()}
+    for name in sorted(games | set(DataOptions.names())):
+        assert name not in RunOptions.names()
+        with pytest.raises(SystemExit):
+            main(["resume", "auto", "--" + name.replace("_", "-"), "1"])
     capsys.readouterr()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import walk
 
 from minigan.backend import threads
 from minigan.data import Dataset
@@ -56,7 +57,7 @@ def steps_of(name: str, width: int, batch: int) -> Callable[[], None]:
     return step
 
 
-@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize("name", walk.SOME)
 def test_from_the_third_step_on_no_memory_is_taken_that_is_not_given_back(monkeypatch, name):
     monkeypatch.setattr(threads, "_threads", None)  # what is set here is forgotten afterwards
     monkeypatch.setattr(threads, "_scratch", threading.local())
@@ -93,7 +94,7 @@ def page_faults(name: str, width: int, batch: int) -> list[int]:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only this library can be told")
-@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize("name", walk.SOME)
 def test_freed_memory_is_filled_again_without_page_faults(name):
     """Runs in a process of its own, whose memory no other test has used.
 

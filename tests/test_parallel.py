@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import ranks
 import tiny
+import walk
 
 from minigan import backend
 from minigan.backend import threads
@@ -54,7 +55,7 @@ rng = np.random.default_rng
 @pytest.fixture(autouse=True)
 def somewhere_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+    tiny.hurry(monkeypatch)
     for name in parallel.COUNTS:
         monkeypatch.delenv(name, raising=False)
 
@@ -286,8 +287,13 @@ def test_alone_a_failure_is_told_as_ever(capsys):
 OPTIONS = {"ngf": 4, "ndf": 4, "nz": 8, "batch_size": 6, "lr": 1e-3, "workers": 1, "device": "cpu"}
 IMAGES = {"image_size": 16, "max_images": 20}
 DATA = {"faces": IMAGES | {"flip": True}, "digits": IMAGES, "ring": {}}
-WALK = [(member, data, {}) for member in MEMBERS for data in (tiny.images(member), "ring")]
+WALK = [
+    (member, data, walk.d_steps(member))
+    for member in MEMBERS
+    for data in (tiny.images(member), "ring")
+]
 every_member = pytest.mark.parametrize("member", MEMBERS)
+some_members = pytest.mark.parametrize("member", walk.SOME)  # of what is the loop's
 
 
 def loop_of(group, member, data=None, **options):
@@ -449,7 +455,7 @@ def test_weights_that_are_not_finite_stop_all_and_the_leader_tells(monkeypatch, 
     assert told in capsys.readouterr().err
 
 
-@every_member
+@some_members
 @pytest.mark.parametrize("spoilt", ["metric", "weight"])
 def test_what_goes_wrong_on_one_rank_is_met_by_all(monkeypatch, member, spoilt):
     """All processes roll back together, and after the last allowed rollback stop together."""
@@ -817,7 +823,7 @@ def test_ngpu_starts_mpiexec_by_itself_and_goes_on_with_the_run_of_one():
 
 
 @MPI
-@every_member
+@some_members
 def test_two_processes_equal_one_when_there_is_no_batch_norm(member):
     plan = ["plain", *train(member, "--steps", 5, *tiny.flip(member))]
     ended(mpiexec(RANKS, *plan, "--out", "two"), 0)
@@ -835,7 +841,7 @@ def test_two_processes_equal_one_when_there_is_no_batch_norm(member):
 
 
 @MPI
-@every_member
+@some_members
 def test_after_a_run_the_ranks_have_the_same_bytes_but_for_batch_norms_statistics(member):
     ended(mpiexec(RANKS, "weights", *train(member, "--steps", 5)), 0)
     assert Path("weights-0").read_text() == Path("weights-1").read_text()

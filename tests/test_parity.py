@@ -23,6 +23,7 @@ from inputs import (
     SCORES,
     SMALL,
     SMALL_STEPS,
+    STATES,
     batch,
     evaluate,
     given_gradients,
@@ -156,6 +157,33 @@ def load(name: str, module: nn.Module, dtype: str, statistics: bool = False) -> 
     module.load_state_dict(weights(name, shapes, statistics))
     assert {p.dtype.name for p in module.parameters()} == {dtype}
     return module
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_state_dict_of_pytorch_gives_its_outputs(name):
+    """In evaluation, and in training, which moves u, v and running statistics as PyTorch does.
+
+    A new layer's state dict has the same form, and so PyTorch loads it; make_fixtures.py tries that.
+    """
+    build, x = STATES[name]
+    prefix = f"{name}/"
+    expected = {
+        k.removeprefix(prefix): a for k, a in frozen("states").items() if k.startswith(prefix)
+    }
+    state, after = (
+        {k.removeprefix(part): a for k, a in expected.items() if k.startswith(part)}
+        for part in ("state/", "after/")
+    )
+    layer, x = build(nn).double(), minigan.tensor(x)
+    form = lambda arrays: [(key, a.shape, a.dtype.name) for key, a in arrays.items()]
+    assert form(layer.state_dict()) == form(state)
+
+    layer.load_state_dict(state)
+    found = {"eval": deviation(layer.eval()(x).numpy(), expected["eval"])}
+    assert all((a == state[key]).all() for key, a in values(layer).items())  # evaluation moves none
+    found["train"] = deviation(layer.train()(x).numpy(), expected["train"])
+    found |= {key: deviation(a, after[key]) for key, a in values(layer).items()}
+    check(found, 1e-12)
 
 
 # Both are float32 networks of 4 layers with up to 8,192 products in a sum: a few 1e-7 each. The

@@ -9,12 +9,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from frozen import check, deviation, frozen, summary_deviation
-from games import CASES, SHAPES, SIZES, STEPS, Given, first_weights
+from games import CASES, CLASSES, SHAPES, SIZES, STEPS, Given, first_weights
 from inputs import summaries, summary_scale
 
 import minigan
 from minigan.gans import MEMBERS
 from minigan.gans.base import GAN
+from minigan.gans.objectives import OBJECTIVES
 from minigan.keys import generator
 from minigan.nn import Module
 
@@ -47,7 +48,8 @@ def movement_deviation(moved: dict[str, np.ndarray], expected: np.ndarray) -> fl
 def test_twenty_steps(name):
     case = CASES[name]
     Member = MEMBERS[case.member]
-    member = Member(Member.Options(**SIZES, **case.options), SHAPES[case.kind], generator("any"))
+    options, classes = Member.Options(**SIZES, **case.options), CLASSES * Member.conditional
+    member = Member(options, SHAPES[case.kind], generator("any"), classes=classes)
     before = {}
     for player, net in nets(member).items():
         shapes = {key: t.shape for key, t in net.double().state_dict().items()}
@@ -88,3 +90,8 @@ def test_no_member_is_left_out():
     plain = {(case.member, case.kind) for case in CASES.values() if not case.options}
     assert plain == {(name, kind) for name in MEMBERS for kind in SHAPES}
     assert {key.partition("/")[0] for key in frozen("games")} == set(CASES)
+
+
+def test_no_objective_is_left_out():
+    played = [MEMBERS[case.member].Options(**SIZES, **case.options) for case in CASES.values()]
+    assert {getattr(o, "loss", None) for o in played} - {None} == set(OBJECTIVES)

@@ -706,7 +706,7 @@ def test_samples_and_pictures_are_drawn_there_from_the_average_and_from_g(name, 
     view = looks.Looks(member, draw.data, Run.create(tmp_path, name, {}), "cuda:0", print)
     counters.reset()
     view.samples(1)
-    parts = -(-len(view.inputs[0]) // looks.BATCH)
+    parts = -(-draw.data.shown // looks.at_once(draw.data.shape))
     assert counters.device_to_host == 2 * parts  # the average's, and G's
     assert counters.host_to_device == 0  # the noise lies there
     assert {path.name for path in view.run.samples.iterdir()} == {

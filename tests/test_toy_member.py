@@ -85,8 +85,9 @@ def test_pictures_curves_and_samples(data):
 
 
 @pytest.mark.parametrize("data", DATA)
-def test_exact_resume(data):
+def test_exact_resume(data, monkeypatch):
     """The member has several updates per step, and state of its own."""
+    tiny.hurry(monkeypatch)
     whole = train("--steps", 7, data=data)
     parts = train("--steps", 3, data=data)
     assert main(["resume", str(parts.folder), "--steps", "7"]) == 0
@@ -99,6 +100,7 @@ def test_exact_resume(data):
 
 
 def test_the_watch_knows_its_sign(capsys, monkeypatch):
+    tiny.hurry(monkeypatch)
     monkeypatch.setattr(watch, "WINDOW", 20)
     run = train("--steps", 42, "--checkpoint-every", 1000, "--sample-every", 1000)
     assert "warning: step 40: low for 20 steps; wait" in capsys.readouterr().out

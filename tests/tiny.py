@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from minigan import commands
+from minigan.data.images import ImageSet
+from minigan.data.mixture import Mixture
 from minigan.gans import MEMBERS
 from minigan.gans.standard import DCGAN
-from minigan.training import checkpoint
+from minigan.training import checkpoint, pictures
 from minigan.training.loop import Loop
 from minigan.training.run import Run, numbered_runs
 
@@ -34,6 +36,77 @@ def images(member: str) -> str:
 def flip(member: str) -> list[str]:
     """The flag that mirrors these images, if they may be mirrored."""
     return ["--flip"] if images(member) == "faces" else []
+
+
+# Another value for each option than tiny runs have.
+OTHERS = {
+    "image_size": 32,
+    "max_images": 19,
+    "only": "Smiling",
+    "flip": True,
+    "workers": 0,
+    "nc": 1,
+    "nz": 9,
+    "ngf": 5,
+    "ndf": 5,
+    "noise": "uniform",
+    "batch_size": 5,
+    "ema": 0.5,
+    "epochs": 30,
+    "steps": 7,
+    "lr": 5e-3,
+    "beta1": 0.9,
+    "beta2": 0.5,
+    "loss": "minimax",
+    "fresh_noise": False,
+    "d_steps": 2,
+    "penalty": 1.0,
+    "clip": 0.05,
+    "norm": "layer",
+    "g_lr": 2e-3,
+    "d_lr": 2e-3,
+    "lr_decay": 1000,
+    "network": "mlp",
+    "init": "he",
+    "spectral_norm": True,
+    "d_dropout": 0.5,
+    "minibatch_std": True,
+    "minibatch_discrimination": True,
+    "pack": 2,
+    "augment": "color",
+    "instance_noise": 0.1,
+    "noise_steps": 10,
+    "smoothing": 0.1,
+    "r1": 1.0,
+    "discriminators": 2,
+    "combine": "max",
+    "sharpness": 2.0,
+    "unroll": 2,
+    "inner": "sgd",
+    "d_labels": "projection",
+    "g_labels": "batch-norm",
+    "seed": 1,
+    "device": "auto",
+    "ngpu": 0,
+    "threads": 3,
+    "tf32": False,
+    "out": "elsewhere",
+    "log_every": 2,
+    "on_divergence": "stop",
+    "checkpoint_every": 2,
+    "keep": 1,
+    "sample_every": 1,
+}
+
+
+def hurry(patch) -> None:
+    """Leave out what takes longer than a tiny run: the curves, and most samples of each picture.
+
+    patch  a pytest.MonkeyPatch
+    """
+    patch.setattr(pictures, "save_curves", lambda folder, metrics: None)
+    patch.setattr(ImageSet, "shown", 4)
+    patch.setattr(Mixture, "shown", 100)
 
 
 def example(name: str):

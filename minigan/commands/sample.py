@@ -25,7 +25,7 @@ from ..options import MOST_SEED
 from ..tensor import Tensor
 from ..training import checkpoint, pictures, session
 from ..training.game import Game
-from ..training.looks import BATCH, COLUMNS, arrange
+from ..training.looks import COLUMNS, arrange, at_once
 from ..training.parallel import Group
 from ..training.run import Run
 from ..training.settings import DEVICE, LIMITED_THREADS, check_folder, is_path, use_threads
@@ -174,7 +174,8 @@ def _draw_samples(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # about overflow, which is checked below
         inputs = [Tensor(backend.move(each, device)) for each in (z, y) if each is not None]
-        parts = [[whole[i : i + BATCH] for whole in inputs] for i in range(0, len(z), BATCH)]
+        count = at_once(member.shape)
+        parts = [[whole[i : i + count] for whole in inputs] for i in range(0, len(z), count)]
         samples = np.concatenate([make(*part).numpy() for part in parts])
     if not np.isfinite(samples).all():
         raise checkpoint.CheckpointError(

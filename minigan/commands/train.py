@@ -48,16 +48,23 @@ def add(commands: Any) -> None:
 
 def add_flags(parser: argparse.ArgumentParser, member: str) -> None:
     """Add all flags for starting a run of this member."""
+    add_options(parser, member)
+    parser.add_argument(
+        "--name",
+        help="name of the run's folder, after its number (default: the member and the data)",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the options as JSON, and stop"
+    )
+
+
+def add_options(parser: argparse.ArgumentParser, member: str) -> None:
+    """Add the flags of the options that `minigan.train` takes for this member."""
     MEMBERS[member].Options.add_flags(parser.add_argument_group("the game"))
     data, run = parser.add_argument_group("the data"), parser.add_argument_group("the run")
     DataOptions.add_flags(data)
     data.add_argument("--dataroot", metavar="PATH", default=argparse.SUPPRESS, help=DATAROOT)
     RunOptions.add_flags(run)
-    run.add_argument(
-        "--name",
-        help="name of the run's folder, after its number (default: the member and the data)",
-    )
-    run.add_argument("--dry-run", action="store_true", help="print the options as JSON, and stop")
 
 
 def train(given: dict[str, Any], group: parallel.Group) -> int:

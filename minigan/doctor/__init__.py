@@ -38,7 +38,7 @@ STEP = 1e-6  # of the central differences, so small that no value of the cases c
 # Relative to the largest number of an array. Sums of thousands of terms in another order differ by
 # some tens of roundings of 1e-7 or 1e-16 each. TF32 left on by mistake would show as 1e-4 or more.
 BOUNDS = {np.float32: 3e-5, np.float64: 1e-12}
-# For a training step, where errors accumulate forward and back through two networks and two updates.
+# For a training step, where errors accumulate forward and back through two networks.
 STEP_BOUNDS = {np.float32: 1e-4, np.float64: 1e-9}
 TF32_BOUND = 1e-2  # for a product whose factors are rounded to 10 bits, 5e-4 each
 REPORTED = 20  # failures listed in a bug report, at most
@@ -59,10 +59,6 @@ class Size(NamedTuple):
 
 TRAININGS = {"tiny DCGAN": Size(8, 8, 4, 16), "documented DCGAN": Size(4)}
 TIMED = {"cpu": Size(32), "cuda": Size(128)}  # smaller on a CPU, where 128 takes four times as long
-# The learning rate. Adam divides each gradient by its own size, so a gradient that is nothing but
-# rounding still moves its weight by lr. At 2e-4 such moves of D would change the metrics of G's half of
-# the first step by up to 1.5e-4, more than STEP_BOUNDS allows.
-RATE = 1e-6
 TURNS, TURN_SECONDS = 5, 0.5  # each turn has at least one step
 LIMIT = 60  # seconds, after which no further turn starts
 
@@ -90,7 +86,7 @@ class Game:
 
     def __init__(self, device: str, dtype: Any, size: Size):
         networks = {"nz": size.nz, "ngf": size.width, "ndf": size.width}
-        options = DCGAN.Options(batch_size=size.batch, lr=RATE, ema=0.0, **networks)
+        options = DCGAN.Options(batch_size=size.batch, ema=0.0, **networks)
         side, self.draw = size.image_size, Drawn(size, device, dtype)
         self.member = DCGAN(options, (3, side, side), generator("init"), device)
         for player in self.member.players.values():
@@ -103,13 +99,19 @@ class Game:
 
 
 def trained(label: str, device: str, dtype: Any) -> list[np.ndarray]:
-    """The metrics of two steps, and the networks' state after them.
+    """The metrics of two steps, and the networks' state after them. The first step moves no weight.
 
-    In float32 only the first step's metrics are comparable, because Adam moves weights with almost no
-    gradient by rounding alone: see RATE. In float64 the eps in its divisor prevents that.
+    So the losses and gradients of D's half and of G's half are functions of the same first weights.
+    In float32 only these are comparable. Adam divides each gradient by its own size, so a gradient
+    that is nothing but rounding still moves its weight by lr. In float64 the eps in its divisor
+    prevents that.
     """
     game = Game(device, dtype, TRAININGS[label])
-    metrics = [np.array(list(game.play().values())) for _ in range(2)]
+    metrics = []
+    for lr in (0.0, game.member.options.lr):
+        for player in game.member.players.values():
+            player.optimizer.options["lr"] = lr
+        metrics.append(np.array(list(game.play().values())))
     nets = [player.net for player in game.member.players.values()]
     return metrics + [t.numpy() for net in nets for t in net.state_dict().values()]
 
@@ -250,7 +252,7 @@ class Examination:
         self.say(f"\n== {device}: results and gradients compared with the CPU's in float64")
         for dtype in types:
             self.comparisons(device, dtype)
-        self.say(f"\n== {device}: training, metrics of the first step")
+        self.say(f"\n== {device}: training, losses and gradients of both halves of a step")
         for label, dtype in itertools.product(TRAININGS, TYPES):
             self.training(label, device, dtype)
         self.say(f"\n== {device}: time of a step of the documented DCGAN in float32")

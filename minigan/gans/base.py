@@ -310,7 +310,15 @@ def discriminator(
 
 
 def _family(shape: tuple[int, ...], options: Options) -> str:
-    """The name of the networks for samples of this shape."""
+    """The name of the networks for samples of this shape. Raises UserError if they cannot make them."""
     if len(shape) != 3:
         return "mlp"
-    return "dcgan" if options.network == "auto" else options.network
+    name = "dcgan" if options.network == "auto" else options.network
+    sizes = shape[2:] if name == "mlp" else FAMILIES[name].IMAGE_SIZES
+    if shape[2] not in sizes:
+        legal = ", ".join(map(str, sizes))
+        raise UserError(
+            f"--network {name} makes images of {legal} pixels, not {shape[2]}; give --image-size "
+            f"{sizes[0]}, or use --network dcgan"
+        )
+    return name

@@ -32,6 +32,7 @@ class Options(standard.Options):
         "one-hot",
         "how G is told the class: one-hot beside z, or by its batch norms",
         choices=("one-hot", "batch-norm"),
+        images=True,
     )
     d_labels: str = option(
         "planes",

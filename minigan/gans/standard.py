@@ -48,6 +48,11 @@ class Options(base.Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.loss == "wasserstein" and not self._slope_is_bounded:
+            raise UserError(
+                "--loss wasserstein: nothing bounds D's slope, so its scores would grow for ever; give "
+                "--spectral-norm or --r1, or train wgan or wgan-gp"
+            )
         if self.smoothing and not OBJECTIVES[self.loss].probability:
             raise UserError(
                 f"--smoothing {self.smoothing}: --loss {self.loss} has no labels to smooth; leave it "
@@ -57,6 +62,10 @@ class Options(base.Options):
     @property
     def penalised(self) -> str:
         return "--r1" if self.r1 else ""
+
+    @property
+    def _slope_is_bounded(self) -> bool:
+        return self.r1 > 0 or self.spectral_norm or self.network == "sngan"
 
 
 class DCGAN(GAN):

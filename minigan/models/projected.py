@@ -18,6 +18,7 @@ from .. import nn
 from ..tensor import Tensor
 from . import dcgan
 from .base import BaseGenerator
+from .dcgan import IMAGE_SIZES as IMAGE_SIZES
 from .dcgan import stages
 from .first_values import first_values
 

@@ -18,9 +18,14 @@ from ..tensor import Tensor
 from . import pictures
 from .run import Run
 
-BATCH = 64  # samples drawn at a time, to bound the memory
+IMAGES, POINTS = 64, 4096  # samples drawn at a time, to bound the memory
 COLUMNS = 8  # of a grid of images
 ROWS = 10  # classes in a run's pictures; of more classes, the first ones are shown
+
+
+def at_once(shape: tuple[int, ...]) -> int:
+    """How many samples of this shape to draw at a time."""
+    return IMAGES if len(shape) == 3 else POINTS
 
 
 class Looks:
@@ -74,8 +79,9 @@ class Looks:
         return self.data.batch(np.resize(indices, COLUMNS), "cpu").numpy()  # few are repeated
 
     def _picture(self, sample: Callable[..., Tensor]) -> np.ndarray:
-        starts = range(0, len(self.inputs[0]), BATCH)
-        parts = [[whole[i : i + BATCH] for whole in self.inputs] for i in starts]
+        count = at_once(self.data.shape)
+        starts = range(0, len(self.inputs[0]), count)
+        parts = [[whole[i : i + count] for whole in self.inputs] for i in starts]
         return self.data.picture(np.concatenate([sample(*part).numpy() for part in parts]))
 
     def _save(self, name: str, pixels: np.ndarray) -> None:

@@ -1,0 +1,79 @@
+"""Every objective on the ring and on the grid: which of them covers which modes, and when?
+
+    python examples/objectives.py                    # 12 runs of 3000 steps, some 15 minutes
+    python examples/objectives.py --spectral-norm    # with a D whose slope is bounded
+
+All runs have the same networks, seed and number of steps; only what D and G descend differs. The last
+picture is objectives.png, and objectives.gif is the film.
+"""
+
+from __future__ import annotations
+
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from the imports; see `console.run`
+
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+import minigan
+from minigan import console
+from minigan.commands import ending
+from minigan.console import say
+from minigan.data.mixture import SIDE, Mixture
+from minigan.gans.objectives import OBJECTIVES
+from minigan.options import Parser
+from minigan.training.parallel import Group
+
+DATA, FRAMES = ("ring", "grid"), 20
+LINE = 20  # pixels of a line of text
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(description=(__doc__ or "").split("\n")[0])  # python -OO drops it
+    parser.add_argument("--steps", type=int, default=3000, help="of each run (default: 3000)")
+    parser.add_argument("--spectral-norm", action="store_true", help="bound the slope of D")
+    parser.add_argument("--out", default="runs", help="folder that holds the runs (default: runs)")
+    return ending.run(compare, vars(parser.parse_args(argv)))
+
+
+def compare(given: dict, group: Group) -> int:
+    every = max(1, given["steps"] // FRAMES)  # a checkpoint for each frame of the film
+    given |= {"checkpoint_every": every, "keep": FRAMES, "sample_every": given["steps"]}
+    checkpoints = {}
+    for data in DATA:
+        for loss in OBJECTIVES:
+            run = minigan.train("dcgan", data, say, loss=loss, name=f"{data}-{loss}", **given)
+            checkpoints[data, loss] = sorted((run.folder / "checkpoints").glob("step-*"))
+
+    frames = []
+    for paths in zip(*checkpoints.values(), strict=True):
+        frames.append(Image.new("RGB", (SIDE * len(OBJECTIVES), (SIDE + 2 * LINE) * len(DATA))))
+        for i, ((data, loss), path) in enumerate(zip(checkpoints, paths, strict=True)):
+            row, column = divmod(i, len(OBJECTIVES))
+            frames[-1].paste(tile(data, loss, path), (SIDE * column, (SIDE + 2 * LINE) * row))
+
+    png, gif = (Path(given["out"]) / f"objectives.{kind}" for kind in ("png", "gif"))
+    frames[-1].save(png)
+    frames[0].save(gif, save_all=True, append_images=frames[1:], duration=300, loop=0)
+    say(f"Look at {png} and {gif}")
+    return 0
+
+
+def tile(data: str, loss: str, checkpoint: Path) -> Image.Image:
+    """The samples of a checkpoint, between its title and the modes that they cover."""
+    mixture = Mixture(data, count=1)
+    points = minigan.load(checkpoint).sample(mixture.shown)
+    modes, good = mixture.modes(points)
+    image = Image.new("RGB", (SIDE, SIDE + 2 * LINE), "white")
+    image.paste(Image.fromarray(mixture.picture(points)), (0, LINE))
+    text = f"{modes} of {len(mixture.centers)} modes, {good:.0%} of the samples on one"
+    ImageDraw.Draw(image).text((4, 4), f"{data}, {loss}", "black")
+    ImageDraw.Draw(image).text((4, SIDE + LINE + 4), text, "black")
+    return image
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -161,7 +161,7 @@ def test_objectives_tells_in_a_sentence_what_is_wrong(flags, message, capsys):
 
 
 def test_the_reader_reads_digits_that_it_has_not_seen():
-    """Chance is 10 %. This short training of it reads 97 %; the whole one more than 99 %, see below."""
+    """Chance is 10 %. After this short training it reads 97 %; after the whole one, all (see below)."""
     reader = digit_reader.train_reader(1000, 3)
     images, labels = digit_reader.draw(digit_reader.UNSEEN, 500)
     assert digit_reader.accuracy(reader, images, labels) > 0.9

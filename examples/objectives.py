@@ -47,6 +47,8 @@ def compare(given: dict, group: Group) -> int:
         for loss in OBJECTIVES:
             run = minigan.train("dcgan", data, say, loss=loss, name=f"{data}-{loss}", **given)
             checkpoints[data, loss] = sorted((run.folder / "checkpoints").glob("step-*"))
+            if not checkpoints[data, loss][-1].stem.endswith(f"{given['steps']:08d}"):
+                raise KeyboardInterrupt  # after Ctrl-C, `minigan.train` returns what it has learnt
 
     frames = []
     for paths in zip(*checkpoints.values(), strict=True):

@@ -157,6 +157,22 @@ def test_objectives_tells_in_a_sentence_what_is_wrong(flags, message, capsys):
     assert capsys.readouterr().err.startswith(message)
 
 
+def test_objectives_stops_when_a_run_is_interrupted(monkeypatch, capsys):
+    """After Ctrl-C, `minigan.train` returns a run that is not at its end."""
+    train, begun = minigan.train, []
+
+    def interrupted(member, data, say, loss, **options):
+        begun.append(loss)
+        options["steps"] -= len(begun) == 2
+        return train(member, data, say, loss=loss, **options)
+
+    monkeypatch.setattr(minigan, "train", interrupted)
+    assert tiny.example("objectives").main(["--steps", "2"]) == 130
+    assert begun == ["non-saturating", "minimax"]
+    assert capsys.readouterr().err == "interrupted\n"
+    assert not Path("runs/objectives.png").exists()
+
+
 # -- how well a conditional G obeys -----------------------------------------------------------------
 
 

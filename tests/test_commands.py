@@ -100,7 +100,7 @@ def test_the_doctor_is_a_command(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "dcgan", "--d-steps", "3"], "unrecognized arguments: --d-steps"),
+        (["train", "dcgan", "--clip", "3"], "unrecognized arguments: --clip"),
         (["train", "wgan-gp", "--loss", "minimax"], "unrecognized arguments: --loss"),
         (["train", "stylegan9"], "invalid choice: 'stylegan9'"),
         (["resume", "auto", "--lr", "1"], "unrecognized arguments: --lr"),

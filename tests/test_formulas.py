@@ -380,6 +380,13 @@ def test_features_are_matched_by_their_means():
     assert seen[0].shape == (4, 8 * 4 * 4)  # D's last hidden layer at 16 pixels
 
 
+def test_a_loss_of_g_that_is_not_used_is_refused():
+    with pytest.raises(
+        UserError, match="--loss minimax differs from non-saturating in G's loss only"
+    ):
+        MEMBERS["feature-matching"].Options(loss="minimax")
+
+
 # -- several discriminators ---------------------------------------------------------------------------
 
 

@@ -10,12 +10,29 @@ is. But means alone do not tell G that two samples must differ.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from ..errors import UserError
+from . import standard
 from .draw import Draw, Scalar
 from .standard import DCGAN
 
 
+@dataclass(frozen=True)
+class Options(standard.Options):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss == "minimax":
+            raise UserError(
+                "--loss minimax differs from non-saturating in G's loss only, but G matches features; "
+                "use --loss non-saturating"
+            )
+
+
 class FeatureMatching(DCGAN):
     """Salimans et al. 2016: G matches the mean of D's features instead of raising its scores."""
+
+    Options = Options
 
     def step(self, draw: Draw) -> dict[str, Scalar]:
         for _ in range(self.options.d_steps):

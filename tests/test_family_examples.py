@@ -115,12 +115,15 @@ def test_a_class_that_there_is_not_is_refused_before_training(wrong, capsys):
     assert not Path("runs").exists()
 
 
-def test_objectives_shows_each_on_both_data_sets_in_a_picture_and_a_film(monkeypatch, capsys):
+@pytest.mark.parametrize("flags", [[], ["--spectral-norm"]])
+def test_objectives_shows_each_on_both_data_sets_in_a_picture_and_a_film(
+    monkeypatch, capsys, flags
+):
     objectives = tiny.example("objectives")
-    rows = {name: objectives.OBJECTIVES[name] for name in ("hinge", "relativistic")}
+    rows = {name: objectives.OBJECTIVES[name] for name in ("hinge", "wasserstein")}
     monkeypatch.setattr(objectives, "OBJECTIVES", rows)
     monkeypatch.setattr(objectives, "FRAMES", 2)
-    assert objectives.main(["--steps", "4", "--spectral-norm"]) == 0
+    assert objectives.main(["--steps", "4", *flags]) == 0
     width, height = 2 * SIDE, 2 * (SIDE + 2 * objectives.LINE)
     assert size("runs/objectives.png") == (width, height)
     with Image.open("runs/objectives.gif") as film:
@@ -128,9 +131,11 @@ def test_objectives_shows_each_on_both_data_sets_in_a_picture_and_a_film(monkeyp
     runs = [Run(folder) for folder in numbered_runs(Path("runs"))]
     played = [(run.config["data"]["data"], run.config["options"]["loss"]) for run in runs]
     assert played == [(data, loss) for data in ("ring", "grid") for loss in rows]
-    assert all(run.config["options"]["spectral_norm"] for run in runs)
+    bounded = [run.config["options"]["spectral_norm"] for run in runs]
+    assert bounded == [bool(flags), True, bool(flags), True]  # Wasserstein is refused without
 
-    options = [{**run.config["options"], "loss": "any"} for run in runs]
+    differ = {"loss": "any", "spectral_norm": "any"}
+    options = [{**run.config["options"], **differ} for run in runs]
     assert all(each == options[0] for each in options)
 
     # Each tile shows the last checkpoint of its run.
@@ -157,11 +162,27 @@ def test_objectives_tells_in_a_sentence_what_is_wrong(flags, message, capsys):
     assert capsys.readouterr().err.startswith(message)
 
 
+def test_objectives_stops_when_a_run_is_interrupted(monkeypatch, capsys):
+    """After Ctrl-C, `minigan.train` returns a run that is not at its end."""
+    train, begun = minigan.train, []
+
+    def interrupted(member, data, say, **options):
+        begun.append(options["loss"])
+        options["steps"] -= len(begun) == 2
+        return train(member, data, say, **options)
+
+    monkeypatch.setattr(minigan, "train", interrupted)
+    assert tiny.example("objectives").main(["--steps", "2"]) == 130
+    assert begun == ["non-saturating", "minimax"]
+    assert capsys.readouterr().err == "interrupted\n"
+    assert not Path("runs/objectives.png").exists()
+
+
 # -- how well a conditional G obeys -----------------------------------------------------------------
 
 
 def test_the_reader_reads_digits_that_it_has_not_seen():
-    """Chance is 10 %. This short training of it reads 97 %; the whole one more than 99 %, see below."""
+    """Chance is 10 %. After this short training it reads 97 %; after the whole one, all (see below)."""
     reader = digit_reader.train_reader(1000, 3)
     images, labels = digit_reader.draw(digit_reader.UNSEEN, 500)
     assert digit_reader.accuracy(reader, images, labels) > 0.9

@@ -42,6 +42,14 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     ("wgan-gp", "grid"): {**CRITIC, "steps": 2500},
 }
 
+# The members that play the standard game in another way; G's step costs some six times as much unrolled.
+for _member in ("lsgan", "hinge", "feature-matching", "ensemble"):
+    RECIPES[_member, "faces"] = FACES
+    RECIPES[_member, "ring"] = RECIPES[_member, "grid"] = POINTS
+RECIPES["unrolled", "faces"] = {**FACES, "epochs": 3}
+RECIPES["unrolled", "ring"] = RECIPES["unrolled", "grid"] = {**POINTS, "steps": 2000}
+RECIPES["conditional", "ring"] = RECIPES["conditional", "grid"] = POINTS
+
 for _member in ("dcgan", "conditional"):
     RECIPES[_member, "digits"] = SMALL
     RECIPES[_member, "mnist"] = RECIPES[_member, "fashion-mnist"] = MANY

@@ -420,6 +420,7 @@ def test_a_name_goes_before_a_number():
         ([0, 1], r"y int64 \(2,\): give one class, or an array of 3 whole numbers"),
         ([0.0, 1.0, 2.0], r"y float64 \(3,\): give one class"),
         (np.zeros((3, 1), int), r"y int64 \(3, 1\): give one class"),
+        ([[0], [1, 2], [3]], r"y object \(3,\): give one class"),
         (np.array([True, False, True]), r"y bool \(3,\): give one class"),
     ],
 )

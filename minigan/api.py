@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .arguments import is_whole
 from .errors import UserError
 from .gans.base import GAN
 from .keys import generator, noise
+from .options import MOST_SEED, short
 from .tensor import Tensor
 from .training import session
 from .training.game import Game
 from .training.looks import at_once
 from .training.parallel import ALONE
 from .training.plan import choose
+from .training.settings import check_name
 
 
 class Trained:
@@ -44,11 +48,15 @@ class Trained:
         seed  of the noise: the same seed gives the same samples, and a larger n begins with them
         raw   whether to draw from G itself instead of the average of its weights
 
-        Raises UserError for a class that there is not.
+        Raises UserError for a class that there is not, and for an illegal n or seed.
         """
+        if not is_whole(n) or n < 1:
+            raise UserError(f"n {short(n)}: must be a whole number, at least 1")
+        if not is_whole(seed) or not 0 <= seed <= MOST_SEED:
+            raise UserError(f"seed {short(seed)}: must be a whole number from 0 to {MOST_SEED}")
         o = self.member.options
         draw = self.member.sample_raw if raw else self.member.sample
-        z = noise(generator(seed, "sample"), (n, o.nz), o.noise)
+        z = noise(generator(int(seed), "sample"), (n, o.nz), o.noise)
         inputs = [each for each in (z, self._classes(n, y)) if each is not None]
         count = at_once(self.member.shape)
         parts = [[Tensor(whole[i : i + count]) for whole in inputs] for i in range(0, n, count)]
@@ -61,7 +69,10 @@ class Trained:
             return np.arange(n) % len(classes) if classes else None
         if isinstance(y, (int, str)) or not classes:
             return np.full(n, self.game.class_number("y", y))
-        found = np.asarray(y)
+        try:
+            found = np.asarray(y)
+        except ValueError:  # rows of different lengths
+            found = np.asarray(y, object)
         if found.dtype.kind not in "iu" or found.shape not in ((), (n,)):
             raise UserError(
                 f"y {found.dtype} {found.shape}: give one class, or an array of {n} whole numbers"
@@ -80,18 +91,21 @@ def train(
 
     member, data  names, as in `minigan train MEMBER --data DATA`
     say           is called with each line that the program would print
-    options       as on the command line, with _ for -
+    options       as on the command line, with _ for -; a path may be text or a Path
 
     Raises UserError for an option that does not exist or has an illegal value, and wherever the program
     would end with an error.
     """
     name = options.pop("name", None)
+    check_name(name)
+    options = {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in options.items()}
     # One worker: more would import the calling script, which may lack `if __name__ == "__main__":`.
     plan = choose(member, {"data": data, "workers": 1, **options})
     if (plan.run.ngpu or 1) > 1:
         raise UserError(
             f"--ngpu {plan.run.ngpu}: minigan.train runs in one process; use the command minigan train"
         )
+    session.check_machine(plan, ALONE)
     plan, images = session.open_for(plan, ALONE, say, progress=False)
     expected = session.expect(plan, images, say)
     run = session.start(plan, images, name)

@@ -208,11 +208,49 @@ def test_in_a_thread_it_trains_alike_and_leaves_the_signals_alone(without_curves
         ("dcgan", {"lr": "1"}, "--lr 1: expected float"),
         ("dcgan", {"batch_size": 10**6}, "--batch-size 1000000: ring has 100000 samples"),
         ("dcgan", {"ngpu": 2}, "--ngpu 2: minigan.train runs in one process; use the command"),
+        ("dcgan", {"name": "../up"}, "--name '../up': must be a plain folder name"),
+        ("dcgan", {"name": ""}, "--name '': must be a plain folder name"),
+        ("dcgan", {"name": 5}, "--name 5: must be a plain folder name"),
+        ("dcgan", {"dataroot": 3}, "--dataroot 3: must be a path"),
+        ("dcgan", {"device": "gpu"}, "unknown device 'gpu': choose auto, cpu, cuda or"),
+        ("dcgan", {"out": __file__}, r"--out .*: .* is not a folder; give another path"),
     ],
 )
 def test_an_option_that_cannot_be_is_an_error_of_the_user(member, options, message):
     with pytest.raises(UserError, match=message):
         minigan.train(member, "ring", **{"say": lambda text: None, **options})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"n": 0}, "n 0: must be a whole number, at least 1"),
+        ({"n": -1}, "n -1: must be a whole number, at least 1"),
+        ({"n": 2.5}, r"n 2\.5: must be a whole number"),
+        ({"n": "3"}, "n 3: must be a whole number"),
+        ({"seed": -1}, "seed -1: must be a whole number from 0 to 18446744073709551615"),
+        ({"seed": None}, "seed None: must be a whole number"),
+        ({"seed": 2**64}, "seed 18446744073709551616: must be a whole number"),
+    ],
+)
+def test_samples_are_drawn_from_whole_numbers_only(without_curves, wrong, message):
+    trained = train("dcgan", "ring", steps=1)
+    with pytest.raises(UserError, match=message):
+        trained.sample(**{"n": 3, **wrong})
+
+
+def test_a_seed_of_numpy_is_the_seed_of_python(without_curves):
+    trained = train("dcgan", "ring", steps=1)
+    assert (trained.sample(np.int64(4), seed=np.uint8(7)) == trained.sample(4, seed=7)).all()
+
+
+def test_a_path_may_be_a_path_object(without_curves, tmp_path):
+    for k, name in enumerate(("a/1.png", "a/2.png", "b/1.png")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (9, 9), (80 * k, 0, 0)).save(tmp_path / name)
+    paths = {"dataroot": tmp_path, "out": tmp_path / "runs"}
+    trained = train("dcgan", "folder", steps=1, image_size=16, **{"batch_size": 2, **paths})
+    assert trained.folder == tmp_path / "runs/00000-dcgan-folder16"
 
 
 def test_a_member_without_classes_takes_none(without_curves):

@@ -262,6 +262,18 @@ def test_the_data_must_have_classes_and_are_digits_by_default():
     for given in ({"data": "faces"}, {"dataroot": "somewhere"}):
         with pytest.raises(UserError, match="has no classes, and member conditional needs them"):
             choose("conditional", given)
+    with pytest.raises(
+        UserError, match="needs them; give --condition, or use one of folder, digits"
+    ):
+        choose("conditional", {"data": "celeba"})
+
+
+def test_attributes_are_refused_by_a_member_that_is_told_no_classes():
+    with pytest.raises(
+        UserError,
+        match=r"--condition Male: member dcgan is told no classes; leave it out, or train conditional$",
+    ):
+        choose("dcgan", {"data": "celeba", "condition": "Male"})
 
 
 def test_a_checkpoint_and_the_config_name_the_classes(run):
@@ -420,6 +432,7 @@ def test_a_name_goes_before_a_number():
         ([0, 1], r"y int64 \(2,\): give one class, or an array of 3 whole numbers"),
         ([0.0, 1.0, 2.0], r"y float64 \(3,\): give one class"),
         (np.zeros((3, 1), int), r"y int64 \(3, 1\): give one class"),
+        ([[0], [1, 2], [3]], r"y object \(3,\): give one class"),
         (np.array([True, False, True]), r"y bool \(3,\): give one class"),
     ],
 )

@@ -79,6 +79,44 @@ def test_a_member_or_an_option_that_does_not_exist_is_named():
         choose("dcgan", {"clip": 2})
 
 
+@pytest.mark.parametrize(
+    ("member", "given", "message"),
+    [
+        (
+            "dcgan",
+            {"network": "mlp", "norm": "layer"},
+            "--norm layer: D of --network mlp has no norm;",
+        ),
+        (
+            "wgan",
+            {"network": "mlp", "norm": "batch"},
+            "--norm batch: D of --network mlp has no norm; ",
+        ),
+        (
+            "hinge",
+            {"network": "sngan", "norm": "layer"},
+            "--norm layer: D of --network sngan has no",
+        ),
+        (
+            "ensemble",
+            {"sharpness": 2.0},
+            r"--sharpness 2\.0: --combine mean has no softmax; leave it",
+        ),
+        (
+            "ensemble",
+            {"sharpness": 0.0, "combine": "max"},
+            r"--sharpness 0\.0: --combine max has no",
+        ),
+    ],
+)
+def test_an_option_that_would_have_no_effect_is_refused(member, given, message):
+    with pytest.raises(UserError, match=message):
+        choose(member, given)
+    for name in given:  # each alone, or with what it needs
+        needs = {"combine": "softmax"} if name == "sharpness" else {}
+        choose(member, {**needs, name: given[name]})
+
+
 # -- flags --------------------------------------------------------------------------------------------
 
 

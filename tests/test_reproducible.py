@@ -435,8 +435,9 @@ def test_of_sixteen_that_resume_a_run_at_once_one_trains_and_the_others_are_told
 NEVER = {("wgan-gp", n): "a ring has no images" for n in ("norm", "network", "augment")}
 for _name in ("pack", "minibatch_std", "minibatch_discrimination"):
     NEVER["wgan-gp", _name] = "no slope of its own for --penalty to penalise"
+NEVER["dcgan", "condition"] = "member dcgan is told no classes"
 # What else a run needs that has the option.
-NEEDS = {"noise_steps": ["--instance-noise", "0.1"]}
+NEEDS = {"noise_steps": ["--instance-noise", "0.1"], "sharpness": ["--combine", "softmax"]}
 OFF = {"fresh_noise": "--reuse-fakes", "tf32": "--no-tf32"}
 START = ["--steps", 6, "--checkpoint-every", 1, "--keep", 9]
 # One member on images, and others on points; test_members.py and test_plan.py have the options of all.

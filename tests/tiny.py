@@ -43,6 +43,7 @@ OTHERS = {
     "image_size": 32,
     "max_images": 19,
     "only": "Smiling",
+    "condition": "Smiling",
     "flip": True,
     "workers": 0,
     "nc": 1,

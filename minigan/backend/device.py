@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from ..console import pip
+from ..errors import UserError
 from . import cpu, gpu
 from .reference import Array
 
 
-class DeviceError(RuntimeError):
+class DeviceError(UserError, RuntimeError):
     """The requested device is unknown or unusable on this machine."""
 
 

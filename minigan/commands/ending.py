@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..backend import DeviceError
 from ..console import INTERRUPTED, plain
 from ..errors import UserError
 from ..files import no_memory, trouble
@@ -24,7 +23,7 @@ def run(command: Command, given: dict[str, Any]) -> int:
     try:
         group = parallel.join()
         return command(given, group)
-    except (UserError, DeviceError) as error:
+    except UserError as error:
         return group.fail(f"error: {plain(error)}", FAILED)
     except OSError as error:  # outside of a run, which turns its own into a RunError
         text = f"error: {plain(trouble(error))}, then start again, or with another --out"

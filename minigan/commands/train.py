@@ -7,7 +7,6 @@ import errno
 import json
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from ..backend import gpu_trouble
@@ -15,14 +14,14 @@ from ..console import INTERRUPTED, STDERR, plain, python, say
 from ..data.opening import DataOptions
 from ..errors import UserError
 from ..gans import MEMBERS
-from ..options import flag, short
+from ..options import flag
 from ..training import parallel, session
 from ..training.checkpoint import newest_first
 from ..training.loop import Loop
 from ..training.plan import Plan, choose
 from ..training.recipes import recipe
 from ..training.run import Run
-from ..training.settings import RunOptions, check_folder, is_name, use_threads
+from ..training.settings import RunOptions, check_name
 
 DATAROOT = (
     "img_align_celeba.zip, or any folder or zip of images: JPEG, PNG, WebP, BMP, GIF; or the files of "
@@ -79,15 +78,9 @@ def train(given: dict[str, Any], group: parallel.Group) -> int:
     return play(plan, None, name, group)
 
 
-def check_name(name: str | None) -> None:
-    """Raise UserError unless the name can be part of a folder's name."""
-    if name is not None and not is_name(name):
-        raise UserError(f"--name {short(repr(name))}: must be a plain folder name")
-
-
 def show(plan: Plan) -> int:
     """Print the options as JSON. Raises UserError if they cannot be printed; returns the exit code."""
-    _check_machine(plan, parallel.ALONE)
+    session.check_machine(plan, parallel.ALONE)
     try:
         if sys.stdout is None:
             raise OSError(errno.EBADF, "it is closed")
@@ -104,17 +97,10 @@ def prepare(plan: Plan, group: parallel.Group, given: dict[str, Any]) -> None:
     """Start the other processes, and raise UserError if this machine cannot carry out the plan."""
     parallel.arrange(group, plan.run.ngpu, given.get("ngpu"))
     plan.check_processes(group.size)
-    _check_machine(plan, group)
+    session.check_machine(plan, group)
     on_cpu = group.device(plan.run.device_name) == "cpu"
     if on_cpu and plan.run.device_name == "auto" and find_spec("cupy"):
         say(f"Training on the CPU although CuPy is installed: {gpu_trouble(0)}.")
-
-
-def _check_machine(plan: Plan, group: parallel.Group) -> None:
-    """Raise UserError if the device, the threads or the folder in a plan cannot be used."""
-    group.device(plan.run.device_name)
-    use_threads(plan.run.threads)
-    check_folder("--out", Path(plan.run.out))
 
 
 def explain(plan: Plan, given: dict[str, Any]) -> None:

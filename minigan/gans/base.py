@@ -24,6 +24,7 @@ from .player import ALONE, Group, Player
 from .signs import Sign
 
 FAMILIES = {"dcgan": dcgan, "projected": projected, "sngan": sngan}  # of networks for images
+NO_NORM = ("mlp", "sngan")  # networks that have none in D
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,11 @@ class Options(Table):
         if self.spectral_norm and self.norm == "batch":
             raise UserError(
                 "--spectral-norm: batch norm scales what spectral norm has bounded; use --norm none"
+            )
+        if self.norm in ("batch", "layer") and self.network in NO_NORM:
+            raise UserError(
+                f"--norm {self.norm}: D of --network {self.network} has no norm; leave it out, or use "
+                "--network dcgan"
             )
         if self.noise_steps and not self.instance_noise:
             raise UserError(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UserError
 from ..optim import Adam
 from ..options import option
 from ..pieces import stack
@@ -32,6 +33,14 @@ class Options(standard.Options):
     discriminators: int = option(3, "number of discriminators", least=1, most=64)
     combine: str = option("mean", "how G's losses are combined", choices=("mean", "max", "softmax"))
     sharpness: float = option(1.0, "s in the softmax of G's losses", least=0, most=1e3)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sharpness != type(self).sharpness and self.combine != "softmax":
+            raise UserError(
+                f"--sharpness {self.sharpness}: --combine {self.combine} has no softmax; leave it out, "
+                "or use --combine softmax"
+            )
 
 
 class Ensemble(DCGAN):

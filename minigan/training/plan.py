@@ -45,9 +45,16 @@ class Plan:
             )
         if MEMBERS[self.member].conditional and not self.data.has_classes:
             labelled = ", ".join(name for name, kind in KINDS.items() if kind.classes)
+            remedy = "give --condition, or use" if self.data.data == "celeba" else "use"
             raise UserError(
-                f"--data {self.data.data} has no classes, and member {self.member} needs them; use "
-                f"one of {labelled}"
+                f"--data {self.data.data} has no classes, and member {self.member} needs them; "
+                f"{remedy} one of {labelled}"
+            )
+        if self.data.condition is not None and not MEMBERS[self.member].conditional:
+            told = ", ".join(name for name, member in MEMBERS.items() if member.conditional)
+            raise UserError(
+                f"--condition {short(self.data.condition)}: member {self.member} is told no classes; "
+                f"leave it out, or train {told}"
             )
         self.check_processes(self.run.ngpu or 1)
 

@@ -1,7 +1,7 @@
 """From a plan to a run that trains, new or resumed; and from a run to its trained member.
 
-The commands and `minigan.train` call these functions in this order: `open_for`, `expect`, `start` for a
-new run, `train`.
+The commands and `minigan.train` call these functions in this order: `check_machine`, `open_for`,
+`expect`, `start` for a new run, `train`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .loop import Loop
 from .parallel import ALONE, Group
 from .plan import Plan, resumed
 from .run import Run, write_config
-from .settings import use_threads
+from .settings import check_folder, use_threads
 
 Say = Callable[[str], None]
 
@@ -39,6 +39,13 @@ def build(plan: Plan, data: Dataset, device: str, group: Group = ALONE) -> tuple
     o = plan.options
     draw = Draw(data, o.batch_size, o.nz, o.seed, o.noise, plan.data.flip, device, group)
     return plan.game.build(device, group), draw
+
+
+def check_machine(plan: Plan, group: Group) -> None:
+    """Raise UserError if the device, the threads or the folder in a plan cannot be used."""
+    group.device(plan.run.device_name)
+    use_threads(plan.run.threads)
+    check_folder("--out", Path(plan.run.out))
 
 
 def open_for(plan: Plan, group: Group, say: Say, progress: bool = True) -> tuple[Plan, Dataset]:

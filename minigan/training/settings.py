@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..backend.threads import MOST_THREADS, ThreadsError, get_num_threads, set_num_threads
 from ..errors import UserError
@@ -129,14 +130,24 @@ def use_threads(count: int | None) -> None:
         raise UserError(str(error)) from None
 
 
-def is_path(value: str | None) -> bool:
+def check_name(name: str | None) -> None:
+    """Raise UserError unless the name can be part of a folder's name."""
+    if name is not None and not is_name(name):
+        raise UserError(f"--name {short(repr(name))}: must be a plain folder name")
+
+
+def is_path(value: Any) -> bool:
     """Whether the value can be a path on this system; None, for no path, is accepted."""
+    if not isinstance(value, str):
+        return value is None
     try:
-        return value is None or (value != "" and b"\0" not in os.fsencode(value))
+        return value != "" and b"\0" not in os.fsencode(value)
     except UnicodeEncodeError:
         return False
 
 
-def is_name(text: str) -> bool:
-    """Whether the text can name a folder, with room for a number in 255 bytes, the usual limit."""
+def is_name(text: Any) -> bool:
+    """Whether it can name a folder, with room for a number in 255 bytes, the usual limit."""
+    if not isinstance(text, str):
+        return False
     return text == Path(text).name and text.isprintable() and 0 < len(text.encode()) <= 200

@@ -42,7 +42,7 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     ("wgan-gp", "grid"): {**CRITIC, "steps": 2500},
 }
 
-# The members that play the standard game in another way; G's step costs some six times as much unrolled.
+# Members that play the standard game in another way. Unrolled, a step costs some six times as much.
 for _member in ("lsgan", "hinge", "feature-matching", "ensemble"):
     RECIPES[_member, "faces"] = FACES
     RECIPES[_member, "ring"] = RECIPES[_member, "grid"] = POINTS

@@ -271,7 +271,7 @@ def test_what_the_options_say_before_the_data_are_opened_is_true_of_them(data, t
 def test_attributes_are_the_classes_of_celeba_alone():
     assert DataOptions(data="celeba", condition="Male").has_classes
     with pytest.raises(
-        UserError, match=r"^--condition Male: --data faces has no list of attributes; le"
+        UserError, match=r"^--condition Male: --data faces has no list of attributes; gi"
     ):
         DataOptions(condition="Male")
     with pytest.raises(

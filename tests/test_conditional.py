@@ -268,6 +268,18 @@ def test_the_data_must_have_classes_and_are_digits_by_default():
         choose("conditional", {"data": "celeba"})
 
 
+def test_attributes_are_those_of_celeba_in_its_usual_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UserError, match=r"--condition Male: --data faces has no list .*; give --datar"
+    ):
+        choose("conditional", {"condition": "Male"})
+    Path("data/celeba").mkdir(parents=True)
+    plan = choose("conditional", {"condition": "Male"})
+    assert (plan.data.data, plan.dataroot) == ("celeba", "data/celeba")
+    assert choose("conditional", {}).data.data == "digits"
+
+
 def test_attributes_are_refused_by_a_member_that_is_told_no_classes():
     with pytest.raises(
         UserError,
@@ -495,6 +507,10 @@ def test_neighbours_need_the_data_of_the_run(tmp_path, monkeypatch, capsys):
     run = Run(next(Path("runs").glob("00000-*")))
     sample(run, "--neighbours", "--n", 2)
     assert (run.folder / "generated/neighbours.png").is_file()
+    sample(run, "--n", 2, "--out", "elsewhere")
+    assert (run.folder / "generated/neighbours.png").is_file()
+    sample(run, "--n", 2)  # the grid is new, and neighbours of other samples would be beside it
+    assert not (run.folder / "generated/neighbours.png").exists()
     shutil.move("data", "moved")
     capsys.readouterr()
     sample(run, "--neighbours", "--n", 2, code=1)

@@ -107,6 +107,16 @@ def test_a_member_or_an_option_that_does_not_exist_is_named():
             {"sharpness": 0.0, "combine": "max"},
             r"--sharpness 0\.0: --combine max has no",
         ),
+        (
+            "dcgan",
+            {"batch_size": 4, "pack": 4, "minibatch_std": True},
+            "--minibatch-std: D compares packs of 4, but would be shown one at a time; raise --batch-",
+        ),
+        (
+            "dcgan",
+            {"batch_size": 4, "pack": 4, "minibatch_discrimination": True},
+            "--minibatch-discrimination: D compares packs of 4, but would be shown one at a time;",
+        ),
     ],
 )
 def test_an_option_that_would_have_no_effect_is_refused(member, given, message):
@@ -115,6 +125,16 @@ def test_an_option_that_would_have_no_effect_is_refused(member, given, message):
     for name in given:  # each alone, or with what it needs
         needs = {"combine": "softmax"} if name == "sharpness" else {}
         choose(member, {**needs, name: given[name]})
+
+
+def test_each_process_is_shown_several_samples_to_compare():
+    given = {"data": "ring", "batch_size": 4, "minibatch_discrimination": True, "device": "cpu"}
+    plan = choose("dcgan", given)
+    plan.check_processes(2)
+    with pytest.raises(
+        UserError, match="D compares samples, but would be shown one at a time; raise"
+    ):
+        plan.check_processes(4)
 
 
 # -- flags --------------------------------------------------------------------------------------------

@@ -112,6 +112,9 @@ def sample(given: dict[str, Any], group: Group) -> int:
         if len(game.classes) > 1:
             steps = draw(*_between_classes(game, seed, only))
             pictures.save_png(out / "classes.png", game.data.picture(steps, WALK_STEPS))
+    earlier = out / "neighbours.png"
+    if data is None and given["out"] is None and earlier.is_file():
+        earlier.unlink(missing_ok=True)  # it shows other samples than the new pictures
     if data is not None:
         reals = data.batch(nearest(samples, data), "cpu").numpy()
         pairs = np.stack([samples, reals], axis=1)  # (n, 2, *shape)

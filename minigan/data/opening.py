@@ -86,9 +86,10 @@ class DataOptions(Table):
         if self.condition is not None:
             class_names(self.condition)
             if self.data != "celeba":
-                has = "classes of its own" if self.kind.classes else "no list of attributes"
+                own = "classes of its own; leave it out"
+                has = own if self.kind.classes else "no list of attributes; give --dataroot"
                 raise UserError(
-                    f"--condition {short(self.condition)}: --data {self.data} has {has}; leave it out"
+                    f"--condition {short(self.condition)}: --data {self.data} has {has}"
                 )
         if self.flip and self.kind.points:
             raise UserError(f"--flip: a {self.data} has no images; leave it out")

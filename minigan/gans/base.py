@@ -97,6 +97,7 @@ class Options(Table):
                 f"--minibatch-std: D compares samples in groups of {GROUP}; make --batch-size a "
                 f"multiple of {self.unit}, not {self.batch_size}"
             )
+        self.check_share(self.batch_size)
         self._check_penalty()
         if self.spectral_norm and self.norm == "batch":
             raise UserError(
@@ -133,6 +134,20 @@ class Options(Table):
         if self.norm != "auto":
             return self.norm
         return "none" if self.penalised or self.spectral_norm else "batch"
+
+    def check_share(self, size: int) -> None:
+        """Raise UserError if D compares packs, but a batch or a process's share of this size is one."""
+        layers = {
+            "--minibatch-std": self.minibatch_std,
+            "--minibatch-discrimination": self.minibatch_discrimination,
+        }
+        for said, compares in layers.items():
+            if compares and size == self.pack:
+                judged = f"packs of {self.pack}" if self.pack > 1 else "samples"
+                raise UserError(
+                    f"{said}: D compares {judged}, but would be shown one at a time; raise "
+                    f"--batch-size {self.batch_size}"
+                )
 
     def _check_penalty(self) -> None:
         """Raise UserError if D's slope is penalised where its score of a sample depends on others."""

@@ -63,6 +63,7 @@ class Plan:
         images = len(self.data.shape) == 3
         check_processes(count, self.options.batch_size, images, self.run.device)
         share, unit = self.options.batch_size // count, self.options.unit
+        self.options.check_share(share)
         if count > 1 and share % unit:
             raise UserError(
                 f"--batch-size {self.options.batch_size}: D judges {unit} samples together in each of "
@@ -124,7 +125,7 @@ def choose(member: str, given: dict[str, Any]) -> Plan:
         raise UserError(f"member {short(repr(member))} is not one of {', '.join(MEMBERS)}")
     given = dict(given)
     dataroot = given.pop("dataroot", None)
-    if MEMBERS[member].conditional and dataroot is None:
+    if MEMBERS[member].conditional and dataroot is None and "condition" not in given:
         given.setdefault("data", "digits")  # the usual data has no classes
     if dataroot is None:
         dataroot = usual_place(given.get("data", "celeba"))

@@ -32,20 +32,27 @@ class Number:
 
 def plain(_=None):
     """No batch norm, and float64: then N processes and one differ by nothing but rounding."""
-    make = base.networks
+    make, make_D = base.networks, base.discriminator
+
+    def strip(network):
+        layers = [m for m in network.main if not isinstance(m, nn.BatchNorm2d)]
+        network.main = nn.Sequential(*layers)
+        network.double()
 
     def made(*arguments, **options):
-        G, D, scores = make(*arguments, **options)
-        for network in (G, D):
-            layers = [m for m in network.main if not isinstance(m, nn.BatchNorm2d)]
-            network.main = nn.Sequential(*layers)
-            network.double()
-        return G, D, scores
+        G, *others = make(*arguments, **options)
+        strip(G)
+        return G, *others
+
+    def made_D(*arguments, **options):
+        D, scores = make_D(*arguments, **options)
+        strip(D)
+        return D, scores
 
     def wide(draw):
         return lambda *arguments: Tensor(draw(*arguments).data.astype(np.float64))
 
-    base.networks = made
+    base.networks, base.discriminator = made, made_D
     for name in ("reals", "noise", "uniform"):
         setattr(Draw, name, wide(getattr(Draw, name)))
     labelled = Draw.labelled

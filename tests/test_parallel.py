@@ -334,14 +334,19 @@ def same(arrays, others):
 def plain(monkeypatch):
     """Networks without batch norm, in float64."""
     monkeypatch.setattr(base, "networks", base.networks)  # all of it is put back afterwards
+    monkeypatch.setattr(base, "discriminator", base.discriminator)
     monkeypatch.setattr(looks, "noise", looks.noise)
     for name in ("reals", "labelled", "noise", "uniform"):
         monkeypatch.setattr(Draw, name, getattr(Draw, name))
     ranks.plain()
 
 
+# Each process unrolls D on its own share, as docs/gpu.md says, so unrolled plays another game there.
+EXACT = [row for row in WALK if row[0] != "unrolled"]
+
+
 @pytest.mark.parametrize(
-    ("member", "data", "options"), [*WALK, ("dcgan", "faces", {"fresh_noise": False})]
+    ("member", "data", "options"), [*EXACT, ("dcgan", "faces", {"fresh_noise": False})]
 )
 def test_several_ranks_equal_one_when_there_is_no_batch_norm(plain, member, data, options):
     arrays, numbers, metrics = steps_of(Group(), 5, member, data, **options)
@@ -367,7 +372,10 @@ def test_batch_norm_is_local_and_everything_else_is_shared(member):
 
 @every_member
 def test_metrics_are_reported_at_the_same_steps_and_others_cost_no_message(monkeypatch, member):
-    """A step sends one message for each descent, and one for its metrics if it is reported."""
+    """A step sends one message for each descent, and one for its metrics if it is reported.
+
+    Feature matching sends one more.
+    """
     descend, descents = Player.descend, []
     monkeypatch.setattr(Player, "descend", lambda *words: descents.append(1) or descend(*words))
 
@@ -379,7 +387,8 @@ def test_metrics_are_reported_at_the_same_steps_and_others_cost_no_message(monke
     assert results[0] == results[1]
     reported, messages = results[0]
     assert [bool(names) for names in reported] == [False, True, True]
-    each = [False] * (len(descents) // (2 * 3))
+    own = member == "feature-matching"  # the means of features
+    each = [False] * (len(descents) // (2 * 3) + own)
     assert [m == len(reported[1]) for m in messages] == [*each, *each, True, *each, True]
 
 

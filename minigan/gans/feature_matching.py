@@ -41,5 +41,9 @@ class FeatureMatching(DCGAN):
             fakes = self.G(draw.noise())
         real = self.judge.features(x, draw).detach().mean(0)  # (N, F) -> (F,)
         fake = self.judge.features(fakes, draw).mean(0)
+        # A square of means is not a mean of squares, so in a group each process needs the means of the
+        # whole batch. Their values replace its own; the gradient remains that of its share.
+        real, whole = self.D.group.average([real, fake.detach()])
+        fake = fake + (whole - fake.detach())
         loss_G = ((real - fake) ** 2).sum()
         return metrics | {"loss_g": loss_G.detach(), "grad_g": self.G.descend(loss_G)}

@@ -153,7 +153,7 @@ def test_objectives_shows_each_on_both_data_sets_in_a_picture_and_a_film(
     ("flags", "message"),
     [
         (["--steps", "0"], "error: --steps 0: must be at least 1"),
-        (["--out", "file"], "error: file: File exists; move it away"),
+        (["--out", "file"], "error: --out file: file is not a folder; give another path"),
     ],
 )
 def test_objectives_tells_in_a_sentence_what_is_wrong(flags, message, capsys):

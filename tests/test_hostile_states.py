@@ -139,9 +139,7 @@ def test_a_wrong_part_of_the_table_is_named(loop, original, place, value):
     if place == ("game",):
         assert "member" in said
     elif (place, value) in ((("game", "member"), "wgan-gp"), (("game", "data"), {})):
-        assert (
-            "unknown options ['fresh_noise', 'loss']" in said or "--max-images None -> 20" in said
-        )
+        assert "unknown options ['fresh_noise', 'loss'" in said or "--max-images None -> 20" in said
     elif place[-1]:  # but for the name that is empty
         name = place[-1].replace("\x1b", r"\x1b")
         words = (

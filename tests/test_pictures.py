@@ -381,6 +381,9 @@ def test_each_metric_is_drawn_in_its_panel_and_an_unknown_one_under_its_own_name
     assert figures == {
         "losses.png": [("loss", ["Loss_D", "Loss_G", "distance", "penalty"])],
         "scores.png": [(PANELS["scores"], ["D(x)", "D(G(z)) before", "D(G(z)) after"])],
+        "critic.png": [
+            (PANELS["critic"], ["score of x", "score of G(z) before", "score of G(z) after"])
+        ],
         "gradients.png": [(PANELS["gradients"], ["|grad D|", "|grad G|"])],
         "others.png": [("fid", []), ("kid", [])],  # an axis each: units may differ
     }

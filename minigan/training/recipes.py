@@ -46,7 +46,7 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
 for _member in ("lsgan", "hinge", "feature-matching", "ensemble"):
     RECIPES[_member, "faces"] = FACES
     RECIPES[_member, "ring"] = RECIPES[_member, "grid"] = POINTS
-RECIPES["unrolled", "faces"] = {**FACES, "epochs": 3}
+RECIPES["unrolled", "faces"] = {**FACES, "steps": 300}
 RECIPES["unrolled", "ring"] = RECIPES["unrolled", "grid"] = {**POINTS, "steps": 2000}
 RECIPES["conditional", "ring"] = RECIPES["conditional", "grid"] = POINTS
 

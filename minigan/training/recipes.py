@@ -33,11 +33,11 @@ COLOUR = {"augment": "translation"}  # without it, as for faces, there is a weav
 RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     ("dcgan", "faces"): FACES,
     ("wgan", "faces"): {**FACES, "lr": 5e-5, "epochs": 30},
-    ("wgan-gp", "faces"): {**FACES, "lr": 1e-4, "epochs": 30},
+    ("wgan-gp", "faces"): {**FACES, "epochs": 25},
     ("dcgan", "ring"): POINTS,
     ("dcgan", "grid"): POINTS,
-    ("wgan", "ring"): {**POINTS, "clip": 0.1, "steps": 1500},
-    ("wgan", "grid"): {**POINTS, "clip": 0.1, "steps": 1500},
+    ("wgan", "ring"): {**POINTS, "clip": 0.1, "steps": 3000},
+    ("wgan", "grid"): {**POINTS, "clip": 0.1, "steps": 3000},
     ("wgan-gp", "ring"): {**CRITIC, "steps": 2000},
     ("wgan-gp", "grid"): {**CRITIC, "steps": 2500},
 }

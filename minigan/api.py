@@ -17,7 +17,7 @@ from .options import MOST_SEED, short
 from .tensor import Tensor
 from .training import session
 from .training.game import Game
-from .training.looks import at_once
+from .training.looks import in_parts
 from .training.parallel import ALONE
 from .training.plan import choose
 from .training.settings import check_name
@@ -58,9 +58,7 @@ class Trained:
         draw = self.member.sample_raw if raw else self.member.sample
         z = noise(generator(int(seed), "sample"), (n, o.nz), o.noise)
         inputs = [each for each in (z, self._classes(n, y)) if each is not None]
-        count = at_once(self.member.shape)
-        parts = [[Tensor(whole[i : i + count]) for whole in inputs] for i in range(0, n, count)]
-        return np.concatenate([draw(*part).numpy() for part in parts])
+        return in_parts(draw, [Tensor(each) for each in inputs], self.member.shape)
 
     def _classes(self, n: int, y: Any) -> np.ndarray | None:
         """The classes (n,) int64 of n samples, checked; None if the member has no classes."""

@@ -25,7 +25,7 @@ from ..options import MOST_SEED
 from ..tensor import Tensor
 from ..training import checkpoint, pictures, session
 from ..training.game import Game
-from ..training.looks import COLUMNS, arrange, at_once
+from ..training.looks import COLUMNS, arrange, in_parts
 from ..training.parallel import Group
 from ..training.run import Run
 from ..training.settings import DEVICE, LIMITED_THREADS, check_folder, is_path, use_threads
@@ -177,9 +177,7 @@ def _draw_samples(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # about overflow, which is checked below
         inputs = [Tensor(backend.move(each, device)) for each in (z, y) if each is not None]
-        count = at_once(member.shape)
-        parts = [[whole[i : i + count] for whole in inputs] for i in range(0, len(z), count)]
-        samples = np.concatenate([make(*part).numpy() for part in parts])
+        samples = in_parts(make, inputs, member.shape)
     if not np.isfinite(samples).all():
         raise checkpoint.CheckpointError(
             f"{path}: its generator draws values that are not finite; {checkpoint.REMEDY}"

@@ -6,14 +6,16 @@ mode. So the weights are the same with pictures and without.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from .. import backend
+from ..create import zeros_like
 from ..data import Dataset
 from ..gans.base import GAN
 from ..keys import generator, noise
+from ..pieces import cat
 from ..tensor import Tensor
 from . import pictures
 from .run import Run
@@ -26,6 +28,24 @@ ROWS = 10  # classes in a run's pictures; of more classes, the first ones are sh
 def at_once(shape: tuple[int, ...]) -> int:
     """How many samples of this shape to draw at a time."""
     return IMAGES if len(shape) == 3 else POINTS
+
+
+def in_parts(
+    make: Callable[..., Tensor], inputs: Sequence[Tensor], shape: tuple[int, ...]
+) -> np.ndarray:
+    """Samples of this shape from inputs (N, ...), drawn in parts to bound the memory.
+
+    Each part is filled up with zeros to the same number of rows, because the last bits of a row of a
+    product may depend on how many rows there are. So a sample does not depend on its neighbours.
+    """
+    count, n, found = at_once(shape), len(inputs[0]), []
+    for i in range(0, n, count):
+        part = [whole[i : i + count] for whole in inputs]
+        missing = count - len(part[0])
+        if missing:
+            part = [cat([p, zeros_like(p[:1]).expand(missing, *p.shape[1:])]) for p in part]
+        found.append(make(*part).numpy()[: count - missing])
+    return np.concatenate(found)
 
 
 class Looks:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .. import backend
-from ..create import zeros_like
 from ..data import Dataset
 from ..gans.base import GAN
 from ..keys import generator, noise
@@ -33,17 +32,19 @@ def at_once(shape: tuple[int, ...]) -> int:
 def in_parts(
     make: Callable[..., Tensor], inputs: Sequence[Tensor], shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Samples of this shape from inputs (N, ...), drawn in parts to bound the memory.
+    """Samples (N, *shape) from inputs (N, ...), drawn in parts to bound the memory.
 
-    Each part is filled up with zeros to the same number of rows, because the last bits of a row of a
-    product may depend on how many rows there are. So a sample does not depend on its neighbours.
+    make  `sample` or `sample_raw` of a member
+
+    Copies of its first row fill the last part up to the size of the others, because the last bits of a
+    row of a matrix product may depend on the number of rows. So the first samples are the same, however
+    many follow.
     """
-    count, n, found = at_once(shape), len(inputs[0]), []
-    for i in range(0, n, count):
+    count, found = at_once(shape), []
+    for i in range(0, len(inputs[0]), count):
         part = [whole[i : i + count] for whole in inputs]
-        missing = count - len(part[0])
-        if missing:
-            part = [cat([p, zeros_like(p[:1]).expand(missing, *p.shape[1:])]) for p in part]
+        if missing := count - len(part[0]):
+            part = [cat([p, p[:1].expand(missing, *p.shape[1:])]) for p in part]
         found.append(make(*part).numpy()[: count - missing])
     return np.concatenate(found)
 
@@ -99,10 +100,7 @@ class Looks:
         return self.data.batch(np.resize(indices, COLUMNS), "cpu").numpy()  # few are repeated
 
     def _picture(self, sample: Callable[..., Tensor]) -> np.ndarray:
-        count = at_once(self.data.shape)
-        starts = range(0, len(self.inputs[0]), count)
-        parts = [[whole[i : i + count] for whole in self.inputs] for i in starts]
-        return self.data.picture(np.concatenate([sample(*part).numpy() for part in parts]))
+        return self.data.picture(in_parts(sample, self.inputs, self.data.shape))
 
     def _save(self, name: str, pixels: np.ndarray) -> None:
         pictures.save_png(self.run.samples / name, pixels)

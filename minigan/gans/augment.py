@@ -36,7 +36,10 @@ def translation(x: Tensor, draw: Draw) -> Tensor:
 
 
 def _shift(size: int, u: Tensor) -> Tensor:
-    """Matrices (N, 1, size, size) that move a column by floor(v) elements, v = size/8 (2 u - 1)."""
+    """Matrices (N, 1, size, size) that move a column by a whole number of elements, -m to m.
+
+    The move is floor(v) with v = (2 m + 1) u - m and m = size // 8, so that each is equally likely.
+    """
     most = size // 8
     v = (2 * most + 1) * u - most  # (N, 1, 1, 1)
     distance = np.arange(size)[:, None] - np.arange(size)  # (size, size)

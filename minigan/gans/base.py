@@ -124,19 +124,22 @@ class Options(Table):
         return self.g_lr or self.lr, self.d_lr or self.lr
 
     @property
-    def penalised(self) -> str:
-        """The option that penalises D's slope, as a flag; empty if none does."""
+    def penalty_flag(self) -> str:
+        """The flag of the option that penalises D's slope; "" if none does."""
         return ""
 
     @property
     def norm_of_D(self) -> str:
-        """The norm that `auto` stands for."""
+        """The normalisation in D: `norm`, with `auto` decided."""
         if self.norm != "auto":
             return self.norm
-        return "none" if self.penalised or self.spectral_norm else "batch"
+        return "none" if self.penalty_flag or self.spectral_norm else "batch"
 
     def check_share(self, size: int) -> None:
-        """Raise UserError if D compares packs, but a batch or a process's share of this size is one."""
+        """Raise UserError if D compares packs of samples, but would be shown only one at a time.
+
+        size  of a batch, or of a process's share of it
+        """
         layers = {
             "--minibatch-std": self.minibatch_std,
             "--minibatch-discrimination": self.minibatch_discrimination,
@@ -158,11 +161,11 @@ class Options(Table):
             "--minibatch-discrimination": self.minibatch_discrimination,
         }
         for said, mixes in mixing.items():
-            if mixes and self.penalised:
+            if mixes and self.penalty_flag:
                 remedy = "use --norm none" if said == "--norm batch" else "leave it out"
                 raise UserError(
                     f"{said}: D's score of one sample then depends on the others, so it has no slope "
-                    f"of its own for {self.penalised} to penalise; {remedy}"
+                    f"of its own for {self.penalty_flag} to penalise; {remedy}"
                 )
 
 
@@ -331,7 +334,7 @@ def discriminator(
 
 
 def _family(shape: tuple[int, ...], options: Options) -> str:
-    """The name of the networks for samples of this shape. Raises UserError if they cannot make them."""
+    """The name of the networks to use. Raises UserError if they cannot make samples of this shape."""
     if len(shape) != 3:
         return "mlp"
     name = "dcgan" if options.network == "auto" else options.network

@@ -4,9 +4,10 @@ D descends  -mean log D(x | y) - mean log(1 - D(G(z | y') | y'))      equation 2
 G descends  -mean log D(G(z | y') | y')                               or another objective
 
 y is the class of the real x. y' is drawn with the frequencies of the data, because otherwise D could
-tell reals from fakes by the class alone. G gets it one-hot beside z. D gets it as one plane for each
-class beside the image, or by a projection (Miyato & Koyama 2018, equation 3), which adds to its score
-the product of its features with a vector of the class.
+tell reals from fakes by the class alone. G gets the class one-hot beside z, or by batch norms with a
+scale and a shift for each class. D gets it as one plane for each class beside the image, or by a
+projection (Miyato & Koyama 2018, equation 3), which adds to its score the product of its features with
+a vector of the class.
 
 D judges whether a sample and its class belong together, so a good sample of another class does not
 satisfy it.

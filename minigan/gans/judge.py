@@ -14,8 +14,8 @@ from .augment import CHANGES
 from .draw import Draw
 
 
-class Looks(Protocol):
-    """The options that a Judge reads; see `gans.base.Options`."""
+class JudgeOptions(Protocol):
+    """The options that a Judge reads: see `gans.base.Options`."""
 
     augment: str
     instance_noise: float
@@ -26,7 +26,7 @@ class Looks(Protocol):
 class Judge:
     """D's scores of samples: augmentation, instance noise, packing and D's dropout, then D's logits."""
 
-    def __init__(self, D: Any, options: Looks):
+    def __init__(self, D: Any, options: JudgeOptions):
         self.D, self.options = D, options
         self._dropouts = [m for m in D.modules() if isinstance(m, nn.Dropout)]
 
@@ -60,7 +60,7 @@ class Judge:
 
 
 def instance_noise(sigma: float, steps: int, step: int) -> float:
-    """The standard deviation of the noise: sigma, or falling linearly from it to 0 in so many steps.
+    """The standard deviation of the noise: sigma, or falling linearly from it to 0 over `steps`.
 
     Without noise, data and fakes lie on thin sets that D separates perfectly, and G learns nothing.
     With it both fill the space (Sonderby et al. 2017; Arjovsky & Bottou 2017).

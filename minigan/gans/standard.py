@@ -60,7 +60,7 @@ class Options(base.Options):
             )
 
     @property
-    def penalised(self) -> str:
+    def penalty_flag(self) -> str:
         return "--r1" if self.r1 else ""
 
     @property

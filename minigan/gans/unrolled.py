@@ -74,7 +74,7 @@ def unrolled(
     update: Update,
     steps: int,
 ) -> Sequence[Tensor]:
-    """The weights after so many updates down the loss, as differentiable functions of all inputs."""
+    """The weights after `steps` updates down the loss. Gradients pass through all of them."""
     for _ in range(steps):
         weights = update(weights, grad(loss(weights), weights, create_graph=True))
     return weights

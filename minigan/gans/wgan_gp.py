@@ -36,7 +36,7 @@ class Options(base.Options):
     penalty: float = option(10.0, "weight of the penalty on D's slope", least=0, most=1e6)
 
     @property
-    def penalised(self) -> str:
+    def penalty_flag(self) -> str:
         return "--penalty"
 
 

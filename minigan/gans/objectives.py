@@ -2,7 +2,7 @@
 
 With D(x) = sigmoid(score), -log D(x) is softplus(-score) and -log(1 - D(x)) is softplus(score): the
 cross-entropy of the score with the label 1, and with the label 0. In this form a loss stays finite and
-keeps its gradient where D is certain.
+keeps its gradient where D is certain. Scores are (N,), and every loss is a single number, ().
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def squares(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def square(fake: Tensor) -> Tensor:
-    """1/2 mean (D(G(z)) - 1)^2: G's half of that equation, with c = 1."""
+    """1/2 mean (D(G(z)) - 1)^2: G's half of the same equation, with c = 1."""
     return 0.5 * ((fake - REAL) ** 2).mean()
 
 
@@ -67,7 +67,7 @@ def critic_score(fake: Tensor) -> Tensor:
 
 
 def less_real(real: Tensor, fake: Tensor) -> Tensor:
-    """mean softplus(D(G(z)) - D(x)): each real has to be scored above the fake that it is paired with.
+    """mean softplus(D(G(z)) - D(x)): each real should score above the fake that it is paired with.
 
     See Jolicoeur-Martineau 2019, "The relativistic discriminator", section 3.1.
     """
@@ -75,12 +75,12 @@ def less_real(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def more_real(real: Tensor, fake: Tensor) -> Tensor:
-    """mean softplus(D(x) - D(G(z))): G wants each fake to be scored above its real."""
+    """mean softplus(D(x) - D(G(z))): G's side: each fake should score above its real."""
     return cross_entropy(fake - real, REAL)
 
 
 def of_fakes(loss: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """A loss of the fake scores as one of both scores."""
+    """A loss of the fake scores alone, as a function of the real and the fake scores."""
     return lambda real, fake: loss(fake)
 
 

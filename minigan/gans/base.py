@@ -53,7 +53,7 @@ class Options(Table):
     )
     init: str = option(
         "auto",
-        "distribution of the first weights; auto is the default of the networks",
+        "distribution of the first weights; auto is the network's default",
         choices=("auto", *first_values.KINDS),
     )
     norm: str = option(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 Metrics = dict[str, float]
 
-CERTAIN = 0.01  # Loss_D below which D is saturated: as a cross-entropy, 99.5 % sure of each sample
+CERTAIN = 0.01  # D is saturated below this Loss_D; in cross-entropy: 99.5 % sure of each sample
 STILL = 0.01  # G is frozen if its steps are shorter than this fraction of lr
 
 

@@ -33,7 +33,7 @@ TINY = 1e-20  # added under Adam's root, whose slope at 0 is infinite; far below
 class Options(standard.Options):
     unroll: int = option(5, "updates of D that G looks ahead (K)", least=0, most=100)
     inner: str = option(
-        "adam", "how these updates are made: by D's Adam or by SGD", choices=("adam", "sgd")
+        "adam", "optimiser of these K updates: D's Adam, or SGD", choices=("adam", "sgd")
     )
 
 

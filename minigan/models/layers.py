@@ -95,7 +95,7 @@ class MinibatchDiscrimination(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n = len(x)
         rows = x.flatten(1) @ self.weight  # (N, kernels dim)
-        rows = rows.reshape(n, 1, self.kernels, self.dim)
+        rows = rows.reshape(n, 1, self.kernels, self.dim)  # (N, 1, kernels, dim)
         distances = (rows - rows.transpose(0, 1)).abs().sum(3)  # (N, N, kernels)
         return with_planes(x, (-distances).exp().sum(1) - 1.0)  # without j = i, whose exp is 1
 

@@ -3,9 +3,9 @@
     python examples/objectives.py                    # 12 runs of 3000 steps, about 15 minutes
     python examples/objectives.py --spectral-norm    # with a D whose slope is bounded
 
-All runs have the same networks, seed and number of steps, and differ in what D and G descend. One thing
-more differs: wasserstein always has spectral norm in D, because it needs a bound on D's slope. The
-final samples are in objectives.png, and the film is objectives.gif.
+All runs have the same networks, seed and number of steps; they differ in what D and G descend. The one
+exception is wasserstein, which always has spectral norm in D, because it needs a bound on D's slope.
+The final samples are in objectives.png, and the film is objectives.gif.
 """
 
 from __future__ import annotations

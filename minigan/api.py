@@ -97,7 +97,7 @@ def train(
     name = options.pop("name", None)
     check_name(name)
     options = {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in options.items()}
-    # One worker, because more would import the caller's script, which may lack a check of __name__.
+    # One worker: more would import the caller's script, which may lack `if __name__ == "__main__":`.
     plan = choose(member, {"data": data, "workers": 1, **options})
     if (plan.run.ngpu or 1) > 1:
         raise UserError(

@@ -56,7 +56,7 @@ def ones(*size: Any, **options: Any) -> Tensor:
 
 
 def arange(start: float, end: float | None = None, step: float = 1, **options: Any) -> Tensor:
-    """start, start + step, ... up to, but without, end; arange(n) counts from 0. Ints give int64.
+    """start, start + step, ..., without end; arange(n) counts from 0. Integers give int64.
 
     Raises ValueError if the number of values is not finite.
     """

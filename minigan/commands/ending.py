@@ -25,7 +25,7 @@ def run(command: Command, given: dict[str, Any]) -> int:
         return command(given, group)
     except UserError as error:
         return group.fail(f"error: {plain(error)}", FAILED)
-    except OSError as error:  # from outside `Run.in_use`, which makes it a RunError
+    except OSError as error:  # outside of a run; `Run.in_use` makes RunErrors of others
         text = f"error: {plain(trouble(error))}, then start again, or with another --out"
         return group.fail(text, FAILED)
     except MemoryError as error:  # CuPy's error for a full GPU is a subclass

@@ -34,7 +34,7 @@ MOST = 100_000  # samples; all of them are held in memory
 SAMPLES = 64  # by default
 WALK_ROWS, WALK_STEPS = 8, 10  # of the picture of interpolations
 
-# The inputs of G: z (N, nz), and y if it has classes: their numbers (N,), or mixtures of them (N, K).
+# The inputs of G: z (N, nz), and for a conditional G the classes (N,) or mixtures of classes (N, K).
 Inputs = tuple[np.ndarray, "np.ndarray | None"]
 
 

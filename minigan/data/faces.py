@@ -4,8 +4,8 @@ Every attribute of a face is known, so the set can also show which faces a GAN h
 is painted from back to front; each part is a soft mask and a colour. drawn.py explains why a face has
 the same bytes on every machine.
 
-Lengths are in units of half the head's height: the middle of the head is at (0, 0), its crown at y =
--1, its chin at y = 1. Colours are 0xRRGGBB. Masks and light are float32 (h, w) from 0 to 1, and the
+Lengths are in units of half the head's height, measured from the middle of the head: its crown is at
+y = -1, its chin at y = 1. Colours are 0xRRGGBB. Masks and light are float32 (h, w) from 0 to 1, and the
 canvas is float32 (3, h, w).
 """
 

@@ -21,7 +21,7 @@ class Arrays:
     pixels      (N, H, H) uint8 grey, or (N, H, H, 3) RGB
     labels      (N,) int64, the class of each image
     classes     the names of the classes
-    image_size  pixels per side of the images that the source gives; Pillow's bilinear filter resizes
+    image_size  pixels per side of the resulting images, resized by Pillow's bilinear filter
     notes       sentences for the user about the files
     """
 

@@ -1,4 +1,4 @@
-"""Drawn shapes in colour, the size of CIFAR-10's images: a data set with ten classes, no download.
+"""Drawn shapes in colour: a data set with ten classes, like CIFAR-10, that needs no download.
 
 A shape is a function of x (to the right) and y (down) that is negative inside the shape, which extends
 to about 1 from the middle (0, 0). A random map turns, scales and shifts it. Its colour and the colour

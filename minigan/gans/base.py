@@ -85,7 +85,7 @@ class Options(Table):
     )
     ema: float = option(
         0.99,
-        "decay of the average of G's weights, which draws the samples; 0 keeps no average",
+        "decay of the average of G's weights, used to draw samples; 0 keeps no average",
         least=0,
         below=1,
     )
@@ -226,7 +226,7 @@ class GAN(ABC):
 
     @classmethod
     def outline(cls, options: Any, shape: tuple[int, ...], classes: int = 0) -> dict[str, Tensor]:
-        """The weights that these options give, by their paths in a checkpoint, without using memory.
+        """The weights that these options give, by their paths in a checkpoint, without allocating them.
 
         Each has its shape, dtype and `data.nbytes` but no values, so that even the largest networks
         take only a moment. Averages and optimiser state have the same shapes and are left out.

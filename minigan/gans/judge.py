@@ -1,8 +1,8 @@
 """How D looks at a batch: what is done to the samples before D's first layer.
 
 Each part is random or joins several samples, so it belongs neither to the network nor to the data.
-Reals and fakes must be treated alike, in G's half of a step too; otherwise D could tell them apart by
-it.
+Reals and fakes must be treated alike, in G's half of a step too, because otherwise the treatment itself
+would give the fakes away.
 """
 
 from __future__ import annotations

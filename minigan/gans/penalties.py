@@ -25,7 +25,7 @@ def r1_penalty(D: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """1/2 mean |grad of D at x|^2 at reals x (Mescheder, Geiger & Nowozin 2018, equation 9).
 
     D and x are as in `slope_penalty`. When G's samples match the data, D's slope there should be 0.
-    With this penalty the game comes to rest at its solution; without it, it circles around it.
+    With this penalty the game comes to rest at its solution; without the penalty it circles around.
     """
     return 0.5 * _squared_slope(D, x).mean()
 

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 Metrics = dict[str, float]
 
-CERTAIN = 0.01  # D is saturated below this Loss_D; in cross-entropy: 99.5 % sure of each sample
+# D is saturated if Loss_D is lower. As a cross-entropy, this means that D is 99.5 % sure of each
+# sample.
+CERTAIN = 0.01
 STILL = 0.01  # G is frozen if its steps are shorter than this fraction of lr
 
 

@@ -15,7 +15,7 @@ fan_out the number of outputs that each input contributes to:
     ConvTranspose2d   in k^2 / stride^2   out k^2
 
 Both hold away from the edges. (PyTorch ignores the strides, and swaps the two for a transposed
-convolution.) MinibatchDiscrimination draws its own first values, whatever the row.
+convolution.) MinibatchDiscrimination ignores the table: see its docstring.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Game(NamedTuple):
 
     @classmethod
     def read(cls, table: dict[str, Any], where: Path | str) -> Game:
-        """The game of which `table` is the table. Raises UserError if it is wrong.
+        """The game that the table describes. Raises UserError if the table is wrong.
 
         where  what the table was read from, for the message
         """

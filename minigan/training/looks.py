@@ -98,7 +98,7 @@ class Looks:
         indices = np.flatnonzero(self.data.labels == k)[:COLUMNS]
         if not len(indices):
             return np.ones((COLUMNS, *self.data.shape), np.float32)
-        return self.data.batch(np.resize(indices, COLUMNS), "cpu").numpy()  # repeats too few
+        return self.data.batch(np.resize(indices, COLUMNS), "cpu").numpy()  # repeated if too few
 
     def _picture(self, sample: Callable[..., Tensor]) -> np.ndarray:
         return self.data.picture(in_parts(sample, self.inputs, self.data.shape))

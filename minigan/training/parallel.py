@@ -2,9 +2,9 @@
 
 All processes draw the same random numbers and hold the same weights. Each computes the gradients of its
 share. Their mean is the gradient of the whole batch, and all processes take the same step along it.
-Only layers that look at a whole batch see just their own share: batch norm, whose statistics differ
-between processes as in PyTorch's DataParallel, and the minibatch layers of D. The running statistics of
-the leader, rank 0, are saved. Only the leader writes files and prints.
+Layers that look at a whole batch see only the share of their process: batch norm, as in PyTorch's
+DataParallel, and the minibatch layers of D. The running statistics of the leader, rank 0, are saved.
+Only the leader writes files and prints.
 
 mpiexec starts the processes, and they communicate by MPI, through mpi4py. Gradients travel by MPI on
 CPUs, and by NCCL on GPUs, through cupyx.distributed. (The tests replace NCCL with a stand-in; it has

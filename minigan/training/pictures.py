@@ -123,8 +123,7 @@ def _draw(axes: Any, title: str, names: Sequence[str], metrics: Sequence[dict[st
 @contextmanager
 def _new_figure(**options: Any) -> Iterator[Any]:
     """A matplotlib figure, drawn by Agg with the default settings instead of the user's."""
-    # OSError if there is less free memory. With too little, loading matplotlib can hang or abort
-    # Python.
+    # OSError if less memory is free. With too little, loading matplotlib can hang or abort Python.
     mmap.mmap(-1, FIGURE_BYTES).close()
     matplotlib = _import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -10,7 +10,7 @@ from typing import Any
 # Drawn faces are for a few minutes on a CPU, so the networks are narrow. D is the narrower one, because
 # drawn faces are easy to tell from fakes. G's last layer has separate weights for pixels at even and
 # odd positions, which leaves a weave with a period of two pixels. It nearly disappears if D sees every
-# image randomly shifted, because the weave is then at no fixed position.
+# image randomly shifted, because then the position of the weave tells D nothing.
 FACES = {"ngf": 32, "ndf": 16, "batch_size": 64, "lr": 5e-4, "augment": "translation"}
 FACES |= {"ema": 0.995, "epochs": 10}
 

@@ -20,7 +20,7 @@ from ..files import cautiously, naming, sync
 from .checkpoint import DIGITS
 from .metrics import COUNTS
 
-LARGEST = 3.5e38  # absolute value of a metric, above float32's largest number
+LARGEST = 3.5e38  # no metric is larger, because metrics are computed in float32
 LINE = 2**16  # characters of a line, at most; a usual line has about 250
 FAULTS = 10_000  # lines without metrics; after this number, the rest of a file is not read
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # from os.link, as on FAT

@@ -5,8 +5,8 @@ a leaf's name is its path, such as `players.G.net.main.0.weight`. The live tree 
 accepts only a file of exactly the same form, and names the first leaf that differs. So nothing here
 knows a network, an optimiser or an option by name. No state of random numbers is saved: see draw.py.
 
-A checkpoint also holds its game, the table of the options that determine the weights. `read` accepts it
-only for the same game.
+A checkpoint also holds its game, the table of the options that determine the weights. `read` accepts a
+checkpoint only for the same game.
 
 The memory order of an array is not saved. `restore` writes into the live arrays and keeps their order,
 because kernels store weights in the order that they need. But the bytes of a sum depend on the order of

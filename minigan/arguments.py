@@ -135,7 +135,10 @@ def all_sizes(sizes: tuple) -> tuple[int, ...]:
 
 
 def with_axis(function: Callable) -> Callable:
-    """Let a function with `dim` and `keepdim` accept NumPy's names `axis` and `keepdims` too."""
+    """Let a function with `dim` and `keepdim` accept NumPy's names `axis` and `keepdims` too.
+
+    The function raises TypeError if it gets both names of one argument.
+    """
 
     @functools.wraps(function)
     def renamed(*args: Any, **kwargs: Any) -> Any:

@@ -77,7 +77,10 @@ class ZipImages(ImageFiles):
 
     @cached_property
     def archive(self) -> zipfile.ZipFile:
-        """The open zip. Every process checks that it is the one that `stamp` describes."""
+        """The open zip. Every process checks that it is the one that `stamp` describes.
+
+        Raises Changed if it is not, UserError if the zip cannot be read or is damaged.
+        """
         try:
             archive = zipfile.ZipFile(self.path)
             self._check(os.fstat(archive.fp.fileno()))

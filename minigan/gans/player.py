@@ -121,7 +121,7 @@ class Player:
         return self._forward(*inputs)
 
     def descend(self, loss: Tensor) -> Norm:
-        """Take a step down the gradient of `loss` by the weights; return the gradient's norm."""
+        """Take a step down the gradient of `loss`, averaged over the group. Returns its norm."""
         gradients = self.group.average(grad(loss, self.optimizer.params))
         self.optimizer.step(gradients)
         if self._project:

@@ -259,7 +259,10 @@ def arrange(group: Group, wanted: int | None, given: int | None) -> None:
 
 
 def restart(count: int) -> NoReturn:
-    """Replace this process with an mpiexec that runs the same program as `count` processes."""
+    """Replace this process with an mpiexec that runs the same program as `count` processes.
+
+    Raises UserError if mpiexec or mpi4py is not installed.
+    """
     beside = str(Path(sys.executable).parent)
     mpiexec = shutil.which("mpiexec", path=beside) or shutil.which("mpiexec")
     if mpiexec is None or importlib.util.find_spec("mpi4py") is None:

@@ -62,7 +62,7 @@ def trouble(error: OSError, where: Path | str = "a file or pipe") -> str:
 
 
 def reason(error: OSError) -> str:
-    """Reason and remedy."""
+    """The reason of an OSError, and a remedy."""
     remedy = REMEDIES.get(error.errno, "check that the folder exists and that its disk works")
     path = error.filename
     if error.errno == errno.EACCES and path and not os.access(path, os.R_OK):

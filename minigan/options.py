@@ -136,7 +136,7 @@ def check_images(given: Iterable[str], tables: Iterable[type[Table]], data: str)
 
 
 def flag(name: str) -> str:
-    """The flag of a field."""
+    """The flag of a field: "--d-steps" for "d_steps"."""
     return "--" + name.replace("_", "-")
 
 

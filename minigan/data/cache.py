@@ -44,7 +44,7 @@ from .workers import chunks, is_importing_main
 FORMAT = 1  # part of the key: raise it when the layout of the files changes
 HEADER = 128  # bytes before the pixels in the .npy file
 BLOCK = 2**20  # bytes hashed at a time
-DAMAGE = (  # what reading a damaged or foreign file raises
+DAMAGE = (  # errors that reading a damaged or foreign file can raise
     FileNotFoundError,
     ValueError,
     KeyError,

@@ -49,7 +49,7 @@ STYLES = {
     "wavy": Cut((1.02, 1.22, 1.50), (0.60, -0.66, 2.2), 0.4, 0.05, True),
     "curly": Cut((1.02, 1.30, 0.70), (0.66, -0.52, 1.1), 0.0, 0.10, True),
 }
-BEARDED = ("bald", "short", "long", "curly")  # with the other styles a beard reads as a mistake
+BEARDED = ("bald", "short", "long", "curly")  # with the other styles a beard looks like a mistake
 
 CATEGORIES = {  # a value listed twice is twice as common
     "skin": tuple(SKIN),

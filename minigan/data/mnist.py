@@ -49,7 +49,7 @@ EMNIST = " (EMNIST's labels go up to 61, and its images are transposed)"
 
 
 def open_mnist(root: str | Path, kind: str, image_size: int, max_images: int | None) -> Arrays:
-    """The first `max_images` samples of the training set in a folder, or in torchvision's below it.
+    """The first `max_images` samples of the training set in a folder or torchvision's folder below it.
 
     kind  "mnist" or "fashion-mnist"
 
@@ -113,7 +113,7 @@ def _find(folder: Path, part: str, kind: str) -> Path:
 
 
 def _read(path: Path, part: str, title: str) -> tuple[np.ndarray, str | None]:
-    """The array in a file, and the kind that MD5 gives it. UserError: it is not a complete file."""
+    """The array in a file, and its kind by MD5, or None. UserError: the file is not complete."""
     bad = lambda what: UserError(
         f"{path} is not {title}'s file of {part}: {what}; download it again"
     )

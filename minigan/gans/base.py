@@ -123,7 +123,7 @@ class Options(Table):
 
     @property
     def unit(self) -> int:
-        """A batch, and each process's share of it, must be a multiple of this."""
+        """The number of samples that D must see together: batches and shares are multiples of it."""
         return self.pack * (GROUP if self.minibatch_std else 1)
 
     @property
@@ -245,7 +245,10 @@ class GAN(ABC):
         """Make the networks and fill `players`; may also set `extra`, `signs` and `batches`."""
 
     def schedule(self, step: int) -> None:
-        """Set the learning rates for the step after `step` completed ones; the loop calls this."""
+        """Set the learning rates for the next step, after `step` completed steps. The loop calls this.
+
+        Each is lr max(0, 1 - step / lr_decay), or always lr if `lr_decay` is 0.
+        """
         if steps := self.options.lr_decay:
             (G_lr, D_lr), left = self.options.rates, max(0.0, 1 - step / steps)
             for name, player in self.players.items():

@@ -48,7 +48,7 @@ def square(fake: Tensor) -> Tensor:
 def hinge(real: Tensor, fake: Tensor) -> Tensor:
     """mean max(0, 1 - D(x)) + mean max(0, 1 + D(G(z))) (Miyato et al. 2018, equation 16).
 
-    A score beyond its margin of 1 has no gradient, so D does not grow ever more certain.
+    A score beyond its margin of 1 has no gradient, so D does not become ever more certain.
     """
     return relu(1 - real).mean() + relu(1 + fake).mean()
 
@@ -89,7 +89,7 @@ class Objective(NamedTuple):
 
     probability  whether sigmoid(score) is a probability, so that D(x) and D(G(z)) can be shown
     paired       whether G's loss depends on the real scores
-    saturates    whether D is certain, and teaches G nothing, where its loss is near 0
+    saturates    whether a loss of D near 0 means that D is certain and teaches G nothing
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]

@@ -1,4 +1,4 @@
-"""A player of the game: a network, its optimiser and, on request, the average of its weights."""
+"""A player of the game: a network, its optimiser and, optionally, the average of its weights."""
 
 from __future__ import annotations
 

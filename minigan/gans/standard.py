@@ -69,7 +69,7 @@ class Options(base.Options):
 
 
 class DCGAN(GAN):
-    """Radford, Metz & Chintala 2016: Adam at 2e-4 with a first beta of 0.5, for G and for D."""
+    """Radford, Metz & Chintala 2016: the standard game, with Adam at 2e-4 and a first beta of 0.5."""
 
     Options = Options
 
@@ -100,7 +100,7 @@ class DCGAN(GAN):
         for _ in range(self.options.d_steps):
             x, fakes, metrics = self.train_D(draw)
 
-        # G's half, through the updated D. Only G's gradients are asked for, so D's cost nothing.
+        # G's half, through the updated D. Only G's gradients are computed, so D's cost nothing.
         if self.options.fresh_noise:
             fakes = self.G(draw.noise())
         judged = self.D(fakes, draw)

@@ -48,7 +48,7 @@ class BaseGenerator(nn.Module):
         return self.main(x, rows) if self._in_norms() else self.main(x)
 
     def _start(self, z: Tensor) -> Tensor:
-        """What enters `main`, for z (N, nz) or (N, nz + K)."""
+        """The input of `main`, made from z (N, nz) or (N, nz + K)."""
         return z
 
     def _in_norms(self) -> bool:

@@ -90,12 +90,12 @@ def write_file(path: Path, arrays: Mapping[str, np.ndarray], table: dict[str, An
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """The JSON table of a checkpoint, without checking the digest (`read_file` does)."""
+    """The JSON table of a checkpoint. Raises CheckpointError; only `read_file` checks the digest."""
     return _table(path, _read_text(path)[1])
 
 
 def read_forms(path: Path) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
-    """{name: (dtype, shape)} of the arrays, from the header alone, without checking the digest."""
+    """{name: (dtype, shape)} of the arrays, from the header alone. Raises CheckpointError."""
     with _reading(path):
         return tensorfile.read_forms(path)
 
@@ -143,7 +143,7 @@ def _table(path: Path, text: str) -> dict[str, Any]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn an OSError or ValueError while this file is read into a CheckpointError."""
+    """Turn an OSError or ValueError raised inside into a CheckpointError about this file."""
     unread = f"{path} cannot be read as a checkpoint"
     try:
         yield

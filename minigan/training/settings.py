@@ -147,7 +147,7 @@ def is_path(value: Any) -> bool:
 
 
 def is_name(text: Any) -> bool:
-    """Whether it can name a folder, with room for a number in 255 bytes, the usual limit."""
+    """Whether it can be in a folder's name: 200 bytes leave room for a number within the usual 255."""
     if not isinstance(text, str):
         return False
     return text == Path(text).name and text.isprintable() and 0 < len(text.encode()) <= 200

@@ -4,7 +4,7 @@
     python examples/conditional_gan.py --class 7                # and a page of sevens
     python examples/conditional_gan.py --dataroot MNIST/raw     # MNIST; also found in data/mnist
 
-It ends with classes.png in the run's folder, where each column is a digit.
+At the end it draws classes.png in the run's folder. Each column shows one digit.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def play(given: dict, group: Group) -> int:
 
     draw = run.game.data.picture
     columns = len(run.game.classes)
-    save_png(run.folder / "classes.png", draw(run.sample(8 * columns), columns))  # in turn
+    save_png(run.folder / "classes.png", draw(run.sample(8 * columns), columns))  # classes in turn
     if digit is not None:
         save_png(run.folder / f"class-{digit}.png", draw(run.sample(64, y=digit)))
     say(f"Look at {run.folder / 'classes.png'}")

@@ -2,8 +2,8 @@
 
     python examples/generate.py --run runs/00000-dcgan-faces64 --n 64 --seed 0
 
-They are saved in the run's folder generated/, where they replace those of the last call, or in --out,
-where nothing is deleted.
+They are saved in the run's folder generated/, where they replace those of the last call. With --out
+they are saved there instead, and nothing is deleted.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Every objective on the ring and on the grid: which of them covers which modes, and when?
+"""Every objective on the ring and on the grid: how many modes does each cover, and how soon?
 
-    python examples/objectives.py                    # 12 runs of 3000 steps, some 15 minutes
+    python examples/objectives.py                    # 12 runs of 3000 steps, about 15 minutes
     python examples/objectives.py --spectral-norm    # with a D whose slope is bounded
 
-All runs have the same networks, seed and number of steps; only what D and G descend differs. Only
-wasserstein has spectral norm in D in any case, because it needs a bound on D's slope. The last picture
-is objectives.png, and objectives.gif is the film.
+All runs have the same networks, seed and number of steps; they differ in what D and G descend. The one
+exception is wasserstein, which always has spectral norm in D, because it needs a bound on D's slope.
+The final samples are in objectives.png, and the film is objectives.gif.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def compare(given: dict, group: Group) -> int:
 
 
 def tile(data: str, loss: str, checkpoint: Path) -> Image.Image:
-    """The samples of a checkpoint, between its title and the modes that they cover."""
+    """A picture of a checkpoint's samples, with its title above and the covered modes below."""
     mixture = Mixture(data, count=1)
     points = minigan.load(checkpoint).sample(mixture.shown)
     modes, good = mixture.modes(points)

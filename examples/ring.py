@@ -1,8 +1,8 @@
-"""The smallest game: eight Gaussians on a ring, two small networks, a minute on two cores.
+"""The smallest game: eight Gaussians on a ring and two small networks, a minute on two cores.
 
     python examples/ring.py [STEPS]
 
-It saves ring.png (grey: the modes of the data, red: G's samples), and ring.gif, which shows how the
+It saves ring.png (the modes of the data in grey, G's samples in red) and ring.gif, which shows how the
 samples got there.
 """
 

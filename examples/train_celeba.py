@@ -1,4 +1,4 @@
-"""Train the DCGAN of the docs: on CelebA if it is there, else on faces that the program draws.
+"""Train the DCGAN of the docs on CelebA if it is there, else on faces that the program draws.
 
     python examples/train_celeba.py                                        # drawn faces, minutes
     python examples/train_celeba.py --dataroot img_align_celeba.zip        # CelebA
@@ -46,7 +46,7 @@ def train(given: dict, group: Group) -> int:
     resume, name, dry_run = (given.pop(key) for key in ("resume", "name", "dry_run"))
     check_name(name)
 
-    # 1. Which run: a new one, or one that resumes exactly where it stopped.
+    # 1. The run: a new one, or one that resumes exactly where it stopped.
     out = Path(given.get("out", RunOptions.out))
     run = None if resume is None else group.from_leader(lambda: Run.find(resume, out))
     if run and name is not None:

@@ -4,8 +4,9 @@
     python examples/train_cifar10.py --dataroot cifar-10-binary.tar.gz    # also found in data/
     python examples/train_cifar10.py --network sngan --loss hinge         # another game, see --help
 
-Photographs of ten kinds of things are much harder than faces or digits. After some epochs the samples
-have the colours and the outlines of animals and vehicles; do not expect to recognise many.
+Photographs of ten classes of objects are much harder than faces or digits. After some epochs the
+samples have the colours and outlines of animals and vehicles, but do not expect to recognise many of
+them.
 """
 
 from __future__ import annotations

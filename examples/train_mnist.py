@@ -1,4 +1,4 @@
-"""Train a DCGAN, or fully connected networks, on MNIST if it is there, else on digits that are drawn.
+"""Train a DCGAN or fully connected networks on MNIST if it is there, else on drawn digits.
 
     python examples/train_mnist.py                        # drawn digits, minutes
     python examples/train_mnist.py --dataroot MNIST/raw   # MNIST; also found in data/mnist
@@ -6,7 +6,7 @@
     python examples/train_mnist.py --data fashion-mnist   # clothes
 
 With --network mlp, each pixel is learnt by itself, and the digits have specks around them. Convolutions
-share what they learn between places, so the strokes of the DCGAN are smooth.
+share what they learn between all positions, so the DCGAN draws smooth strokes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from minigan.console import say
 from minigan.data.kinds import usual_place
 from minigan.options import Parser
 
-# The recipe for digits is for convolutions. Linear layers are wider, and cheaper all the same.
+# The recipe for digits suits convolutions. Linear layers can be wider, because they cost less.
 MLP = {"ngf": 128, "ndf": 128, "lr": 2e-4, "epochs": 20}
 
 

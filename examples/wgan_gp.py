@@ -1,4 +1,4 @@
-"""WGAN-GP on digits: a loss that means something, because it falls as the samples improve.
+"""WGAN-GP on digits: its loss means something, because it falls as the samples improve.
 
     python examples/wgan_gp.py                          # drawn digits, minutes
     python examples/wgan_gp.py --dataroot MNIST/raw     # MNIST; also found in data/mnist

@@ -4,15 +4,15 @@ The files of the engine, each of which imports only those above it:
 
     arrays, operands, recording, values   what a Tensor may hold; how operands get one dtype
     walk, tensor                          the graph: backpropagation, Tensors, `op`
-    arguments                             the checks of sizes, dimensions and flags
+    arguments                             checks of sizes, dimensions and flags
     ops, shapes, pieces, conv, normalize  the operations and their backward rules
-    reductions, probabilities, resizing   more of them, most composed of these
+    reductions, probabilities, resizing   more operations, most of them composed of these
     init, create, labels, dropout         first values; new tensors; labels; random zeros
     methods, functional                   PyTorch's names for all of them
     nn, optim, gradcheck                  networks, and how they are trained and tested
 
-The GANs are built on these: `data`, `models`, `gans`, `training`, `commands`. Start with `tensor.py`
-and `walk.py`, then `ops.py`. The names are PyTorch's.
+The GANs are built on the engine: `data`, `models`, `gans`, `training`, `commands`. Start reading with
+`tensor.py` and `walk.py`, then `ops.py`. The names are PyTorch's.
 """
 
 import numpy as _np
@@ -80,7 +80,7 @@ bool = _np.dtype("bool")
 
 
 def __getattr__(name: str) -> object:
-    """`minigan.train` and `minigan.load` import Pillow and more, so they are loaded on first use."""
+    """Load `train` and `load` on first use, because they import Pillow and all of training."""
     if name in ("train", "load"):
         from . import api
 

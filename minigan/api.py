@@ -24,10 +24,10 @@ from .training.settings import check_name
 
 
 class Trained:
-    """A run and its trained GAN; `train` and `load` return it.
+    """A run and its trained GAN, as `train` and `load` return it.
 
-    folder  of the run
-    member  the GAN, with the weights of the newest checkpoint, on the CPU
+    folder  the folder of the run
+    member  the GAN on the CPU, with the weights of the newest readable checkpoint
     game    what determines its weights: options, data, and the names of its classes
     """
 
@@ -43,12 +43,12 @@ class Trained:
     ) -> np.ndarray:
         """n samples (n, *shape) float32: images in [-1, 1], points in the data's coordinates.
 
-        y     for a conditional member: one class for all, as its number or its name, or the numbers
-              (n,) of the samples' classes; by default the classes in turn
-        seed  of the noise: the same seed gives the same samples, and a larger n begins with them
+        y     for a conditional member, the class of all samples, as a number or a name, or the number
+              of each sample's class, (n,); by default the classes in turn
+        seed  seed of the noise: the same seed gives the same samples, and a larger n begins with them
         raw   whether to draw from G itself instead of the average of its weights
 
-        Raises UserError for a class that there is not, and for an illegal n or seed.
+        Raises UserError for an unknown class, and for an illegal n or seed.
         """
         if not is_whole(n) or n < 1:
             raise UserError(f"n {short(n)}: must be a whole number, at least 1")
@@ -61,7 +61,7 @@ class Trained:
         return in_parts(draw, [Tensor(each) for each in inputs], self.member.shape)
 
     def _classes(self, n: int, y: Any) -> np.ndarray | None:
-        """The classes (n,) int64 of n samples, checked; None if the member has no classes."""
+        """The classes (n,) int64 of n samples, after checks; None if the member has no classes."""
         classes = self.game.classes
         if y is None:
             return np.arange(n) % len(classes) if classes else None
@@ -88,8 +88,8 @@ def train(
         run = minigan.train("wgan-gp", "ring", steps=1000, out="runs")
 
     member, data  names, as in `minigan train MEMBER --data DATA`
-    say           is called with each line that the program would print
-    options       as on the command line, with _ for -; a path may be text or a Path
+    say           called with each line that the program would print
+    options       as on the command line, with _ instead of -; a path may be text or a Path
 
     Raises UserError for an option that does not exist or has an illegal value, and wherever the program
     would end with an error.
@@ -97,7 +97,7 @@ def train(
     name = options.pop("name", None)
     check_name(name)
     options = {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in options.items()}
-    # One worker: more would import the calling script, which may lack `if __name__ == "__main__":`.
+    # One worker: more would import the caller's script, which may lack `if __name__ == "__main__":`.
     plan = choose(member, {"data": data, "workers": 1, **options})
     if (plan.run.ngpu or 1) > 1:
         raise UserError(

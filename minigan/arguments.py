@@ -1,6 +1,6 @@
 """Checks of the arguments of operations and layers: sizes, dimensions, flags, pairs.
 
-The pages of operations call these functions, which compute nothing.
+The files of operations call these functions, which compute nothing.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Pair = int | Sequence[int]
 
 
 def is_whole(value: Any) -> bool:
-    """Whether the value is an integer, Python's or NumPy's, and not a bool."""
+    """Whether the value is an integer, of Python or NumPy, and not a bool."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def is_real(value: Any) -> bool:
-    """Whether the value is a finite number, Python's or NumPy's, and not a bool."""
+    """Whether the value is a finite number, of Python or NumPy, and not a bool."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_alike(name: str, **tensors: Tensor | None) -> None:
     """Raise TypeError or RuntimeError unless all are tensors or arrays of one dtype on one device.
 
-    All but `input` may be None. The operations check this too, but they do not know the names of the
+    All but `input` may be None. The operations check this too, but their messages cannot name the
     caller's arguments.
     """
     for key, t in tensors.items():
@@ -62,8 +62,8 @@ def check_floats(name: str, input: Any) -> None:
 def check_indices(name: str, kind: str, indices: Any, count: int | None = None) -> None:
     """Raise TypeError unless the indices are a Tensor of integers, IndexError if one is out of range.
 
-    kind   what the message calls them: a label, an index
-    count  they must be from 0 to count - 1; None sets no upper limit
+    kind   what the message calls an index, such as "label"
+    count  indices must be from 0 to count - 1; None sets no upper limit
 
     Indices on a GPU are not compared, because the host would have to wait for them.
     """
@@ -109,7 +109,10 @@ def one_dim(dim: int, ndim: int) -> int:
 
 
 def all_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
-    """`dim` as a sorted tuple of positions; None means all."""
+    """`dim` as a sorted tuple of positions; None means all.
+
+    Raises ValueError if a dimension is named twice, and TypeError or IndexError as `one_dim` does.
+    """
     dims = range(ndim) if dim is None else dim if hasattr(dim, "__iter__") else [dim]
     found = sorted(one_dim(d, ndim) for d in dims)
     if len(set(found)) != len(found):
@@ -118,7 +121,7 @@ def all_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
 
 
 def all_sizes(sizes: tuple) -> tuple[int, ...]:
-    """The arguments of f(2, 3) or f((2, 3)), Python's or NumPy's integers, as a tuple of ints."""
+    """The arguments of f(2, 3) or f((2, 3)) as a tuple of ints. TypeError: one is not an integer."""
     nested = len(sizes) == 1 and (
         not hasattr(sizes[0], "__index__") or getattr(sizes[0], "ndim", 0)
     )
@@ -132,7 +135,10 @@ def all_sizes(sizes: tuple) -> tuple[int, ...]:
 
 
 def with_axis(function: Callable) -> Callable:
-    """Let a function with `dim` and `keepdim` accept NumPy's names `axis` and `keepdims` too."""
+    """Let a function with `dim` and `keepdim` accept NumPy's names `axis` and `keepdims` too.
+
+    The function raises TypeError if it gets both names of one argument.
+    """
 
     @functools.wraps(function)
     def renamed(*args: Any, **kwargs: Any) -> Any:

@@ -1,8 +1,8 @@
 """The console: what the program tells the user, and the commands that it suggests.
 
-All output goes through here, because the standard streams may be missing (a daemon, pythonw), closed,
-on a full disk, in an encoding without the letters needed, or a pipe whose reader has ended. Output
-that cannot be written never stops a run.
+All output goes through here, because a standard stream may be missing (in a daemon or pythonw), closed,
+on a full disk, in an encoding that lacks a letter, or a pipe whose reader has ended. Output that cannot
+be written never stops a run.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def lost_output() -> list[str]:
 class Stream:
     """sys.stdout or sys.stderr as a file whose `write` and `flush` never fail.
 
-    After the first error nothing more is written to it.
+    After the first error, nothing more is written to that file.
     """
 
     def __init__(self, name: str):
         self._name = name
-        self._failed: Any = None  # the file that was there at the error
+        self._failed: Any = None  # the file that raised the error
 
     @property
     def _file(self) -> Any:
@@ -94,7 +94,7 @@ class Stream:
 
 
 def _drop_what_is_buffered(file: Any) -> None:
-    """Redirect the file to the null device; otherwise Python fails when it flushes it at exit."""
+    """Redirect the file to the null device; otherwise Python fails when it flushes the file at exit."""
     with suppress(OSError, ValueError):
         number = file.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -106,7 +106,7 @@ STDOUT, STDERR = Stream("stdout"), Stream("stderr")
 
 
 def say(text: object, stream: Stream = STDOUT) -> None:
-    """Write a line for the user and flush it, so that it appears at once in a pipe too."""
+    """Write a line for the user and flush it, so that it appears at once even in a pipe."""
     stream.write(plain(text) + "\n")
     stream.flush()
 
@@ -115,8 +115,8 @@ def say(text: object, stream: Stream = STDOUT) -> None:
 def import_tqdm() -> type[tqdm]:
     """The class tqdm, imported without the environment variables TQDM_*.
 
-    It reads them on import, and fails on some values. (They still count if another module has imported
-    it before.)
+    tqdm reads these on import, and fails on some values. (They still count if another module has
+    imported tqdm before.)
     """
     variables = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("TQDM_")}
     try:
@@ -145,7 +145,7 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = INTERRUPTED
     finally:  # argparse raises SystemExit
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            # otherwise Ctrl-C during Python's own exit would print a traceback
+            # otherwise Ctrl-C while Python exits would print a traceback
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         STDOUT.flush()
         STDERR.flush()
@@ -155,7 +155,7 @@ def run(main: Callable[[], int]) -> NoReturn:
 def _open_descriptors() -> None:
     """Open the descriptors 0, 1 and 2 if they are closed, so that no other file gets these numbers.
 
-    C libraries and child processes write to these numbers as standard streams.
+    C libraries and child processes write to these numbers as to the standard streams.
     """
     for number in range(3):
         try:
@@ -168,12 +168,12 @@ def _open_descriptors() -> None:
 
 
 def python(*words: object) -> str:
-    """A command for the user's shell that runs this interpreter."""
+    """A command for the user's shell that runs this Python with these arguments."""
     return quote(_executable(), *words)
 
 
 def pip(*words: object) -> str:
-    """A command that installs something for this interpreter."""
+    """A command that installs packages for this Python."""
     return python("-m", "pip", "install", *words)
 
 
@@ -197,7 +197,7 @@ def _octal(letter: str) -> str:
 
 
 def nearby(path: Path) -> Path:
-    """The path relative to the working folder, if it is below it."""
+    """The path, relative to the working folder if it is below that."""
     try:
         return path.relative_to(Path.cwd())
     except (OSError, ValueError):  # the working folder has been removed, or is elsewhere

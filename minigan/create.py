@@ -1,8 +1,9 @@
 """New tensors from one value, a range or random numbers, under PyTorch's names.
 
 Sizes may be given one by one or as a tuple: zeros(2, 3) and zeros((2, 3)) are the same. All functions
-take the options dtype, device and requires_grad. Random numbers come from the generator that
-`manual_seed` seeds, and are drawn on the host, so that they are the same on every device.
+but from_numpy take the options dtype, device and requires_grad. Without a dtype, floats are float32.
+Random numbers come from the generator that `manual_seed` seeds, and are drawn on the host, so that they
+are the same on every device. Sizes that are not integers raise TypeError, negative ones ValueError.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def _shape(size: tuple) -> tuple[int, ...]:
 
 
 def full(size: int | Sequence[int], fill_value: float, **options: Any) -> Tensor:
-    """One value everywhere; an integer gives int64, a bool gives bool."""
+    """One value everywhere; an int gives int64, a bool gives bool. TypeError: it is not one number."""
     if isinstance(fill_value, (list, tuple)) or math.prod(getattr(fill_value, "shape", ())) != 1:
         raise TypeError(f"full: fill_value must be one number, not {fill_value!r:.80}")
     value = fill_value.item() if hasattr(fill_value, "item") else fill_value
@@ -55,7 +56,10 @@ def ones(*size: Any, **options: Any) -> Tensor:
 
 
 def arange(start: float, end: float | None = None, step: float = 1, **options: Any) -> Tensor:
-    """start, start + step, ... below end; arange(n) counts from 0. Integers give int64."""
+    """start, start + step, ..., without end; arange(n) counts from 0. Integers give int64.
+
+    Raises ValueError if the number of values is not finite.
+    """
     start, end = (0, start) if end is None else (start, end)
     try:
         values = np.arange(start, end, step)
@@ -67,7 +71,10 @@ def arange(start: float, end: float | None = None, step: float = 1, **options: A
 
 
 def linspace(start: float, end: float, steps: int, **options: Any) -> Tensor:
-    """`steps` equally spaced numbers from start to end, both included."""
+    """`steps` equally spaced numbers (steps,) from start to end, both included.
+
+    Raises ValueError unless `steps` is a whole number of at least 0.
+    """
     if not is_whole(steps) or steps < 0:
         raise ValueError(f"linspace: steps must be a whole number of at least 0, not {steps!r}")
     return _new(np.linspace(start, end, steps), **options)
@@ -81,7 +88,7 @@ def _floating(dtype: Any) -> np.dtype:
 
 
 def rand(*size: Any, dtype: Any = None, **options: Any) -> Tensor:
-    """Random numbers, uniform in [0, 1)."""
+    """Random numbers, uniform in [0, 1). TypeError: dtype is not one of floats."""
     dtype = _floating(dtype)
     values = init.generator().random(_shape(size)).astype(dtype)
     below_one = 1 - np.finfo(dtype).epsneg  # rounding to a narrower dtype may give 1
@@ -89,14 +96,17 @@ def rand(*size: Any, dtype: Any = None, **options: Any) -> Tensor:
 
 
 def randn(*size: Any, dtype: Any = None, **options: Any) -> Tensor:
-    """Random numbers, normal with mean 0 and standard deviation 1."""
+    """Random numbers, N(0, 1). TypeError: dtype is not one of floats."""
     return _new(init.generator().standard_normal(_shape(size)), _floating(dtype), **options)
 
 
 def randint(
     low: int, high: int | Sequence[int], size: Sequence[int] | None = None, **options: Any
 ) -> Tensor:
-    """Random integers from low to high - 1; randint(high, size) starts at 0."""
+    """Random integers from low to high - 1, int64 by default; randint(high, size) starts at 0.
+
+    Raises ValueError unless low < high, TypeError if size is not a tuple.
+    """
     low, high, size = (0, low, high) if size is None else (low, high, size)
     if is_whole(size):
         raise TypeError("randint: the size must be a tuple: randint(low, high, (2, 3))")
@@ -137,5 +147,5 @@ def randn_like(input: Tensor, **options: Any) -> Tensor:
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
-    """A Tensor that shares the array's memory; `tensor` copies."""
+    """A Tensor that shares the array's memory; `tensor` makes a copy."""
     return Tensor(array)

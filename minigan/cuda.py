@@ -6,5 +6,5 @@ from . import backend
 
 
 def is_available() -> bool:
-    """Whether GPU 0 actually computes; `backend.gpu_trouble(0)` says what is missing."""
+    """Whether GPU 0 can compute; `backend.gpu_trouble(0)` says what is missing."""
     return backend.gpu_trouble(0) is None

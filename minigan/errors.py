@@ -1,4 +1,4 @@
-"""The base class of errors that a user can put right."""
+"""The base class of errors that a user can correct."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Files: atomic writes, locks between processes, and what to do about an OSError.
 
 A folder may come from a stranger, with links or pipes where the program expects its own files.
-`is_own` detects them, and no function here writes through a link.
+`is_own` detects these, and no function here writes through a link.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REMEDIES = {
     errno.EPERM: WRITABLE,
     errno.EEXIST: "move it away",
     errno.EISDIR: "move it away",
-    errno.ENOTDIR: "move away the file that is in a folder's place",
+    errno.ENOTDIR: "move away the file that is where a folder must be",
     errno.ENOMEM: "stop other programs, or raise the limit on memory (ulimit -v)",
     errno.EPIPE: "keep the reading program running",
     errno.ELOOP: "replace the link with what it points to",
@@ -52,17 +52,17 @@ KINDS = {
     stat.S_IFBLK: "a device",
 }
 JUNCTION = 0xA0000003  # a link to a folder on Windows, which lstat reports as a folder
-# Flags of os.open: fail if a link takes a file's place at the last moment, and never wait for a pipe.
+# Flags of os.open: fail if a link replaces a file at the last moment, and never wait for a pipe.
 CAUTIOUS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def trouble(error: OSError, where: Path | str = "a file or pipe") -> str:
-    """Path, reason and remedy. `where` replaces the path if the error has none (as after a read)."""
+    """Path, reason and remedy. `where` replaces a missing path, as in an error of `read`."""
     return f"{error.filename or where}: {reason(error)}"
 
 
 def reason(error: OSError) -> str:
-    """Reason and remedy."""
+    """The reason of an OSError, and a remedy."""
     remedy = REMEDIES.get(error.errno, "check that the folder exists and that its disk works")
     path = error.filename
     if error.errno == errno.EACCES and path and not os.access(path, os.R_OK):
@@ -71,13 +71,13 @@ def reason(error: OSError) -> str:
 
 
 def no_memory(error: MemoryError) -> str:
-    """A message for a MemoryError, with its own text if it has any; Python's are mostly empty."""
+    """A message for a MemoryError, with its text if it has any; Python's own mostly have none."""
     return f"no memory left: {error}" if str(error) else "no memory left"
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add this path to an OSError raised inside. The errors of write and flush name no path."""
+    """Add this path to an OSError raised inside, because those of write and flush name none."""
     try:
         yield
     except OSError as error:
@@ -86,7 +86,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def is_own(path: Path, kind: str = FILE) -> bool:
-    """Whether the file (or folder, as `kind` says) exists. Raises OSError if it is something else.
+    """Whether this file (or folder, by `kind`) exists. Raises OSError if something else is there.
 
     A link always counts as something else, because writing through it would change another folder.
     """
@@ -112,15 +112,15 @@ def make_own(folder: Path) -> None:
 
 
 def cautiously(path: str, flags: int) -> int:
-    """The `opener` for files that are not replaced as a whole; see CAUTIOUS."""
+    """The `opener` of `open` for files that are changed in place; see CAUTIOUS."""
     return os.open(path, flags | CAUTIOUS, 0o666)
 
 
 def write_atomically(path: Path, content: bytes | Iterable[Buffer]) -> None:
     """Write a whole file or nothing. It is written under another name, flushed to disk, then renamed.
 
-    A link at either name is replaced, not followed. Content too large for memory can be given in
-    pieces, each a buffer such as an array.
+    A link under either name is replaced, not followed. Content that is too large for memory can be
+    given in pieces, each a buffer such as an array. Raises OSError if it cannot be written.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -130,13 +130,13 @@ def write_atomically(path: Path, content: bytes | Iterable[Buffer]) -> None:
                 sync(file)
             os.replace(partial, path)
     finally:
-        with suppress(OSError):  # only cleaning up; an earlier error is the one to report
+        with suppress(OSError):  # this only cleans up, and an earlier error must be reported
             partial.unlink()
     sync_names(path.parent)
 
 
 def _create(path: Path) -> IO[bytes]:
-    """A new file. It replaces a link, or a file left by a killed process with the same id."""
+    """Open a new file. It replaces a link, or a file that a killed process with the same id left."""
     try:
         return open(path, "xb", buffering=2**20)
     except FileExistsError:
@@ -145,7 +145,7 @@ def _create(path: Path) -> IO[bytes]:
 
 
 def sync(file: IO[bytes]) -> None:
-    """Flush to disk, so that a power cut cannot lose it."""
+    """Flush the file to disk, so that a power cut cannot lose it."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -154,7 +154,7 @@ def sync_names(folder: Path) -> None:
     """Flush a folder's names to disk, so that a power cut cannot undo a rename."""
     if sys.platform == "win32":
         return
-    with suppress(OSError):  # some file systems cannot, but the files themselves are whole
+    with suppress(OSError):  # some file systems cannot, but the files themselves are complete
         names = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(names)
@@ -165,13 +165,13 @@ def sync_names(folder: Path) -> None:
 def hold(path: Path, wait: bool = True) -> IO[bytes] | None:
     """Open and lock a file until it is closed; None if another process holds it and `wait` is False.
 
-    The system holds the lock, so it ends with the process. The file is created if necessary, and
-    stays, because removing it would race with a process that waits for it. (On Windows, waiting ends
-    after ten seconds.) Raises OSError if the file cannot be created or locked.
+    The system holds the lock, so it ends with the process. The file is created if necessary, and never
+    removed, because that would race with a process that waits for it. (On Windows, waiting ends after
+    ten seconds.) Raises OSError if the file cannot be created or locked.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
-        path.unlink()  # through a link we would create a file elsewhere; a hard link is harmless
+        path.unlink()  # a link would create a file elsewhere; a hard link is harmless
     file = open(path, "ab", opener=cautiously)  # noqa: SIM115, the caller closes it
     try:
         with naming(path):

@@ -1,7 +1,7 @@
-"""Labels: whole numbers as the inputs of a network, one-hot or as rows of a table.
+"""Labels: whole numbers as inputs of a network, either one-hot or as rows of a table.
 
 A label is the number of a class, from 0 to K - 1. Labels on the host are checked. Labels on a GPU are
-not, because the host would have to wait for them; check them before they are moved there.
+not, because the host would have to wait for them; check labels before you move them there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from .tensor import Tensor
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """1 at each label's position and 0 elsewhere: labels (...) -> int64 (..., num_classes).
 
-    By default the number of classes is the largest label plus 1, which is read from the labels.
+    By default the number of classes is the largest label plus 1, and reading that waits for a GPU.
+    Raises TypeError if labels are not integers, IndexError if one is out of range, and ValueError if
+    `num_classes` is illegal, or is missing and there is no label.
     """
     if not is_whole(num_classes) or num_classes < -1 or num_classes == 0:
         raise ValueError(f"one_hot: num_classes must be an int >= 1 or -1, not {num_classes!r}")
@@ -32,7 +34,11 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 
 def embedding(input: Tensor, weight: Tensor) -> Tensor:
-    """The rows of a table that the labels name: labels (...), weight (K, D) -> (..., D)."""
+    """The rows of a table that the labels name: labels (...), weight (K, D) -> (..., D).
+
+    Raises TypeError if labels are not integers, IndexError if one is out of range, and ValueError if
+    the weight is not a matrix.
+    """
     if not isinstance(weight, Tensor) or weight.ndim != 2:
         raise ValueError(
             "embedding: the weight must be a tensor (num_embeddings, embedding_dim), not "

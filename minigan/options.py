@@ -2,10 +2,10 @@
 
     @dataclass(frozen=True)
     class Options(Table):
-        d_steps: int = option(5, "updates of D a step", least=1, most=1000)
+        d_steps: int = option(5, "updates of D per step", least=1, most=1000)
 
-A member's table and the data's determine the weights; a run's table does not. Nothing here knows any
-option by name.
+The tables of a member and of the data determine the weights; the table of a run does not. Nothing here
+knows an option by name.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def option(
 ) -> Any:
     """A field of a Table.
 
-    help          one sentence for --help, which adds the limits and the default
+    help          a phrase for --help, which adds the limits and the default
     least, most   inclusive limits of a number
     above, below  exclusive limits of a number
     choices       all legal values, if they can be listed
-    flags         further spellings of the flag
+    flags         other spellings of the flag
     off           the flag that sets a bool to False; by default --no-NAME
     off_help      what that flag does; by default "the opposite of --NAME"
-    images        whether the option is about images; data without images refuse it
+    images        whether the option is only for images; it is refused for other data
     """
     limits = {"least": least, "most": most, "above": above, "below": below}
     metadata = {"help": help, "limits": limits, "choices": tuple(choices), "flags": tuple(flags)}
@@ -64,7 +64,7 @@ def with_default(default: Any, table: type[Table], name: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """The base of a table of options. Every field is made by `option`; making a table checks it."""
+    """The base of all tables of options. `option` makes each field. A new table checks its values."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -77,7 +77,7 @@ class Table:
 
     @classmethod
     def add_flags(cls, parser: argparse._ActionsContainer) -> None:
-        """Add a flag for each field to the parser; its result holds only the flags that are given."""
+        """Add a flag for each field. The parser's result holds only the flags that the user gives."""
         for field in dataclasses.fields(cls):
             _add_flag(parser, field)
 
@@ -88,11 +88,11 @@ class Table:
 
     @classmethod
     def read(cls: type[T], saved: Any, where: str) -> T:
-        """The table from which `dataclasses.asdict` made `saved`, checked. Raises UserError.
+        """The table from which `dataclasses.asdict` made `saved`. Raises UserError if `saved` is wrong.
 
-        An option missing in it is newer than the file, and takes its default.
+        An option that is missing in `saved` is newer than the file, and takes its default.
 
-        where  what it was read from, for the message
+        where  what `saved` was read from, for the message
         """
         fields = {f.name: f for f in dataclasses.fields(cls)}
         if not isinstance(saved, dict):
@@ -128,7 +128,7 @@ def check_names(given: Iterable[str], tables: Iterable[type[Table]], what: str) 
 
 
 def check_images(given: Iterable[str], tables: Iterable[type[Table]], data: str) -> None:
-    """Raise UserError if an option about images was given for data without images."""
+    """Raise UserError if an option that is only for images was given for other data."""
     for table in tables:
         for field in dataclasses.fields(table):
             if field.name in given and field.metadata["images"]:
@@ -136,7 +136,7 @@ def check_images(given: Iterable[str], tables: Iterable[type[Table]], data: str)
 
 
 def flag(name: str) -> str:
-    """The flag of a field."""
+    """The flag of a field: "--d-steps" for "d_steps"."""
     return "--" + name.replace("_", "-")
 
 
@@ -166,13 +166,13 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     )
     if not legal:
         raise UserError(f"{said}: must be {_limits(field)}")
-    # This refuses infinity, NaN, and integers too large for a float.
+    # This refuses infinity, NaN, and integers that are too large for a float.
     if not abs(value) <= sys.float_info.max:
         raise UserError(f"{said}: must be a finite number")
 
 
 def _limits(field: dataclasses.Field) -> str:
-    """As in "at least 0 and below 1"."""
+    """The limits as text, such as "at least 0 and below 1"."""
     words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
     limits = field.metadata["limits"]
     return " and ".join(f"{w} {limits[k]}" for k, w in words.items() if limits[k] is not None)
@@ -197,14 +197,14 @@ def _add_flag(parser: argparse._ActionsContainer, field: dataclasses.Field) -> N
 
 
 def help_of(field: dataclasses.Field) -> str:
-    """What --help says of an option: its meaning, limits and default."""
+    """What --help says about an option: its meaning, limits and default."""
     notes = [_limits(field)] if _limits(field) else []
     notes += [] if field.default is None else [f"default: {field.default}"]
     return field.metadata["help"] + (f" ({'; '.join(notes)})" if notes else "")
 
 
 def _annotation(field: dataclasses.Field) -> str:
-    """The type as text, as in "int | None", whether or not the module's annotations are strings."""
+    """The type as text, such as "int | None", even if the module's annotations are not strings."""
     kind = field.type
     return kind.__name__ if isinstance(kind, type) else str(kind)
 
@@ -224,7 +224,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def parse_args(self, *arguments: Any, **options: Any) -> argparse.Namespace:
-        """Refuse `--name=--`, whose value some versions of Python turn into a list."""
+        """Parse, but refuse `--name=--`, whose value is a list in some versions of Python."""
         found = super().parse_args(*arguments, **options)
         for name, value in vars(found).items():
             if isinstance(value, list):
@@ -232,7 +232,7 @@ class Parser(argparse.ArgumentParser):
         return found
 
     def error(self, message: str) -> NoReturn:
-        super().error(plain(message))  # it quotes words of the command line
+        super().error(plain(message))  # the message quotes the command line
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         STDERR.write(message or "")

@@ -112,9 +112,9 @@ BAD_FOLDERS = {
         "lacks data_batch_4.bin; give cifar-10-binary.tar.gz",
     ),
     "none is there": ({}, "lacks data_batch_1.bin, data_batch_2.bin, data_batch_3.bin, "),
-    "cut off": ({**FILES, NAMES[1]: FILES[NAMES[1]][:-1]}, "data_batch_2.bin has 9218 bytes, which is"),
+    "cut off": ({**FILES, NAMES[1]: FILES[NAMES[1]][:-1]}, "data_batch_2.bin has 9218 bytes, not a"),
     "over-long": ({**FILES, NAMES[1]: FILES[NAMES[1]] + b"x"}, "data_batch_2.bin has 9220 bytes, "),
-    "empty": ({**FILES, NAMES[1]: b""}, "data_batch_2.bin has 0 bytes, which is not a number of"),
+    "empty": ({**FILES, NAMES[1]: b""}, "data_batch_2.bin has 0 bytes, not a multiple of"),
     "label 10": (label_ten(FILES), "data_batch_5.bin has the label 10 at sample 1, but there are 10 "),
 }  # fmt: skip
 

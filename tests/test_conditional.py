@@ -302,9 +302,9 @@ def test_a_checkpoint_and_the_config_name_the_classes(run):
         ("conditional", "abc", "classes 'abc' is not a list of different names"),
         ("conditional", [1, 2], "classes [1, 2] is not a list of different names"),
         ("conditional", ["a", "a"], "classes ['a', 'a'] is not a list of different names"),
-        ("conditional", [], "member conditional needs a list of classes, and 0 are listed"),
+        ("conditional", [], "member conditional needs a list of classes, but 0 are listed"),
         ("conditional", None, "classes None is not a list of different names"),
-        ("dcgan", ["a"], "member dcgan needs no classes, and 1 are listed"),
+        ("dcgan", ["a"], "member dcgan needs no classes, but 1 are listed"),
     ],
 )
 def test_classes_that_cannot_be_are_refused(member, classes, words):

@@ -290,7 +290,7 @@ def test_a_frozen_generator_is_noticed(capsys, short_window):
         ("saturated discriminator", 2 * SHORT),  # as early as can be, and one at a time
         ("frozen generator", 2 * SHORT + 1),
     ]
-    assert "G has moved by less than 0.01 lr a step" in capsys.readouterr().out
+    assert "G has moved by less than 0.01 lr per step" in capsys.readouterr().out
 
 
 def test_stop_stops_and_names_the_checkpoint_from_before(capsys, short_window):

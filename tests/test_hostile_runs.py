@@ -200,7 +200,7 @@ def test_events_are_not_added_to_a_file_of_another_name(victim, capsys):
     before = contents("stranger"), contents(victim)
     assert resume("--resume", RUN) == 1
     told = sentence(capsys.readouterr().err.removesuffix("\n"))
-    assert f"{RUN / 'events.jsonl'}: it has another name, by a hard link; replace" in told
+    assert f"{RUN / 'events.jsonl'}: a hard link gives it another name; replace" in told
     assert (contents("stranger"), contents(victim)) == before
 
 

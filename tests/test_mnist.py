@@ -121,11 +121,11 @@ BAD = {
         "announces 4294967295 samples instead of 60000",
     ),
     "cut off": (spoiled(I[:-1]), "it is cut off after 15679 of 15680 values"),
-    "over-long": (spoiled(I + b"x"), "it goes on after the 15680 values that its header announces"),
-    "gzip cut off": (spoiled(PACKED[:-20]), "its gzip data are damaged or cut off"),
-    "gzip damaged": (spoiled(PACKED[:50] + b"\0\0\0" + PACKED[53:]), "its gzip data are damaged"),
-    "gzip with more": (spoiled(PACKED + b"more"), "its gzip data are damaged or cut off"),
-    "two gzips": (spoiled(PACKED + gzip.compress(b"x")), "it goes on after the 15680 values"),
+    "over-long": (spoiled(I + b"x"), "it continues after the 15680 values that its header"),
+    "gzip cut off": (spoiled(PACKED[:-20]), "its gzip data is damaged or cut off"),
+    "gzip damaged": (spoiled(PACKED[:50] + b"\0\0\0" + PACKED[53:]), "its gzip data is damaged"),
+    "gzip with more": (spoiled(PACKED + b"more"), "its gzip data is damaged or cut off"),
+    "two gzips": (spoiled(PACKED + gzip.compress(b"x")), "it continues after the 15680 values"),
     "gzip of a page": (spoiled(gzip.compress(b"<html>")), "it is a web page"),
 }
 

@@ -465,7 +465,7 @@ def test_options_that_cannot_be_used_are_refused(make_G, make_D, shape):
         ({"classes": -1}, "classes must be an int >= 0, not -1"),
         ({"classes": True}, "classes must be an int >= 0, not True"),
         ({"classes": 2, "condition": "one-hot"}, "condition 'one-hot' is not one of planes, proj"),
-        ({"classes": 2, "pack": 2}, "pack=2 and classes=2 do not go together"),
+        ({"classes": 2, "pack": 2}, "pack=2 and classes=2 cannot be combined"),
     ]:
         with pytest.raises(ValueError, match=message):
             make_D(**options)

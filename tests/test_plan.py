@@ -518,8 +518,8 @@ def test_a_run_of_minigan_0_1_is_refused_by_name_with_the_remedy():
     with pytest.raises(UserError) as caught:
         resumed(run, {})
     assert str(caught.value) == (
-        f"{run.folder / 'config.json'} was written by minigan 0.1, which had other options and "
-        "checkpoints; start a new run"
+        f"{run.folder / 'config.json'} was written by minigan 0.1, whose options and checkpoints were "
+        "different; start a new run"
     )
 
 

@@ -10,8 +10,8 @@ from .ending import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command in `argv`, or in the program's arguments; returns the exit code."""
-    parser = Parser(prog="minigan", description="Train GANs, and look at them.")
+    """Run the command in `argv`, by default the program's arguments. Returns the exit code."""
+    parser = Parser(prog="minigan", description="Train GANs and look at them.")
     commands = parser.add_subparsers(required=True, metavar="command")
     for command in (train, resume, sample, doctor):
         command.add(commands)

@@ -15,9 +15,9 @@ Command = Callable[[dict[str, Any], parallel.Group], int]
 
 
 def run(command: Command, given: dict[str, Any]) -> int:
-    """Call a command with the given options; returns its exit code.
+    """Call a command with the given options. Returns its exit code.
 
-    Errors that the user can put right are printed as one sentence, without a traceback.
+    Errors that the user can correct are printed as one sentence, without a traceback.
     """
     group = parallel.ALONE  # in case joining fails
     try:
@@ -25,7 +25,7 @@ def run(command: Command, given: dict[str, Any]) -> int:
         return command(given, group)
     except UserError as error:
         return group.fail(f"error: {plain(error)}", FAILED)
-    except OSError as error:  # outside of a run, which turns its own into a RunError
+    except OSError as error:  # outside of a run; `Run.in_use` makes RunErrors of others
         text = f"error: {plain(trouble(error))}, then start again, or with another --out"
         return group.fail(text, FAILED)
     except MemoryError as error:  # CuPy's error for a full GPU is a subclass

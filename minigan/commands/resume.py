@@ -16,7 +16,7 @@ from .train import DATAROOT, play, prepare
 
 def add(commands: Any) -> None:
     """Add the command. It takes a run's options and --dataroot; the game and the data stay the same."""
-    about = "continue a run; only options that no weight depends on may change"
+    about = "continue a run; only options that do not affect the weights may change"
     parser = commands.add_parser("resume", help=about, description=about)
     parser.add_argument(
         "where", metavar="RUN", help="a run folder, or auto for the newest in --out"
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
 
 
 def resume(given: dict[str, Any], group: parallel.Group) -> int:
-    """Continue the run that the user names; returns the exit code."""
+    """Continue the run that the user names. Returns the exit code."""
     where, out = given.pop("where"), Path(given.get("out", RunOptions.out))
     run = group.from_leader(lambda: Run.find(where, out))
     if run is None:

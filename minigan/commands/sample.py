@@ -30,11 +30,12 @@ from ..training.parallel import Group
 from ..training.run import Run
 from ..training.settings import DEVICE, LIMITED_THREADS, check_folder, is_path, use_threads
 
-MOST = 100_000  # samples, because all of them are held in memory
+MOST = 100_000  # samples; all of them are held in memory
 SAMPLES = 64  # by default
 WALK_ROWS, WALK_STEPS = 8, 10  # of the picture of interpolations
 
-Inputs = tuple[np.ndarray, "np.ndarray | None"]  # of G: z (N, nz) and, if it has classes, y (N,)
+# The inputs of G: z (N, nz), and for a conditional G the classes (N,) or mixtures of classes (N, K).
+Inputs = tuple[np.ndarray, "np.ndarray | None"]
 
 
 def add(commands: Any) -> None:
@@ -55,10 +56,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--n",
         type=int,
-        help=f"samples to draw; 1 to {MOST} (default: {SAMPLES}, or {COLUMNS} of each class)",
+        help=f"number of samples, 1 to {MOST} (default: {SAMPLES}, or {COLUMNS} of each class)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help=f"seed of the noise; 0 to {MOST_SEED} (default: 0)"
+        "--seed", type=int, default=0, help=f"seed of the noise, 0 to {MOST_SEED} (default: 0)"
     )
     parser.add_argument(
         "--raw",
@@ -67,13 +68,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--class",
-        help="draw samples of this class only, a name or a number from 0; for conditional members "
+        help="draw only samples of this class, a name or a number from 0; for conditional members "
         "(default: a row of each class)",
     )
     parser.add_argument(
         "--neighbours",
         action="store_true",
-        help="also draw each sample beside the nearest image of the data: has G learnt it by heart?",
+        help="also draw each sample beside the nearest image of the data: has G memorised it?",
     )
     parser.add_argument(
         "--dataroot",
@@ -86,10 +87,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def sample(given: dict[str, Any], group: Group) -> int:
-    """Draw samples and write the pictures; returns the exit code."""
+    """Draw samples and write the pictures. Returns the exit code."""
     _check(given)
     use_threads(given["threads"])
-    device = backend.use_device(given["device"], tf32=False)  # few samples: precise, not fast
+    device = backend.use_device(given["device"], tf32=False)  # precise, not fast: samples are few
     member, game, path = _load(given["run"])
     named = given["class"]
     only = None if named is None else game.class_number("--class", named)
@@ -114,7 +115,7 @@ def sample(given: dict[str, Any], group: Group) -> int:
             pictures.save_png(out / "classes.png", game.data.picture(steps, WALK_STEPS))
     earlier = out / "neighbours.png"
     if data is None and given["out"] is None and earlier.is_file():
-        earlier.unlink(missing_ok=True)  # it shows other samples than the new pictures
+        earlier.unlink(missing_ok=True)  # its samples are not those of the new pictures
     if data is not None:
         reals = data.batch(nearest(samples, data), "cpu").numpy()
         pairs = np.stack([samples, reals], axis=1)  # (n, 2, *shape)
@@ -131,7 +132,7 @@ def _usual(game: Game, only: int | None) -> int:
 
 
 def _inputs(game: Game, n: int, seed: int, only: int | None) -> Inputs:
-    """z (n, nz) and the classes (n,) of the samples: all classes by rows, or `only` this one."""
+    """z (n, nz) and the classes (n,) of the samples: rows of all classes, or only class `only`."""
     o = game.options
     which, y = arrange(n, game.data.shape, len(game.classes) if only is None else 0)
     z = noise(generator(seed, "sample"), (1 + which.max(), o.nz), o.noise)[which]
@@ -139,7 +140,7 @@ def _inputs(game: Game, n: int, seed: int, only: int | None) -> Inputs:
 
 
 def _between_noises(game: Game, seed: int, only: int | None) -> Inputs:
-    """z and the classes of WALK_ROWS interpolations between two noises; the class stays in a row."""
+    """z and the classes of WALK_ROWS interpolations between two noises; each row keeps its class."""
     o = game.options
     ends = noise(generator(seed, "walk"), (2 * WALK_ROWS, o.nz), o.noise)
     z = interpolate(ends[:WALK_ROWS], ends[WALK_ROWS:], WALK_STEPS)
@@ -150,9 +151,9 @@ def _between_noises(game: Game, seed: int, only: int | None) -> Inputs:
 
 
 def _between_classes(game: Game, seed: int, only: int | None) -> Inputs:
-    """z and mixtures of classes (N, K) for WALK_ROWS interpolations between two classes, at one noise.
+    """z and mixtures of classes (N, K) for WALK_ROWS interpolations between classes, each at one noise.
 
-    A row goes from a class to the next one, or from `only` this class to one of the others.
+    A row goes from a class to the next one; if `only` is given, from that class to one of the others.
     """
     o, K, row = game.options, len(game.classes), np.arange(WALK_ROWS)
     z = noise(generator(seed, "walk"), (WALK_ROWS, o.nz), o.noise).repeat(WALK_STEPS, axis=0)
@@ -169,9 +170,9 @@ def _draw_samples(
 ) -> np.ndarray:
     """The samples from z (N, nz) and their classes, drawn in parts to bound the memory.
 
-    path  of the member's checkpoint
+    path  of the member's checkpoint, for the message
 
-    Raises CheckpointError if samples are not finite, because the weights are too large.
+    Raises CheckpointError if the weights are so large that samples are not finite.
     """
     make = member.sample_raw if raw else member.sample
     with warnings.catch_warnings():
@@ -198,7 +199,7 @@ def _check(given: dict[str, Any]) -> None:
 
 
 def _load(where: str) -> tuple[GAN, Game, Path]:
-    """The member of this checkpoint, or of a run's newest readable one: see `session.load`."""
+    """The member of a checkpoint, or of a run's newest readable checkpoint: see `session.load`."""
     say_so = functools.partial(say, stream=STDERR)
     if Path(where).is_file():
         return session.load(Path(where), say_so)
@@ -211,7 +212,7 @@ def _load(where: str) -> tuple[GAN, Game, Path]:
 
 
 def _folder(out: str | None, path: Path) -> Path:
-    """The folder for the pictures, made if missing: --out, or generated/ in the checkpoint's run."""
+    """The folder for the pictures: --out, or generated/ in the checkpoint's run. Made if missing."""
     if out is not None:
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
@@ -244,7 +245,7 @@ def _data(given: dict[str, Any], game: Game, path: Path) -> Dataset | None:
     home = _home(path)
     if home is None:
         raise UserError(
-            f"--neighbours: {path} is not in a run, which would name its data; leave it out"
+            f"--neighbours: {path} is not in a run, so its data is unknown; leave it out"
         )
     return session.reopen(Run(home), given["dataroot"], say)
 
@@ -252,8 +253,8 @@ def _data(given: dict[str, Any], game: Game, path: Path) -> Dataset | None:
 def _save_singles(folder: Path, samples: np.ndarray, data: DataOptions, own: bool) -> None:
     """Write each sample as an image, named by its number with leading zeros.
 
-    own  whether the folder is the run's, where images of an earlier call are deleted; a folder that the
-         user names may hold the user's own images
+    own  whether the folder belongs to the run. There, images of an earlier call are deleted; a folder
+         that the user names may hold the user's own images
     """
     make_own(folder)
     digits = len(str(len(samples) - 1))
@@ -269,12 +270,14 @@ def _save_singles(folder: Path, samples: np.ndarray, data: DataOptions, own: boo
 def interpolate(a: np.ndarray, b: np.ndarray, steps: int) -> np.ndarray:
     """Noise on the way from a to b, each (R, nz) -> (R * steps, nz).
 
-    It follows the arc, not the chord. Normal noise of 100 dimensions lies near a sphere of radius 10.
-    The middle of a chord is inside it, where G was never trained (White 2016).
+    (sin((1 - t) w) a + sin(t w) b) / sin(w), where w is the angle from a to b, and t goes from 0 to 1.
+
+    This follows the arc, not the chord. Normal noise of 100 dimensions lies near a sphere of radius 10,
+    and the middle of a chord is far inside it, where G was never trained (White 2016).
     """
     norm = np.linalg.norm(a, axis=1, keepdims=True) * np.linalg.norm(b, axis=1, keepdims=True)
     cosine = (a * b).sum(1, keepdims=True) / norm
-    angle = np.arccos(cosine.clip(1e-6 - 1, 1 - 1e-6))  # not 0, because its sine is a divisor
+    angle = np.arccos(cosine.clip(1e-6 - 1, 1 - 1e-6))  # not 0: its sine is a divisor
     rows = [
         (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
         for t in np.linspace(0, 1, steps).tolist()  # Python floats keep float32

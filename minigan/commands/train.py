@@ -24,17 +24,17 @@ from ..training.run import Run
 from ..training.settings import RunOptions, check_name
 
 DATAROOT = (
-    "img_align_celeba.zip, or any folder or zip of images: JPEG, PNG, WebP, BMP, GIF; or the files of "
+    "img_align_celeba.zip, or any folder or zip of images (JPEG, PNG, WebP, BMP, GIF), or the files of "
     "another --data; by default looked for in the folder data/"
 )
 NO_DATA = """\
 No --dataroot and no data/img_align_celeba.zip: training on faces that the program draws itself.
   To get CelebA: download img_align_celeba.zip from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
-  To train on it: put it into the folder data/, or give --dataroot path/to/img_align_celeba.zip"""
+  To train on it: put it in the folder data/, or give --dataroot path/to/img_align_celeba.zip"""
 
 
 def add(commands: Any) -> None:
-    """Add the command, with a subcommand for each member, which shows only that member's options."""
+    """Add the command, with a subcommand for each member that shows only that member's options."""
     about = "train a member of the family"
     parser = commands.add_parser("train", help=about, description=about)
     members = parser.add_subparsers(required=True, metavar="member")
@@ -67,7 +67,7 @@ def add_options(parser: argparse.ArgumentParser, member: str) -> None:
 
 
 def train(given: dict[str, Any], group: parallel.Group) -> int:
-    """Start a run with the given options; returns the exit code."""
+    """Start a run with the given options. Returns the exit code."""
     member, name, dry_run = (given.pop(key) for key in ("member", "name", "dry_run"))
     plan = group.from_leader(lambda: choose(member, given))
     check_name(name)
@@ -79,7 +79,7 @@ def train(given: dict[str, Any], group: parallel.Group) -> int:
 
 
 def show(plan: Plan) -> int:
-    """Print the options as JSON. Raises UserError if they cannot be printed; returns the exit code."""
+    """Print the options as JSON. Returns the exit code; raises UserError if they cannot be printed."""
     session.check_machine(plan, parallel.ALONE)
     try:
         if sys.stdout is None:
@@ -94,7 +94,7 @@ def show(plan: Plan) -> int:
 
 
 def prepare(plan: Plan, group: parallel.Group, given: dict[str, Any]) -> None:
-    """Start the other processes, and raise UserError if this machine cannot carry out the plan."""
+    """Start the other processes. Raises UserError if this machine cannot carry out the plan."""
     parallel.arrange(group, plan.run.ngpu, given.get("ngpu"))
     plan.check_processes(group.size)
     session.check_machine(plan, group)
@@ -104,7 +104,7 @@ def prepare(plan: Plan, group: parallel.Group, given: dict[str, Any]) -> None:
 
 
 def explain(plan: Plan, given: dict[str, Any]) -> None:
-    """Tell on stderr which data is used if the user named none, and which options the recipe sets."""
+    """Say on stderr which data is used if the user named none, and which options the recipe sets."""
     if plan.data.data == "faces" and "data" not in given:
         for line in NO_DATA.splitlines():
             say(line, STDERR)
@@ -114,14 +114,14 @@ def explain(plan: Plan, given: dict[str, Any]) -> None:
 
 
 def play(plan: Plan, run: Run | None, name: str | None, group: parallel.Group) -> int:
-    """Train a plan in `run`, or in a new run if it is None; say where to look and how to resume.
+    """Train a plan in `run`, or in a new run if that is None. Say where to look and how to resume.
 
     Returns the exit code.
     """
-    if run:  # before anything of the plan's sizes is allocated
+    if run:  # before memory of the plan's sizes is allocated
         group.from_leader(lambda: session.check_size(plan, run))
     plan, data = session.open_for(plan, group, say)
-    expected = session.expect(plan, data, say, group)  # fails before a run exists
+    expected = session.expect(plan, data, say, group)  # if it fails, no run is made
     new = run is None
     run = run or session.start(plan, data, name, group)
     try:
@@ -131,14 +131,14 @@ def play(plan: Plan, run: Run | None, name: str | None, group: parallel.Group) -
             raise
         text = f"interrupted; to resume from its checkpoint: {_resume_command(run)}"
         return group.fail(plain(text), INTERRUPTED)
-    if loop.metrics:  # otherwise the run was complete already, and `session.train` has said so
+    if loop.metrics:  # otherwise the run was complete, and `session.train` has said so
         _tell_end(loop, run, code)
     loop.note_lost_output()
     return code
 
 
 def _tell_end(loop: Loop, run: Run, code: int) -> None:
-    """Say where to look, and how to resume."""
+    """Say where to look and how to resume."""
     say(f"{'Interrupted' if code else 'Done'}: look at {run.samples}")
     say(f"  sample from it:    {python('-m', 'minigan', 'sample', run.folder)}")
     if code:

@@ -14,10 +14,10 @@ from ..tensor import Tensor
 class Dataset(ABC):
     """A finite list of samples of one shape, and how such samples are shown.
 
-    name      names the folder of a run
+    name      part of the name of a run's folder
     shape     the shape of a sample as the networks see it: (C, H, W) or (2,)
-    identity  what config.json records about it, as JSON values; "fingerprint" tells data sets apart,
-              labels included, and "classes" are the names of the classes, if there are any
+    identity  what config.json records about the data, as JSON values; "fingerprint" tells data sets
+              apart, labels included, and "classes" lists the names of the classes, if there are any
     labels    (n,) int64, the class of each sample in [0, K); None for data without classes
     classes   the names of the K classes; empty for data without classes
     shown     the number of samples in a picture
@@ -41,7 +41,7 @@ class Dataset(ABC):
     def batch(self, indices: np.ndarray, device: str, mirrored: np.ndarray | None = None) -> Tensor:
         """The samples at these indices: (N, *shape) float32 on the device.
 
-        mirrored  (N,) bool: which of them to flip left to right; UserError for data without sides
+        mirrored  (N,) bool: which samples to flip left to right; UserError for data that is not images
         """
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """A zip file as a source of images, read without extracting it.
 
-The zip may come from a stranger. The names in it are never used as paths on disk, and each number in
-it is checked before it costs memory or time.
+The zip may come from a stranger, so the names in it are never used as paths on disk, and each number in
+it is checked before it can cost memory or time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Place = tuple[zipfile.ZipInfo, int]  # an entry, and the offset where the next e
 def open_zip(
     path: Path, image_size: int, max_images: int | None, only: str | None, condition: str | None
 ) -> ZipImages:
-    """The images of this zip. UserError: it is not a zip, is damaged, or has nothing to use."""
+    """The images of this zip. UserError: it is not a zip, is damaged, or has no image to use."""
     with open(path, "rb") as file:
         head = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
         status = os.fstat(file.fileno())
@@ -50,7 +50,7 @@ def open_zip(
         info, _ = next(iter(source.images.values()))
         stamp["kind"] = kind_of(Path(info.filename))
     if status.st_size != ZIP_BYTES:
-        len(source)  # lists the zip, to fail early; skipped for CelebA's own, which takes a second
+        len(source)  # lists the zip, to fail early; not for CelebA's own, where it takes a second
     return source
 
 
@@ -58,7 +58,7 @@ class ZipImages(ImageFiles):
     """The images of a zip. Their names are read when they are first needed."""
 
     def __reduce__(self) -> tuple:
-        """Pickle without the open zip: a copy in another process opens its own, at its first image."""
+        """Pickle without the open zip; a copy in another process opens the zip at its first image."""
         fields = (self.path, self.stamp, self.image_size, self.max_images, self.kept, "")
         return ZipImages, fields
 
@@ -77,7 +77,10 @@ class ZipImages(ImageFiles):
 
     @cached_property
     def archive(self) -> zipfile.ZipFile:
-        """The open zip, checked in every process to be the one that `stamp` describes."""
+        """The open zip. Every process checks that it is the one that `stamp` describes.
+
+        Raises Changed if it is not, UserError if the zip cannot be read or is damaged.
+        """
         try:
             archive = zipfile.ZipFile(self.path)
             self._check(os.fstat(archive.fp.fileno()))
@@ -116,18 +119,18 @@ class ZipImages(ImageFiles):
         info, end = place
         if info.file_size > MAX_BYTES:
             raise Unreadable(f"more than {MAX_BYTES:,} bytes")
-        # with other methods, which can compress a million times, zipfile cannot stop early
+        # other methods can compress a millionfold, and zipfile cannot stop them early
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise Unreadable(
                 f"compressed with zip method {info.compress_type}; "
                 "only 0 (stored) and 8 (deflated) are read"
             )
-        if not 0 <= info.header_offset <= end - info.compress_size:  # a bomb may share its data
+        if not 0 <= info.header_offset <= end - info.compress_size:  # a zip bomb may share its data
             raise Unreadable("overlaps the next file or lies outside the zip")
         try:
             with self.archive.open(info) as file:
-                return file.read(info.file_size)  # read() alone would unpack a bomb to its end
+                return file.read(info.file_size)  # read() without a size would unpack a whole bomb
         except OSError as error:
             raise cannot_read(self.path, error) from error
-        except Exception as error:  # damaged or encrypted: zipfile, zlib and struct raise their own
+        except Exception as error:  # damaged or encrypted: zipfile, zlib, struct raise their own
             raise Unreadable(f"cannot be unpacked: {plain(error)}") from error

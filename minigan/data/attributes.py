@@ -5,7 +5,7 @@
     000001.jpg -1  1  1 ...
 
 The file has the number of images, the names of the attributes, and a row for each image: 1 is yes,
--1 is no. Any line ending and any white space is accepted, because copies differ in both.
+-1 is no. Any line ending and any white space are accepted, because copies differ in both.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ FILE = "list_attr_celeba.txt"
 # Anything beyond these limits is not a list of attributes.
 MAX_BYTES = 64 * 2**20  # CelebA's has 26 million
 MAX_ROWS = 1_000_000  # CelebA's has 202,599
-MOST_CONDITIONS = 3  # attributes, of which each doubles the number of classes
-MAX_LINE = 4_000  # characters: CelebA's names take 450, and an error may have to list them
+MOST_CONDITIONS = 3  # attributes; each doubles the number of classes
+MAX_LINE = 4_000  # characters: CelebA's names take 450, and an error message may list them
 REMEDY = f"download CelebA's {FILE} again"
 
 
 @dataclass(frozen=True)
 class Attributes:
-    """The contents of a list."""
+    """The contents of a list of attributes."""
 
     path: Path
     names: list[str]  # of the attributes
@@ -45,7 +45,8 @@ class Attributes:
     def having(self, wanted: str) -> frozenset[str]:
         """The file names of the images with these attributes.
 
-        "Male,no-Eyeglasses" means with Male and without Eyeglasses. Raises UserError if one is unknown.
+        "Male,no-Eyeglasses" means with Male and without Eyeglasses. Raises UserError for an unknown
+        attribute.
         """
         found = np.ones(len(self.table), bool)
         for word in wanted.split(","):
@@ -54,9 +55,9 @@ class Attributes:
         return frozenset(compress(self.row, found))
 
     def classed(self, condition: str) -> dict[str, int]:
-        """{file name: class} of each image; `class_names` has the names of the classes.
+        """{file name: class} of each image; `class_names` gives the names of the classes.
 
-        Raises UserError if an attribute is unknown.
+        Raises UserError for an unknown attribute.
         """
         number = np.zeros(len(self.table), int)
         for name in condition.split(","):
@@ -79,7 +80,7 @@ def class_names(condition: str) -> tuple[str, ...]:
     """The classes into which one to three attributes divide the images.
 
     "Male,Smiling" makes no-Male+no-Smiling, no-Male+Smiling, Male+no-Smiling and Male+Smiling. Raises
-    UserError if there are more attributes, or one is named twice.
+    UserError if there are more attributes, or if one is empty or named twice.
     """
     names = condition.split(",")
     if len(names) > MOST_CONDITIONS or len(set(names)) < len(names) or "" in names:
@@ -93,7 +94,9 @@ def class_names(condition: str) -> tuple[str, ...]:
 def find_attributes(folder: Path, option: str = "--only") -> Path:
     """The path of the list: next to the images in `folder`, or above them, as in CelebA.
 
-    Raises UserError if there is none, which the option needs.
+    option  the one that needs the list, for the message
+
+    Raises UserError if there is no list.
     """
     places = [folder, *folder.parents[:2]]
     for place in places:

@@ -1,7 +1,7 @@
 """A decode-once cache: the images of a source as one uint8 array on disk, read by memory map.
 
-Every epoch needs every image, and decoding an image takes a hundred times as long as copying it. So
-each image is decoded once. A finished cache is two files:
+Every epoch needs every image, and decoding an image takes a hundred times as long as copying it, so
+each image is decoded only once. A finished cache is two files:
 
     <key>.npy      the usable images, (N, S, S, 3), in the source's order, in NumPy's format
     <key>.json     the source's identity; the N names; what was skipped and why; `digest`, the SHA-256
@@ -12,8 +12,8 @@ and it changes when the source is replaced or changed. The digest identifies the
 computed while the pixels are written, compared whenever a cache is opened, and stored in every run.
 
 A build writes `<key>.partial` and records in `<key>.partial.json` how much of it is safely on disk.
-If the build is interrupted, the next one resumes from there. `<key>.lock` is empty and stays: the
-process that builds holds a system lock on it while others wait, and the system releases the lock when
+If the build is interrupted, the next one resumes from there. `<key>.lock` is empty and never deleted.
+The building process holds a system lock on it while others wait, and the system releases the lock when
 the process ends.
 """
 
@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import mmap  # noqa: F401, np.memmap imports it when first called: too late if no more files can open
+import mmap  # noqa: F401, np.memmap would import it on first use, when no more files may be opened
 import os
 import stat
 import struct
@@ -44,7 +44,7 @@ from .workers import chunks, is_importing_main
 FORMAT = 1  # part of the key: raise it when the layout of the files changes
 HEADER = 128  # bytes before the pixels in the .npy file
 BLOCK = 2**20  # bytes hashed at a time
-DAMAGE = (  # what reading a damaged or foreign file raises
+DAMAGE = (  # errors that reading a damaged or foreign file can raise
     FileNotFoundError,
     ValueError,
     KeyError,
@@ -74,7 +74,7 @@ def build(source: Source, folder: Path, workers: int = 1, progress: bool = True)
     at about 1 GB/s.
 
     Raises UserError if the folder cannot be used, no image can be used, a worker dies, or the source
-    changes meanwhile.
+    changes during the build.
     """
     identity = json.loads(json.dumps(source.identity()))  # tuples become lists, as in the file
     text = json.dumps([FORMAT, identity], sort_keys=True)
@@ -89,7 +89,7 @@ def build(source: Source, folder: Path, workers: int = 1, progress: bool = True)
                 if images is None:
                     _decode_all(source, identity, base, workers, progress)
                     images = _open(base, identity, progress)
-        else:  # what a build leaves that was killed just before its end
+        else:  # left by a build that was killed just before its end
             base.with_suffix(".partial.json").unlink(missing_ok=True)
     if images is None:
         raise UserError(f"{base}.npy was changed while it was being built; run again to rebuild it")
@@ -137,7 +137,7 @@ def _hash(file: IO[bytes], size: int, progress: bool) -> Any:
 
 
 def _is_shape(shape: object, identity: dict) -> bool:
-    """Whether it is (S, S, 3), with the source's S if its identity gives one."""
+    """Whether `shape` is [S, S, 3], with the source's S if its identity gives one."""
     if not isinstance(shape, list) or len(shape) != 3 or {type(n) for n in shape} != {int}:
         return False
     side = identity.get("image_size", shape[0])
@@ -145,7 +145,7 @@ def _is_shape(shape: object, identity: dict) -> bool:
 
 
 def _npy_header(shape: tuple[int, ...]) -> bytes:
-    """Magic, version 1.0, length and a dict as text, padded to HEADER bytes for every shape."""
+    """The header of a .npy file: magic, version 1.0, length, a dict as text; HEADER bytes in all."""
     text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(HEADER - 11)
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", HEADER - 10) + text.encode() + b"\n"
 
@@ -169,7 +169,7 @@ def _decode_all(source: Source, identity: dict, base: Path, workers: int, progre
                     if pixels is not None:
                         digest.update(pixels)
                         _write(partial, HEADER + kept * size, pixels)
-                    # only after the pixels, so that it never claims more than there is
+                    # only after the pixels, so that it never claims more than the file holds
                     _write_json(journal, {**state, "digest": digest.hexdigest()})
         source.check()
         _finish(source, identity, base, state, digest.hexdigest())
@@ -180,7 +180,7 @@ def _decode_all(source: Source, identity: dict, base: Path, workers: int, progre
 
 
 def _finish(source: Source, identity: dict, base: Path, state: dict, digest: str) -> None:
-    """Turn the partial file into the finished cache. UserError: it has no image."""
+    """Turn the partial file into the finished cache. UserError: it has no images."""
     partial, journal = base.with_suffix(".partial"), base.with_suffix(".partial.json")
     total, shape, reasons = len(source), state["shape"], dict(state["skipped"])
     names = [plain(source.name(i)) for i in range(total) if i not in reasons]
@@ -197,7 +197,7 @@ def _finish(source: Source, identity: dict, base: Path, state: dict, digest: str
     _write(partial, 0, _npy_header((len(names), *shape)))
     _write_json(base.with_suffix(".json"), {**meta, "digest": digest})
     with naming(base.with_suffix(".npy")):
-        os.replace(partial, base.with_suffix(".npy"))  # only this makes it a cache
+        os.replace(partial, base.with_suffix(".npy"))  # the cache exists only from here on
     journal.unlink(missing_ok=True)  # another process may have opened the cache meanwhile
 
 
@@ -206,7 +206,7 @@ def _resume(
 ) -> tuple[dict, Any]:
     """The state of the partial file, and the SHA-256 object of its pixels.
 
-    The state is the journal's if that matches the file; otherwise the build starts over.
+    The state comes from the journal if it matches the file; otherwise the build starts over.
     """
     _drop_link(partial)
     try:
@@ -220,7 +220,7 @@ def _resume(
         good = good and (_is_shape(shape, identity) if kept else shape == [])
         size = kept * math.prod(shape)
         if good and partial.stat().st_size >= HEADER + size:
-            os.truncate(partial, HEADER + size)  # drops a chunk that was written in part
+            os.truncate(partial, HEADER + size)  # drops a partly written chunk
             with naming(partial), open(partial, "rb") as file:
                 file.seek(HEADER)
                 digest = _hash(file, size, progress)
@@ -246,12 +246,12 @@ def _read_json(path: Path) -> dict:
 
 
 def _digest_of(value: dict) -> str:
-    """SHA-256 of its JSON, which stays the same when it is written and read back."""
+    """SHA-256 of its JSON, which is the same after the value is written and read back."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _drop_link(path: Path) -> None:
-    """Remove the path if it is a link or not a file, because writing to it would write elsewhere."""
+    """Remove the path if it is a link or not a file: writing through it would change another file."""
     status = os.lstat(path) if os.path.lexists(path) else None
     if status and (not stat.S_ISREG(status.st_mode) or status.st_nlink > 1):
         path.unlink()
@@ -266,8 +266,11 @@ def _write(path: Path, offset: int, data: bytes | np.ndarray) -> None:
 
 
 def _write_json(path: Path, value: dict) -> None:
-    """Replace the file in one step. It need not be flushed to disk: it is checked when it is read, and
-    if it is lost, the pixels are decoded again."""
+    """Replace the file in one step.
+
+    It is not flushed to disk, because it is checked when it is read, and if it is lost, the pixels are
+    decoded again.
+    """
     new = path.with_name(path.name + ".new")
     _drop_link(new)
     with naming(path):
@@ -294,7 +297,7 @@ def _as_user_errors(base: Path, size: str = "") -> Iterator[None]:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make the folder and those above it. UserError: a file is in the way, which the message names."""
+    """Make the folder and those above it. UserError: a file, which the message names, is in the way."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -309,9 +312,9 @@ def _make_folder(folder: Path) -> None:
 def _lock(path: Path) -> IO[bytes]:
     """Wait until this process alone holds the lock; closing the file unlocks.
 
-    Each worker imports the caller's script. If that lacks `if __name__ == "__main__":`, the worker
-    arrives here too and would wait for its parent's lock while the parent waits for it. Such a worker
-    exits silently instead, and the parent reports why.
+    Each worker imports the caller's script. If the script lacks `if __name__ == "__main__":`, the
+    worker arrives here too. It would wait for the lock of its parent, which waits for the worker. So
+    such a worker exits silently, and the parent reports why.
     """
     try:
         lock = hold(path, wait=not is_importing_main())

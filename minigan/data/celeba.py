@@ -1,6 +1,6 @@
-"""The images of CelebA (Liu et al., 2015), or any others, from a zip or a folder.
+"""The images of CelebA (Liu et al., 2015), or any other images, from a zip or a folder.
 
-archive.py, folder.py     the two kinds of source, built on imagefiles.py
+archive.py, folder.py     the two types of source, built on imagefiles.py
 listing.py                which files are images to use
 attributes.py             CelebA's list of attributes, for --only and --condition
 decoding.py               from a file's bytes to an array of values 0 to 255, scaled and cropped;
@@ -32,13 +32,13 @@ def open_source(
     """The first `max_images` images, by name, in a zip or in a folder and the folders below it.
 
     only       attributes that the images must have, such as "Male,no-Eyeglasses", according to
-               CelebA's list of attributes, which must be next to them or above
+               CelebA's list of attributes, which must be next to the images or in a folder above
     leave_out  a folder that is not searched, such as the folder of the runs, which contain images too
     condition  attributes that divide the images into classes, such as "Male,Smiling", according to the
-               same list; images that it lacks are left out
+               same list; images that are not in the list are left out
 
     In a folder, the first of these that exists is used: a folder `img_align_celeba` with images (the
-    folder itself or one below it), a file `img_align_celeba.zip`, all images below the folder.
+    folder itself or one below it), a file `img_align_celeba.zip`, or all images below the folder.
     Images are recognised by their suffixes (decoding.SUFFIXES), in upper or lower case; the source's
     `left_out` counts the other files. Hidden files and `__MACOSX` are ignored.
 

@@ -1,6 +1,6 @@
-"""CIFAR-10 (Krizhevsky, 2009), its binary version: 50,000 colour images of 32 x 32 pixels.
+"""The binary version of CIFAR-10 (Krizhevsky, 2009): 50,000 colour images of 32 x 32 pixels.
 
-A sample has 3,073 bytes: the label, and the planes of red, green and blue, row by row. Five files have
+A sample has 3,073 bytes: the label, then the red, green and blue planes, row by row. Five files have
 10,000 samples each. They are read from the folder cifar-10-batches-bin, or from the archive
 cifar-10-binary.tar.gz without extracting it. The archive may come from a stranger: its members are
 found by their exact names, and nothing in it is used as a path on disk.
@@ -46,10 +46,10 @@ REMEDY = f"give {ARCHIVE}, from https://www.cs.toronto.edu/~kriz/cifar.html, or 
 def open_cifar10(root: str | Path, image_size: int, max_images: int | None) -> Arrays:
     """The first `max_images` samples of the training set.
 
-    root  the archive, the folder cifar-10-batches-bin, or the folder that has one of the two
+    root  the archive, the folder cifar-10-batches-bin, or a folder that contains one of the two
 
-    Raises UserError if a file is missing or damaged, or if these are the pickles of the version for
-    Python.
+    Raises UserError if a file is missing or damaged, or if the files are the pickles of CIFAR-10's
+    Python version.
     """
     path = _find(Path(root))
     try:
@@ -68,7 +68,7 @@ def open_cifar10(root: str | Path, image_size: int, max_images: int | None) -> A
 
 
 def _find(root: Path) -> Path:
-    """The archive or the folder with the files: `root`, or in it."""
+    """The archive or the folder with the files: `root` itself, or one of them in it."""
     try:
         kind = stat.S_IFMT(os.stat(root).st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -89,12 +89,12 @@ def _find(root: Path) -> Path:
 
 def _pickles(path: Path) -> UserError:
     return UserError(
-        f"{path} holds pickles, and loading a pickle runs whatever program is in it; {REMEDY}"
+        f"{path} holds pickles, and loading a pickle runs any code that is in it; {REMEDY}"
     )
 
 
 def _from_folder(folder: Path) -> dict[str, bytes]:
-    """{name: contents} of the files that there are."""
+    """{name: contents} of the data files that exist."""
     files = {}
     for name in SHA256:
         if os.path.lexists(folder / name):
@@ -106,7 +106,7 @@ def _from_folder(folder: Path) -> dict[str, bytes]:
 
 
 def _from_archive(path: Path) -> dict[str, bytes]:
-    """{name: contents} of the files that there are, read in one pass."""
+    """{name: contents} of the data files in the archive, read in one pass."""
     with open(path, "rb") as file:
         head = file.read(8)
     if head.lstrip()[:1] == b"<":
@@ -141,7 +141,7 @@ def _damaged(path: Path, error: Exception) -> UserError:
 
 
 class _Capped:
-    """The unpacked bytes of an archive, as many as CIFAR-10 can have: a bomb has more."""
+    """The unpacked bytes of an archive. Raises ReadError beyond MOST_UNPACKED, as for a bomb."""
 
     def __init__(self, file: IO[bytes]):
         self.file, self.left = file, MOST_UNPACKED
@@ -158,8 +158,8 @@ def _samples(path: Path, data: bytes) -> np.ndarray:
     count, rest = divmod(len(data), SAMPLE)
     if rest or not count:
         raise UserError(
-            f"{path} has {len(data)} bytes, which is not a number of samples of {SAMPLE} bytes, so it "
-            f"is cut off or another file; {REMEDY}"
+            f"{path} has {len(data)} bytes, not a multiple of the {SAMPLE} bytes of a sample, so it is "
+            f"cut off or another file; {REMEDY}"
         )
     samples = np.frombuffer(data, np.uint8).reshape(count, SAMPLE)  # (N*3073,) -> (N, 3073)
     check_labels(path, samples[:, 0], CLASSES)

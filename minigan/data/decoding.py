@@ -4,8 +4,8 @@ The result equals that of torchvision's Resize(S) and CenterCrop(S). Pillow's bi
 short side to S; when it shrinks the image, it averages over all source pixels (antialiasing). Then the
 middle is cut out. A small image is enlarged.
 
-The files may come from a stranger. So the size in the header is checked before anything is decoded, and
-memory and time stay in proportion to the file.
+The files may come from a stranger, so the size in the header is checked before anything is decoded, and
+memory and time stay in proportion to the size of the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..console import plain
 from .source import Unreadable
 
 # For these formats Pillow's memory is in proportion to the size in the header. TIFF and AVIF are left
-# out, because a small image in them may be a single tile or frame of gigabytes.
+# out, because in them a small image may consist of a tile or frame that takes gigabytes.
 FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jfif", ".jpe"),
     "PNG": (".png",),
@@ -38,8 +38,8 @@ MAX_PIXELS = 64_000_000
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS_PER_BYTE = 250  # a JPEG of a single colour has 60 to 160
 FEW_PIXELS = 2_000_000  # exempt from MAX_PIXELS_PER_BYTE, because they need little memory
-MAX_ASPECT = 16  # long side to short side: a thin strip grows huge when its short side becomes S
-MAX_SCANS = 100  # of a progressive JPEG, usually 10: a few bytes make each a pass over all pixels
+MAX_ASPECT = 16  # long side to short side: enlarging a strip's short side to S makes it huge
+MAX_SCANS = 100  # of a progressive JPEG, usually 10: each costs a pass over all pixels
 
 
 def decode(data: bytes, size: int) -> np.ndarray:
@@ -50,7 +50,7 @@ def decode(data: bytes, size: int) -> np.ndarray:
         raise Unreadable(f"more than {MAX_BYTES:,} bytes")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about metadata, and about sizes, which we check
+            warnings.simplefilter("ignore")  # about metadata, and sizes, which `_check` checks
             # reads only the header
             with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
                 _check(*image.size, size, data)

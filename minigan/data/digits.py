@@ -1,8 +1,8 @@
-"""Drawn digits: a data set with ten classes that needs no download, in the manner of MNIST.
+"""Drawn digits in the manner of MNIST: a data set with ten classes that needs no download.
 
-A digit is white ink on black. Its glyph is a few smooth strokes; a random map bends, slants, scales and
-shifts them, and a pen of random width draws them. Coordinates are those of the glyph: x to the right
-from about -0.6 to 0.6, y down from -1 to 1.
+A digit is white ink on black. Its glyph is a few smooth strokes. A random map bends, slants, scales and
+shifts them, and a pen of random width draws them. In the glyph's coordinates, x goes right from about
+-0.6 to 0.6, and y goes down from -1 to 1.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ VERSION = 1  # part of the cache's key: raise it whenever the bytes change
 CLASSES = tuple("0123456789")
 PIECES = 4  # segments between two points of a stroke
 
-Stroke = tuple[tuple[float, float], ...]  # points that a smooth curve passes through; two: a line
+Stroke = tuple[tuple[float, float], ...]  # points on a smooth curve; two points make a line
 
 # The ways in which each digit is written; each is a tuple of strokes.
 _OVAL: Stroke = (
@@ -109,8 +109,8 @@ GLYPHS: tuple[tuple[tuple[Stroke, ...], ...], ...] = (
 def _curve(stroke: Stroke) -> np.ndarray:
     """Points (N, 2) on the curve of Catmull and Rom (1974) through a stroke's points.
 
-    Between two points the curve is the cubic of Hermite whose slope at each is half the way between
-    that point's neighbours; at the ends, the way to the only neighbour.
+    Between two points the curve is a cubic Hermite spline. Its slope at a point is half the difference
+    between the point's neighbours; at an end, the difference to the only neighbour.
     """
     points = np.array(stroke)
     if len(points) == 2:
@@ -136,8 +136,8 @@ _SEGMENTS = [[_segments(glyph) for glyph in glyphs] for glyphs in GLYPHS]
 def draw(seed: int, index: int, size: int = 28) -> tuple[np.ndarray, int]:
     """Digit `index` of the endless set `seed`: uint8 (size, size, 3), RGB but grey, and its class.
 
-    The classes take turns: image `index` is the digit index % 10. ValueError: a negative seed or index,
-    or a size that `Digits.sizes` lacks.
+    Image `index` is the digit index % 10. Raises ValueError for a negative seed or index, or a size
+    that is not in `Digits.sizes`.
     """
     Digits.check_size(size)
     rng, label = generator(seed, index), index % len(CLASSES)
@@ -154,10 +154,10 @@ def draw(seed: int, index: int, size: int = 28) -> tuple[np.ndarray, int]:
     points += 0.5 - middle + (bend(0.06), bend(0.06))
     starts, ends = points.reshape(-1, 2, 2).astype(np.float32).transpose(1, 0, 2)  # (M, 2) each
 
-    pen, ink = bell(rng, 0.025, 0.062), bell(rng, 0.8, 1.05)  # half its width; how white it is
+    pen, ink = bell(rng, 0.025, 0.062), bell(rng, 0.8, 1.05)  # half its width; how white its ink is
     ticks = (np.arange(size, dtype=np.float32) + 0.5) / size
     x, y = np.tile(ticks, size), np.repeat(ticks, size)  # (size^2,) each
-    edge = 1.4 / size  # a little softer than a pixel, as ink is
+    edge = 1.4 / size  # blurred over a little more than a pixel, like ink
     grey = np.clip((np.float32(pen) - distance(x, y, starts, ends)) / edge + 0.5, 0, 1)
     levels = (255 * np.minimum(1, ink * grey) + 0.5).astype(np.uint8).reshape(size, size)
     return np.repeat(levels[:, :, None], 3, axis=2), label  # (size, size) -> (size, size, 3)

@@ -1,8 +1,8 @@
 """What the drawn data sets share: faces.py, digits.py and shapes.py.
 
-A drawn set needs no files. Image `index` of a seed depends on nothing else, so the set is endless and
+A drawn set needs no files. An image depends only on the seed and its index, so the set is endless, and
 any part of it can be drawn alone. Pixels are computed only with + - * / and square roots, which every
-processor rounds the same way, so an image has the same bytes on every machine.
+processor rounds in the same way, so an image has the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -15,20 +15,23 @@ import numpy as np
 
 
 def generator(seed: int, index: int) -> np.random.Generator:
-    """The random numbers of image `index` of a seed. ValueError: one of them is negative."""
+    """The random numbers of image `index` of a seed. ValueError: seed or index is negative."""
     if seed < 0 or index < 0:
         raise ValueError(f"seed {seed} and index {index} must not be negative; count from 0")
-    # PCG64 by name, because NumPy may change its default generator but never the stream of this one
+    # PCG64 by name: NumPy may change its default generator, but never the numbers of PCG64
     return np.random.Generator(np.random.PCG64([seed, index]))
 
 
 def bell(rng: np.random.Generator, low: float, high: float) -> float:
-    """A number between low and high; those near the middle are the most common."""
+    """A random number between low and high; numbers near the middle are the most common."""
     return low + (high - low) * ((rng.random() + rng.random() + rng.random()) / 3)
 
 
 def distance(x: np.ndarray, y: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """The distance of each point (P,) to the nearest of M segments, starts and ends (M, 2): (P,)."""
+    """The distance (P,) of each point (x, y), (P,) each, to the nearest of M segments.
+
+    starts, ends  of the segments, (M, 2) each
+    """
     (ax, ay), (dx, dy) = starts.T, (ends - starts).T  # (M,) each
     px, py = x[:, None] - ax, y[:, None] - ay  # (P, M)
     along = np.clip((px * dx + py * dy) / (dx * dx + dy * dy), 0, 1)
@@ -45,7 +48,7 @@ class Drawn(ABC):
     seed: int = 0
     image_size: int = 64
 
-    noun: ClassVar[str]  # for one image
+    noun: ClassVar[str]  # for a single image, as in messages
     sizes: ClassVar[range]  # the legal values of image_size
 
     def __post_init__(self) -> None:

@@ -1,11 +1,12 @@
 """Drawn portraits: a data set of faces that needs no download.
 
-Every attribute of a face is known, so the set also shows which faces a GAN has dropped. A portrait is
-painted from back to front; each part is a soft mask and a colour. drawn.py says why a face has the same
-bytes on every machine.
+Every attribute of a face is known, so the set can also show which faces a GAN has dropped. A portrait
+is painted from back to front; each part is a soft mask and a colour. drawn.py explains why a face has
+the same bytes on every machine.
 
-Lengths are in head units: the middle of the head is (0, 0), its crown y = -1, its chin y = 1.
-Colours are 0xRRGGBB; masks, light and the canvas are float32 (h, w) from 0 to 1.
+Lengths are in units of half the head's height, measured from the middle of the head: its crown is at
+y = -1, its chin at y = 1. Colours are 0xRRGGBB. Masks and light are float32 (h, w) from 0 to 1, and the
+canvas is float32 (3, h, w).
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class Cut(NamedTuple):
     """A hair style: an outer shape, with an opening for the face."""
 
     outer: tuple[float, float, float]  # half-width, top, bottom
-    opening: tuple[float, float, float]  # likewise
-    parting: float  # how pointed the opening is at the parting; 0: straight across
+    opening: tuple[float, float, float]  # half-width, top, bottom
+    parting: float  # how pointed the opening is at the parting; 0 for straight across
     locks: float  # how far the locks stick out
     hangs: bool  # whether hair also hangs behind the neck
 
@@ -48,7 +49,7 @@ STYLES = {
     "wavy": Cut((1.02, 1.22, 1.50), (0.60, -0.66, 2.2), 0.4, 0.05, True),
     "curly": Cut((1.02, 1.30, 0.70), (0.66, -0.52, 1.1), 0.0, 0.10, True),
 }
-BEARDED = ("bald", "short", "long", "curly")  # with the other styles a beard reads as a mistake
+BEARDED = ("bald", "short", "long", "curly")  # with the other styles a beard looks like a mistake
 
 CATEGORIES = {  # a value listed twice is twice as common
     "skin": tuple(SKIN),
@@ -130,10 +131,10 @@ def _tone(colour: np.ndarray, light: np.ndarray) -> np.ndarray:
 
 
 class _Easel:
-    """A canvas (3, h, w), and a grid (4, h, w) that tells where on the person each pixel is.
+    """A canvas (3, h, w), and a grid (4, h, w) that gives the position of each pixel on the person.
 
     x and y are lengths across and down the image. u and v are lengths on the face, which turns and
-    nods, so that the nose stays at u = 0.
+    nods: its middle line is always u = 0.
     """
 
     def __init__(self, person: Person, canvas: np.ndarray, grid: np.ndarray):
@@ -143,7 +144,7 @@ class _Easel:
         self.skin, self.hair = _rgb(SKIN[person["skin"]]), _rgb(HAIR[person["hair_colour"]])
 
     def crop(self, wide: float, top: float, bottom: float) -> _Easel:
-        """A view of part of the easel, to save work."""
+        """A view of part of the easel, so that fewer pixels are computed."""
         person, n = self.person, len(self.x)
         pixel = lambda axis, at: max(0, int(n * (person[axis] + person["zoom"] * at)))
         rows = slice(pixel("y", top), pixel("y", bottom))
@@ -151,11 +152,11 @@ class _Easel:
         return _Easel(person, self.canvas[:, rows, cols], self.grid[:, rows, cols])
 
     def paint(self, mask: np.ndarray, colour: np.ndarray) -> None:
-        """Cover with a colour."""
+        """Cover the mask with a colour."""
         self.canvas += mask * (colour - self.canvas)
 
     def glaze(self, mask: np.ndarray, tint: int) -> None:
-        """Darken by a tint, as shadows and blood under the skin do."""
+        """Darken the mask by a tint, like a shadow or blood under the skin."""
         self.canvas *= 1 - mask * (1 - _rgb(tint))
 
     def light(self, nx: np.ndarray, ny: np.ndarray | float, r2: np.ndarray | float) -> np.ndarray:
@@ -164,7 +165,7 @@ class _Easel:
         r2 is the squared distance from the surface's middle, 1 at its rim.
         """
         lx, ly, lz = self.lamp
-        nz2 = np.maximum(0.05, 1 - r2)  # kept off 0, or the rim would turn black
+        nz2 = np.maximum(0.05, 1 - r2)  # kept above 0, because otherwise the rim would turn black
         facing = (nx * lx + ny * ly + np.sqrt(nz2) * lz) / np.sqrt(nx * nx + ny * ny + nz2)
         return np.clip(0.35 + 0.65 * facing, 0, 1)  # wraps around the form, as from a large lamp
 
@@ -176,7 +177,7 @@ def _set_up(person: Person, n: int) -> _Easel:
     down = (ticks[:, None] - person["y"]) / person["zoom"]  # (n, 1)
     # nearly a rotation, because tilts are small
     x, y = across + person["tilt"] * down, down - person["tilt"] * across  # (n, n)
-    depth = np.maximum(0, 1 - (x / person["width"]) ** 2 - y * y)  # the nearest parts move furthest
+    depth = np.maximum(0, 1 - (x / person["width"]) ** 2 - y * y)  # near parts move further
     u, v = x - person["turn"] * depth, y - person["nod"] * depth
     return _Easel(person, np.zeros((3, n, n), np.float32), np.stack((x, y, u, v)))
 
@@ -353,13 +354,14 @@ def _hair(easel: _Easel, cut: Cut, mask: np.ndarray, colour: np.ndarray, locks: 
 def render(person: Person, size: int = 64) -> np.ndarray:
     """The portrait of this person: uint8 (size, size, 3), RGB.
 
-    `person` comes from `sample_attributes` and may be changed. ValueError: unknown value or size.
+    `person` comes from `sample_attributes`, and its values may be changed. Raises ValueError for an
+    unknown value or size.
     """
     Faces.check_size(size)
     for name, values in CATEGORIES.items():
         if person[name] not in values:
             raise ValueError(f"{name} is {person[name]!r}; choose one of {sorted(set(values))}")
-    # samples along each side of a pixel, because lashes are too thin for a grid below 128 x 128
+    # samples along each side of a pixel; lashes are too thin for a grid of less than 128 x 128
     fine = 127 // size + 1
     easel = _set_up(person, fine * size)
     cut = STYLES[person["hair_style"]]
@@ -385,7 +387,7 @@ def render(person: Person, size: int = 64) -> np.ndarray:
 def draw(seed: int, index: int, size: int = 64) -> tuple[np.ndarray, Person]:
     """Face `index` of the endless set `seed`: uint8 (size, size, 3), RGB, and its attributes.
 
-    ValueError: a negative seed or index, or a size outside 16 to 256.
+    Raises ValueError for a negative seed or index, or a size that is not from 16 to 256.
     """
     person = sample_attributes(generator(seed, index))
     return render(person, size), person

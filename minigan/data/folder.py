@@ -37,7 +37,7 @@ def open_folder(
     condition: str | None,
     leave_out: str | Path | None,
 ) -> ImageFiles:
-    """The images below this folder, or those in CelebA's zip below it. UserError: nothing to use."""
+    """The images below this folder, or those in CelebA's zip below it. UserError: there are none."""
     files, closed = _walk(path, leave_out)
     if closed and not images_among(files):
         inner, error = next(iter(closed.items()))
@@ -66,17 +66,17 @@ def open_folder(
 class FolderImages(ImageFiles):
     """The images of a folder.
 
-    A folder below it that cannot be read counts as an image. So it is skipped and listed with its
-    reason, as an unreadable image is.
+    A subfolder that cannot be read counts as an image, so that it is skipped and listed with the
+    reason, like an unreadable image.
     """
 
-    members: list[tuple[str, str]]  # the place is the path below the folder, "/" after a folder's
+    members: list[tuple[str, str]]  # place: path below the folder; a subfolder's ends in "/"
 
     def read(self, place: str) -> bytes:
         """The bytes of a file. Raises Unreadable or UserError."""
         try:
             if place.endswith("/"):
-                os.scandir(self.path / place).close()  # raises the reason again
+                os.scandir(self.path / place).close()  # raises the same error again
                 raise changed(self.path)
             return contents(self.path / place, MAX_BYTES)
         except OSError as error:
@@ -100,7 +100,7 @@ def _walk(
 ) -> tuple[dict[str, Version], dict[str, OSError]]:
     """{path below root: version} of all files, and {path: error} of the folders that cannot be read.
 
-    Hidden files are ignored. Anything else with an image's suffix, such as a broken link, counts as a
+    Hidden files are ignored. Anything else with an image's suffix, even a broken link, counts as a
     file, so that it is skipped with a reason.
     """
     found: dict[str, Version] = {}

@@ -22,10 +22,10 @@ class ImageFiles(ABC):
     """A source of image files. Subclasses have `members`, the (name, place) of each image."""
 
     path: Path
-    stamp: dict  # which files these are, together with the path; "kind" is that of listing.kind_of
+    stamp: dict  # which files these are, together with the path; "kind" is from listing.kind_of
     image_size: int
     max_images: int | None
-    kept: dict[str, int] | None  # the file names to use, each with its class: see `keep`; None: all
+    kept: dict[str, int] | None  # {file name to use: class}, see `keep`; None for all files
     left_out: str  # a sentence about ignored files, or ""; see listing.left_out
 
     @abstractmethod
@@ -63,8 +63,8 @@ VERSION = ("bytes", "mtime_ns", "ctime_ns")  # the names of what `version` retur
 def version(status: os.stat_result | None) -> tuple[int, int, int]:
     """Numbers that identify a file's contents without reading them; zeros if it cannot be reached.
 
-    The time of the last status change (ctime) cannot be set. So a file that was replaced, or was
-    changed and given its old modification time, has another version. (On Windows ctime is the time
+    Programs cannot set the time of the last status change (ctime). So a file that was replaced, or that
+    was changed and given its old modification time, has another version. (On Windows, ctime is the time
     of creation.)
     """
     return (status.st_size, status.st_mtime_ns, status.st_ctime_ns) if status else (0, 0, 0)
@@ -75,9 +75,9 @@ def keep(
 ) -> tuple[dict[str, int] | None, dict]:
     """{file name: class} of the images that --only keeps, and the entries that this adds to the stamp.
 
-    The classes are those of --condition, which keeps the images that are listed; without it, all are 0.
-    The list of attributes is searched for in and above `folder`. UserError: there is none, or no image
-    is left.
+    The classes are those of --condition, which keeps the images in the list of attributes; without it,
+    all classes are 0. The list is searched for in and above `folder`. Raises UserError if there is no
+    list, or no image is left.
     """
     if only is None and condition is None:
         return None, {}
@@ -109,5 +109,5 @@ def members_of(
 
 
 def _file_name(name: str) -> str:
-    """The name by which the list of attributes knows an image: without its folder."""
+    """The name of an image in the list of attributes: without its folder."""
     return name.rpartition("/")[2]

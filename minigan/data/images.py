@@ -70,7 +70,7 @@ def fingerprint(
 
 def to_tensor(batch: np.ndarray, nc: int, device: str) -> Tensor:
     """Scale pixels 0..255 to [-1, 1]: uint8 (N, 3, H, W) -> float32 (N, nc, H, W)."""
-    batch = backend.move(batch, device)  # as bytes, a quarter of the size in float32
+    batch = backend.move(batch, device)  # moved as bytes, a quarter of the size of float32
     xp = backend.array_module(batch)
     x = backend.kernels(xp).scale_pixels(xp, batch)
     if nc == 1:
@@ -82,7 +82,8 @@ def to_tensor(batch: np.ndarray, nc: int, device: str) -> Tensor:
 def to_pixels(images: np.ndarray) -> np.ndarray:
     """Scale values in [-1, 1] to pixels 0..255: (N, C, H, W) -> uint8 (N, H, W, 3).
 
-    The scale is constant, because grids stretched to their own minimum and maximum cannot be compared.
+    Every image has the same scale: grids stretched to their own minimum and maximum would not be
+    comparable.
     """
     pixels = np.rint((images.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
     pixels = pixels.transpose(0, 2, 3, 1)  # (N, H, W, C)

@@ -1,4 +1,4 @@
-"""The kinds of data and what is known of each before it is opened."""
+"""The kinds of data, and what is known about each before it is opened."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 class Kind:
     """A kind of data. Only the kinds with `files` read --dataroot.
 
-    image_size  pixels per side, unless --image-size gives another number
-    nc          channels, unless --nc gives another number
-    count       images drawn, unless --max-images gives another number; 0 for data from files
+    image_size  pixels per side, unless --image-size is given
+    nc          channels, unless --nc is given
+    count       images drawn, unless --max-images is given; 0 for data from files
     points      whether the samples are points in the plane instead of images
     classes     whether each sample has a class, even without --condition
     unmirrored  why mirrored images would be wrong; "" if they may be mirrored
     files       what --dataroot must give; "" for data that is drawn
-    places      where that is looked for without --dataroot, in this order
+    places      where the files are looked for without --dataroot, in this order
     """
 
     image_size: int = 64

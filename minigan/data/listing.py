@@ -1,7 +1,7 @@
-"""Decide by their paths which files of a folder or a zip are images to use.
+"""Decide by their paths which files of a folder or zip are images to use.
 
-If a folder `img_align_celeba` contains images, only those are used, because it is CelebA's. Otherwise
-all images are used. folder.py and archive.py list the files and call this page.
+If a folder `img_align_celeba` contains images, only those are used, because that is CelebA's folder.
+Otherwise all images are used. folder.py and archive.py list the files and call this page.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def images_among(paths: Iterable[str]) -> list[str]:
 
 
 def celeba_among(images: list[str], top: str = "") -> dict[str, str]:
-    """{name: path} of the images directly in a folder `img_align_celeba`, the outermost if several.
+    """{name: path} of the images directly in the outermost folder `img_align_celeba`, if there is one.
 
-    `top` is the name of the folder in which the paths start.
+    `top` is the name of the folder that the paths are relative to.
     """
     folders: dict[str, dict[str, str]] = {}
     for path in images:
@@ -47,7 +47,7 @@ def celeba_among(images: list[str], top: str = "") -> dict[str, str]:
 
 
 def kind_of(image: Path) -> str:
-    """What a chosen image belongs to: "celeba" if its folder is CelebA's, else "pictures".
+    """The kind of data that a chosen image is: "celeba" if its folder is CelebA's, else "pictures".
 
     Both words are part of the keys of caches and of the names of runs.
     """

@@ -1,4 +1,4 @@
-"""Data sets that are distributed as arrays of pixels: mnist.py and cifar10.py read them."""
+"""Data sets that are distributed as arrays of pixels, which mnist.py and cifar10.py read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Arrays:
     pixels      (N, H, H) uint8 grey, or (N, H, H, 3) RGB
     labels      (N,) int64, the class of each image
     classes     the names of the classes
-    image_size  pixels per side of the images of the source; Pillow's bilinear filter resizes them
+    image_size  pixels per side of the resulting images, resized by Pillow's bilinear filter
     notes       sentences for the user about the files
     """
 
@@ -46,7 +46,7 @@ class Arrays:
         }
 
     def check(self) -> None:
-        """Do nothing, because the pixels are in memory, whatever becomes of the files."""
+        """Do nothing: the pixels are in memory, so the files may change."""
 
     def name(self, i: int) -> str:
         """The name of image i."""
@@ -68,7 +68,7 @@ class Arrays:
 
 
 def check_labels(path: Path, labels: np.ndarray, classes: Sequence[str], hint: str = "") -> None:
-    """Raise UserError if a label is not the number of a class. `hint` says what may be the reason."""
+    """Raise UserError if a label is not the number of a class. `hint` names a likely reason."""
     if labels.size and labels.max() >= len(classes):
         at = int(labels.argmax())
         raise UserError(

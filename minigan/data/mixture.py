@@ -3,8 +3,8 @@
     ring  8 Gaussians on a circle of radius 2, standard deviation 0.02 (Metz et al. 2017, appendix)
     grid  25 Gaussians on a 5 x 5 grid, 2 apart, standard deviation 0.05 (Srivastava et al. 2017)
 
-Every mode has the same share; it is a class, named by its number. A collapsed generator covers only a
-few modes, which is visible at a glance.
+All modes have the same share of the points. Each mode is a class, named by its number. A collapsed
+generator covers only a few modes, which is visible at a glance.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REAL, FAKE = (200, 200, 200), (200, 30, 30)  # colours of the modes and of the s
 
 def ring(modes: int = 8, radius: float = 2.0) -> np.ndarray:
     """Centres (modes, 2) on a circle; the first is at (radius, 0)."""
-    angle = 2 * np.pi * np.arange(modes) / modes  # without 2 pi, which is the same mode as 0
+    angle = 2 * np.pi * np.arange(modes) / modes  # without 2 pi, which would be the same mode as 0
     return radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
@@ -53,7 +53,7 @@ class Mixture(Dataset):
         points = self.centers[modes] + self.std * rng.standard_normal((count, 2))
         self.points = points.astype(np.float32)
         self.labels, self.classes = modes, tuple(map(str, range(len(self.centers))))
-        # Also covers the labels, because no point is as near to another mode.
+        # This identifies the labels too, because each point is nearest to its own mode.
         digest = hashlib.sha256(self.points.tobytes()).hexdigest()
         self.identity = {"kind": name, "count": count, "std": self.std, "fingerprint": digest}
         self.identity["classes"] = list(self.classes)
@@ -80,9 +80,9 @@ class Mixture(Dataset):
         return pixels
 
     def modes(self, samples: np.ndarray) -> tuple[int, float]:
-        """How many modes the samples (N, 2) cover, and the fraction of samples that lies on a mode.
+        """The number of modes that the samples (N, 2) cover, and the fraction of samples on a mode.
 
-        A sample lies on the nearest mode if it is within 3 standard deviations of its centre, as
+        A sample is on the nearest mode if it is within 3 standard deviations of the mode's centre, as
         1 - e^-4.5 = 98.9 % of true samples are. A mode is covered if it has at least a quarter of its
         fair share of the samples.
         """

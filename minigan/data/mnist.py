@@ -1,8 +1,8 @@
 """MNIST (LeCun et al., 1998) and Fashion-MNIST (Xiao et al., 2017): 60,000 grey images of 28 x 28 each.
 
-Both come as files of LeCun's idx format, gzipped or not: two bytes of 0, the type (8 for bytes), the
+Both come as files in LeCun's idx format, gzipped or not: two bytes of 0, the type (8 for bytes), the
 number of dimensions, the sizes as big-endian 32-bit integers, and the values. The files of both sets
-have the same names and headers, so only their digest tells them apart.
+have the same names and headers, so only a digest of their contents tells them apart.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ CLASSES = {
     ),
 }
 TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
-# Where torchvision keeps the files, below the folder that it is given.
+# Where torchvision keeps the files, below its root folder.
 LAYOUT = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw"}
-NAMES = {  # some programs that unpack gzip write a dot
+NAMES = {  # some programs that unpack gzip write a dot before idx
     "images": ("train-images-idx3-ubyte", "train-images.idx3-ubyte"),
     "labels": ("train-labels-idx1-ubyte", "train-labels.idx1-ubyte"),
 }
@@ -44,12 +44,12 @@ MD5 = {  # of the published files, unpacked, because they have been compressed m
 }
 SIDE = 28
 MAGIC = {"images": 0x00000803, "labels": 0x00000801}
-MOST = 60_000  # samples; a header that announces more is not of these sets
+MOST = 60_000  # samples; a file that announces more is not from these sets
 EMNIST = " (EMNIST's labels go up to 61, and its images are transposed)"
 
 
 def open_mnist(root: str | Path, kind: str, image_size: int, max_images: int | None) -> Arrays:
-    """The first `max_images` samples of the training set in a folder, or in torchvision's below it.
+    """The first `max_images` samples of the training set in a folder or torchvision's folder below it.
 
     kind  "mnist" or "fashion-mnist"
 
@@ -78,7 +78,7 @@ def open_mnist(root: str | Path, kind: str, image_size: int, max_images: int | N
 
 
 def _folder(root: Path, kind: str) -> Path:
-    """The folder with the files: this one, or torchvision's below it."""
+    """The folder with the files: `root`, or torchvision's folder below it."""
     try:
         if stat.S_ISDIR(os.stat(root).st_mode):
             inner = root / LAYOUT[kind]
@@ -113,7 +113,7 @@ def _find(folder: Path, part: str, kind: str) -> Path:
 
 
 def _read(path: Path, part: str, title: str) -> tuple[np.ndarray, str | None]:
-    """The array in a file, and the kind that MD5 gives it. UserError: it is not a complete file."""
+    """The array in a file, and its kind by MD5, or None. UserError: the file is not complete."""
     bad = lambda what: UserError(
         f"{path} is not {title}'s file of {part}: {what}; download it again"
     )
@@ -129,7 +129,7 @@ def _read(path: Path, part: str, title: str) -> tuple[np.ndarray, str | None]:
             else:
                 data, shape = _values(file, part, bad)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise bad(f"its gzip data are damaged or cut off ({error})") from error
+        raise bad(f"its gzip data is damaged or cut off ({error})") from error
     except OSError as error:
         raise cannot_read(path, error) from error
     digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
@@ -140,7 +140,7 @@ def _read(path: Path, part: str, title: str) -> tuple[np.ndarray, str | None]:
 def _values(
     file: IO[bytes], part: str, bad: Callable[[str], UserError]
 ) -> tuple[bytes, tuple[int, ...]]:
-    """The whole contents, and the shape of the array. It reads no more than the header announces."""
+    """The whole contents, and the shape of the array. Reads one byte more than announced, at most."""
     head = file.read(4)
     magic = int.from_bytes(head, "big")
     if head.lstrip()[:1] == b"<":
@@ -165,5 +165,5 @@ def _values(
     if len(body) < size:
         raise bad(f"it is cut off after {len(body)} of {size} values")
     if len(body) > size:
-        raise bad(f"it goes on after the {size} values that its header announces")
+        raise bad(f"it continues after the {size} values that its header announces")
     return head + body, shape

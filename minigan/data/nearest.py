@@ -1,4 +1,4 @@
-"""The nearest real sample of a generated one: does G invent, or has it learnt its data by heart?"""
+"""The nearest real sample of a generated one: does G invent, or has it memorised its data?"""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 
 from . import Dataset
 
-BLOCK = 2**22  # numbers in a block of samples, 32 MB of float64; each has at least one sample
+BLOCK = 2**22  # numbers in a block of samples: 32 MB of float64; a block has at least one sample
 
 
 def nearest(samples: np.ndarray, data: Dataset) -> np.ndarray:
-    """The index (N,) of the data's sample that is nearest to each of these, (N, *shape).
+    """The index (N,) int64 of the real sample that is nearest to each of these samples (N, *shape).
 
     The distance is Euclidean, over all pixels. With |a - b|^2 = |a|^2 - 2 a.b + |b|^2, one matrix
-    product compares a block of samples with a block of the data, and |a|^2 decides nothing. It is
-    computed in float64, because the terms cancel where a and b are nearly equal. Of samples that are
-    equally near, the first is taken.
+    product compares a block of samples with a block of the data. |a|^2 is left out, because it is the
+    same for every b. The rest is computed in float64, because its terms cancel where a and b are nearly
+    equal. Of several samples that are equally near, the first is taken.
     """
     rows = max(1, BLOCK // int(np.prod(data.shape)))
     best, index = np.full(len(samples), np.inf), np.zeros(len(samples), np.int64)

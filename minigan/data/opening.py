@@ -29,7 +29,7 @@ from .subfolders import open_subfolders
 
 @dataclass(frozen=True)
 class DataOptions(Table):
-    """The choice of data. Every field determines the weights; the location of the files does not."""
+    """The choice of data. Every field affects the weights; the location of the files does not."""
 
     data: str = option(
         "faces",
@@ -61,7 +61,7 @@ class DataOptions(Table):
     )
     only: str | None = option(
         None,
-        "use only images with these attributes of CelebA, such as Male,no-Eyeglasses",
+        "use only images with these CelebA attributes, such as Male,no-Eyeglasses",
         images=True,
     )
     condition: str | None = option(
@@ -70,7 +70,7 @@ class DataOptions(Table):
         images=True,
     )
     flip: bool = option(
-        False, "mirror each image with probability 1/2", off_help="mirror no image", images=True
+        False, "mirror each image with probability 1/2", off_help="do not mirror", images=True
     )
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ class DataOptions(Table):
 
     @property
     def kind(self) -> Kind:
-        """What is known of the data before it is opened."""
+        """What is known about the data before it is opened."""
         return KINDS[self.data]
 
     @property
@@ -112,7 +112,7 @@ class DataOptions(Table):
         return self.kind.classes or self.condition is not None
 
     def picture(self, samples: np.ndarray, columns: int = 8) -> np.ndarray:
-        """Samples (N, *shape) as one picture (H, W, 3) uint8. This does not open the data."""
+        """Samples (N, *shape) as one picture (H, W, 3) uint8, without opening the data."""
         if self.kind.points:
             return mixture.Mixture(self.data, count=1).picture(samples)
         return grid(to_pixels(samples), columns)
@@ -130,26 +130,27 @@ def open_data(
     workers: int = 1,
     progress: bool = True,
 ) -> Dataset:
-    """The data set. Raises UserError.
+    """The data set. Raises UserError if it is missing, damaged, or does not suit the options.
 
-    Images are decoded into the cache, the folder `out`/cache, unless it holds them already.
+    Images are decoded into the cache in the folder `out`/cache, unless they are already there.
 
     dataroot  where the files are, for the kinds of data that have files
-    seed      of the images or points that are drawn
-    workers   processes that decode images
+    seed      seed of drawn images or points
+    workers   number of processes that decode images
+    progress  whether to show progress bars on a terminal
     """
     if options.kind.points:
         return mixture.Mixture(options.data, seed=seed)
     source, notes = _open_source(options, dataroot, seed, out)
     if isinstance(source, Arrays):
-        workers = 1  # there is nothing to decode, and each worker would get a copy
+        workers = 1  # nothing to decode, and each worker would get a copy of the pixels
     images = cache.build(source, out / "cache", workers, progress)
     if unlisted := images.identity.get("unlisted"):
         asked = "--condition" if options.only is None else "--only"
         notes.append(
             f"left out {unlisted} files that are not in the list of attributes that {asked} needs."
         )
-    # Named after its kind, because a folder need not be CelebA's.
+    # Named after the kind of the images: with --data celeba, a folder need not be CelebA's.
     kind = images.identity["kind"]
     name = f"{kind}{'-' if kind[-1].isdigit() else ''}{options.image_size}"
     if not options.has_classes:
@@ -188,13 +189,13 @@ def _open_source(
 
 
 def _not_found(data: str, kind: Kind) -> str:
-    """What to say if --dataroot is not given and the files are in none of the usual places."""
+    """The message if --dataroot is missing and the files are in none of the usual places."""
     looked = f" (looked for in {', '.join(kind.places)})" if kind.places else ""
     return f"--data {data} needs --dataroot: {kind.files}{looked}"
 
 
 def _labels(source: Labelled, images: cache.Images) -> np.ndarray:
-    """The class of each image of the cache, (N,) int64: of all images of the source but the skipped."""
+    """The class of each image in the cache, (N,) int64: those of the source that were not skipped."""
     skipped = {name for name, _ in images.skipped}
     kept = [i for i in range(len(source)) if plain(source.name(i)) not in skipped]
     if len(kept) != len(images.names):

@@ -1,9 +1,8 @@
-"""Drawn shapes in colour: a data set with ten classes that needs no download, of CIFAR-10's size.
+"""Drawn shapes in colour: a data set with ten classes, like CIFAR-10, that needs no download.
 
-A shape is a function that is negative inside. Its units are those of the shape, which lies within about
-1 of the middle (0, 0), with x to the right and y down. A random map turns, scales and shifts it; its
-colour and the colour behind it are drawn from those that differ enough to be told apart. No class
-becomes another one in a mirror.
+A shape is a function of x (to the right) and y (down) that is negative inside the shape, which extends
+to about 1 from the middle (0, 0). A random map turns, scales and shifts it. Its colour and the colour
+behind it are a random pair that differs enough in brightness. No class becomes another one in a mirror.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ INKS = (  # 0xRRGGBB
     *(0xF4F1EA, 0x2B2B33),
 )
 PAPERS = (0x25304A, 0x1F4037, 0x5A2A3C, 0x4A4A52, 0xEDE3CC, 0xCFE3F0, 0xD5E8CF, 0xE9D3DA)
-CONTRAST = 0.3  # between the luma of ink and paper, both from 0 to 1
+CONTRAST = 0.3  # the smallest difference of the lumas of ink and paper, both from 0 to 1
 
 # ---- The shapes ----------------------------------------------------------------------------
 
@@ -71,7 +70,7 @@ def _disc(x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
 
 
 def _hollow(outer: np.ndarray, thick: float) -> np.ndarray:
-    """The shape without what lies deeper inside than `thick`."""
+    """The shape without everything deeper inside than `thick`."""
     return np.maximum(outer, -outer - thick)
 
 
@@ -110,8 +109,8 @@ PAIRS = [(i, p) for i in INKS for p in PAPERS if abs(_luma(i) - _luma(p)) > CONT
 def draw(seed: int, index: int, size: int = 32) -> tuple[np.ndarray, int]:
     """Shape `index` of the endless set `seed`: uint8 (size, size, 3), RGB, and its class.
 
-    The classes take turns: image `index` is of class index % 10. ValueError: a negative seed or index,
-    or a size that `Shapes.sizes` lacks.
+    Image `index` is of class index % 10. Raises ValueError for a negative seed or index, or a size that
+    is not in `Shapes.sizes`.
     """
     Shapes.check_size(size)
     rng, label = generator(seed, index), index % len(CLASSES)
@@ -125,7 +124,7 @@ def draw(seed: int, index: int, size: int = 32) -> tuple[np.ndarray, int]:
     across, down = np.tile(ticks, size), np.repeat(ticks, size)  # (size^2,) each
     x, y = (across - left) / radius, (down - top) / radius
     x, y = cosine * x + sine * y, cosine * y - sine * x
-    mask = np.clip(0.5 - SHAPES[CLASSES[label]](x, y) * radius * size, 0, 1)  # one pixel soft
+    mask = np.clip(0.5 - SHAPES[CLASSES[label]](x, y) * radius * size, 0, 1)  # soft by a pixel
     shade = 0.3 * (light[0] * (across - 0.5) + light[1] * (down - 0.5))
     pixels = paper + mask * (ink - paper) + shade  # (3, size^2)
     levels = (255 * np.clip(pixels, 0, 1) + 0.5).astype(np.uint8)

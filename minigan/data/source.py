@@ -1,4 +1,4 @@
-"""What a source of images is; which errors skip an image, and which stop the build.
+"""What a source of images is, which errors skip an image, and which errors stop the build.
 
 Drawn sets (drawn.py), image files (imagefiles.py, subfolders.py) and arrays of pixels (memory.py) are
 sources; cache.py decodes any of them.
@@ -36,7 +36,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def identity(self) -> dict:
-        """Everything that determines the bytes, as JSON values; fast, because nothing is decoded."""
+        """Everything that determines the bytes, as JSON values. It is fast: nothing is decoded."""
 
     def check(self) -> None:
         """Raise Changed unless the files are still the ones that `identity` describes."""
@@ -56,7 +56,7 @@ class Labelled(Source, Protocol):
 
 
 def contents(path: str | Path, most: int) -> bytes:
-    """The bytes of a file. Raises Unreadable if there are more than `most`, or it is not a file."""
+    """The bytes of a file. Raises Unreadable if it has more than `most`, or is not a regular file."""
     if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
         raise Unreadable("not a regular file")
     with naming(path), open(path, "rb") as file:
@@ -72,6 +72,6 @@ def changed(path: Path) -> Changed:
 
 
 def cannot_read(path: str | Path, error: OSError) -> UserError:
-    """The error for a path that the system does not let us read."""
+    """The error for a path that cannot be read."""
     reason = error.strerror or error
     return UserError(f"{path} cannot be read ({reason}); check that it exists and is readable")

@@ -30,8 +30,8 @@ def open_subfolders(
 ) -> Subfolders:
     """The images in the subfolders of a folder, or in the folders of a zip.
 
-    max_images  use at most this many images, from each class the first, and equally many while it has
-                enough
+    max_images  use at most this many images: the first of each class, and the same number of each until
+                a class runs out
     leave_out   a folder that is not searched
 
     Raises UserError if there is nothing to use, an image has no class, or there is only one class.
@@ -50,7 +50,7 @@ def open_subfolders(
             f"all images in {root} are in its subfolder {classes[0]}, so there is only one class; "
             f"{REMEDY}, or --data celeba to use all images without classes"
         )
-    ranks: Counter[str] = Counter()  # images so far, by class
+    ranks: Counter[str] = Counter()  # number of images so far, by class
     order = []
     for i, name in enumerate(each):
         order.append((ranks[name], i))
@@ -64,7 +64,7 @@ def open_subfolders(
 
 
 def _empty(root: Path, classes: set[str], leave_out: str) -> list[str]:
-    """The subfolders that are not a class; none, for a zip."""
+    """The names of the subfolders without images; none for a zip."""
     if not root.is_dir():
         return []
     return sorted(

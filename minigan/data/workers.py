@@ -1,7 +1,7 @@
 """Decode a source's images in several processes, in order.
 
-cache.py calls `chunks`. The chunks do not depend on the number of workers. A worker that dies is an
-error, a parent that dies ends its workers, and only the parent handles Ctrl-C.
+cache.py calls `chunks`. The chunks do not depend on the number of workers. If a worker dies, that is an
+error; if the parent dies, its workers end too. Only the parent handles Ctrl-C.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ..files import reason
 from .source import Source, Unreadable
 
 CHUNK = 512  # images decoded at a time
-MOST_PROCESSES = 61 if sys.platform == "win32" else 4096  # Windows cannot wait for more
+MOST_PROCESSES = 61 if sys.platform == "win32" else 4096  # a limit of Windows' wait function
 
-# (index after the last image, the usable images or None, (index, reason) of the others)
+# (index after the chunk's last image, its usable images or None, (index, reason) of its other images)
 Chunk = tuple[int, np.ndarray | None, list[tuple[int, str]]]
 
 
@@ -90,7 +90,7 @@ def _starting(workers: int) -> Iterator[None]:
 
 @contextmanager
 def _ctrl_c_blocked() -> Iterator[None]:
-    """Hide Ctrl-C from processes started inside; this one gets it afterwards. (Not on Windows.)"""
+    """Hide Ctrl-C from processes started inside; this one receives it afterwards. (Not on Windows.)"""
     if sys.platform == "win32":
         yield
         return
@@ -104,12 +104,12 @@ def _ctrl_c_blocked() -> Iterator[None]:
 def _start_worker(source: Source) -> None:
     global _worker_source
     _worker_source = source
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the pool
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends the pool
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()  # a killed parent cannot end the pool
+    multiprocessing.parent_process().join()  # because a killed parent cannot end the pool
     os._exit(1)
 
 

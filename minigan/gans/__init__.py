@@ -1,8 +1,8 @@
 """The family: the list of members that the program and the tests walk.
 
 A member is one page: the formulas of its paper, its options, and one step of its game. It knows
-networks, players and what is drawn for it. It knows nothing of files, runs or the loop, and these know
-no member by name. To add a member, write its page and list it here, or from outside the package set
+networks, players and what is drawn for it. It knows nothing of files, runs or the loop, which in turn
+know no member by name. To add a member, write its page and list it here. From outside the package, set
 `minigan.gans.MEMBERS["my-gan"] = MyGAN`.
 """
 

@@ -1,8 +1,8 @@
 """Random changes of the images that D sees, reals and fakes alike (Zhao et al. 2020, "DiffAugment").
 
-With few images D learns them by heart. Changed images are harder to learn, and because the fakes are
-changed in the same way, G is not asked to draw the changes. Each change is differentiable, so that G's
-gradient passes through it.
+D memorises a small data set. Changed images are harder to memorise, and because the fakes are changed
+in the same way, G does not learn to draw the changes. Each change is differentiable, so that G's
+gradient passes through it. u ~ U(0, 1) is drawn anew for each number and each image.
 
     color        brightness + u - 1/2; saturation * 2 u; contrast * (u + 1/2)
     translation  by up to 1/8 of each side, filled with 0
@@ -18,7 +18,7 @@ from .draw import Draw
 
 
 def color(x: Tensor, draw: Draw) -> Tensor:
-    """Brightness, saturation and contrast of images (N, C, H, W), each image by numbers of its own."""
+    """Images (N, C, H, W), each with its own change of brightness, saturation and contrast."""
     u = draw.uniform("augment", 3, 1, 1, 1)[: len(x)]  # (N, 3, 1, 1, 1)
     x = x + (u[:, 0] - 0.5)
     grey = x.mean(1, keepdim=True)  # (N, 1, H, W)
@@ -28,7 +28,7 @@ def color(x: Tensor, draw: Draw) -> Tensor:
 
 
 def translation(x: Tensor, draw: Draw) -> Tensor:
-    """Images (N, C, H, W), each moved by a whole number of pixels down and to the right."""
+    """Images (N, C, H, W), each moved vertically and horizontally by a whole number of pixels."""
     n, _, h, w = x.shape
     u = draw.uniform("augment", 2, 1, 1)[:n]  # (N, 2, 1, 1)
     down, right = _shift(h, u[:, :1]), _shift(w, u[:, 1:])  # (N, 1, H, H) and (N, 1, W, W)
@@ -36,9 +36,10 @@ def translation(x: Tensor, draw: Draw) -> Tensor:
 
 
 def _shift(size: int, u: Tensor) -> Tensor:
-    """Matrices (N, 1, size, size) that move a column by a whole number of elements, -m to m.
+    """Matrices (N, 1, size, size) that move a column by a whole number of elements, from -m to m.
 
-    The move is floor(v) with v = (2 m + 1) u - m and m = size // 8, so that each is equally likely.
+    The move is floor(v) with v = (2 m + 1) u - m and m = size // 8, so that all moves are equally
+    likely.
     """
     most = size // 8
     v = (2 * most + 1) * u - most  # (N, 1, 1, 1)
@@ -48,7 +49,7 @@ def _shift(size: int, u: Tensor) -> Tensor:
 
 
 def cutout(x: Tensor, draw: Draw) -> Tensor:
-    """Images (N, C, H, W), each with a square of half its side, at any place, set to 0."""
+    """Images (N, C, H, W), each with a square of half its side, at a random place, set to 0."""
     n, _, h, w = x.shape
     u = draw.uniform("augment", 2, 1, 1)[:n]  # the centre (N, 2, 1, 1), in sides of the image
     outside = _far(h, u[:, :1]).transpose(2, 3) | _far(w, u[:, 1:])  # (N, 1, H, W)
@@ -56,7 +57,7 @@ def cutout(x: Tensor, draw: Draw) -> Tensor:
 
 
 def _far(size: int, center: Tensor) -> Tensor:
-    """Which pixels of a row are more than a quarter of it from the centre, (N, 1, 1, size)."""
+    """Which pixels are further from the centre than a quarter of the side: bool (N, 1, 1, size)."""
     at = tensor((np.arange(size) / size).astype(center.dtype), device=center.device)
     return abs(at - center) > 0.25
 

@@ -24,12 +24,12 @@ from .player import ALONE, Group, Player
 from .signs import Sign
 
 FAMILIES = {"dcgan": dcgan, "projected": projected, "sngan": sngan}  # of networks for images
-NO_NORM = ("mlp", "sngan")  # networks that have none in D
+NO_NORM = ("mlp", "sngan")  # networks whose D has no norm
 
 
 @dataclass(frozen=True)
 class Options(Table):
-    """The options that every member has. All of a member's options determine its weights."""
+    """The options that every member has. Each of a member's options affects its weights."""
 
     batch_size: int = option(128, "samples per batch", least=2, most=10**9, flags=["--batchSize"])
     nz: int = option(100, "length of the noise vector z", least=1, most=10_000)
@@ -37,19 +37,24 @@ class Options(Table):
     ngf: int = option(64, "width of G: channels of its last hidden layer", least=1, most=1024)
     ndf: int = option(64, "width of D: channels of its first layer", least=1, most=1024)
     lr: float = option(2e-4, "learning rate of both optimisers", above=0)
-    g_lr: float | None = option(None, "learning rate of G, if not --lr", above=0)
-    d_lr: float | None = option(None, "learning rate of D, if not --lr", above=0)
+    g_lr: float | None = option(None, "learning rate of G; by default --lr", above=0)
+    d_lr: float | None = option(None, "learning rate of D; by default --lr", above=0)
     lr_decay: int = option(
-        0, "steps in which the learning rates fall linearly to 0; 0 keeps them", least=0, most=10**9
+        0,
+        "steps over which the learning rates fall linearly to 0; 0 keeps them constant",
+        least=0,
+        most=10**9,
     )
     network: str = option(
         "auto",
-        "networks for images; auto is dcgan (points always have mlp)",
+        "networks for images; auto is dcgan (points always use mlp)",
         choices=("auto", "mlp", *FAMILIES),
         images=True,
     )
     init: str = option(
-        "auto", "first weights; auto is the network's own", choices=("auto", *first_values.KINDS)
+        "auto",
+        "distribution of the first weights; auto is the network's default",
+        choices=("auto", *first_values.KINDS),
     )
     norm: str = option(
         "auto",
@@ -65,7 +70,7 @@ class Options(Table):
     pack: int = option(1, "samples that D judges together (PacGAN)", least=1, most=64)
     augment: str = option(
         "none",
-        "random changes of all images that D sees",
+        "random changes to all images that D sees",
         choices=("none", *CHANGES, "all"),
         images=True,
     )
@@ -73,16 +78,19 @@ class Options(Table):
         0.0, "standard deviation of noise on all samples that D sees", least=0, most=10
     )
     noise_steps: int = option(
-        0, "steps in which the instance noise falls linearly to 0; 0 keeps it", least=0, most=10**9
+        0,
+        "steps over which the instance noise falls linearly to 0; 0 keeps it constant",
+        least=0,
+        most=10**9,
     )
     ema: float = option(
         0.99,
-        "decay of the average of G that samples are drawn from; 0 keeps none",
+        "decay of the average of G's weights, used to draw samples; 0 keeps no average",
         least=0,
         below=1,
     )
     seed: int = option(
-        999, "seed of everything random", least=0, most=MOST_SEED, flags=["--manualSeed"]
+        999, "seed of all random numbers", least=0, most=MOST_SEED, flags=["--manualSeed"]
     )
 
     def __post_init__(self) -> None:
@@ -115,7 +123,7 @@ class Options(Table):
 
     @property
     def unit(self) -> int:
-        """A batch, and each process's share of it, must be a multiple of this."""
+        """The number of samples that D must see together: batches and shares are multiples of it."""
         return self.pack * (GROUP if self.minibatch_std else 1)
 
     @property
@@ -125,20 +133,20 @@ class Options(Table):
 
     @property
     def penalty_flag(self) -> str:
-        """The flag of the option that penalises D's slope; "" if none does."""
+        """The flag of the option that penalises D's slope; "" if there is none."""
         return ""
 
     @property
     def norm_of_D(self) -> str:
-        """The normalisation in D: `norm`, with `auto` decided."""
+        """The normalisation in D: `norm`, with `auto` resolved."""
         if self.norm != "auto":
             return self.norm
         return "none" if self.penalty_flag or self.spectral_norm else "batch"
 
     def check_share(self, size: int) -> None:
-        """Raise UserError if D compares packs of samples, but would be shown only one at a time.
+        """Raise UserError if D compares packs of samples but would be shown only one at a time.
 
-        size  of a batch, or of a process's share of it
+        size  the number of samples in a batch, or in a process's share of it
         """
         layers = {
             "--minibatch-std": self.minibatch_std,
@@ -149,11 +157,11 @@ class Options(Table):
                 judged = f"packs of {self.pack}" if self.pack > 1 else "samples"
                 raise UserError(
                     f"{said}: D compares {judged}, but would be shown one at a time; raise "
-                    f"--batch-size {self.batch_size}"
+                    f"--batch-size above {self.batch_size}"
                 )
 
     def _check_penalty(self) -> None:
-        """Raise UserError if D's slope is penalised where its score of a sample depends on others."""
+        """Raise UserError if D's slope is penalised but its score of a sample depends on others."""
         mixing = {
             "--norm batch": self.norm_of_D == "batch",
             f"--pack {self.pack}": self.pack > 1,
@@ -172,17 +180,18 @@ class Options(Table):
 class GAN(ABC):
     """A member of the family: its options, its players, and `step`, which plays its game.
 
-    The first line of a member's docstring is its description in `--help`.
+    The first line of a member's docstring describes it in `--help`.
 
-    Options  a Table; each of its fields determines the weights
-    players  all networks that are trained; their weights are saved under these names, and samples are
-             drawn from the player "G"
+    Options  a Table; each of its fields affects the weights
+    players  all networks that are trained; their weights are saved under these names, and the player
+             "G" draws the samples
     extra    whatever else a step changes, as a tree of arrays and whole numbers for checkpoints
     signs    what trouble looks like in this member's metrics; a metric that is not finite is always
              trouble
-    batches  how many batches of reals each step uses, from which epochs are counted; set by `build`
+    batches  the number of batches of reals that each step uses, by which epochs are counted; set by
+             `build`
 
-    conditional  whether its networks are told the class of each sample; then it needs labelled data
+    conditional  whether its networks are told the class of each sample; if so, it needs labelled data
     """
 
     Options: ClassVar[type[Options]]
@@ -203,7 +212,10 @@ class GAN(ABC):
     ):
         """Make the players for samples of this shape; rng draws their first weights.
 
-        classes  how many there are in the data of a conditional member; 0 for any other member
+        classes  the number of classes for a conditional member; 0 for any other member
+
+        Raises ValueError if `classes` does not suit the member, UserError if its networks cannot make
+        samples of this shape.
         """
         if self.conditional != (classes > 0):
             needs = "at least one class" if self.conditional else "no classes"
@@ -214,10 +226,10 @@ class GAN(ABC):
 
     @classmethod
     def outline(cls, options: Any, shape: tuple[int, ...], classes: int = 0) -> dict[str, Tensor]:
-        """The weights that these options give, by their paths in a checkpoint, without their memory.
+        """The weights that these options give, by their paths in a checkpoint, without allocating them.
 
-        Each has its shape, dtype and `data.nbytes` but no values, so even the largest networks take
-        only a moment. Averages and optimiser state have the same shapes and are left out.
+        Each has its shape, dtype and `data.nbytes` but no values, so that even the largest networks
+        take only a moment. Averages and optimiser state have the same shapes and are left out.
         """
         with init.shapes_only():
             o, rng = replace(options, ema=0.0), generator("outline")
@@ -230,10 +242,13 @@ class GAN(ABC):
 
     @abstractmethod
     def build(self, rng: np.random.Generator, device: str, group: Group) -> None:
-        """Fill `players`."""
+        """Make the networks and fill `players`; may also set `extra`, `signs` and `batches`."""
 
     def schedule(self, step: int) -> None:
-        """Set the learning rates for the step after `step` completed ones; the loop calls this."""
+        """Set the learning rates for the next step, after `step` completed steps. The loop calls this.
+
+        Each is lr max(0, 1 - step / lr_decay), or always lr if `lr_decay` is 0.
+        """
         if steps := self.options.lr_decay:
             (G_lr, D_lr), left = self.options.rates, max(0.0, 1 - step / steps)
             for name, player in self.players.items():
@@ -243,21 +258,23 @@ class GAN(ABC):
     def step(self, draw: Draw) -> dict[str, Scalar]:
         """Play one step, which may update D several times. Returns its metrics by name.
 
-        The loop reads the metrics of reported steps only. A step changes weights through
-        `Player.descend` alone, and whatever else it changes is in `extra`.
+        The loop reads the metrics of reported steps only. A step changes weights only through
+        `Player.descend`, and whatever else it changes must be in `extra`.
         """
 
     def sample(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """Samples (N, *shape) from z (N, nz): by the average of G if there is one, else by G.
+        """Samples (N, *shape) from z (N, nz), drawn by the average of G if there is one, else by G.
 
-        y  their classes, (N,) int64, or mixtures of classes, (N, K) float32, if and only if the member
-           is conditional; else ValueError
+        y  their classes, (N,) int64, or mixtures of classes, (N, K) float32, for a conditional member;
+           None for any other
+
+        Raises ValueError if a conditional member gets no y, or another member gets one.
         """
         G = self.players["G"]
         return self._generate(G.average or G.net, z, y)
 
     def sample_raw(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """Samples (N, *shape) from z (N, nz) and y, as for `sample`, by G itself."""
+        """The same as `sample`, but drawn by G itself, never by its average."""
         return self._generate(self.players["G"].net, z, y)
 
     def _generate(self, G: Module, z: Tensor, y: Tensor | None) -> Tensor:
@@ -285,10 +302,11 @@ def networks(
 ) -> tuple[Module, Module, Judge]:
     """(G, D, scores) for samples of this shape, as the options choose them; MLPs for points.
 
-    classes             how many both networks tell apart; 0 for networks that are told no class
+    classes             the number of classes that both networks tell apart; 0 if they are told none
     g_labels, d_labels  how G and D are told the class: see `models/base.py`
 
-    `scores` maps samples (N, *shape) and a Draw to D's scores: see `judge.Judge`.
+    `scores` maps samples (N, *shape) and a Draw to D's scores: see `judge.Judge`. Raises UserError if
+    the chosen networks cannot make samples of this shape.
     """
     o, name = options, _family(shape, options)
     labels = {"classes": classes, "condition": g_labels}
@@ -310,7 +328,7 @@ def discriminator(
     classes: int = 0,
     d_labels: str = "planes",
 ) -> tuple[Module, Judge]:
-    """D and its scores, as `networks` makes them; for members with several discriminators."""
+    """(D, scores), as `networks` makes them; for members with several discriminators."""
     o, name = options, _family(shape, options)
     choices = {
         "dropout": o.d_dropout,
@@ -324,7 +342,7 @@ def discriminator(
     if name == "mlp":
         D: Any = mlp.Discriminator(o.ndf, shape, rng, **choices)
     else:
-        if name != "sngan":  # which has no norm in D
+        if name != "sngan":  # its D has no norm to choose
             choices["norm"] = o.norm_of_D
         D = FAMILIES[name].Discriminator(o.ndf, shape[0], shape[2], rng, **choices)
     if o.init != "auto":

@@ -3,11 +3,11 @@
 D descends  -mean log D(x | y) - mean log(1 - D(G(z | y') | y'))      equation 2 of the paper
 G descends  -mean log D(G(z | y') | y')                               or another objective
 
-y is the class of the real x. y' is drawn with the frequencies of the data, because otherwise D could
-tell reals from fakes by the class alone. G gets the class one-hot beside z, or by batch norms with a
-scale and a shift for each class. D gets it as one plane for each class beside the image, or by a
-projection (Miyato & Koyama 2018, equation 3), which adds to its score the product of its features with
-a vector of the class.
+y is the class of the real x. y' is drawn with the class frequencies of the data, because otherwise D
+could tell reals from fakes by the class alone. G gets the class as a one-hot vector beside z, or
+through batch norms with a scale and a shift for each class. D gets it as one plane for each class
+beside the image, or by a projection (Miyato & Koyama 2018, equation 3), which adds to the score the
+inner product of D's features with a vector for the class.
 
 D judges whether a sample and its class belong together, so a good sample of another class does not
 satisfy it.
@@ -45,19 +45,19 @@ class Options(standard.Options):
         super().__post_init__()
         if self.pack > 1:
             raise UserError(
-                f"--pack {self.pack}: the samples of a pack have different classes, and D is told one; "
-                "leave it out"
+                f"--pack {self.pack}: the samples of a pack have different classes, but D is told only "
+                "one; leave it out"
             )
 
 
 class Conditional(standard.DCGAN):
-    """Mirza & Osindero 2014: G draws the class that it is asked for; the data needs labels."""
+    """Mirza & Osindero 2014: G draws the class that it is asked for; it needs labelled data."""
 
     Options = Options
     conditional = True
 
     def networks(self, rng: np.random.Generator, device: str) -> tuple[Module, Module, Judge]:
-        """G, D and D's scores, of networks that are told the class: see `base.networks`."""
+        """G, D and D's scores; both networks are told the class: see `base.networks`."""
         o = self.options
         return base.networks(self.shape, o, rng, device, self.classes, o.g_labels, o.d_labels)
 

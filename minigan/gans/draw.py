@@ -16,10 +16,11 @@ class Scalar(Protocol):
 class Draw(Protocol):
     """What a member may ask for within a step; `training.draw.Draw` provides it.
 
-    Each call gives something new. N is the batch size, or this process's share of it. Only a
-    conditional member may ask for labels, because other members are also given data without any.
+    Each call returns something new, in float32 unless it says otherwise. N is the batch size, or this
+    process's share of it. Only a conditional member may ask for labels, because the data of other
+    members may have none.
 
-    step  completed steps
+    step  the number of completed steps
     """
 
     step: int

@@ -1,14 +1,14 @@
 """Several discriminators against one generator (Durugkar, Gemp & Mahadevan 2017, "GMAN").
 
 each D_i descends  the loss of `--loss`, as in the standard game
-G descends         F(L_1, ..., L_n), where L_i is its loss against D_i
+G descends         F(L_1, ..., L_n), where L_i is G's loss against D_i
 
     mean     (L_1 + ... + L_n) / n
-    max      the largest: G plays against the D that is hardest on it
+    max      the largest L_i: G plays against the D that is hardest to fool
     softmax  sum w_i L_i, w_i = e^(s L_i) / sum e^(s L_j): s = 0 gives the mean, a large s the max
 
-A single D forgets what it knew, and G can then return to samples that D once rejected. Several D's,
-each with first values of its own, err in different places.
+A single D forgets what it has learnt, and G can then return to samples that D once rejected. Several
+discriminators, each with its own first weights, err in different places.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Ensemble(DCGAN):
         return metrics | self.seen(d_gz_after=stack(judged))
 
     def combined(self, losses: Tensor) -> Tensor:
-        """F of G's losses (n,): one number."""
+        """F of G's losses, (n,) -> ()."""
         how = self.options.combine
         if how == "max":
             return losses.max()

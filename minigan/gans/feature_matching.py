@@ -3,9 +3,9 @@
 D descends  the loss of `--loss`, as in the standard game
 G descends  |mean f(x) - mean f(G(z))|^2
 
-f is D's last hidden layer, and the means are over the batch. D can always be certain of single samples;
-means of features change slowly, so G has a steadier goal. Its gradient does not depend on how certain D
-is. But means alone do not tell G that two samples must differ.
+f is D's last hidden layer, and the means are over the batch. D's verdict on a sample can be certain,
+and then teaches G nothing. Means of features change slowly, which gives G a steadier goal, and their
+gradient does not vanish when D is certain. But means alone do not tell G that two samples must differ.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class FeatureMatching(DCGAN):
             fakes = self.G(draw.noise())
         real = self.judge.features(x, draw).detach().mean(0)  # (N, F) -> (F,)
         fake = self.judge.features(fakes, draw).mean(0)
-        # A square of means is not a mean of squares, so in a group each process needs the means of the
-        # whole batch. Their values replace its own; the gradient remains that of its share.
+        # The square of a mean is not the mean of squares, so each process of a group needs the means of
+        # the whole batch. They replace the values of its own means; the gradient is that of its share.
         real, whole = self.D.group.average([real, fake.detach()])
         fake = fake + (whole - fake.detach())
         loss_G = ((real - fake) ** 2).sum()

@@ -1,7 +1,8 @@
-"""How D looks at a batch: what stands between the samples and D's first layer.
+"""How D looks at a batch: what is done to the samples before D's first layer.
 
-All of it is random or shared by several samples, so it belongs neither to the network nor to the data,
-and reals and fakes must meet it alike, in G's half of a step too.
+Each part is random or joins several samples, so it belongs neither to the network nor to the data.
+Reals and fakes must be treated alike, in G's half of a step too, because otherwise the treatment itself
+would give the fakes away.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ class JudgeOptions(Protocol):
 
 
 class Judge:
-    """D's scores of samples: augmentation, instance noise, packing and D's dropout, then D's logits."""
+    """D's scores of samples: augmentation, instance noise, packing, then D's logits.
+
+    It also supplies the random numbers of D's dropout layers, so that they have keys: see keys.py.
+    """
 
     def __init__(self, D: Any, options: JudgeOptions):
         self.D, self.options = D, options
@@ -33,7 +37,7 @@ class Judge:
     def __call__(self, x: Tensor, draw: Draw, y: Tensor | None = None) -> Tensor:
         """The scores (N / pack,), before any sigmoid, of samples (N, *shape).
 
-        y  the classes (N,) for the D of a conditional member, which has no packs
+        y  the classes (N,) for the D of a conditional member, which never packs samples
         """
         seen = self._seen(x, draw)
         logits = self.D.logits(seen) if y is None else self.D.logits(seen, y)
@@ -60,9 +64,9 @@ class Judge:
 
 
 def instance_noise(sigma: float, steps: int, step: int) -> float:
-    """The standard deviation of the noise: sigma, or falling linearly from it to 0 over `steps`.
+    """The standard deviation at this step: sigma max(0, 1 - step / steps), or sigma if `steps` is 0.
 
-    Without noise, data and fakes lie on thin sets that D separates perfectly, and G learns nothing.
-    With it both fill the space (Sonderby et al. 2017; Arjovsky & Bottou 2017).
+    Without noise, reals and fakes lie on thin sets that D separates perfectly, and G learns nothing.
+    With noise, both fill the space (Sonderby et al. 2017; Arjovsky & Bottou 2017).
     """
     return sigma * max(0.0, 1 - step / steps) if steps else sigma

@@ -2,7 +2,7 @@
 
 With D(x) = sigmoid(score), -log D(x) is softplus(-score) and -log(1 - D(x)) is softplus(score): the
 cross-entropy of the score with the label 1, and with the label 0. In this form a loss stays finite and
-keeps its gradient where D is certain.
+keeps its gradient where D is certain. Scores are (N,), and every loss is a single number, ().
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def squares(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def square(fake: Tensor) -> Tensor:
-    """1/2 mean (D(G(z)) - 1)^2: G's half of that equation, with c = 1."""
+    """1/2 mean (D(G(z)) - 1)^2: G's half of the same equation, with c = 1."""
     return 0.5 * ((fake - REAL) ** 2).mean()
 
 
 def hinge(real: Tensor, fake: Tensor) -> Tensor:
     """mean max(0, 1 - D(x)) + mean max(0, 1 + D(G(z))) (Miyato et al. 2018, equation 16).
 
-    A score beyond its margin of 1 has no gradient, so D does not grow ever more certain.
+    A score beyond its margin of 1 has no gradient, so D does not become ever more certain.
     """
     return relu(1 - real).mean() + relu(1 + fake).mean()
 
@@ -67,7 +67,7 @@ def critic_score(fake: Tensor) -> Tensor:
 
 
 def less_real(real: Tensor, fake: Tensor) -> Tensor:
-    """mean softplus(D(G(z)) - D(x)): each real has to be scored above the fake that it is paired with.
+    """mean softplus(D(G(z)) - D(x)): each real should score above the fake that it is paired with.
 
     See Jolicoeur-Martineau 2019, "The relativistic discriminator", section 3.1.
     """
@@ -75,12 +75,12 @@ def less_real(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def more_real(real: Tensor, fake: Tensor) -> Tensor:
-    """mean softplus(D(x) - D(G(z))): G wants each fake to be scored above its real."""
+    """mean softplus(D(x) - D(G(z))): G's side: each fake should score above its real."""
     return cross_entropy(fake - real, REAL)
 
 
 def of_fakes(loss: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """A loss of the fake scores as one of both scores."""
+    """A loss of the fake scores alone, as a function of the real and the fake scores."""
     return lambda real, fake: loss(fake)
 
 
@@ -89,7 +89,7 @@ class Objective(NamedTuple):
 
     probability  whether sigmoid(score) is a probability, so that D(x) and D(G(z)) can be shown
     paired       whether G's loss depends on the real scores
-    saturates    whether D is certain, and teaches G nothing, where its loss is near 0
+    saturates    whether a loss of D near 0 means that D is certain and teaches G nothing
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]

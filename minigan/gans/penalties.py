@@ -11,11 +11,11 @@ TINY = 1e-12
 
 
 def slope_penalty(D: Callable[[Tensor], Tensor], x: Tensor, target: float) -> Tensor:
-    """mean over the samples of (|grad of D at x| - target)^2.
+    """mean over the samples of (|grad of D at x| - target)^2, one number ().
 
     D maps samples (N, ...) to scores (N,), each of which may depend only on its own sample. The norm is
     over all but the first dimension. `x` (N, ...) is detached, so no gradient flows back to what it was
-    made from. With target 1, and x between reals and fakes, this is the penalty of WGAN-GP (Gulrajani
+    made from. With target 1 and x between reals and fakes, this is the penalty of WGAN-GP (Gulrajani
     et al. 2017, equation 3).
     """
     return ((_squared_slope(D, x) + TINY).sqrt() - target).pow(2).mean()
@@ -24,8 +24,8 @@ def slope_penalty(D: Callable[[Tensor], Tensor], x: Tensor, target: float) -> Te
 def r1_penalty(D: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """1/2 mean |grad of D at x|^2 at reals x (Mescheder, Geiger & Nowozin 2018, equation 9).
 
-    D and x as in `slope_penalty`. Where G's samples equal the data, D's slope there should be 0: a game
-    with this penalty comes to rest, where one without it circles around its solution.
+    D and x are as in `slope_penalty`. When G's samples match the data, D's slope there should be 0.
+    With this penalty the game comes to rest at its solution; without the penalty it circles around.
     """
     return 0.5 * _squared_slope(D, x).mean()
 

@@ -1,4 +1,4 @@
-"""A player of the game: a network, its optimiser and, on request, the average of its weights."""
+"""A player of the game: a network, its optimiser and, optionally, the average of its weights."""
 
 from __future__ import annotations
 
@@ -32,9 +32,8 @@ ALONE = Alone()
 class Norm:
     """The length of all gradients as one vector: sqrt(sum of all squares).
 
-    On a GPU it is computed when it is read, because few steps are reported and each value that is read
-    has to be waited for. On the CPU it is computed at once, so that the memory of the gradients is free
-    for what follows.
+    On a GPU it is computed only when it is read, because reading makes the host wait for the GPU, and
+    few steps are reported. On the CPU it is computed at once, to free the memory of the gradients.
     """
 
     def __init__(self, gradients: Sequence[Tensor]):
@@ -57,10 +56,10 @@ class Norm:
 
 
 class Probability:
-    """The mean of sigmoid(scores), computed when it is read: how real D finds these samples."""
+    """The mean of sigmoid(scores), computed when it is read: how real D thinks these samples are."""
 
     def __init__(self, scores: Tensor):
-        self._scores = scores.detach()  # so as not to keep the graph alive
+        self._scores = scores.detach()  # otherwise it would keep the graph alive
 
     def value(self) -> Tensor:
         """The mean probability as a Tensor, on the device."""
@@ -73,7 +72,7 @@ class Probability:
 
 
 class Mean:
-    """The mean of metrics of one name, computed when it is read."""
+    """The mean of several values of one metric, computed when it is read."""
 
     def __init__(self, parts: Sequence[Tensor | Norm | Probability]):
         self._parts = parts
@@ -85,7 +84,7 @@ class Mean:
 
 
 class Player:
-    """A network that descends its own loss, and is changed by nothing else.
+    """A network that descends its own loss; nothing else changes it.
 
     net        the Module that is trained
     optimizer  over all its parameters
@@ -97,8 +96,10 @@ class Player:
 
     The average is that of Karras et al. 2018 ("Progressive Growing", section 4.1): after each step
     p' <- ema p' + (1 - ema) p for parameters and for running statistics; other buffers are copied
-    (integers, and see `nn.Buffer`).
-    It has no influence on training: no byte of `net` depends on it.
+    (integers, and see `nn.Buffer`). The average has no influence on training: no byte of `net` depends
+    on it.
+
+    Raises ValueError for a decay outside [0, 1).
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class Player:
         return self._forward(*inputs)
 
     def descend(self, loss: Tensor) -> Norm:
-        """Take a step down the gradient of `loss` by the weights; return the gradient's norm."""
+        """Take a step down the gradient of `loss`, averaged over the group. Returns its norm."""
         gradients = self.group.average(grad(loss, self.optimizer.params))
         self.optimizer.step(gradients)
         if self._project:

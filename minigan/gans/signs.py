@@ -11,18 +11,20 @@ from typing import NamedTuple
 
 Metrics = dict[str, float]
 
-CERTAIN = 0.01  # Loss_D below which D is saturated: it is 99.5 % sure of reals and of fakes
-STILL = 0.01  # of lr: the length of a step below which G is frozen
+# D is saturated if Loss_D is lower. As a cross-entropy, this means that D is 99.5 % sure of each
+# sample.
+CERTAIN = 0.01
+STILL = 0.01  # G is frozen if its steps are shorter than this fraction of lr
 
 
 class Sign(NamedTuple):
-    """What one kind of trouble looks like.
+    """What one type of trouble looks like.
 
     name    of the trouble
     text    what was observed, with {} for the number of steps
     remedy  what to try
-    start   returns a function that is given the metrics of each reported step in turn, and says
-            whether they show the sign; it may remember earlier steps
+    start   returns a function that takes the metrics of each reported step in turn and returns whether
+            they show the sign; it may remember earlier steps
     """
 
     name: str
@@ -31,7 +33,7 @@ class Sign(NamedTuple):
     start: Callable[[], Callable[[Metrics], bool]]
 
 
-# D's answer then hardly depends on the fake, so G has nothing to learn from.
+# A certain D hardly changes its score from one fake to the next, so G learns nothing from it.
 SATURATED = Sign(
     "saturated discriminator",
     f"Loss_D has been below {CERTAIN} for {{}} steps: D is certain, G learns nothing",
@@ -41,7 +43,7 @@ SATURATED = Sign(
 
 
 def frozen_generator(size: int, beta2: float, eps: float = 1e-8) -> Sign:
-    """The sign that G, which has `size` weights, moves by less than STILL lr a step under Adam.
+    """The sign that G, with `size` weights, moves by less than STILL lr per step under Adam.
 
     A gradient g of the reported norm moves a weight by about lr r in root mean square. This is Adam
     (Kingma & Ba 2015, algorithm 1) without its first moment, for all n = size weights together:
@@ -65,7 +67,7 @@ def frozen_generator(size: int, beta2: float, eps: float = 1e-8) -> Sign:
 
     return Sign(
         "frozen generator",
-        f"G has moved by less than {STILL} lr a step for {{}} steps: its gradient vanishes",
+        f"G has moved by less than {STILL} lr per step for {{}} steps: its gradient vanishes",
         "try --loss non-saturating, a narrower D (--ndf), or another --seed",
         start,
     )

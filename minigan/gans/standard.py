@@ -4,7 +4,7 @@ D descends  -mean log D(x) - mean log(1 - D(G(z)))   k times (`d_steps`)
 G descends  -mean log D(G(z))                        non-saturating
         or   mean log(1 - D(G(z)))                   minimax
 
-or the losses of another row of `objectives.OBJECTIVES`. On request D also descends R1's penalty.
+or the losses of another row of `objectives.OBJECTIVES`. With `r1`, D also descends the R1 penalty.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Options(base.Options):
     beta1: float = option(0.5, "first beta of both Adams", least=0, below=1)
     beta2: float = option(0.999, "second beta of both Adams", least=0, below=1)
     loss: str = option("non-saturating", "the objective", choices=tuple(OBJECTIVES))
-    d_steps: int = option(1, "updates of D a step", least=1, most=1000)
+    d_steps: int = option(1, "updates of D per step", least=1, most=1000)
     smoothing: float = option(
         0.0, "one-sided label smoothing: reals have the label 1 minus this", least=0, below=1
     )
-    r1: float = option(0.0, "weight of R1, a penalty on D's slope at reals", least=0, most=1e6)
+    r1: float = option(0.0, "weight of the R1 penalty on D's slope at reals", least=0, most=1e6)
     fresh_noise: bool = option(
         True,
         "draw new noise for G's half of a step",
@@ -50,8 +50,8 @@ class Options(base.Options):
         super().__post_init__()
         if self.loss == "wasserstein" and not self._slope_is_bounded:
             raise UserError(
-                "--loss wasserstein: nothing bounds D's slope, so its scores would grow for ever; give "
-                "--spectral-norm or --r1, or train wgan or wgan-gp"
+                "--loss wasserstein: nothing bounds D's slope, so its scores would grow without limit; "
+                "give --spectral-norm or --r1, or train wgan or wgan-gp"
             )
         if self.smoothing and not OBJECTIVES[self.loss].probability:
             raise UserError(
@@ -69,7 +69,7 @@ class Options(base.Options):
 
 
 class DCGAN(GAN):
-    """Radford, Metz & Chintala 2016: Adam at 2e-4 with a first beta of 0.5, for G and for D."""
+    """Radford, Metz & Chintala 2016: the standard game, with Adam at 2e-4 and a first beta of 0.5."""
 
     Options = Options
 
@@ -86,7 +86,7 @@ class DCGAN(GAN):
 
     @property
     def loss(self) -> Objective:
-        """The objective, with smoothed labels if asked for."""
+        """The objective, with smoothed labels if `smoothing` is not 0."""
         row, smoothing = OBJECTIVES[self.options.loss], self.options.smoothing
         if smoothing:
             row = row._replace(discriminator=partial(row.discriminator, label=REAL - smoothing))
@@ -100,7 +100,7 @@ class DCGAN(GAN):
         for _ in range(self.options.d_steps):
             x, fakes, metrics = self.train_D(draw)
 
-        # G's half, through the updated D. Only G's gradients are asked for, so D's cost nothing.
+        # G's half, through the updated D. Only G's gradients are computed, so D's cost nothing.
         if self.options.fresh_noise:
             fakes = self.G(draw.noise())
         judged = self.D(fakes, draw)
@@ -138,7 +138,7 @@ class DCGAN(GAN):
         return metrics | self.seen(d_x=real, d_gz_before=fake)
 
     def seen(self, **scores: Tensor) -> dict[str, Scalar]:
-        """Metrics of scores: D's mean probabilities if the objective has any, else mean scores."""
+        """Scores as metrics: D's mean probabilities if the objective has any, else mean scores."""
         if self.loss.probability:
             return {name: Probability(each) for name, each in scores.items()}
         return {name.replace("d_", "score_"): each.detach().mean() for name, each in scores.items()}
@@ -150,7 +150,7 @@ class LSGANOptions(Options):
 
 
 class LSGAN(DCGAN):
-    """Mao et al. 2017: squares pull scores to 1 and 0, from either side."""
+    """Mao et al. 2017: squared errors pull scores to 1 for reals and 0 for fakes."""
 
     Options = LSGANOptions
 

@@ -5,11 +5,11 @@ w_0 = D's weights,  w_(k+1) = w_k - the update of D's optimiser by the gradient 
 D descends  L_D(w_0), one step, as in the standard game
 G descends  L_G(w_K), the gradient passing through all K updates (equations 8 to 10)
 
-A G that puts all its samples where D is weakest today does well against w_0, but not against w_K, which
-has found the place. So spreading out pays. With K = 0 this is the standard game.
+A G that puts all its samples where D is weakest does well against w_0 but badly against w_K, which has
+adapted to them. So G does better by spreading its samples out. With K = 0 this is the standard game.
 
-Here D takes its step first, as in the standard game, and the K updates go on from there, on the same
-reals. They are forgotten afterwards. In a group of processes each unrolls D on its own share of the
+Here D takes its step first, as in the standard game, and the K updates continue from there, on the same
+reals. They are discarded afterwards. In a group of processes, each unrolls D on its own share of the
 batch.
 """
 
@@ -26,13 +26,15 @@ from . import standard
 from .draw import Draw, Scalar
 from .standard import DCGAN
 
-TINY = 1e-20  # under Adam's root, whose slope at 0 is infinite; far below its eps^2 = 1e-16
+TINY = 1e-20  # added under Adam's root, whose slope at 0 is infinite; far below eps^2 = 1e-16
 
 
 @dataclass(frozen=True)
 class Options(standard.Options):
     unroll: int = option(5, "updates of D that G looks ahead (K)", least=0, most=100)
-    inner: str = option("adam", "those updates: D's Adam, or SGD", choices=("adam", "sgd"))
+    inner: str = option(
+        "adam", "optimiser of these K updates: D's Adam, or SGD", choices=("adam", "sgd")
+    )
 
 
 class Unrolled(DCGAN):
@@ -74,16 +76,16 @@ def unrolled(
     update: Update,
     steps: int,
 ) -> Sequence[Tensor]:
-    """The weights after `steps` updates down the loss. Gradients pass through all of them."""
+    """The weights after `steps` updates down the loss. Gradients pass through all updates."""
     for _ in range(steps):
         weights = update(weights, grad(loss(weights), weights, create_graph=True))
     return weights
 
 
 def adam_update(optimizer: Adam) -> Update:
-    """Updates that continue an Adam from its present state, without changing it.
+    """A function (weights, gradients) -> new weights that continues Adam; the optimiser stays as it is.
 
-    Each call makes the next step: see `optim.Adam` for the formula.
+    Each call is the next step from Adam's present state: see `optim.Adam` for the formula.
     """
     o = optimizer.options
     (b1, b2), state = o["betas"], list(optimizer.tree().values())

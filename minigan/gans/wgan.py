@@ -3,9 +3,9 @@
 D descends  mean D(G(z)) - mean D(x), then each of its weights is clipped to [-clip, clip]
 G descends  -mean D(G(z))
 
-Clipped weights keep D's slope below some bound K. So the difference of the means estimates K times the
-earth mover's distance between the data and G's samples. K is not known, but it never changes. The
-optimiser is RMSprop, because the paper found training unstable with momentum.
+Clipped weights keep D's slope below some bound K, so the difference of the means estimates K times the
+earth mover's distance between the data and G's samples. K is unknown but constant. The optimiser is
+RMSprop, because the paper found training with momentum unstable.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .player import Group, Player
 class Options(base.Options):
     batch_size: int = with_default(64, base.Options, "batch_size")
     lr: float = with_default(5e-5, base.Options, "lr")
-    d_steps: int = option(5, "updates of D a step", least=1, most=1000)
+    d_steps: int = option(5, "updates of D per step", least=1, most=1000)
     clip: float = option(0.01, "largest absolute value of a weight of D", above=0, most=1e6)
 
     def __post_init__(self) -> None:

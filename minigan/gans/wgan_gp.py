@@ -32,7 +32,7 @@ class Options(base.Options):
     lr: float = with_default(1e-4, base.Options, "lr")
     beta1: float = option(0.0, "first beta of both Adams", least=0, below=1)
     beta2: float = option(0.9, "second beta of both Adams", least=0, below=1)
-    d_steps: int = option(5, "updates of D a step", least=1, most=1000)
+    d_steps: int = option(5, "updates of D per step", least=1, most=1000)
     penalty: float = option(10.0, "weight of the penalty on D's slope", least=0, most=1e6)
 
     @property

@@ -1,4 +1,4 @@
-"""The networks: one file per family, on what all of them share. Members of `gans` build and call them.
+"""The networks: one file per architecture, and what they share. Members of `gans` build and call them.
 
 dcgan.py         the documented DCGAN, for images
 mlp.py           fully connected, for points and images
@@ -6,8 +6,8 @@ projected.py     the DCGAN of the paper's figure, twice as wide
 sngan.py         the SNGAN, with spectral norm in D
 
 base.py          labels in G; labels, features and options of D
-layers.py        what D sees of a whole batch; pixel norm
-conditional.py   one-hot labels, and a batch norm for each class
+layers.py        layers that look at a whole batch; pixel norm
+conditional.py   one-hot labels, and batch norm with a scale and shift for each class
 first_values.py  the distributions of first weights
 
 A generator maps z (N, nz), with labels y (N,) if it has classes, to samples. A discriminator has

@@ -1,6 +1,6 @@
 """What all networks share: labels, and the parts of a discriminator that do not depend on its layers.
 
-A family's file (`dcgan.py`, `mlp.py`, ...) defines the layers, on these two classes.
+The other files (`dcgan.py`, `mlp.py`, ...) define the layers, in subclasses of these two classes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from .layers import MinibatchDiscrimination, MinibatchStdDev, with_planes
 class BaseGenerator(nn.Module):
     """Noise z (N, nz), and labels y (N,) if there are classes -> samples.
 
-    main  the Sequential that maps what `_start` gives to samples
+    main  the Sequential that maps the output of `_start` to samples
 
     classes    the number K of classes; 0 for a network without labels
     condition  how the label enters. "one-hot": beside z (Mirza & Osindero 2014). "batch-norm": by the
                scale and shift of each batch norm (Miyato & Koyama 2018)
+
+    Raises ValueError for arguments that cannot be used, and in `forward` for missing or needless
+    labels.
     """
 
     main: nn.Sequential
@@ -45,11 +48,11 @@ class BaseGenerator(nn.Module):
         return self.main(x, rows) if self._in_norms() else self.main(x)
 
     def _start(self, z: Tensor) -> Tensor:
-        """What enters `main`, for z (N, nz) or (N, nz + K)."""
+        """The input of `main`, made from z (N, nz) or (N, nz + K)."""
         return z
 
     def _in_norms(self) -> bool:
-        """Whether the label enters by the batch norms."""
+        """Whether the label enters through the batch norms."""
         return self.classes > 0 and self.condition == "batch-norm"
 
     def _inputs(self) -> int:
@@ -72,18 +75,18 @@ class BaseDiscriminator(nn.Module):
     main  the Sequential of all layers
     last  the position in `main` of the layer that makes the scores
 
-    dropout         probability of dropping a channel behind each activation
+    dropout         probability of dropping a channel after each activation
     spectral_norm   divide each weight by its largest singular value: see `nn.utils.spectral_norm`
     minibatch_std, minibatch_discrimination
-                    put these layers of `layers.py` in front of the last one
-    pack            number of samples that D judges together, as further channels of one (PacGAN: Lin,
-                    Khetan, Fanti & Oh 2018); only the first layer becomes wider
+                    put these layers of `layers.py` before the last layer
+    pack            number of samples that D judges together, stacked as channels (PacGAN: Lin, Khetan,
+                    Fanti & Oh 2018); only the first layer becomes wider
     classes         the number K of classes; 0 for a network without labels
     condition       how the label enters. "planes": as K further channels of the input (Mirza & Osindero
                     2014). "projection": <V_y, features> is added to the score, with the features summed
                     over all pixels (Miyato & Koyama 2018, equation 3)
 
-    Raises ValueError for options that cannot be used.
+    Raises ValueError for options that cannot be used, and in `forward` for missing or needless labels.
     """
 
     main: nn.Sequential
@@ -113,16 +116,16 @@ class BaseDiscriminator(nn.Module):
         self.condition = _condition(name, condition, ("planes", "projection"), self.classes)
         if self.pack > 1 and self.classes:
             raise ValueError(
-                f"{name}: pack={pack} and classes={classes} do not go together, because the samples of "
-                "a pack may be of several classes"
+                f"{name}: pack={pack} and classes={classes} cannot be combined, because the samples of "
+                "a pack may have different classes"
             )
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """What enters the last layer, (N, F) or (N, F, H, W). It depends on y only with "planes"."""
+        """The input of the last layer, (N, F) or (N, F, H, W). It depends on y only with "planes"."""
         return self._features(x, one_hot_rows(self, y, self.classes, x))
 
     def logits(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """The scores (N, 1, ...), before any sigmoid: the last layer on the features."""
+        """The scores (N, 1, ...), before any sigmoid: the last layer applied to the features."""
         rows = one_hot_rows(self, y, self.classes, x)
         features = self._features(x, rows)
         scores = self.main[self.last](features)  # (N, 1, ...)
@@ -143,16 +146,16 @@ class BaseDiscriminator(nn.Module):
     # -- for the constructors of subclasses -------------------------------------------------------
 
     def _inputs(self, channels: int) -> int:
-        """The channels of the input, with those of packs and planes."""
+        """The number of input channels, including those of packs and planes."""
         planes = self.classes if self.condition == "planes" else 0
         return channels * self.pack + planes
 
     def _activation(self, slope: float, dropout: type[nn.Module]) -> list[nn.Module]:
-        """A leaky ReLU, and behind it the dropout layer if there is dropout."""
+        """A leaky ReLU, followed by the dropout layer if there is dropout."""
         return [nn.LeakyReLU(slope), *([dropout(self.dropout)] if self.dropout else [])]
 
     def _minibatch(self, channels: int, pixels: int) -> tuple[list[nn.Module], int]:
-        """The minibatch layers behind features (N, channels, ...), and the channels behind them."""
+        """The minibatch layers for features (N, channels, ...), and the channel count after them."""
         layers: list[nn.Module] = []
         if self.minibatch_std:
             layers.append(MinibatchStdDev())
@@ -168,12 +171,12 @@ class BaseDiscriminator(nn.Module):
     ) -> None:
         """Make `main`, and V if it is needed; draw the first values, then u and v of spectral norm.
 
-        features  channels that enter the last layer
-        kind      of the first values: see `first_values`
+        features  the number of channels that enter the last layer
+        kind      the type of first values: see `first_values`
         """
         self.main = nn.Sequential(*layers)
         if self.classes and self.condition == "projection":
-            self.projection = nn.Linear(features, self.classes, bias=False)  # V, of rows V_k
+            self.projection = nn.Linear(features, self.classes, bias=False)  # V, with rows V_k
         first_values(self, kind, rng)
         if self.spectral_norm:
             for module in self.modules():
@@ -188,7 +191,7 @@ def _classes(name: str, classes: int) -> int:
 
 
 def _condition(name: str, condition: str, choices: tuple[str, ...], classes: int) -> str:
-    """The condition, if it is one of the choices; without classes only the first, the default."""
+    """The condition, checked: one of the choices; without classes only the first, the default."""
     if condition not in choices:
         raise ValueError(f"{name}: condition {condition!r} is not one of {', '.join(choices)}")
     if not classes and condition != choices[0]:

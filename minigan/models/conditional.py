@@ -1,9 +1,9 @@
 """Labels in networks: as one-hot vectors, as planes, or as a scale and shift for each class.
 
-A label is the number of a class, from 0 to K - 1; y is an int64 Tensor (N,). A network turns it into a
-one-hot row (N, K) once, and everything that depends on the class is a product with this row. (A lookup
-would compute the same. But its gradient adds up rows in an order that varies on a GPU, and so would the
-last bits of a run.)
+A label is the number of a class, from 0 to K - 1; y is an int64 Tensor (N,). A network turns it into
+one-hot rows (N, K) once, and everything that depends on the class is a product with these rows. (A
+lookup would give the same values, but on a GPU its gradient adds up rows in an order that varies, so
+the last bits of a run would vary too.)
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def one_hot_rows(network: nn.Module, y: Tensor | None, classes: int, like: Tenso
     Rows (N, K) of floats may be given instead of labels: a mixture of classes, such as [0.5, 0.5, 0]
     for a sample between the first two.
 
-    Raises ValueError if a network with classes gets no labels, one without gets some, or there is not
-    one for each sample; TypeError or IndexError unless they are integers from 0 to K - 1.
+    Raises ValueError if a network with classes gets no labels, one without classes gets some, or their
+    number is not N; TypeError if labels are not integers, IndexError if one is not from 0 to K - 1.
     """
     name = type(network).__name__
     if not classes:
@@ -43,10 +43,11 @@ def one_hot_rows(network: nn.Module, y: Tensor | None, classes: int, like: Tenso
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch norm with a scale and a shift of its own for each class: (N, C, ...) -> the same.
+    """Batch norm with a separate scale and shift for each class: (N, C, ...) -> the same shape.
 
-    weight[y] * (x - mean) / sqrt(var + eps) + bias[y]; weight and bias are (classes, C), at first 1 and
-    0. The statistics are those of the whole batch, as in `nn.BatchNorm2d`.
+    weight[y] * (x - mean) / sqrt(var + eps) + bias[y], where weight (classes, C) starts as 1 and bias
+    (classes, C) as 0. The statistics are over the whole batch, whatever its classes: see
+    `nn.BatchNorm2d`.
 
     Dumoulin, Shlens & Kudlur 2017, "A Learned Representation for Artistic Style"; for GANs, Miyato &
     Koyama 2018.
@@ -60,7 +61,7 @@ class ConditionalBatchNorm(nn.Module):
         self.running_var = nn.Buffer(zeros(num_features) + np.float32(1))
 
     def forward(self, x: Tensor, rows: Tensor) -> Tensor:
-        """rows (N, classes) are one-hot."""
+        """rows (N, classes): one-hot, or mixtures of classes; see `one_hot_rows`."""
         y = batch_norm(x, self.running_mean, self.running_var, training=self.training)
         shape = (*x.shape[:2], *[1] * (x.ndim - 2))  # (N, C) -> (N, C, 1, 1)
         return y * (rows @ self.weight).reshape(shape) + (rows @ self.bias).reshape(shape)
@@ -71,7 +72,7 @@ class ConditionalBatchNorm(nn.Module):
 
 
 class ConditionalSequential(nn.Sequential):
-    """A Sequential that also gives the one-hot rows to its conditional norms."""
+    """A Sequential that passes the one-hot rows to its conditional norms."""
 
     def forward(self, input: Tensor, rows: Tensor) -> Tensor:
         for module in self:

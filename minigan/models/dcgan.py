@@ -1,8 +1,8 @@
 """The documented DCGAN (Radford, Metz & Chintala 2016), with the layers of PyTorch's tutorial.
 
-Its five rules: strided convolutions instead of pooling; batch norm in both networks, but neither at
-G's output nor at D's input; no hidden fully connected layers; ReLU in G with tanh at its end;
-LeakyReLU in D. The state dict's keys are the tutorial's (`main.0.weight`, `main.1.running_mean`).
+Its five rules: strided convolutions instead of pooling; batch norm in both networks, except at G's
+output and at D's input; no hidden fully connected layers; ReLU in G, with tanh at its end; LeakyReLU in
+D. The state dict's keys are the tutorial's (`main.0.weight`, `main.1.running_mean`).
 """
 
 from __future__ import annotations
@@ -22,20 +22,23 @@ IMAGE_SIZES = (16, 28, 32, 64, 128, 256)
 def stages(image_size: int) -> tuple[int, int]:
     """(pixels per side at the start, number of doublings): 64 = 4 * 2^4 gives (4, 4).
 
-    28 = 7 * 2^2 starts from 7 x 7 pixels, all others from 4 x 4.
+    28 = 7 * 2^2 starts from 7 x 7 pixels, all other sizes from 4 x 4. Raises ValueError for a size that
+    is not one of IMAGE_SIZES.
     """
     if image_size not in IMAGE_SIZES:
         legal = ", ".join(map(str, IMAGE_SIZES))
         raise ValueError(f"image_size {image_size} is not one of {legal}")
     start = 7 if image_size == 28 else 4
-    return start, (image_size // start).bit_length() - 1  # 2^4 has 5 binary digits
+    return start, (image_size // start).bit_length() - 1  # bit_length of 2^n is n + 1
 
 
 class Generator(BaseGenerator):
     """Noise z (N, nz) or (N, nz, 1, 1) -> images (N, nc, image_size, image_size) in [-1, 1].
 
-    The first layer makes 4 x 4 pixels with ngf * image_size/8 channels (512 for the defaults). Each
-    further layer doubles the pixels per side and halves the channels. Labels: see BaseGenerator.
+    The first layer makes 4 x 4 pixels (7 x 7 for images of 28 x 28) with ngf * 2^(n - 1) channels,
+    where n is the number of doublings (512 for the defaults). Each further layer doubles the pixels per
+    side and halves the channels, except that the last one makes nc. Labels and errors: see
+    BaseGenerator.
     """
 
     def __init__(
@@ -69,11 +72,11 @@ class Generator(BaseGenerator):
 class Discriminator(BaseDiscriminator):
     """Images (N, nc, image_size, image_size) -> the probability (N, 1, 1, 1) that they are real.
 
-    Each layer halves the pixels per side and doubles the channels; the last one covers all 4 x 4
-    pixels. Training uses `logits`, the value before the Sigmoid: see `minigan.gans.objectives`.
+    Each layer halves the pixels per side and doubles the channels; the last one covers all 4 x 4 (or
+    7 x 7) pixels. Training uses `logits`, the score before the Sigmoid: see `minigan.gans.objectives`.
     """
 
-    last = -2  # behind it is the Sigmoid
+    last = -2  # the Sigmoid comes after it
 
     def __init__(
         self,
@@ -84,7 +87,7 @@ class Discriminator(BaseDiscriminator):
         norm: str = "batch",
         **options: Any,
     ):
-        """norm: "batch", "layer" or "none"; not "batch" if the slope is penalised: see gans/wgan_gp.py.
+        """norm: "batch", "layer" or "none"; not "batch" if D's slope is penalised: see gans/wgan_gp.py.
 
         options: those of BaseDiscriminator.
         """
@@ -108,8 +111,8 @@ class Discriminator(BaseDiscriminator):
         return self.main[-1](self.logits(x, y))
 
 
-# By name, the norm behind a convolution of so many channels. Layer norm is over all channels and pixels
-# of an image, with a scale and a shift for each channel: group norm with one group.
+# By name, the norm after a convolution with this number of channels. Layer norm is over all channels
+# and pixels of an image, with a scale and a shift for each channel: group norm with one group.
 _NORMS = {
     "batch": lambda channels: [nn.BatchNorm2d(channels)],
     "layer": lambda channels: [nn.GroupNorm(1, channels)],

@@ -6,16 +6,16 @@
     orthogonal  W W^T = 1, or W^T W = 1 if W has more rows         Saxe, McClelland & Ganguli 2014
 
 All biases are 0, and the scale of a norm is 1 unless the table says otherwise. W is the weight as a
-matrix with a row for each output channel. fan_in is the number of inputs that each output is a sum of,
-and fan_out the number of outputs that each input is added to:
+matrix with a row for each output channel. fan_in is the number of inputs that each output sums, and
+fan_out the number of outputs that each input contributes to:
 
                       fan_in              fan_out
     Linear            in                  out
     Conv2d            in k^2              out k^2 / stride^2
     ConvTranspose2d   in k^2 / stride^2   out k^2
 
-Both hold away from the edges. (PyTorch leaves out the strides, and takes a transposed convolution for
-the convolution that it transposes.)
+Both hold away from the edges. (PyTorch ignores the strides, and swaps the two for a transposed
+convolution.) MinibatchDiscrimination ignores the table: see its docstring.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ KINDS = ("normal", "xavier", "he", "orthogonal")
 def first_values(
     network: nn.Module, kind: str = "normal", rng: np.random.Generator | None = None
 ) -> None:
-    """Draw all weights of a network anew, in the order of its layers.
+    """Draw all weights of a network anew, in place, in the order of its layers.
 
     kind  a row of the table above
     rng   by default the generator that `manual_seed` seeds
 
-    Raises ValueError for any other kind.
+    Raises ValueError for an unknown kind.
     """
     if kind not in KINDS:
         raise ValueError(f"first_values: kind {kind!r} is not one of {', '.join(KINDS)}")
@@ -64,7 +64,7 @@ def first_values(
 
 
 def _draw_weight(module: nn.Module, kind: str, rng: np.random.Generator | None) -> None:
-    """Draw the weight of a linear layer or a convolution; with spectral norm, that before it."""
+    """Draw the weight of a linear layer or convolution; with spectral norm, the undivided weight."""
     weight = module.weight_orig if hasattr(module, "weight_orig") else module.weight
     fan_in, fan_out = _fans(module, weight.shape)
     if kind == "normal":

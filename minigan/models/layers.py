@@ -1,8 +1,8 @@
-"""Layers that only GANs have: what D sees of a whole batch, and the pixel norm of G.
+"""Layers that only GANs have: two that show D the whole batch, and the pixel norm of G.
 
 Both minibatch layers append what they find to their input, as further features or as further planes of
-constant value. So only the layer behind them becomes wider. D needs them against mode collapse: fakes
-that are all alike look real one by one, and only side by side do they give themselves away.
+constant value, so only the layer after them becomes wider. They help D against mode collapse: fakes
+that are all alike may look real one by one, but not side by side.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ def with_planes(x: Tensor, values: Tensor) -> Tensor:
     return cat([x, planes.expand(*values.shape, *x.shape[2:])], 1)
 
 
-GROUP = 4  # samples whose standard deviation is shown
+GROUP = 4  # samples over which the standard deviation is taken
 
 
 class MinibatchStdDev(nn.Module):
     """Append the mean standard deviation of a group of samples, as one feature or one plane.
 
-    x (N, C, ...) -> (N, C + 1, ...). With G = min(group, N), sample i is in group i mod N / G. For each
-    feature (c, h, w) the standard deviation over the group's samples is sqrt(var + 1e-8), with the
-    population variance, so that it has a slope where all samples are equal. The mean over all features
-    is appended to each sample of the group.
+    x (N, C, ...) -> (N, C + 1, ...). With G = min(group, N), sample i is in group i mod (N / G). For
+    each feature (c, h, w) the standard deviation over the group's samples is sqrt(var + 1e-8), where
+    var is the population variance, and 1e-8 makes the slope finite where all samples are equal. The
+    mean over all features is appended to each sample of the group.
 
     Karras, Aila, Laine & Lehtinen 2018, "Progressive Growing of GANs", section 3. Call D once for reals
-    and once for fakes: in a joint batch the groups would mix them.
+    and once for fakes, because in a joint batch the groups would mix them.
 
     Raises ValueError if N is not a multiple of G.
     """
@@ -59,10 +59,10 @@ class MinibatchStdDev(nn.Module):
 
 
 class MinibatchDiscrimination(nn.Module):
-    """Append how close each sample is to all others of the batch, by each of several kernels.
+    """Append how close each sample is to all others in the batch, by each of several kernels.
 
-    x (N, C, ...) -> (N, C + kernels, ...). The features f(i) of sample i, flattened, are mapped to
-    rows M_ib = f(i) T_b of length `dim`, one for each kernel b. Appended is
+    x (N, C, ...) -> (N, C + kernels, ...). The flattened features f(i) of sample i are mapped to rows
+    M_ib = f(i) T_b of length `dim`, one for each kernel b. The appended values are
 
         o_b(i) = sum over j != i of exp(-|M_ib - M_jb|_1)
 
@@ -72,11 +72,11 @@ class MinibatchDiscrimination(nn.Module):
 
     `weight` (in_features, kernels * dim) holds the T_b. Its first values are N(0, s^2) with
     s = 1 / (dim sqrt(in_features)), so that distances are about 1 for features of size 1. With much
-    larger values every exp, and with it the gradient, is 0 in float32. Memory grows with
-    N^2 kernels dim.
+    larger values every exp would be 0 in float32, and with it the gradient. The layer takes memory in
+    proportion to N^2 kernels dim.
 
     Salimans, Goodfellow, Zaremba, Cheung, Radford & Chen 2016, "Improved Techniques for Training GANs",
-    section 3.2. Call D once for reals and once for fakes, as there.
+    section 3.2. As there, call D once for reals and once for fakes.
     """
 
     def __init__(self, in_features: int, kernels: int = 100, dim: int = 5):
@@ -94,8 +94,9 @@ class MinibatchDiscrimination(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n = len(x)
-        rows = (x.flatten(1) @ self.weight).reshape(n, 1, self.kernels, self.dim)  # (N, 1, B, C)
-        distances = (rows - rows.transpose(0, 1)).abs().sum(3)  # (N, N, B)
+        rows = x.flatten(1) @ self.weight  # (N, kernels dim)
+        rows = rows.reshape(n, 1, self.kernels, self.dim)  # (N, 1, kernels, dim)
+        distances = (rows - rows.transpose(0, 1)).abs().sum(3)  # (N, N, kernels)
         return with_planes(x, (-distances).exp().sum(1) - 1.0)  # without j = i, whose exp is 1
 
     def extra_repr(self) -> str:
@@ -103,9 +104,9 @@ class MinibatchDiscrimination(nn.Module):
 
 
 class PixelNorm(nn.Module):
-    """x / sqrt(mean over the channels of x^2 + 1e-8), at each pixel: (N, C, ...) -> the same.
+    """x / sqrt(mean over the channels of x^2 + 1e-8), at each pixel: (N, C, ...) -> the same shape.
 
-    Karras et al. 2018, section 4.2. Its place is behind the activations of G.
+    Karras et al. 2018, section 4.2. It belongs after the activations of G.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,13 +1,14 @@
 """Fully connected networks, for points and for images.
 
-For points there are two hidden layers each, as in examples of mixtures. For images they are those of a
-widespread implementation of Goodfellow et al. 2014 (PyTorch-GAN's gan.py, here with 28 x 28 pixels):
+For points, each network has two hidden layers, as is usual for mixtures. For images, the layers are
+those of a widespread implementation of Goodfellow et al. 2014 (PyTorch-GAN's gan.py, here for 28 x 28
+pixels):
 
-    G   100 - 128 - 256 - 512 - 1024 - 784, leaky ReLU, batch norm on the middle three, tanh at the end
+    G   100 - 128 - 256 - 512 - 1024 - 784, leaky ReLU, batch norm on the last three hidden layers, tanh
     D   784 - 512 - 256 - 1, leaky ReLU
 
-(That implementation gives its batch norms 0.8 as the second argument, which is eps. It was meant as the
-momentum. Here both have their usual values.)
+(That implementation passes 0.8 to its batch norms as the second argument, meant as the momentum, but
+the second argument is eps. Here both have their usual values.)
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from .first_values import first_values
 class Generator(BaseGenerator):
     """Noise z (N, nz) -> points (N, features), unbounded, or images (N, C, H, W) in [-1, 1].
 
-    width  of both hidden layers for points; for images of the first, and each further one is twice as
-           wide, so that 128 gives the table above
-    shape  of a sample: (features,) or (C, H, W)
+    width  for points, the width of both hidden layers; for images, that of the first, and each further
+           one is twice as wide, so that 128 gives the table above
+    shape  the shape of a sample: (features,) or (C, H, W)
 
     First weights are N(0, 2 / fan_in), which keeps the variance through ReLUs; see `first_values`.
-    Labels: see BaseGenerator. Networks for points have no batch norm to condition.
+    Labels and errors: see BaseGenerator. Networks for points have no batch norm to condition.
     """
 
     def __init__(
@@ -74,9 +75,9 @@ class Generator(BaseGenerator):
 class Discriminator(BaseDiscriminator):
     """Points (N, features) or images (N, C, H, W) -> scores (N, 1), before any sigmoid.
 
-    width  of both hidden layers for points; for images they are 4 and 2 times as wide, so that 128
-           gives the table above
-    shape  of a sample: (features,) or (C, H, W)
+    width  for points, the width of both hidden layers; for images, they are 4 and 2 times as wide, so
+           that 128 gives the table above
+    shape  the shape of a sample: (features,) or (C, H, W)
     """
 
     def __init__(

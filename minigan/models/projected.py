@@ -1,8 +1,8 @@
 """The DCGAN of the paper's figure 1, whose generator begins with a projection of the noise.
 
-Radford, Metz & Chintala 2016: a linear layer projects z to 4 x 4 pixels with 1024 channels, which are
-then halved: 1024 - 512 - 256 - 128 - 3 for 64 x 64 pixels. In PyTorch's tutorial they are 512 - 256 -
-128 - 64 - 3. D is twice as wide too: 3 - 128 - 256 - 512 - 1024 - 1.
+Radford, Metz & Chintala 2016: a linear layer projects z to 4 x 4 pixels with 1024 channels, and each
+further layer halves the channels: 1024 - 512 - 256 - 128 - 3 for 64 x 64 pixels. PyTorch's tutorial has
+512 - 256 - 128 - 64 - 3. D is also twice as wide: 3 - 128 - 256 - 512 - 1024 - 1.
 
 The projection computes the same as the first layer in `dcgan.py`, because a transposed convolution of a
 single pixel is a linear layer. So only the widths and the names in G's state dict differ.
@@ -26,7 +26,8 @@ from .first_values import first_values
 class Generator(BaseGenerator):
     """Noise z (N, nz) -> images (N, nc, image_size, image_size) in [-1, 1].
 
-    The projection has ngf * image_size/4 channels (1024 for the defaults). Labels: see BaseGenerator.
+    The projection has ngf * 2^n channels, where n is the number of doublings (1024 for the defaults).
+    Labels and errors: see BaseGenerator.
     """
 
     def __init__(
@@ -55,11 +56,11 @@ class Generator(BaseGenerator):
 
     def _start(self, z: Tensor) -> Tensor:
         x = self.projection(z)
-        return x.reshape(len(x), -1, self.start, self.start)  # (N, C 4 4) -> (N, C, 4, 4)
+        return x.reshape(len(x), -1, self.start, self.start)  # (N, C s s) -> (N, C, s, s)
 
 
 class Discriminator(dcgan.Discriminator):
-    """dcgan.Discriminator with its layers twice as wide; the arguments are the same."""
+    """dcgan.Discriminator with layers twice as wide; the arguments are the same."""
 
     def __init__(
         self,

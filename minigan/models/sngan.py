@@ -1,11 +1,13 @@
 """The convolutional SNGAN (Miyato, Kataoka, Koyama & Yoshida 2018), as in chainer-gan-lib.
 
-    G   a linear layer to (image_size/8)^2 pixels with 512 channels, transposed convolutions that double
-        the pixels, 256 - 128 - 64, and a convolution to the colours; batch norm, ReLU, tanh
-    D   a 3 x 3 convolution to 64 channels, a 4 x 4 with stride 2 to 128, and two more such pairs to 256
-        and 512; a last 3 x 3 and a linear layer; leaky ReLU of slope 0.1, spectral norm in every layer
+    G   a linear layer to (image_size/8)^2 pixels with 512 channels; transposed convolutions to 256, 128
+        and 64 channels, each of which doubles the pixels per side; a convolution to the colours; batch
+        norm, ReLU, tanh
+    D   a 3 x 3 convolution to 64 channels and a 4 x 4 one with stride 2 to 128; two more such pairs, to
+        256 and 512; a last 3 x 3 convolution and a linear layer; leaky ReLU of slope 0.1; spectral norm
+        in every layer
 
-There is no batch norm in D, because it would undo what spectral norm does to the scale.
+D has no batch norm, because it would undo what spectral norm does to the scale.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from .base import BaseDiscriminator, BaseGenerator
 from .first_values import first_values
 
 IMAGE_SIZES = (16, 32, 64)
-DOUBLINGS = 3  # of the pixels in G, so that 32 = 4 * 2^3
+DOUBLINGS = 3  # of the pixels per side in G: 32 = 4 * 2^3
 
 
 def _start(image_size: int) -> int:
@@ -34,7 +36,7 @@ def _start(image_size: int) -> int:
 class Generator(BaseGenerator):
     """Noise z (N, nz) -> images (N, nc, image_size, image_size) in [-1, 1].
 
-    ngf  channels before the last layer; the first has 8 ngf. Labels: see BaseGenerator.
+    ngf  channels before the last layer; the first has 8 ngf. Labels and errors: see BaseGenerator.
     """
 
     def __init__(
@@ -63,13 +65,13 @@ class Generator(BaseGenerator):
 
     def _start(self, z: Tensor) -> Tensor:
         x = self.dense(z)
-        return x.reshape(len(x), -1, self.start, self.start)  # (N, C 4 4) -> (N, C, 4, 4)
+        return x.reshape(len(x), -1, self.start, self.start)  # (N, C s s) -> (N, C, s, s)
 
 
 class Discriminator(BaseDiscriminator):
     """Images (N, nc, image_size, image_size) -> scores (N, 1, 1, 1), before any sigmoid.
 
-    ndf  channels of the first layer; the last has 8 ndf. Spectral norm is on unless it is switched off.
+    ndf  channels of the first layer; the last has 8 ndf. Spectral norm is on by default.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class Discriminator(BaseDiscriminator):
         spectral_norm: bool = True,
         **options: Any,
     ):
-        """options: the others of BaseDiscriminator."""
+        """options: the other options of BaseDiscriminator."""
         super().__init__(spectral_norm=spectral_norm, **options)
         end, width, channels = _start(image_size), ndf, self._inputs(nc)
         layers: list[nn.Module] = []
@@ -93,7 +95,7 @@ class Discriminator(BaseDiscriminator):
             channels = width
         layers += [nn.Conv2d(width, width, 3, 1, 1), *self._behind()]
         minibatch, features = self._minibatch(width, end * end)
-        # The linear layer of all pixels, as a convolution that covers them.
+        # The linear layer is a convolution that covers all pixels, so that features stay images.
         self._finish([*layers, *minibatch, nn.Conv2d(features, 1, end)], features, "normal", rng)
 
     def _behind(self) -> list[nn.Module]:

@@ -1,9 +1,9 @@
 """Checkpoint files: arrays, a text and a digest of both, in the safetensors format.
 
 The file holds named arrays and, in its metadata, a text of three lines: the format, a digest, and JSON.
-Nothing is pickled, so reading a file never executes code from it. The digest covers all that is read,
-because the safetensors format itself does not notice a flipped bit. What the names and the JSON mean is
-defined in state.py, the only caller of `write_file` and of the functions that read.
+Nothing is pickled, so reading a file never executes code from it. The digest covers everything that is
+read, because the safetensors format itself does not notice a flipped bit. state.py defines what the
+names and the JSON mean; only it calls `write_file` and the functions that read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 FORMAT = "minigan checkpoint 3"
 EARLIER = re.compile("minigan checkpoint [12]")
 REMEDY = "use another checkpoint"
-DIGITS = 8  # of the step in a file's name; no run reaches a hundred million steps
+DIGITS = 8  # of the step in a file's name; a run has fewer than a hundred million steps
 
 
 class CheckpointError(UserError):
@@ -36,7 +36,7 @@ class CheckpointError(UserError):
 
 
 def path_of(folder: Path, step: int) -> Path:
-    """The path of a step's checkpoint. Leading zeros make the names sort like numbers."""
+    """The path of a step's checkpoint. Its leading zeros make names sort like numbers."""
     return folder / f"step-{step:0{DIGITS}d}.safetensors"
 
 
@@ -53,7 +53,7 @@ def is_named(path: Path) -> bool:
 def newest_first(folder: Path) -> list[Path]:
     """The checkpoints in a folder, newest first; files with other names are ignored.
 
-    The list is empty if the folder does not exist. Raises OSError if it cannot be listed.
+    The list is empty if the folder does not exist. Raises OSError if the folder cannot be listed.
     """
     if not folder.is_dir():
         return []
@@ -63,12 +63,13 @@ def newest_first(folder: Path) -> list[Path]:
 def newest(
     folder: Path, purpose: str, use: Callable[[Path], T], say: Callable[[str], None]
 ) -> tuple[Path, T, list[str]]:
-    """The newest checkpoint for which `use` succeeds, its result, and what is wrong with newer ones.
+    """(path, result of `use`, what is wrong with newer ones) of the newest checkpoint that can be used.
 
     purpose  "resume" or "sample", for the message
     use      raises CheckpointError for a checkpoint that it cannot use
+    say      is told of each checkpoint that is skipped
 
-    `say` is told of each checkpoint that is skipped. Raises CheckpointError if none can be used.
+    Raises CheckpointError if none can be used.
     """
     troubles: list[str] = []
     for path in newest_first(folder):
@@ -83,18 +84,18 @@ def newest(
 
 
 def write_file(path: Path, arrays: Mapping[str, np.ndarray], table: dict[str, Any]) -> None:
-    """Write arrays and a JSON table with their digest, completely or not at all."""
+    """Write arrays, a JSON table and their digest, completely or not at all."""
     text = json.dumps(table)
     tensorfile.write(path, arrays, "\n".join((FORMAT, _digest(arrays, text), text)))
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """The JSON table of a checkpoint, without checking the digest (`read_file` does)."""
+    """The JSON table of a checkpoint. Raises CheckpointError; only `read_file` checks the digest."""
     return _table(path, _read_text(path)[1])
 
 
 def read_forms(path: Path) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
-    """dtype and shape of each array, from the header alone, without checking the digest."""
+    """{name: (dtype, shape)} of the arrays, from the header alone. Raises CheckpointError."""
     with _reading(path):
         return tensorfile.read_forms(path)
 
@@ -115,17 +116,17 @@ def _read_text(path: Path) -> tuple[str, str]:
     """The digest and the JSON of a checkpoint of this format."""
     with _reading(path):
         words = tensorfile.read_text(path)
-    first = words.get("format", "none")  # where format 1 named itself
+    first = words.get("format", "none")  # where format 1 put its name
     lines = words.get(tensorfile.KEY, first).split("\n", 2)
     found, digest, text = (*lines, "", "")[:3]
     if EARLIER.fullmatch(found):
         raise CheckpointError(
-            f"{path}: {found} was written by minigan 0.1, and this version reads {FORMAT!r}; "
+            f"{path}: {found} was written by minigan 0.1, but this version reads {FORMAT!r}; "
             "start a new run, or continue with minigan 0.1"
         )
     if found != FORMAT:
         raise CheckpointError(
-            f"{path}: its format is {found[:80]!r}, this version reads {FORMAT!r}; {REMEDY}"
+            f"{path}: its format is {found[:80]!r}, but this version reads {FORMAT!r}; {REMEDY}"
         )
     return digest, text
 
@@ -142,7 +143,7 @@ def _table(path: Path, text: str) -> dict[str, Any]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn an OSError or ValueError while this file is read into a CheckpointError."""
+    """Turn an OSError or ValueError raised inside into a CheckpointError about this file."""
     unread = f"{path} cannot be read as a checkpoint"
     try:
         yield

@@ -17,10 +17,10 @@ from .parallel import ALONE, Group
 class Draw:
     """The `gans.draw.Draw` of a run: a member asks it for data and noise, the loop counts its steps.
 
-    Random numbers are drawn for the whole batch, and each process of a group takes its share of them.
-    So a step sees the same numbers with any number of processes.
+    Random numbers are drawn for the whole batch, and each process of a group takes its share of them,
+    so a step uses the same numbers with any number of processes.
 
-    counts  the whole state, which a checkpoint holds:
+    counts  the whole state, which is saved in a checkpoint:
         step     completed steps
         batches  batches of reals drawn so far
         again    rollbacks so far; after each one, different numbers are drawn
@@ -39,7 +39,7 @@ class Draw:
         device: str = "cpu",
         group: Group = ALONE,
     ):
-        """kind: of the noise, see keys.noise. Raises UserError if the data cannot fill a batch."""
+        """kind: that of keys.noise. Raises UserError if the data cannot fill a batch."""
         check_batch(data, batch_size)
         self.data, self.batch_size, self.nz, self.seed = data, batch_size, nz, seed
         self.kind, self.flip, self.device, self.group = kind, flip, device, group
@@ -54,7 +54,7 @@ class Draw:
         return self.counts["step"]
 
     def next_step(self) -> None:
-        """Complete the step; the loop calls this after each one."""
+        """Count the step as completed; the loop calls this after each step."""
         self.counts["step"] += 1
         self._calls.clear()
 
@@ -77,7 +77,7 @@ class Draw:
         return x, Tensor(backend.move(known[indices], self.device))
 
     def labels(self) -> Tensor:
-        """Classes for fakes, (N,) int64: those of samples of the data, each drawn independently.
+        """Classes for fakes, (N,) int64: the class of a random sample of the data for each fake.
 
         Raises UserError if the data has no labels.
         """
@@ -93,8 +93,8 @@ class Draw:
         """The next batch of data: the indices of its samples, (N,), and the samples, (N, *shape).
 
         An epoch is a permutation of the data, cut into full batches, so that batch statistics are
-        always over the same number of samples. The samples that are left over wait for the next epoch,
-        which has another permutation.
+        always over the same number of samples. Samples that are left over are not used in this epoch;
+        the next epoch has another permutation.
         """
         batch = self.counts["batches"]
         epoch, position = divmod(batch, self.per_epoch)
@@ -120,7 +120,7 @@ class Draw:
         return self._tensor(self._rng(name).random((self.batch_size, *shape), np.float32))
 
     def normal(self, name: str, *shape: int) -> Tensor:
-        """N(0, 1), (N, *shape), likewise."""
+        """N(0, 1), (N, *shape), under a name that the member chooses."""
         return self._tensor(self._rng(name).standard_normal((self.batch_size, *shape), np.float32))
 
     def _rng(self, name: str) -> np.random.Generator:

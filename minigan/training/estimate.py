@@ -1,8 +1,8 @@
-"""An estimate of the time and the memory of a step, from smaller steps played before the run.
+"""An estimate of the time and memory of a step, from smaller steps that are played before the run.
 
-A separate copy of the member plays steps with an eighth and with a quarter of the batch; it does not
-affect the run. Time and memory are nearly linear in the batch size: layers cost the same for each
-sample, and weights, gradients and moments the same for each step. So two points determine the line.
+A separate copy of the member, which does not affect the run, plays steps with an eighth and with a
+quarter of the batch. Time and memory are nearly linear in the batch size: layers cost the same for each
+sample; weights, gradients and moments cost the same for each step. So two points determine the line.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ..errors import UserError
 from .draw import Draw
 from .plan import Plan
 
-SMALLEST = 16  # samples in the larger of the two steps; a smaller batch is played whole
+SMALLEST = 16  # samples in the larger step, at least; a smaller batch is played whole
 CGROUP = Path("/sys/fs/cgroup")
 
 
 class Estimate(NamedTuple):
-    """Seconds a step, and bytes in use at its peak, in one process."""
+    """Seconds per step, and bytes in use at its peak, in one process."""
 
     seconds: float
     bytes: float
@@ -36,14 +36,14 @@ class Estimate(NamedTuple):
 
 
 def estimate(plan: Plan, data: Dataset, device: str, processes: int = 1) -> Estimate:
-    """What a step of this plan takes on this device, in each process if `processes` share it."""
+    """What a step of this plan takes on this device, in each of the processes that share a batch."""
     batch = plan.options.batch_size // processes
     small = [max(SMALLEST // 2, batch // 8), max(SMALLEST, batch // 4)]
     unit = plan.options.unit
     small = [-(-size // unit) * unit for size in small]  # rounded up
     small = [batch] if batch <= SMALLEST or small[0] == small[1] or small[1] >= batch else small
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of overflow: the run itself reports it
+        warnings.simplefilter("ignore", RuntimeWarning)  # of overflow, which the run itself reports
         found = [_play(plan, data, device, size) for size in small]
     if len(found) == 1:
         return found[0]
@@ -53,22 +53,22 @@ def estimate(plan: Plan, data: Dataset, device: str, processes: int = 1) -> Esti
 
 
 def _play(plan: Plan, data: Dataset, device: str, batch: int) -> Estimate:
-    """Play three steps of this batch: the peak memory of the first two, and the time of the third."""
+    """Play three steps with this batch: measure memory in the first two, and time in the third."""
     o = dataclasses.replace(plan.options, batch_size=batch)
     with _Peak(device) as peak:
         member = plan.game._replace(options=o).build(device)
         draw = Draw(data, batch, o.nz, o.seed, o.noise, plan.data.flip, device)
-        for _ in range(2):  # the peak is in the second, on top of what the first leaves in memory
+        for _ in range(2):  # the second has the peak, because the first leaves data in memory
             member.step(draw)
             draw.next_step()
     started = time.perf_counter()
     for value in member.step(draw).values():
-        value.item()  # on a GPU this waits for the end of the step
+        value.item()  # on a GPU, this waits until the step is done
     return Estimate(max(0.0, time.perf_counter() - started), peak.bytes)
 
 
 class _Peak:
-    """A context that measures its peak memory in `bytes`, beyond what was in use before it."""
+    """A context that measures its peak memory as `bytes`, minus what was in use before."""
 
     def __init__(self, device: str):
         self._pool = None if device == "cpu" else sys.modules["cupy"].get_default_memory_pool()
@@ -101,7 +101,7 @@ def free_memory(device: str) -> int | None:
     with suppress(OSError, ValueError, IndexError):  # not Linux
         lines = Path("/proc/meminfo").read_text().splitlines()
         found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
-    with suppress(OSError, ValueError):  # no control group of version 2, or no limit
+    with suppress(OSError, ValueError):  # no control groups of version 2, or no limit
         limit = int((CGROUP / "memory.max").read_text())
         found.append(limit - int((CGROUP / "memory.current").read_text()))
     return min(found, default=None)

@@ -1,6 +1,6 @@
-"""The game of a run: all that determines its weights, as a table for files and as a member that plays.
+"""The game of a run: everything that determines its weights, saved as a table and built as a member.
 
-A checkpoint and config.json hold the same table. `Game.read` makes the game again from either, so a
+A checkpoint and config.json hold the same table. `Game.read` makes the game from either, so a
 checkpoint can be sampled without its run and without its data.
 """
 
@@ -21,7 +21,7 @@ from ..tensor import Tensor
 
 
 class Game(NamedTuple):
-    """A member, its options, those of its data, and the names of the classes that it tells apart.
+    """A member's name, its options, the data's options, and the names of the data's classes.
 
     classes  empty for a member that is not conditional
     """
@@ -43,9 +43,9 @@ class Game(NamedTuple):
 
     @classmethod
     def read(cls, table: dict[str, Any], where: Path | str) -> Game:
-        """The game of a `table`. Raises UserError.
+        """The game that the table describes. Raises UserError if the table is wrong.
 
-        where  what it was read from, for the message
+        where  what the table was read from, for the message
         """
         name = table.get("member")
         if not isinstance(name, str) or name not in MEMBERS:
@@ -63,7 +63,9 @@ class Game(NamedTuple):
         return member.outline(self.options, self.data.shape, len(self.classes))
 
     def class_number(self, what: str, wanted: int | str) -> int:
-        """The number of a class, given that or its name. A name goes before a number in digits.
+        """The number of a class, given its number or its name.
+
+        A text of digits is first looked up as a name, then as a number.
 
         what  the option or argument, for the message
 
@@ -91,8 +93,7 @@ class Game(NamedTuple):
 
 
 def _check_classes(classes: Any, member: str, where: Path | str) -> None:
-    """Raise UserError unless these are different names: at least one if the member is conditional,
-    else none."""
+    """Raise UserError unless these are different names: some for a conditional member, else none."""
     names = isinstance(classes, list) and all(isinstance(each, str) for each in classes)
     if not names or len(set(classes)) < len(classes):
         raise UserError(
@@ -101,5 +102,5 @@ def _check_classes(classes: Any, member: str, where: Path | str) -> None:
     if MEMBERS[member].conditional != bool(classes):
         needs = "a list of classes" if MEMBERS[member].conditional else "no classes"
         raise UserError(
-            f"{where}: member {member} needs {needs}, and {len(classes)} are listed; {REMEDY}"
+            f"{where}: member {member} needs {needs}, but {len(classes)} are listed; {REMEDY}"
         )

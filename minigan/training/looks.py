@@ -1,7 +1,7 @@
 """What a run leaves to look at: pictures of samples at fixed noise, curves and a film.
 
-Drawing them never changes the run: their noise has its own key, and samples are drawn in evaluation
-mode. So the weights are the same with pictures and without.
+Drawing pictures never changes the run: their noise has its own key, and samples are drawn in evaluation
+mode. So the weights are the same with or without pictures.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .run import Run
 
 IMAGES, POINTS = 64, 4096  # samples drawn at a time, to bound the memory
 COLUMNS = 8  # of a grid of images
-ROWS = 10  # classes in a run's pictures; of more classes, the first ones are shown
+ROWS = 10  # classes in a run's pictures, at most: the first ones
 
 
 def at_once(shape: tuple[int, ...]) -> int:
-    """How many samples of this shape to draw at a time."""
+    """The number of samples of this shape to draw at a time."""
     return IMAGES if len(shape) == 3 else POINTS
 
 
@@ -36,9 +36,9 @@ def in_parts(
 
     make  `sample` or `sample_raw` of a member
 
-    Copies of its first row fill the last part up to the size of the others, because the last bits of a
-    row of a matrix product may depend on the number of rows. So the first samples are the same, however
-    many follow.
+    The last part is filled up to the size of the others with copies of its first row, because the last
+    bits of a row of a matrix product may depend on the number of rows. So the first samples are the
+    same no matter how many follow.
     """
     count, found = at_once(shape), []
     for i in range(0, len(inputs[0]), count):
@@ -56,7 +56,7 @@ class Looks:
         self, member: GAN, data: Dataset, run: Run, device: str, say: Callable[[str], None]
     ):
         self.member, self.data, self.run, self.say = member, data, run, say
-        self.rows = min(member.classes, ROWS) if len(data.shape) == 3 else 0  # a class each
+        self.rows = min(member.classes, ROWS) if len(data.shape) == 3 else 0  # one class each
         o, n = member.options, COLUMNS * self.rows or data.shown
         which, y = arrange(n, data.shape, member.classes)
         z = noise(generator(o.seed, "pictures"), (1 + which.max(), o.nz), o.noise)[which]
@@ -67,9 +67,10 @@ class Looks:
         self._save("reals.png", self._reals())
 
     def samples(self, step: int) -> None:
-        """The picture of a step, drawn from G's average if there is one.
+        """The picture of a step, drawn by the average of G if there is one.
 
-        Two more show it next to reals and, if there is an average, next to samples of G itself.
+        Two more pictures show these samples next to reals and, if there is an average, next to samples
+        of G itself.
         """
         fakes = self._picture(self.member.sample)
         self._save(f"step-{step:08d}.png", fakes)
@@ -89,15 +90,15 @@ class Looks:
         data = self.data
         if self.rows:
             return data.picture(np.concatenate([self._real_row(k) for k in range(self.rows)]))
-        indices = np.arange(data.shown) % len(data)  # a small data set is repeated
+        indices = np.arange(data.shown) % len(data)  # repeats a small data set
         return data.picture(data.batch(indices, "cpu").numpy())
 
     def _real_row(self, k: int) -> np.ndarray:
-        """The first samples of class k, (COLUMNS, *shape); white images if there is none."""
+        """The first samples of class k, (COLUMNS, *shape); white images if it has none."""
         indices = np.flatnonzero(self.data.labels == k)[:COLUMNS]
         if not len(indices):
             return np.ones((COLUMNS, *self.data.shape), np.float32)
-        return self.data.batch(np.resize(indices, COLUMNS), "cpu").numpy()  # few are repeated
+        return self.data.batch(np.resize(indices, COLUMNS), "cpu").numpy()  # repeated if too few
 
     def _picture(self, sample: Callable[..., Tensor]) -> np.ndarray:
         return self.data.picture(in_parts(sample, self.inputs, self.data.shape))
@@ -107,11 +108,12 @@ class Looks:
 
 
 def arrange(n: int, shape: tuple[int, ...], classes: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Which noise and which class each of n samples has in a picture: (n,) int64 each.
+    """The numbers of the noise and of the class of each of n samples in a picture: (n,) int64 each.
 
-    In a grid of images, each row is of one class, and the rows of one round through the classes share
-    their noises, so that a column shows what the class alone changes. Points take the classes in turn.
-    Without classes, which are then None, and for points, each sample has a noise of its own.
+    In a grid of images, each row shows one class, and consecutive rows of different classes share their
+    noise, so that a column shows what the class alone changes. Points take the classes in turn, each
+    with its own noise. If `classes` is 0, each sample has its own noise, and the class numbers are
+    None.
     """
     i = np.arange(n)
     if not classes:

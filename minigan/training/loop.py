@@ -1,6 +1,6 @@
-"""The loop: plays the steps of a member, and between them saves, draws pictures and watches.
+"""The loop: plays the steps of a member; between steps it saves, draws pictures and looks for trouble.
 
-It knows members, data and files by their interfaces, and none of them by name.
+It knows members, data and files only by their interfaces, not by name.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from .run import Run
 from .terminal import Progress, interrupt_flag
 from .watch import LOWER_RATE, SPOILED, Trouble, Watch
 
-GPU_LOG_EVERY = 10  # steps, because each report waits for the GPU
+GPU_LOG_EVERY = 10  # steps; fewer would be slow, because each report waits for the GPU
 
 
 class Diverged(UserError):
-    """The run was stopped because of trouble; the message says which, and what to try."""
+    """The run was stopped because of trouble; the message names it and says what to try."""
 
 
 class Loop:
@@ -76,7 +76,7 @@ class Loop:
     # -- one step --
 
     def play(self) -> dict[str, float]:
-        """Play one step; its line of metrics, or {} if the step is not reported."""
+        """Play one step. Returns its line of metrics, or {} if the step is not reported."""
         started, step = time.perf_counter(), self.draw.step + 1
         self.member.schedule(self.draw.step)
         played = self.member.step(self.draw)
@@ -87,7 +87,7 @@ class Loop:
         self.seconds += time.perf_counter() - started
         if not reported:
             return {}
-        # The clock may stand still or be set back.
+        # The clock may stand still or be set back, so the time is not always positive.
         samples = self.draw.batch_size * self.member.batches * self.unreported
         rate = samples / self.seconds if self.seconds > 0 else math.nan
         self.unreported, self.seconds = 0, 0.0
@@ -97,9 +97,9 @@ class Loop:
     # -- checkpoints --
 
     def save(self) -> bool:
-        """Write a checkpoint and delete the oldest beyond `keep`; False if the run rolled back instead.
+        """Write a checkpoint, and delete old ones beyond `keep`. False if the run rolled back instead.
 
-        Values that are not finite are never saved: they are trouble, see `_meet`.
+        Values that are not finite are never saved; `_meet` decides what to do about them.
         """
         if name := self.group.first(state.spoiled(self.tree)):
             text = f"{name} holds values that are not finite"
@@ -132,8 +132,8 @@ class Loop:
         """Delete old checkpoints until `keep` are left, including this step's.
 
         Checkpoints between multiples of `checkpoint_every`, which only an interrupted run leaves, are
-        deleted first; after the last step all of them are. Checkpoints of later steps are left alone:
-        they cannot be read, or the run would have resumed from them.
+        deleted first; after the last step, all of these are deleted. Checkpoints of later steps are
+        left alone: they cannot be read, because otherwise the run would have resumed from them.
         """
         older, planned = self._before(self.draw.step)
         stay = planned
@@ -143,7 +143,7 @@ class Loop:
             path.unlink()
 
     def _before(self, step: int) -> tuple[list[Path], list[Path]]:
-        """The checkpoints from before a step, newest first; all of them, and the planned ones.
+        """(all checkpoints, planned checkpoints) from before a step, newest first.
 
         A planned checkpoint is at a multiple of `checkpoint_every`.
         """
@@ -154,7 +154,7 @@ class Loop:
     # -- trouble --
 
     def _meet(self, trouble: Trouble) -> bool:
-        """Carry out the decision about a trouble; True if the run rolled back to a checkpoint."""
+        """Decide what to do about trouble, and do it. True if the run rolled back to a checkpoint."""
         good, planned = self.group.from_leader(lambda: self._before(trouble.since))
         wish, again = self.options.on_divergence, self.draw.counts["again"]
         does, text, trouble = decide(trouble, self.draw.step, wish, again, good, planned)
@@ -172,8 +172,8 @@ class Loop:
         """Resume from the newest planned checkpoint, and delete all checkpoints that are not planned.
 
         `planned` are the planned checkpoints from before the trouble. The number of rollbacks is part
-        of the key of all noise, and is saved in the next checkpoint. A run that is killed before that
-        meets the same trouble again, and rolls back in the same way.
+        of the key of all noise, and is saved in the next checkpoint. A run that is killed before the
+        next checkpoint meets the same trouble again and rolls back in the same way.
         """
         if self.group.leader:
             for path in checkpoint.newest_first(self.run.checkpoints):
@@ -197,10 +197,10 @@ class Loop:
     # -- the run --
 
     def train(self) -> int:
-        """Play until the last step or a signal, then save and draw the figures; returns the exit code.
+        """Play until the last step or a signal, save, and draw the figures. Returns the exit code.
 
         The code is 0 after the last step, even if a signal comes while the figures are drawn. The
-        signals are SIGINT (Ctrl-C), SIGTERM and SIGHUP, which only the main thread can receive.
+        signals are SIGINT (Ctrl-C), SIGTERM and SIGHUP; only the main thread can receive them.
         """
         if self.group.leader:
             self.looks.reals()
@@ -226,9 +226,9 @@ class Loop:
         return 128 + interrupted[0] if interrupted else INTERRUPTED
 
     def finish(self) -> None:
-        """Do what is left to do for a run at its last step, where it may have been killed.
+        """Complete a run that is at its last step, in case it was killed before it was done.
 
-        Old checkpoints are deleted only if the options that decide about them are still the run's.
+        Old checkpoints are deleted only if the options that decide about them have not changed.
         """
         saved, counts = self.run.config["run"], ("checkpoint_every", "keep", "epochs", "steps")
         if self.group.leader and all(saved.get(n) == getattr(self.options, n) for n in counts):
@@ -236,7 +236,7 @@ class Loop:
         self._draw_figures()
 
     def _play_until(self, interrupted: list[int]) -> int | None:
-        """Play until the last step or until `interrupted` has an entry; the last saved step, if any."""
+        """Play until the last step or until `interrupted` has an entry. Returns the last saved step."""
         saved = self.draw.step or None
         epochs = math.ceil(self.total * self.member.batches / self.draw.per_epoch)
         progress = Progress(self.total, self.draw.step, epochs, self.say)

@@ -12,9 +12,9 @@ from typing import NamedTuple
 class Metric(NamedTuple):
     """How a metric is shown.
 
-    label   its name for people
-    panel   the figure that it is drawn in, see PANELS; "" for none
-    format  of its value in the terminal
+    label   its full name, for the user
+    panel   the figure in which it is drawn, see PANELS; "" for none
+    format  the format of its value in the terminal
     short   its name where space is short; "" leaves it out there
     """
 
@@ -40,7 +40,7 @@ METRICS = {
     "images_per_second": Metric("images a second", "", ".0f", "img/s"),
 }
 
-# The figures of a run: PANEL.png, and the label of its y axis. "others" has axes for each metric.
+# The figures of a run, PANEL.png, with the label of the y axis. "others" has axes for each metric.
 PANELS = {
     "losses": "loss",
     "scores": "mean probability of being real",
@@ -49,13 +49,13 @@ PANELS = {
     "others": "",
 }
 LABEL = 40  # characters at most
-# What the loop adds to a member's metrics in each line:
+# The loop adds these to a member's metrics in each line.
 COUNTS = ("step", "epoch")
 SPEED = "images_per_second"
 
 
 def metric(name: str) -> Metric:
-    """The row of a metric, or a new one for a name that is not in the table.
+    """The row of a metric; for a name that is not in the table, a new row.
 
     Such a name may be any text, because files of metrics may come from strangers.
     """
@@ -64,6 +64,6 @@ def metric(name: str) -> Metric:
 
 
 def played(line: Iterable[str]) -> list[str]:
-    """The names of the member's own metrics in a line: in the table's order, then all others."""
+    """The names of the member's own metrics in a line: first in the table's order, then the others."""
     given = [name for name in line if name not in (*COUNTS, SPEED)]
     return [n for n in METRICS if n in given] + [n for n in given if n not in METRICS]

@@ -1,12 +1,13 @@
-"""Data parallel training: N processes train one run, each with its share of every batch.
+"""Data parallel training: N processes train one run, each on its share of every batch.
 
 All processes draw the same random numbers and hold the same weights. Each computes the gradients of its
-share. Their mean is the gradient of the whole batch, and all take the same step along it. Only batch
-norm is not shared: each process uses the statistics of its own images, as in PyTorch's DataParallel,
-and those of the leader, rank 0, are saved. Only the leader writes files and prints.
+share. Their mean is the gradient of the whole batch, and all processes take the same step along it.
+Layers that look at a whole batch see only the share of their process: batch norm, as in PyTorch's
+DataParallel, and the minibatch layers of D. The running statistics of the leader, rank 0, are saved.
+Only the leader writes files and prints.
 
-mpiexec starts the processes, and they communicate by MPI, through mpi4py. Gradients travel by MPI too
-on CPUs, and by NCCL on GPUs, through cupyx.distributed. (The tests replace NCCL with a stand-in; it has
+mpiexec starts the processes, and they communicate by MPI, through mpi4py. Gradients travel by MPI on
+CPUs, and by NCCL on GPUs, through cupyx.distributed. (The tests replace NCCL with a stand-in; it has
 never been run on a machine with two GPUs.) A single process needs none of these.
 """
 
@@ -34,12 +35,12 @@ from ..tensor import Tensor
 
 T = TypeVar("T")
 
-PATIENCE = 2.0  # seconds that a failing process waits for all others to fail too
-PAUSE = 0.01  # seconds between two checks whether the others have arrived
+PATIENCE = 2.0  # seconds that a failing process waits for the others to fail too
+PAUSE = 0.01  # seconds between checks whether the others have arrived
 INSTALL = ("-e", ".[parallel]")  # the arguments of pip install
 
-# The variables that tell the number of processes. They are set by `restart` below; by the mpiexec of
-# MPICH and Intel, and Slurm's srun --mpi=pmi2; and by the mpiexec of Open MPI.
+# Environment variables that hold the number of processes. They are set, in this order, by `restart`; by
+# the mpiexec of MPICH and Intel and by Slurm's srun --mpi=pmi2; by the mpiexec of Open MPI.
 COUNTS = ("MINIGAN_NGPU", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
 
 
@@ -50,18 +51,18 @@ class Group:
     """
 
     def __init__(self, comm: Any = None, gpu: int = 0):
-        """comm: MPI's communicator. gpu: the number of this process on its machine, and its GPU's."""
+        """comm: MPI's communicator. gpu: the number of this process on its machine, and of its GPU."""
         self.comm, self.gpu = comm, gpu
         self.rank, self.size = (comm.Get_rank(), comm.Get_size()) if comm else (0, 1)
         self.leader = self.rank == 0
         if comm:
             self._sum: Callable[[Array, Array], None] = comm.Allreduce  # from one array to another
-            self._failed = comm.Dup()  # for `fail`, apart from other messages
+            self._failed = comm.Dup()  # only for `fail`, so that other messages cannot interfere
 
     # -- the steps --
 
     def use_device(self, name: str, tf32: bool) -> str:
-        """backend.use_device in each process; on GPUs, gradients will travel by NCCL."""
+        """Call backend.use_device in each process; on GPUs, gradients travel by NCCL from now on."""
         device = backend.use_device(self.device(name), tf32)
         if self.size > 1 and device != "cpu":
             self._sum = _nccl(self.size, self.rank)
@@ -82,7 +83,7 @@ class Group:
     def average(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
         """The mean of each gradient over the processes, with the same bytes in all of them.
 
-        The gradients travel as one array, so the fixed cost of a message is paid once.
+        The gradients travel as one array, so that the fixed cost of a message is paid only once.
         """
         if self.size == 1:
             return gradients
@@ -125,7 +126,7 @@ class Group:
                 time.sleep(PAUSE)
 
     def from_leader(self, ask: Callable[[], T]) -> T:
-        """The result of `ask`, or the error that it raises. Only the leader calls it."""
+        """The leader's result of `ask`, or its error, in every process. Only the leader calls `ask`."""
         if self.size == 1:
             return ask()
         answer: Any = None
@@ -141,9 +142,9 @@ class Group:
         return value
 
     def leader_first(self, call: Callable[[], T]) -> T:
-        """The result of `call` in each process; the leader calls it first, so the others find it done.
+        """The result of `call` in each process. The others call it only after the leader.
 
-        So only the leader decodes the images that all of them read.
+        So the leader alone decodes images into the cache, and the others find them there.
         """
         results: list[T] = []
         self.from_leader(lambda: results.append(call()))
@@ -152,11 +153,11 @@ class Group:
     # -- the end --
 
     def fail(self, message: str, code: int = 1) -> int:
-        """Print why this process cannot continue; returns its exit code.
+        """Print why this process cannot continue. Returns its exit code.
 
-        If all processes fail, for example because of a wrong option, only the leader's message is seen
-        and each process ends by itself. Otherwise the others would wait for this one for ever, so MPI
-        aborts them all with this exit code.
+        If all processes fail, for example because of a wrong option, only the leader's message is
+        printed, and each process ends by itself. Otherwise the other processes would wait for this one
+        for ever, so MPI aborts them all with this exit code.
         """
         if self.size == 1 or self._all_have_failed():
             STDERR.write(message + "\n")
@@ -169,7 +170,7 @@ class Group:
 
     def _all_have_failed(self) -> bool:
         arrived = self._failed.Ibarrier()
-        for _ in range(round(PATIENCE / PAUSE)):  # counted, because a clock may stand still
+        for _ in range(round(PATIENCE / PAUSE)):  # a counter, because a clock may stand still
             if arrived.Test():
                 return True
             time.sleep(PAUSE)
@@ -180,7 +181,7 @@ ALONE = Group()
 
 
 def _nccl(size: int, rank: int) -> Callable[[Array, Array], None]:
-    """A function (from, to) that sums an array over the GPUs of all processes, by NCCL."""
+    """A function (source, target) that sums an array over the GPUs of all processes, by NCCL."""
     try:
         from cupyx.distributed import init_process_group
 
@@ -197,7 +198,7 @@ def _nccl(size: int, rank: int) -> Callable[[Array, Array], None]:
 def started() -> int | None:
     """The number of processes that mpiexec has started, or None if this one was not started by mpiexec.
 
-    An empty variable counts as unset. Raises UserError if one does not hold a number of processes.
+    An empty variable counts as unset. Raises UserError if a variable does not hold a number.
     """
     for name in COUNTS:
         if text := os.environ.get(name):
@@ -213,15 +214,15 @@ def started() -> int | None:
 def join() -> Group:
     """The group of this process: all that mpiexec has started, or this one alone.
 
-    In a group it redirects the output of all but the leader, and divides the cores among the processes.
-    Raises UserError if mpi4py cannot be used.
+    In a group this silences all processes but the leader, and divides the cores among the processes of
+    a machine. Raises UserError if mpi4py cannot be used.
     """
     count = started() or 1
     if count == 1:
         return Group()
     try:
         from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:  # RuntimeError: it does not find the MPI library
+    except (ImportError, RuntimeError) as error:  # RuntimeError: no MPI library is found
         raise UserError(
             f"mpiexec has started {count} processes, but mpi4py cannot be used; "
             f"{pip(*INSTALL)} ({error})"
@@ -244,8 +245,10 @@ def join() -> Group:
 def arrange(group: Group, wanted: int | None, given: int | None) -> None:
     """Start as many processes as --ngpu asks for, or check that mpiexec has started that many.
 
-    wanted  --ngpu of the run, which a resumed run may have saved
+    wanted  --ngpu of the run, perhaps from the config.json of a resumed run
     given   --ngpu on the command line; under mpiexec, only this is checked
+
+    Raises UserError if mpiexec has started another number, or if processes cannot be started.
     """
     if started() is None and (wanted or 0) > 1:
         restart(wanted)
@@ -256,12 +259,15 @@ def arrange(group: Group, wanted: int | None, given: int | None) -> None:
 
 
 def restart(count: int) -> NoReturn:
-    """Replace this process with an mpiexec that runs the same program as `count` processes."""
+    """Replace this process with an mpiexec that runs the same program as `count` processes.
+
+    Raises UserError if mpiexec or mpi4py is not installed.
+    """
     beside = str(Path(sys.executable).parent)
     mpiexec = shutil.which("mpiexec", path=beside) or shutil.which("mpiexec")
     if mpiexec is None or importlib.util.find_spec("mpi4py") is None:
         missing = "mpiexec" if mpiexec is None else "mpi4py"
         raise UserError(f"--ngpu {count} needs {missing}, which is not installed; {pip(*INSTALL)}")
-    os.environ["MINIGAN_NGPU"] = str(count)  # any mpiexec hands it on, so they do not restart
+    os.environ["MINIGAN_NGPU"] = str(count)  # the processes inherit it, so they do not restart
     STDOUT.flush()
     os.execv(mpiexec, [mpiexec, "-n", str(count), sys.executable, *sys.orig_argv[1:]])

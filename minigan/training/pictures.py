@@ -1,4 +1,4 @@
-"""Writing the pictures of a run: PNGs, curves, and the film of its progress. See looks.py."""
+"""Writing the pictures of a run: PNGs, curves, and the film of its progress; called by looks.py."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ..errors import UserError
 from ..files import write_atomically
 from .metrics import PANELS, metric, played
 
-GAP = 12  # pixels between two grids
-FIGURE_BYTES = 2**27  # of memory; matplotlib's libraries and a figure take 68 MB
+GAP = 12  # pixels between two pictures
+FIGURE_BYTES = 2**27  # of memory: matplotlib's libraries and a figure take 68 MB
 FRAMES = 60  # of progress.gif, at most
 FRAME_MS, LAST_FRAME_MS = 150, 2000
 MOST_CURVES = 12  # in one figure
 MOST_PIXELS = 6_000_000  # of a frame: a grid of 10 classes at 256 x 256 has 5.3 million
-MOST_BYTES = 4 * MOST_PIXELS  # of its file, which at worst is not compressed
+MOST_BYTES = 4 * MOST_PIXELS  # of a frame's file, which at worst is not compressed
 
 
 def beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -56,14 +56,14 @@ def _read_frame(path: Path) -> Image.Image:
                 return image.convert("RGB")
     except (Unreadable, MemoryError):
         raise
-    except Image.DecompressionBombError:  # raised by Pillow, whose limit is higher
+    except Image.DecompressionBombError:  # Pillow's own limit, which is higher than ours
         raise Unreadable(f"more than {MOST_PIXELS:,} pixels") from None
     except Exception as error:  # decoders raise nearly anything when the data is damaged
         raise Unreadable("not a PNG picture, or a damaged one") from error
 
 
 def save_film(path: Path, frames: Sequence[Path], say: Callable[[str], None] = print) -> None:
-    """Write a GIF of at most FRAMES of the pictures, evenly spaced; the last one is shown longer.
+    """Write a GIF of at most FRAMES of the pictures, evenly spaced. The last one is shown for longer.
 
     Pictures that cannot be read are left out, and `say` is told of them.
     """
@@ -87,7 +87,10 @@ def save_film(path: Path, frames: Sequence[Path], say: Callable[[str], None] = p
 
 
 def save_curves(folder: Path, metrics: Sequence[dict[str, float]]) -> None:
-    """Write losses.png and the other panels: the values of each metric, and their running mean."""
+    """Write losses.png and the other panels: the values of each metric, and their running mean.
+
+    Raises UserError if matplotlib cannot be imported, OSError if there is too little memory for it.
+    """
     names = list(dict.fromkeys(name for line in metrics for name in played(line)))
     for panel, title in PANELS.items():
         shown = [name for name in names if metric(name).panel == panel][:MOST_CURVES]
@@ -105,7 +108,7 @@ def save_curves(folder: Path, metrics: Sequence[dict[str, float]]) -> None:
 def _draw(axes: Any, title: str, names: Sequence[str], metrics: Sequence[dict[str, float]]) -> None:
     """Draw these metrics over the steps. Without a title there is one metric, which labels the axis."""
     steps = np.array([m["step"] for m in metrics])
-    width = min(max(1, len(steps) // 50), 2000)  # bounded, because the time is width x steps
+    width = min(max(1, len(steps) // 50), 2000)  # bounded: the time is width x steps
     for name in names:
         values = np.array([m.get(name) for m in metrics], float)  # None: nan, a gap
         (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
@@ -120,7 +123,7 @@ def _draw(axes: Any, title: str, names: Sequence[str], metrics: Sequence[dict[st
 @contextmanager
 def _new_figure(**options: Any) -> Iterator[Any]:
     """A matplotlib figure, drawn by Agg with the default settings instead of the user's."""
-    # OSError if this much memory is missing. Without it, loading matplotlib can hang or abort Python.
+    # OSError if less memory is free. With too little, loading matplotlib can hang or abort Python.
     mmap.mmap(-1, FIGURE_BYTES).close()
     matplotlib = _import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -128,7 +131,7 @@ def _new_figure(**options: Any) -> Iterator[Any]:
 
     # "backend" is for pyplot, which is not used here, and `rc_context` would not restore it.
     settings = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
-    settings["text.parse_math"] = False  # the name of a metric may have a $ in it
+    settings["text.parse_math"] = False  # a metric's name may contain a $
     with matplotlib.rc_context(settings):
         figure = Figure(**options)
         FigureCanvasAgg(figure)

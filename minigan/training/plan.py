@@ -22,9 +22,9 @@ from .settings import RunOptions, check_processes, is_path
 
 @dataclass(frozen=True)
 class Plan:
-    """All options of a run, checked. All but `run` and `dataroot` determine the weights: its game.
+    """All options of a run, checked. All but `run` and `dataroot` affect the weights: see `game`.
 
-    classes  the names of the data's classes, for a conditional member; empty until `on` fills them in
+    classes  the names of the data's classes, for a conditional member; empty until `on` sets them
 
     Raises UserError for options that contradict each other.
     """
@@ -76,19 +76,19 @@ class Plan:
 
     @property
     def game(self) -> Game:
-        """The part that determines the weights."""
+        """The part of the plan that determines the weights."""
         return Game(self.member, self.options, self.data, self.classes)
 
     def on(self, data: Dataset) -> Plan:
-        """The plan with the classes of its data, which only a conditional member is told.
+        """The plan with the classes of its data; unchanged if its member is not conditional.
 
-        Raises UserError if they are not the classes that the run was started with.
+        Raises UserError if they are not the classes with which the run was started.
         """
         if not MEMBERS[self.member].conditional:
             return self
         if self.classes and self.classes != tuple(data.classes):
             raise UserError(
-                f"the classes of {data.name} are {short(', '.join(data.classes))}, and the run was "
+                f"the classes of {data.name} are {short(', '.join(data.classes))}, but the run was "
                 f"started with {short(', '.join(self.classes))}; give their --dataroot, or start a "
                 "new run"
             )
@@ -96,13 +96,13 @@ class Plan:
 
     @classmethod
     def read(cls, config: dict[str, Any], where: Path | str) -> Plan:
-        """The plan in the content of config.json. Raises UserError if it holds none.
+        """The plan in the content of config.json. Raises UserError if there is none.
 
         where  the file, for the message
         """
         if "member" not in config and "options" in config:
             raise UserError(
-                f"{where} was written by minigan 0.1, which had other options and checkpoints; "
+                f"{where} was written by minigan 0.1, whose options and checkpoints were different; "
                 "start a new run"
             )
         game = Game.read(config, where)
@@ -117,7 +117,7 @@ class Plan:
 
 
 def choose(member: str, given: dict[str, Any]) -> Plan:
-    """The plan of a new run: the given options, then the recipe of the member and data, then defaults.
+    """The plan of a new run: the given options, else those of the recipe, else the defaults.
 
     Raises UserError for an unknown member, an unknown option or an illegal value.
     """
@@ -126,7 +126,7 @@ def choose(member: str, given: dict[str, Any]) -> Plan:
     given = dict(given)
     dataroot = given.pop("dataroot", None)
     if MEMBERS[member].conditional and dataroot is None and "condition" not in given:
-        given.setdefault("data", "digits")  # the usual data has no classes
+        given.setdefault("data", "digits")  # the default, faces, has no classes
     if dataroot is None:
         dataroot = usual_place(given.get("data", "celeba"))
     given.setdefault("data", "faces" if dataroot is None else "celeba")
@@ -139,14 +139,14 @@ def choose(member: str, given: dict[str, Any]) -> Plan:
 
 
 def resumed(run: Run, given: dict[str, Any]) -> Plan:
-    """The plan of an existing run, with the given options of the run in place of the saved ones.
+    """The plan of an existing run, in which the given options of the run replace the saved ones.
 
-    Raises UserError if an option that determines the weights is given a different value; the message
-    lists the differences.
+    Raises UserError if an option that affects the weights is given a different value; the message lists
+    the differences.
     """
     where = run.folder / "config.json"
     plan = Plan.read(run.config, where)
-    given = {"out": str(run.out), **given}  # not config.json's: the folder may have been moved
+    given = {"out": str(run.out), **given}  # not config.json's, because the folder may have moved
     dataroot = given.pop("dataroot", plan.dataroot)
     check_names(given, (type(plan.options), DataOptions, RunOptions), plan.member)
     if changes := plan.options.changes(given) + plan.data.changes(given):

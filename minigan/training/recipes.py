@@ -7,32 +7,32 @@ from __future__ import annotations
 
 from typing import Any
 
-# Drawn faces are for a CPU and a few minutes, so the networks are narrow. D is the narrower one,
-# because drawn faces are easy to tell from fakes. G's last layer computes pixels at even and odd places
-# by weights of their own, which leaves a weave two pixels wide. It all but disappears if D sees every
-# image moved at random, so that the place of the weave tells D nothing.
+# Drawn faces are for a few minutes on a CPU, so the networks are narrow. D is the narrower one, because
+# drawn faces are easy to tell from fakes. G's last layer has separate weights for pixels at even and
+# odd positions, which leaves a weave with a period of two pixels. It nearly disappears if D sees every
+# image randomly shifted, because then the position of the weave tells D nothing.
 FACES = {"ngf": 32, "ndf": 16, "batch_size": 64, "lr": 5e-4, "augment": "translation"}
 FACES |= {"ema": 0.995, "epochs": 10}
 
-# Points: networks of width 128 (Metz et al. 2017, appendix), as many dimensions of noise as of data,
+# Points: networks of width 128 (Metz et al. 2017, appendix), noise with as many dimensions as the data,
 # and a learning rate with which a minute on two cores is enough.
 POINTS = {"nz": 2, "ngf": 128, "ndf": 128, "batch_size": 256, "lr": 1e-3}
 POINTS |= {"steps": 4000, "sample_every": 100}
 
 # Gulrajani et al. 2017 use a penalty of 0.1 and batches of 256 for their toy data, and update D five
-# times a step. Two updates with three times G's learning rate (Heusel et al. 2017) do as well in half
-# the time: after these steps all of five seeds cover the ring.
+# times per step. Two updates with three times G's learning rate (Heusel et al. 2017) do as well in half
+# the time: after this number of steps, all of five seeds cover the ring.
 CRITIC = {**POINTS, "penalty": 0.1, "beta1": 0.5, "beta2": 0.9, "d_steps": 2, "d_lr": 3e-3}
 
 # Images of 28 or 32 pixels a side: 1500 to 3000 steps, which take two to five minutes on two cores. A
 # longer average of G smooths the edges of strokes. The real sets have 50,000 or 60,000 images.
 SMALL = {"ngf": 32, "ndf": 32, "batch_size": 64, "lr": 5e-4, "ema": 0.995, "epochs": 10}
 MANY = {**SMALL, "epochs": 3, "sample_every": 200}
-COLOUR = {"augment": "translation"}  # without it, as for faces, there is a weave in the samples
+COLOUR = {"augment": "translation"}  # against the weave in the samples, as for faces
 
 RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     ("dcgan", "faces"): FACES,
-    # 25 epochs are 500 steps of a critic, behind which an average with 0.995 lags too far.
+    # With a critic, 25 epochs are only 500 steps: an average with 0.995 would lag too far behind.
     ("wgan", "faces"): {**FACES, "lr": 5e-5, "ema": 0.98, "epochs": 25},
     ("wgan-gp", "faces"): {**FACES, "ema": 0.98, "epochs": 25},
     ("dcgan", "ring"): POINTS,
@@ -43,7 +43,7 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     ("wgan-gp", "grid"): {**CRITIC, "steps": 2500},
 }
 
-# Members that play the standard game in another way. Unrolled, a step costs some six times as much.
+# Members that vary the standard game. A step of the unrolled member costs about six times as much.
 for _member in ("lsgan", "hinge", "feature-matching", "ensemble"):
     RECIPES[_member, "faces"] = FACES
     RECIPES[_member, "ring"] = RECIPES[_member, "grid"] = POINTS
@@ -57,7 +57,7 @@ for _member in ("dcgan", "conditional"):
     RECIPES[_member, "shapes"] = {**SMALL, **COLOUR, "epochs": 15}
     RECIPES[_member, "cifar10"] = {**MANY, **COLOUR}
 
-# An epoch has a fifth of the steps, and D, which is updated five times in each, is narrower.
+# D is updated five times per step, so an epoch has a fifth of the steps, and D is narrower.
 RECIPES["wgan-gp", "digits"] = {**SMALL, "ndf": 16, "epochs": 40}
 RECIPES["wgan-gp", "mnist"] = {**MANY, "ndf": 16, "epochs": 7}
 RECIPES["wgan-gp", "fashion-mnist"] = RECIPES["wgan-gp", "mnist"]

@@ -20,9 +20,9 @@ from ..files import cautiously, naming, sync
 from .checkpoint import DIGITS
 from .metrics import COUNTS
 
-LARGEST = 3.5e38  # absolute value of a metric; metrics are computed in float32
+LARGEST = 3.5e38  # no metric is larger, because metrics are computed in float32
 LINE = 2**16  # characters of a line, at most; a usual line has about 250
-FAULTS = 10_000  # lines without metrics, after which the rest of a file is not read
+FAULTS = 10_000  # lines without metrics; after this number, the rest of a file is not read
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # from os.link, as on FAT
 
 
@@ -60,13 +60,13 @@ def read(
 ) -> tuple[list[dict[str, float]], str]:
     """The lines of the steps up to `steps`, and a sentence about wrong lines, or "".
 
-    A line is wrong if it holds no metrics or is out of order. Wrong lines after the line of the last
-    step are not reported, because they will be written again. Nor is a last line that is cut short, if
-    it follows the line of the step `torn_after` or of a later one.
+    A line is wrong if it holds no metrics or is out of order. Wrong lines after the line of step
+    `steps` are not reported, because they will be written again. A last line that is cut short is not
+    reported either, if it follows the line of the step `torn_after` or of a later step.
     """
     lines: dict[int, dict[str, float]] = {}
     newest, unusable, count, first = 0, 0, 0, ""
-    # Any kind of line end becomes "\n", and bytes that are not UTF-8 are kept as surrogates.
+    # Every type of line end becomes "\n", and bytes that are not UTF-8 are kept as surrogates.
     reader = io.TextIOWrapper(file, "utf-8", "surrogateescape")
     for number, text in enumerate(iter(functools.partial(reader.readline, LINE), ""), 1):
         line, reason = _parse(text.removeprefix("\ufeff") if number == 1 else text)
@@ -100,7 +100,7 @@ def _parse(text: str) -> tuple[dict[str, Any] | None, str]:
     if not text.strip():
         return None, ""
     try:
-        text.encode()  # UnicodeEncodeError, a ValueError, if there were bytes that are not UTF-8
+        text.encode()  # UnicodeEncodeError, a ValueError, if it has surrogates
         line = json.loads(text)
         reason = _misfit(line)
     except (ValueError, RecursionError):
@@ -125,9 +125,9 @@ def _misfit(line: Any) -> str:
 
 
 def keep(path: Path) -> Path:
-    """Give a file a second name, NAME.damaged or the first free NAME.damagedN, which is returned.
+    """Give a file a second name, NAME.damaged or the first free NAME.damagedN. Returns that name.
 
-    Where possible it keeps its first name too, until the new file replaces it. So a process that is
+    Where possible the file also keeps its first name until a new file replaces it, so a process that is
     killed in between loses nothing.
     """
     names = (path.with_name(f"{path.name}.damaged{i or ''}") for i in itertools.count())

@@ -2,7 +2,7 @@
 
 not finite       a metric is not finite; the run stops even with "warn", because it cannot recover
 spoiled weights  weights or moments are not finite; they are never saved, so the run stops or rolls back
-a lasting sign   one of the member's signs; with "warn" the run continues after one warning
+a lasting sign   one of the member's signs lasts; with "warn" the run continues after one warning
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from .watch import GO_BACK, LOWER_RATE, NOT_FINITE, SPOILED, Trouble
 
-ROLLBACKS = 3  # of a run, at most
+ROLLBACKS = 3  # in a run, at most
 CHOICES = ("warn", "stop", "rollback", "ignore")
 
 
 class Decision(NamedTuple):
-    """What the loop does (one of CHOICES) and says, and the trouble with its remedy."""
+    """What the loop does (one of CHOICES), what it says, and the trouble with its remedy."""
 
     does: str
     text: str
@@ -34,12 +34,12 @@ def decide(
     good: Sequence[Path],
     planned: Sequence[Path],
 ) -> Decision:
-    """What to do about a trouble that was noticed at this step.
+    """What to do about trouble that was noticed at this step.
 
     wish     what the user wants: one of CHOICES
     again    the number of rollbacks so far
     good     checkpoints from before the trouble, newest first
-    planned  the subset of `good` that an uninterrupted run would have too; a rollback goes to the first
+    planned  those of `good` that an uninterrupted run would have too; a rollback goes to the first
     """
     does, text = wish, f"step {step}: {trouble.text}"
     if trouble.remedy == LOWER_RATE and planned and does != "rollback":

@@ -3,15 +3,15 @@
 config.json    every resolved option, versions, the identity of the data
 metrics.jsonl  one object for each reported step, and nothing else
 events.jsonl   start, resume, rollback, interrupt, done, diverged, skipped files and other events
-samples/       pictures at fixed noise, reals, real beside fake, raw G beside its average
+samples/       pictures at fixed noise; reals; reals beside fakes; G itself beside its average
 checkpoints/   see checkpoint.py
 generated/     what `minigan sample` draws
-losses.png, scores.png, gradients.png, others.png, progress.gif, skipped.txt
+losses.png, scores.png, critic.png, gradients.png, others.png, progress.gif, skipped.txt
 metrics.jsonl.damaged  the old metrics.jsonl, if some of its lines were wrong
 
-A run folder may come from a stranger. A run that has links among its files and folders is refused,
-because writing to them would change files elsewhere. The image cache is found from the location of the
-run folder, never from its config.json.
+A run folder may come from a stranger. A run with links among its files and folders is refused, because
+writing through a link would change files elsewhere. The image cache is found by the location of the run
+folder, never by its config.json.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _number(folder: Path) -> int:
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    """Write config.json, or replace it after a run was resumed with other options."""
+    """Write config.json, or replace it when a run is resumed with other options."""
     write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
 
 
@@ -88,7 +88,7 @@ class Run:
     """An existing run folder: reads and writes its files, except checkpoints and pictures."""
 
     def __init__(self, folder: Path):
-        """The folder itself may be a link. Raises RunError if it is not a run, or holds links."""
+        """The folder itself may be a link. Raises RunError if it is not a run or contains links."""
         self.folder = folder
         if not (folder / "config.json").is_file():
             raise RunError(
@@ -108,10 +108,12 @@ class Run:
 
     @property
     def samples(self) -> Path:
+        """The folder of the pictures."""
         return self._folder("samples")
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
         return self._folder("checkpoints")
 
     def _folder(self, name: str) -> Path:
@@ -127,7 +129,7 @@ class Run:
             file = open(path, mode, opener=cautiously)  # noqa: SIM115, the caller closes it
             if "r" not in mode and os.fstat(file.fileno()).st_nlink > 1:
                 file.close()
-                raise OSError(errno.EMLINK, "it has another name, by a hard link")
+                raise OSError(errno.EMLINK, "a hard link gives it another name")
         return file
 
     @property
@@ -140,7 +142,8 @@ class Run:
     def create(cls, out: Path, name: str, config: dict[str, Any]) -> Run:
         """Make a run folder in `out` with the next number. Concurrent calls wait for each other.
 
-        The folder is made under a temporary name and renamed when complete, so no run is half-made.
+        The folder is made under a temporary name and renamed when it is complete, so a run is never
+        half-made.
         """
         with hold(out / ".lock"):
             number = max(map(_number, numbered_runs(out)), default=-1) + 1
@@ -157,7 +160,8 @@ class Run:
     def find(cls, where: str, out: Path) -> Run | None:
         """The run that the user names: a folder, or "auto" for the newest in `out` with a checkpoint.
 
-        None for "auto" if there is none. "auto" refuses a link to a run; give its path instead.
+        None for "auto" if there is none. Raises RunError if the folder is not a run, or if "auto" finds
+        a link to a run.
         """
         if where != "auto":
             return cls(Path(where))
@@ -184,10 +188,10 @@ class Run:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Lock the run against other processes, and delete the partial files of killed ones.
+        """Lock the run against other processes, and delete partial files that killed processes left.
 
-        Raises RunError if another process has locked it. An OSError inside becomes a RunError that says
-        how to resume.
+        Raises RunError if another process has locked the run. An OSError raised inside becomes a
+        RunError that says how to resume.
         """
         try:
             lock = hold(self.folder / ".lock", wait=False)
@@ -228,7 +232,7 @@ class Run:
         return found
 
     def event(self, kind: str, **details: Any) -> None:
-        """Add a line to events.jsonl; it replaces a last line that was cut short."""
+        """Add a line to events.jsonl. It replaces a last line that is cut short."""
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": kind, **details}
         with naming(self.folder / "events.jsonl"), self._open("events.jsonl", "ab+") as file:
             end = file.seek(0, os.SEEK_END)
@@ -241,9 +245,10 @@ class Run:
             file.write(as_line(line))
 
     def metrics(self, say: Callable[[str], None] = warnings.warn) -> list[dict[str, float]]:
-        """The lines of metrics.jsonl, in order, one for each step. `say` is told of wrong lines.
+        """The lines of metrics.jsonl in order, one per reported step. `say` is told of wrong lines.
 
-        A last line that is cut short is left out silently: a process is writing it, or was killed.
+        A last line that is cut short is silently left out, because a process is still writing it or was
+        killed while writing.
         """
         lines, fault = self._read_metrics(math.inf, torn_after=0)
         if fault:
@@ -255,10 +260,10 @@ class Run:
     ) -> list[dict[str, float]]:
         """Cut metrics.jsonl back to the first `steps` steps, and return their lines.
 
-        The lines of later steps will be written again. If a line before them is wrong, the old file
-        is kept under another name, and `say` is told.
+        The lines of later steps will be written again. If an earlier line is wrong, the old file is
+        kept under another name, and `say` is told.
 
-        every  steps between lines
+        every  number of steps between lines
         """
         path = self.folder / "metrics.jsonl"
         lines, fault = self._read_metrics(steps, torn_after=steps - every + 1)

@@ -1,4 +1,4 @@
-"""From a plan to a run that trains, new or resumed; and from a run to its trained member.
+"""From a plan to a new or resumed run that trains, and from a run to its trained member.
 
 The commands and `minigan.train` call these functions in this order: `check_machine`, `open_for`,
 `expect`, `start` for a new run, `train`.
@@ -51,7 +51,8 @@ def check_machine(plan: Plan, group: Group) -> None:
 def open_for(plan: Plan, group: Group, say: Say, progress: bool = True) -> tuple[Plan, Dataset]:
     """Open the data of a plan; the leader decodes it. `say` is told what was left out.
 
-    Returns the plan with the classes of the data, if its member is conditional, and the data.
+    Returns the plan, with the classes of the data if its member is conditional, and the data. Raises
+    UserError if the data cannot be used.
     """
     seed, run = plan.options.seed, plan.run
     data = group.leader_first(
@@ -82,9 +83,9 @@ def start(plan: Plan, data: Dataset, name: str | None, group: Group = ALONE) -> 
 
 
 def reopen(run: Run, dataroot: str | None, say: Say) -> Dataset:
-    """Open the data with which a run was started; raises UserError if it is no longer the same.
+    """Open the data with which a run was started. Raises UserError if it is no longer the same.
 
-    dataroot  where its files are now, if not where they were
+    dataroot  where the files are now; None if they have not moved
     """
     given = {} if dataroot is None else {"dataroot": dataroot}
     _, data = open_for(resumed(run, given), ALONE, say)
@@ -100,8 +101,8 @@ def expect(plan: Plan, data: Dataset, say: Say, group: Group = ALONE) -> Estimat
     device = group.use_device(plan.run.device_name, plan.run.tf32)
     use_threads(plan.run.threads)
     if device == "cpu":
-        tell_blas_trouble(say)  # before the first kernel would warn of it
-    # Before anything is built: weights, their gradients, and at least one moment of each.
+        tell_blas_trouble(say)  # before the first kernel would warn about it
+    # Checked before anything is built: weights, their gradients, and at least one moment of each.
     check_memory(3 * sum(weight.data.nbytes for weight in plan.game.outline().values()), device)
     expected = estimate(plan, data, device, group.size)
     check_memory(expected.bytes, device)
@@ -117,10 +118,10 @@ def train(
     say: Say,
     group: Group = ALONE,
 ) -> tuple[Loop, int]:
-    """Train in this run up to the plan's last step or a signal; the loop, and the exit code.
+    """Train in this run until the plan's last step or a signal. Returns the loop and the exit code.
 
-    new       whether `start` has just made the run; if not, it resumes from its newest checkpoint
-    expected  the result of `expect`, which must be called before
+    new       whether `start` has just made the run; otherwise it resumes from its newest checkpoint
+    expected  the result of `expect`, which must be called first
     """
     device = group.device(plan.run.device_name)
     with ExitStack() as held:
@@ -177,8 +178,8 @@ def _check_same_data(run: Run, data: Dataset) -> None:
 def check_size(plan: Plan, run: Run) -> None:
     """Raise CheckpointError unless a checkpoint of the run has weights of the shapes in the plan.
 
-    Call it before data are opened or networks are built, so that a false size in config.json is refused
-    before anything of that size is allocated. It reads only the headers of checkpoints.
+    Call this before the data is opened or networks are built, so that a false size in config.json is
+    refused before anything of that size is allocated. It reads only the headers of checkpoints.
     """
     game, outline = plan.game, plan.game.outline()
     fits = lambda path: state.check(path, game, outline)
@@ -190,7 +191,8 @@ def load(where: Path, say: Say) -> tuple[GAN, Game, Path]:
 
     where  a checkpoint, or a run, whose newest readable checkpoint is used
 
-    A checkpoint describes its game completely, so it need not be in a run. Raises UserError.
+    A checkpoint describes its game completely, so it need not be in a run. Raises UserError if there is
+    no checkpoint that can be used.
     """
     if where.is_file():
         return *_load_checkpoint(where), where

@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..options import Table, option, short
 from . import recovery
 
-# The help of options that commands without a RunOptions have too.
+# The help of options that commands without RunOptions have too.
 DEVICE = "device to compute on: auto, cpu, cuda or cuda:N"
 THREADS = "threads of the CPU's kernels; by default MINIGAN_NUM_THREADS, or the number of cores"
 LIMITED_THREADS = f"{THREADS} (at least 1 and at most {MOST_THREADS})"
@@ -20,12 +20,12 @@ LIMITED_THREADS = f"{THREADS} (at least 1 and at most {MOST_THREADS})"
 
 @dataclass(frozen=True)
 class RunOptions(Table):
-    """They may change whenever a run is resumed. Device, processes and TF32 affect rounding only."""
+    """These may change whenever a run is resumed. Device, processes and TF32 only affect rounding."""
 
     epochs: int = option(20, "passes over the data", least=1, most=10**9, flags=["--niter"])
     steps: int | None = option(
         None,
-        "stop after this many steps in all; by default the steps of --epochs",
+        "stop after this number of steps in all, unless --epochs ends the run earlier",
         least=1,
         most=10**8 - 1,
     )
@@ -33,15 +33,15 @@ class RunOptions(Table):
     ngpu: int | None = option(
         None,
         "0 for the CPU, 1 for the GPU, N for data parallel training on N GPUs (with --device cpu, in N "
-        "processes); by default as --device says",
+        "processes); by default, --device decides",
         least=0,
         most=1024,
     )
     threads: int | None = option(None, THREADS, least=1, most=MOST_THREADS)
     tf32: bool = option(
         True,
-        "on a GPU, multiply factors rounded to 10 bits, as PyTorch's convolutions do",
-        off_help="on a GPU, multiply all bits of float32, which is slower",
+        "on a GPU, round the factors of products to 10 bits, as PyTorch's convolutions do",
+        off_help="on a GPU, multiply in full float32, which is slower",
     )
     workers: int = option(
         os.cpu_count() or 1,
@@ -87,7 +87,7 @@ class RunOptions(Table):
 def check_processes(count: int, batch_size: int, images: bool, device: str) -> None:
     """Raise UserError unless this many processes can share a batch on this device.
 
-    images  the data are images, so the networks may have batch norm
+    images  whether the data is images, so that the networks may have batch norm
     """
     if count == 1:
         return
@@ -147,7 +147,7 @@ def is_path(value: Any) -> bool:
 
 
 def is_name(text: Any) -> bool:
-    """Whether it can name a folder, with room for a number in 255 bytes, the usual limit."""
+    """Whether it can be in a folder's name: 200 bytes leave room for a number within the usual 255."""
     if not isinstance(text, str):
         return False
     return text == Path(text).name and text.isprintable() and 0 < len(text.encode()) <= 200

@@ -5,13 +5,13 @@ a leaf's name is its path, such as `players.G.net.main.0.weight`. The live tree 
 accepts only a file of exactly the same form, and names the first leaf that differs. So nothing here
 knows a network, an optimiser or an option by name. No state of random numbers is saved: see draw.py.
 
-A checkpoint also holds its game, the table of the options that determine the weights. It must be the
-same when the checkpoint is read.
+A checkpoint also holds its game, the table of the options that determine the weights. `read` accepts a
+checkpoint only for the same game.
 
 The memory order of an array is not saved. `restore` writes into the live arrays and keeps their order,
-because kernels store weights in the order that they need, and the bytes of a sum depend on the order
-of its terms. So a resumed run gets the same bytes only if its live arrays have the same order as those
-of the run that wrote the checkpoint. The same options on the same type of device ensure this.
+because kernels store weights in the order that they need. But the bytes of a sum depend on the order of
+its terms, so a resumed run gets the same bytes only if its live arrays have the same order as those of
+the run that wrote the checkpoint. The same options on the same type of device ensure this.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SQUARES = ("exp_avg_sq", "square_avg", "running_var")  # means of squares, never
 
 
 def tree_of(member: GAN, counts: dict[str, int]) -> dict[str, Any]:
-    """The live tree of a run: everything that has to be saved. `counts` are those of its Draw."""
+    """The live tree of a run: everything that must be saved. `counts` are those of its Draw."""
     players = {name: player.tree() for name, player in member.players.items()}
     return {"draw": counts, "players": players, "extra": member.extra}
 
@@ -74,8 +74,8 @@ def write(path: Path, tree: Tree, game: Game) -> None:
 def read(path: Path, like: Tree, game: Game) -> dict[str, Any]:
     """The leaves of a checkpoint by path, for `restore`. Raises CheckpointError.
 
-    Each must have the dtype and shape of the leaf in the live tree `like`, and finite values. The game
-    must be equal to `game`, and the step to the one in the file's name.
+    Each leaf must have the dtype and shape of its leaf in the live tree `like`, and finite values. The
+    checkpoint's game must equal `game`, and its step must equal the one in the file's name.
     """
     arrays, table = read_file(path)
     _check_game(path, table, game)
@@ -93,9 +93,9 @@ def read(path: Path, like: Tree, game: Game) -> dict[str, Any]:
 
 
 def check(path: Path, game: Game, outline: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError unless the file's header names this game, and weights of these forms.
+    """Raise CheckpointError unless the file's header has this game, and weights of these forms.
 
-    Call it before a member is built: otherwise false sizes in the options of a file could demand any
+    Call this before a member is built, because false sizes in the options of a file could demand any
     amount of memory. It reads only the header.
 
     outline  the result of GAN.outline for the options of the game
@@ -114,7 +114,7 @@ def game_of(path: Path) -> Game:
 
 
 def restore(found: Mapping[str, Any], like: Tree, prefix: str = "") -> None:
-    """Write the leaves from `read` into the live tree: into its arrays in place, into its dicts."""
+    """Write the leaves from `read` into the live tree: arrays in place, numbers into its dicts."""
     for key, leaf in like.items():
         name = f"{prefix}{key}"
         if isinstance(leaf, Mapping):
@@ -129,7 +129,7 @@ def restore(found: Mapping[str, Any], like: Tree, prefix: str = "") -> None:
 def spoiled(tree: Tree) -> str | None:
     """The path of the first array that holds a value that is not finite, or None.
 
-    Raises TypeError as `write` does.
+    Raises TypeError in the same cases as `write`.
     """
     return next((name for name, leaf in _arrays(tree) if not np.isfinite(host(leaf)).all()), None)
 
@@ -152,7 +152,7 @@ def _arrays(tree: Tree) -> Iterator[tuple[str, Any]]:
 
 
 def _game(path: Path, table: Mapping[str, Any]) -> Game:
-    """The game in a checkpoint's table. An option missing in it is newer than the file."""
+    """The game in a checkpoint's table. An option that it lacks takes its default: see Table.read."""
     game = table.get("game")
     try:
         return Game.read(game if isinstance(game, dict) else {}, path)
@@ -175,7 +175,7 @@ def _check_game(path: Path, table: Mapping[str, Any], game: Game) -> None:
 
 
 def _check_leaf(path: Path, name: str, found: Any, wanted: Any) -> None:
-    """Raise CheckpointError unless a leaf has the form of the live one and possible values."""
+    """Raise CheckpointError unless a leaf has the form of the live leaf, and possible values."""
     has, needs = _form(found), _form(wanted)
     said = plain(name)[:80]
     if has != needs:

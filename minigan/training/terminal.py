@@ -15,11 +15,11 @@ from ..console import STDERR, bar, import_tqdm
 from .metrics import SPEED, metric, played
 
 PLAIN_LINE_SECONDS = 10.0  # between lines of progress where there is no terminal for the bar
-IMPATIENT = (signal.SIGINT, signal.SIGTERM)  # a second one of these ends the program at once
+IMPATIENT = (signal.SIGINT, signal.SIGTERM)  # the second of these ends the program at once
 SIGNALS = (*IMPATIENT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))  # not on Windows
 STOPPING = b"\nstopping after this step; press again to stop now\n"
 BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {remaining}{postfix}"
-BAR_WIDTH = 4  # characters that the bar itself keeps when the metrics are shortened to fit
+BAR_WIDTH = 4  # characters left for the bar itself when the metrics are shortened to fit
 
 
 @contextmanager
@@ -27,9 +27,9 @@ def interrupt_flag() -> Iterator[list[int]]:
     """A list to which a SIGINT (Ctrl-C), SIGTERM or SIGHUP (terminal closed) appends its number.
 
     So the loop can finish its step; the user is told at once. A second Ctrl-C or SIGTERM ends the
-    program immediately. A second SIGHUP does not, because when a terminal is closed, both the system
-    and the shell send one. Signals that were ignored (nohup) still are. Only the main thread can
-    handle signals; in any other thread the list stays empty.
+    program immediately. A second SIGHUP does not, because both the system and the shell send one when a
+    terminal is closed. Signals that were ignored before (nohup) are still ignored. Only the main thread
+    can handle signals; in any other thread the list stays empty.
     """
     flag: list[int] = []
     before: dict[int, Any] = {}
@@ -38,7 +38,7 @@ def interrupt_flag() -> Iterator[list[int]]:
         flag.append(number)
         if number in IMPATIENT:
             restore(*IMPATIENT)
-            with suppress(Exception):  # not by sys.stderr, which may be in the middle of a write
+            with suppress(Exception):  # not sys.stderr, which may be in the middle of a write
                 os.write(STDERR.fileno(), STOPPING)
 
     def restore(*numbers: int) -> None:
@@ -60,8 +60,8 @@ def interrupt_flag() -> Iterator[list[int]]:
 class Progress:
     """The progress of a run: a bar on a terminal, otherwise a line every few seconds.
 
-    total, start  the number of steps in all, and of those completed before
-    epochs        the number of epochs of the whole run
+    total, start  the number of steps in the whole run, and of steps completed before
+    epochs        the number of epochs in the whole run
     """
 
     def __init__(self, total: int, start: int, epochs: int, say: Callable[[str], None]):
@@ -94,7 +94,7 @@ class Progress:
         if now - self.last_line < PLAIN_LINE_SECONDS and not last:
             return
         self.last_line = now
-        # The clock may have been set back, and the run rolled back.
+        # Not negative, and not divided by 0: the clock may be set back, and the run may roll back.
         each = max(0.0, now - self.started) / max(1, line["step"] - self.first)
         left = import_tqdm().format_interval(each * (self.total - line["step"]))
         text = in_words(line, self.epochs)
@@ -102,7 +102,7 @@ class Progress:
 
 
 def in_words(line: dict[str, float], epochs: int, room: float = math.inf) -> str:
-    """A line of metrics in at most `room` characters: all of them, or the first ones, abbreviated."""
+    """A line of metrics in at most `room` characters: all metrics, or the first ones abbreviated."""
     speed = f"{line[SPEED]:{metric(SPEED).format}}"
     values = {name: f"{line[name]:{metric(name).format}}" for name in played(line)}
     whole = [f"epoch {line['epoch'] + 1}/{epochs}"]

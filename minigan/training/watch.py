@@ -1,4 +1,4 @@
-"""The watch: it reads a run's metrics, names what is going wrong, and suggests a remedy.
+"""The watch reads a run's metrics, names what is going wrong, and suggests a remedy.
 
 Its only input is the lines of metrics.jsonl, so a resumed run restores it by replaying the file. The
 member declares what trouble looks like: see gans/signs.py. recovery.py decides what to do about it.
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from ..gans.signs import Sign
 from .metrics import metric, played
 
-WINDOW = 200  # steps that a sign has to last; the first 200 steps are erratic, and not judged
-SHARE = 0.9  # of the steps in a window that must show the sign: even a lost run has good steps
+WINDOW = 200  # steps that a sign must last; the first 200 steps are erratic and not judged
+SHARE = 0.9  # of the steps in a window must show the sign; even a failed run has good steps
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """Something that has been wrong since the step `since`; checkpoints from before it are good."""
+    """Something that has been wrong since step `since`. Checkpoints from before that step are good."""
 
     name: str
     since: int
@@ -29,18 +29,18 @@ class Trouble:
 
 
 NOT_FINITE = "not finite"  # of a metric
-SPOILED = "spoiled weights"  # not finite; not found by the watch but by the loop, before it saves
+SPOILED = "spoiled weights"  # not finite; the loop finds them, not the watch, before it saves
 LOWER_RATE = "try a new run with a lower --lr"
-GO_BACK = "try to resume with --on-divergence rollback"  # if there is a checkpoint for it
+GO_BACK = "try to resume with --on-divergence rollback"  # if there is a checkpoint to go to
 
 
 class Watch:
     """Judges each line of metrics, in order.
 
-    A metric that is not finite is trouble at once. A sign is trouble when at least SHARE of the
-    reported steps among the last WINDOW show it, but never before step 2 WINDOW.
+    A metric that is not finite is trouble at once. A sign is trouble when it shows in at least SHARE of
+    the reported steps among the last WINDOW steps, but never before step 2 WINDOW.
 
-    signs  the member's
+    signs  those of the member
     lines  the earlier lines of a resumed run, which are judged first
     """
 
@@ -63,7 +63,7 @@ class Watch:
     def _troubles(self, line: dict[str, float]) -> Iterator[Trouble]:
         step = line["step"]
         for name in played(line):
-            if line[name] is None or not math.isfinite(line[name]):  # None: as it is in the file
+            if line[name] is None or not math.isfinite(line[name]):  # None: a null in the file
                 yield Trouble(NOT_FINITE, step, f"{metric(name).label} is {line[name]}", LOWER_RATE)
                 return
         self._window.append((step, [_shows(holds, line) for holds in self._holds]))
@@ -77,7 +77,7 @@ class Watch:
 
 
 def _shows(holds: Callable[[dict[str, float]], bool], line: dict[str, float]) -> bool:
-    """Whether a line shows a sign. A line without the metric, in an edited file, does not."""
+    """Whether a line shows a sign. A line that lacks the metric, as in an edited file, does not."""
     try:
         return holds(line)
     except KeyError:

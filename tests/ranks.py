@@ -16,7 +16,7 @@ import numpy as np
 from minigan import nn
 from minigan.commands import main
 from minigan.data import cache
-from minigan.gans import MEMBERS, base
+from minigan.gans import MEMBERS, networks
 from minigan.tensor import Tensor
 from minigan.training import looks, record, state
 from minigan.training.draw import Draw
@@ -32,7 +32,7 @@ class Number:
 
 def plain(_=None):
     """No batch norm, and float64: then N processes and one differ by nothing but rounding."""
-    make, make_D = base.networks, base.discriminator
+    make, make_D = networks.make, networks.make_D
 
     def strip(network):
         layers = [m for m in network.main if not isinstance(m, nn.BatchNorm2d)]
@@ -52,7 +52,7 @@ def plain(_=None):
     def wide(draw):
         return lambda *arguments: Tensor(draw(*arguments).data.astype(np.float64))
 
-    base.networks, base.discriminator = made, made_D
+    networks.make, networks.make_D = made, made_D
     for name in ("reals", "noise", "uniform"):
         setattr(Draw, name, wide(getattr(Draw, name)))
     labelled = Draw.labelled

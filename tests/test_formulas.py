@@ -11,7 +11,7 @@ from minigan import gradcheck, nn, tensor
 from minigan.errors import UserError
 from minigan.gans import MEMBERS, unrolled, wgan_gp
 from minigan.gans.augment import CHANGES
-from minigan.gans.judge import Judge, instance_noise
+from minigan.gans.judge import Judge, noise_level
 from minigan.gans.objectives import OBJECTIVES
 from minigan.gans.penalties import r1_penalty, slope_penalty
 from minigan.nn.replaced import replaced
@@ -208,8 +208,8 @@ def test_a_batch_that_cannot_be_cut_into_groups_is_refused():
 
 
 def test_instance_noise_falls_to_nothing():
-    assert [instance_noise(0.5, 100, step) for step in (0, 50, 100, 1000)] == [0.5, 0.25, 0.0, 0.0]
-    assert instance_noise(0.5, 0, 10**6) == 0.5
+    assert [noise_level(0.5, 100, step) for step in (0, 50, 100, 1000)] == [0.5, 0.25, 0.0, 0.0]
+    assert noise_level(0.5, 0, 10**6) == 0.5
     x = tensor(np.zeros((4, 3, 8, 8), np.float32))
     _, draw = walk.game("dcgan", "images", "cpu")
     first, second = (judged(x, draw, instance_noise=0.5) for _ in range(2))

@@ -30,7 +30,7 @@ from minigan import backend
 from minigan.backend import threads
 from minigan.console import pip
 from minigan.errors import UserError
-from minigan.gans import MEMBERS, base
+from minigan.gans import MEMBERS, networks
 from minigan.gans.player import Player
 from minigan.tensor import Tensor
 from minigan.training import checkpoint, looks, loop, parallel, pictures, session, state
@@ -333,8 +333,8 @@ def same(arrays, others):
 @pytest.fixture
 def plain(monkeypatch):
     """Networks without batch norm, in float64."""
-    monkeypatch.setattr(base, "networks", base.networks)  # all of it is put back afterwards
-    monkeypatch.setattr(base, "discriminator", base.discriminator)
+    monkeypatch.setattr(networks, "make", networks.make)  # all of it is put back afterwards
+    monkeypatch.setattr(networks, "make_D", networks.make_D)
     monkeypatch.setattr(looks, "noise", looks.noise)
     for name in ("reals", "labelled", "noise", "uniform"):
         monkeypatch.setattr(Draw, name, getattr(Draw, name))

@@ -10,7 +10,7 @@ import tiny
 import minigan
 from minigan import gans
 from minigan.commands import main
-from minigan.gans import base
+from minigan.gans import base, networks
 from minigan.gans.player import Player
 from minigan.gans.signs import Sign
 from minigan.optim import RMSprop
@@ -34,7 +34,7 @@ class Toy(base.GAN):
 
     def build(self, rng, device, group):
         o, self.batches = self.options, self.options.d_steps
-        G, D, scores = base.networks(self.shape, o, rng, device)
+        G, D, scores = networks.make(self.shape, o, rng, device)
         self.G = Player(G, RMSprop(G.parameters(), o.rates[0]), group, o.ema)
         self.D = Player(D, RMSprop(D.parameters(), o.rates[1]), group, forward=scores)
         self.players = {"G": self.G, "D": self.D}

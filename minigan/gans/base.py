@@ -12,19 +12,15 @@ import numpy as np
 from .. import init
 from ..errors import UserError
 from ..keys import NOISES, generator
-from ..models import dcgan, first_values, mlp, projected, sngan
+from ..models import FOR_IMAGES, WITHOUT_NORM, first_values
 from ..models.layers import GROUP
 from ..nn import Module
 from ..options import MOST_SEED, Table, option
 from ..tensor import Tensor, no_grad
 from .augment import CHANGES
 from .draw import Draw, Scalar
-from .judge import Judge
 from .player import ALONE, Group, Player
 from .signs import Sign
-
-FAMILIES = {"dcgan": dcgan, "projected": projected, "sngan": sngan}  # of networks for images
-NO_NORM = ("mlp", "sngan")  # networks whose D has no norm
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Options(Table):
     network: str = option(
         "auto",
         "networks for images; auto is dcgan (points always use mlp)",
-        choices=("auto", "mlp", *FAMILIES),
+        choices=("auto", "mlp", *FOR_IMAGES),
         images=True,
     )
     init: str = option(
@@ -111,7 +107,7 @@ class Options(Table):
             raise UserError(
                 "--spectral-norm: batch norm scales what spectral norm has bounded; use --norm none"
             )
-        if self.norm in ("batch", "layer") and self.network in NO_NORM:
+        if self.norm in ("batch", "layer") and self.network in WITHOUT_NORM:
             raise UserError(
                 f"--norm {self.norm}: D of --network {self.network} has no norm; leave it out, or use "
                 "--network dcgan"
@@ -289,78 +285,3 @@ class GAN(ABC):
                 return G(z) if y is None else G(z, y)
         finally:
             G.train(training)
-
-
-def networks(
-    shape: tuple[int, ...],
-    options: Options,
-    rng: np.random.Generator,
-    device: str,
-    classes: int = 0,
-    g_labels: str = "one-hot",
-    d_labels: str = "planes",
-) -> tuple[Module, Module, Judge]:
-    """(G, D, scores) for samples of this shape, as the options choose them; MLPs for points.
-
-    classes             the number of classes that both networks tell apart; 0 if they are told none
-    g_labels, d_labels  how G and D are told the class: see `models/base.py`
-
-    `scores` maps samples (N, *shape) and a Draw to D's scores: see `judge.Judge`. Raises UserError if
-    the chosen networks cannot make samples of this shape.
-    """
-    o, name = options, _family(shape, options)
-    labels = {"classes": classes, "condition": g_labels}
-    if name == "mlp":
-        G: Module = mlp.Generator(o.nz, o.ngf, shape, rng, **labels)
-    else:
-        G = FAMILIES[name].Generator(o.nz, o.ngf, shape[0], shape[2], rng, **labels)
-    if o.init != "auto":
-        first_values.first_values(G, o.init, rng)
-    G.to(device)
-    return G, *discriminator(shape, options, rng, device, classes, d_labels)
-
-
-def discriminator(
-    shape: tuple[int, ...],
-    options: Options,
-    rng: np.random.Generator,
-    device: str,
-    classes: int = 0,
-    d_labels: str = "planes",
-) -> tuple[Module, Judge]:
-    """(D, scores), as `networks` makes them; for members with several discriminators."""
-    o, name = options, _family(shape, options)
-    choices = {
-        "dropout": o.d_dropout,
-        "spectral_norm": o.spectral_norm or name == "sngan",
-        "minibatch_std": o.minibatch_std,
-        "minibatch_discrimination": o.minibatch_discrimination,
-        "pack": o.pack,
-        "classes": classes,
-        "condition": d_labels,
-    }
-    if name == "mlp":
-        D: Any = mlp.Discriminator(o.ndf, shape, rng, **choices)
-    else:
-        if name != "sngan":  # its D has no norm to choose
-            choices["norm"] = o.norm_of_D
-        D = FAMILIES[name].Discriminator(o.ndf, shape[0], shape[2], rng, **choices)
-    if o.init != "auto":
-        first_values.first_values(D, o.init, rng)
-    D.to(device)
-    return D, Judge(D, o)
-
-
-def _family(shape: tuple[int, ...], options: Options) -> str:
-    """The name of the networks to use. Raises UserError if they cannot make samples of this shape."""
-    if len(shape) != 3:
-        return "mlp"
-    name = "dcgan" if options.network == "auto" else options.network
-    sizes = shape[2:] if name == "mlp" else FAMILIES[name].IMAGE_SIZES
-    if shape[2] not in sizes:
-        legal = ", ".join(map(str, sizes))
-        raise UserError(
-            f"--network {name} makes images of {legal} pixels, not {shape[2]}; give --image-size "
-            f"{sizes[0]}, or use --network dcgan"
-        )
-    return name

@@ -22,7 +22,7 @@ import numpy as np
 from ..errors import UserError
 from ..nn import Module
 from ..options import option
-from . import base, standard
+from . import networks, standard
 from .draw import Draw, Scalar
 from .judge import Judge
 
@@ -57,9 +57,9 @@ class Conditional(standard.DCGAN):
     conditional = True
 
     def networks(self, rng: np.random.Generator, device: str) -> tuple[Module, Module, Judge]:
-        """G, D and D's scores; both networks are told the class: see `base.networks`."""
+        """G, D and D's scores; both networks are told the class: see `networks.make`."""
         o = self.options
-        return base.networks(self.shape, o, rng, device, self.classes, o.g_labels, o.d_labels)
+        return networks.make(self.shape, o, rng, device, self.classes, o.g_labels, o.d_labels)
 
     def step(self, draw: Draw) -> dict[str, Scalar]:
         for _ in range(self.options.d_steps):

@@ -22,7 +22,7 @@ from ..optim import Adam
 from ..options import option
 from ..pieces import stack
 from ..tensor import Tensor
-from . import base, standard
+from . import networks, standard
 from .draw import Draw, Scalar
 from .player import Group, Mean, Player
 from .standard import DCGAN
@@ -53,7 +53,7 @@ class Ensemble(DCGAN):
         o = self.options
         self.Ds = [self.D]
         for _ in range(o.discriminators - 1):
-            D, scores = base.discriminator(self.shape, o, rng, device)
+            D, scores = networks.make_D(self.shape, o, rng, device)
             adam = Adam(D.parameters(), o.rates[1], (o.beta1, o.beta2))
             self.Ds.append(Player(D, adam, group, forward=scores))
         self.players = {"G": self.G} | {f"D{i}": D for i, D in enumerate(self.Ds)}

@@ -7,21 +7,12 @@ would give the fakes away.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
 from .. import nn
+from ..models.base import BaseDiscriminator
 from ..tensor import Tensor
 from .augment import CHANGES
+from .base import Options
 from .draw import Draw
-
-
-class JudgeOptions(Protocol):
-    """The options that a Judge reads: see `gans.base.Options`."""
-
-    augment: str
-    instance_noise: float
-    noise_steps: int
-    pack: int
 
 
 class Judge:
@@ -30,7 +21,7 @@ class Judge:
     It also supplies the random numbers of D's dropout layers, so that they have keys: see keys.py.
     """
 
-    def __init__(self, D: Any, options: JudgeOptions):
+    def __init__(self, D: BaseDiscriminator, options: Options):
         self.D, self.options = D, options
         self._dropouts = [m for m in D.modules() if isinstance(m, nn.Dropout)]
 
@@ -54,7 +45,7 @@ class Judge:
             if o.augment in (name, "all"):
                 x = change(x, draw)
         if o.instance_noise:
-            sigma = instance_noise(o.instance_noise, o.noise_steps, draw.step)
+            sigma = noise_level(o.instance_noise, o.noise_steps, draw.step)
             x = x + sigma * draw.normal("instance noise", *x.shape[1:])[: len(x)]
         if o.pack > 1:
             x = x.reshape(len(x) // o.pack, o.pack * x.shape[1], *x.shape[2:])
@@ -63,7 +54,7 @@ class Judge:
         return x
 
 
-def instance_noise(sigma: float, steps: int, step: int) -> float:
+def noise_level(sigma: float, steps: int, step: int) -> float:
     """The standard deviation at this step: sigma max(0, 1 - step / steps), or sigma if `steps` is 0.
 
     Without noise, reals and fakes lie on thin sets that D separates perfectly, and G learns nothing.

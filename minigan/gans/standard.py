@@ -19,7 +19,7 @@ from ..nn import Module
 from ..optim import Adam
 from ..options import option, with_default
 from ..tensor import Tensor
-from . import base
+from . import base, networks
 from .base import GAN
 from .draw import Draw, Scalar
 from .judge import Judge
@@ -93,8 +93,8 @@ class DCGAN(GAN):
         return row
 
     def networks(self, rng: np.random.Generator, device: str) -> tuple[Module, Module, Judge]:
-        """G, D and D's scores: see `base.networks`."""
-        return base.networks(self.shape, self.options, rng, device)
+        """G, D and D's scores: see `networks.make`."""
+        return networks.make(self.shape, self.options, rng, device)
 
     def step(self, draw: Draw) -> dict[str, Scalar]:
         for _ in range(self.options.d_steps):

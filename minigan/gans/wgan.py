@@ -19,7 +19,7 @@ from ..nn import Module
 from ..optim import RMSprop
 from ..options import option, with_default
 from ..tensor import no_grad
-from . import base
+from . import base, networks
 from .base import GAN
 from .draw import Draw, Scalar
 from .objectives import OBJECTIVES
@@ -50,7 +50,7 @@ class WGAN(GAN):
 
     def build(self, rng: np.random.Generator, device: str, group: Group) -> None:
         o = self.options
-        G, D, scores = base.networks(self.shape, o, rng, device)
+        G, D, scores = networks.make(self.shape, o, rng, device)
         G_lr, D_lr = o.rates
         self.G = Player(G, RMSprop(G.parameters(), G_lr), group, o.ema)
         self.D = Player(D, RMSprop(D.parameters(), D_lr), group, forward=scores, project=self._clip)

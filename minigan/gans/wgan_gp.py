@@ -18,7 +18,7 @@ import numpy as np
 
 from ..optim import Adam
 from ..options import option, with_default
-from . import base
+from . import base, networks
 from .base import GAN
 from .draw import Draw, Scalar
 from .objectives import OBJECTIVES
@@ -47,7 +47,7 @@ class WGANGP(GAN):
 
     def build(self, rng: np.random.Generator, device: str, group: Group) -> None:
         o = self.options
-        G, D, scores = base.networks(self.shape, o, rng, device)
+        G, D, scores = networks.make(self.shape, o, rng, device)
         betas, (G_lr, D_lr) = (o.beta1, o.beta2), o.rates
         self.G = Player(G, Adam(G.parameters(), G_lr, betas), group, o.ema)
         self.D = Player(D, Adam(D.parameters(), D_lr, betas), group, forward=scores)

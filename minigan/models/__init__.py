@@ -13,3 +13,8 @@ first_values.py  the distributions of first weights
 A generator maps z (N, nz), with labels y (N,) if it has classes, to samples. A discriminator has
 `features(x, y)`, what enters its last layer, and `logits(x, y)`, its scores before any sigmoid.
 """
+
+from . import dcgan, projected, sngan
+
+FOR_IMAGES = {"dcgan": dcgan, "projected": projected, "sngan": sngan}  # by the name in --network
+WITHOUT_NORM = ("mlp", "sngan")  # networks whose D has no normalisation

@@ -32,12 +32,12 @@ def _new(
 def _shape(size: tuple) -> tuple[int, ...]:
     shape = all_sizes(size)
     if min(shape, default=0) < 0:
-        raise ValueError(f"no tensor has the shape {shape}: a size is negative")
+        raise ValueError(f"a tensor cannot have the shape {shape}: a size is negative")
     return shape
 
 
 def full(size: int | Sequence[int], fill_value: float, **options: Any) -> Tensor:
-    """One value everywhere; an integer gives int64, a bool gives bool."""
+    """A tensor filled with one value; an integer gives int64, a bool gives bool."""
     if isinstance(fill_value, (list, tuple)) or math.prod(getattr(fill_value, "shape", ())) != 1:
         raise TypeError(f"full: fill_value must be one number, not {fill_value!r:.80}")
     value = fill_value.item() if hasattr(fill_value, "item") else fill_value
@@ -76,7 +76,7 @@ def linspace(start: float, end: float, steps: int, **options: Any) -> Tensor:
 def _floating(dtype: Any) -> np.dtype:
     dtype = np.dtype(DEFAULT_DTYPE if dtype is None else dtype)
     if dtype.kind != "f":
-        raise TypeError(f"these random numbers are floats, not {dtype}; randint draws integers")
+        raise TypeError(f"rand and randn draw floats, not {dtype}; use randint for integers")
     return dtype
 
 

@@ -87,7 +87,7 @@ def test_orthogonal_takes_a_gain_arrays_and_tensors_and_refuses_vectors():
     )
     with pytest.raises(ValueError, match="expected at least 2 dimensions, not \\(3,\\)"):
         init.orthogonal_(np.zeros(3))
-    with pytest.raises(TypeError, match="expected a floating Tensor or array"):
+    with pytest.raises(TypeError, match="expected a floating-point Tensor or array"):
         init.orthogonal_(np.zeros((2, 2), int))
 
 

@@ -150,11 +150,11 @@ NOTHING = {  # calls that would show nothing: (arguments, options, error, messag
     "array": ((F.maximum, [X, Y.numpy()]), {}, TypeError, "input 1 is a ndarray; make it a Tensor"),
     "NaN": ((F.maximum, [X, tensor([np.nan, 0.0], dtype="f8")]), {}, ValueError, "not finite"),
     "twice": ((F.maximum, [X, X]), {}, ValueError, "input 1 is given twice"),
-    **{f"directions={v}": ((F.tanh, X), {"directions": v}, ValueError, "integer above 0, is ")
+    **{f"directions={v}": ((F.tanh, X), {"directions": v}, ValueError, "integer above 0, not ")
        for v in (0, -1, 2.5, True, "3")},
-    **{f"rtol={v}": ((F.tanh, X), {"rtol": v}, ValueError, "number above 0 and below 1, is ")
+    **{f"rtol={v}": ((F.tanh, X), {"rtol": v}, ValueError, "number above 0 and below 1, not ")
        for v in (0, -1e-6, 1, np.inf, np.nan, True, "1")},
-    **{f"eps={v}": ((F.tanh, X), {"eps": v}, ValueError, "finite number above 0, is ")
+    **{f"eps={v}": ((F.tanh, X), {"eps": v}, ValueError, "finite number above 0, not ")
        for v in (0, -1e-5, np.inf, np.nan, True, None)},
     "a step that is lost": ((square, tensor([1.0, 1e12], True, "f8")), {}, ValueError,
                             "so large that a step of 1e-05 is lost"),

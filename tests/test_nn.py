@@ -297,7 +297,7 @@ def test_lists_and_dicts_of_modules_are_found_and_saved():
         (lambda: nn.Sequential({"one": F.relu}), "Sequential.one is <function"),
         (lambda: nn.ModuleList([nn.ReLU(), "x"]), "ModuleList.1 is 'x', not a Module"),
         (lambda: nn.ModuleDict({"x": None}), "ModuleDict.x is None"),
-        (lambda: nn.ModuleDict([nn.ReLU()]), r"ModuleDict: expected names .* not \[ReLU\(\)\]"),
+        (lambda: nn.ModuleDict([nn.ReLU()]), r"ModuleDict: expected a mapping .* not \[ReLU\(\)\]"),
         (lambda: nn.Parameter([1.0]), "a Tensor holds a NumPy or CuPy array, not list"),
         (lambda: Net().register_parameter("p", tensor([1.0])), "Net.p is tensor.* Parameter"),
         (lambda: Net().register_buffer("b", 1.0), "a Tensor holds a .* array, not float"),
@@ -378,7 +378,9 @@ def test_a_buffer_is_no_silent_end_of_a_gradient(keep):
     net, w = nn.Module(), tensor([2.0, 3.0], requires_grad=True)
     net.register_buffer("b", tensor([0.0, 0.0]))
     for t in (w, w * 3.0):
-        with pytest.raises(RuntimeError, match=r"passes no gradient on, .* give tensor.detach\(\)"):
+        with pytest.raises(
+            RuntimeError, match=r"a Buffer stops gradients, .* give tensor.detach\(\)"
+        ):
             keep(net, t)
     with no_grad():
         keep(net, w * 3.0)
@@ -1047,10 +1049,14 @@ def test_filling_a_part_fills_the_whole_and_counts(fill, part):
         (
             lambda t: init.normal_(None),
             TypeError,
-            "normal_: expected a floating Tensor or array, n",
+            "normal_: expected a floating-point Tensor or array, n",
         ),
         (lambda t: init.uniform_([1.0]), TypeError, "not list"),
-        (lambda t: init.ones_(tensor([1])), TypeError, "constant_: expected a floating Tensor"),
+        (
+            lambda t: init.ones_(tensor([1])),
+            TypeError,
+            "constant_: expected a floating-point Tensor",
+        ),
         (lambda t: init.normal_(t, 0.0, -1.0), ValueError, "normal_: std must be at least 0"),
         (lambda t: init.uniform_(t, 1.0, 0.0), ValueError, "the bounds 1.0 and 0.0 must be in asc"),
     ],

@@ -209,7 +209,7 @@ IMAGE = minigan.ones(1, 1, 2, 2)
         (
             lambda: minigan.randint(0, 257, (2,), dtype="uint8"),
             ValueError,
-            "randint: uint8 holds integers from 0 to 255, but the values go from 0 to 256",
+            "randint: uint8 holds integers from 0 to 255, but the values range from 0 to 256",
         ),
         (lambda: U64 + tensor([1]), TypeError, "add: no integer dtype holds both uint64 and"),
         (lambda: BYTES + 300, OverflowError, "add: uint8 cannot hold .*to"),

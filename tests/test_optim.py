@@ -291,10 +291,10 @@ NET = nn.Linear(2, 1)
     ("params", "error", "message"),
     [
         (lambda: [], ValueError, "got no parameters"),
-        (lambda: W, TypeError, r"an iterable of tensors, is a single Tensor; give \[w\]"),
-        (lambda: NET, TypeError, r"is a Linear; give network.parameters\(\)"),
-        (lambda: NET.parameters, TypeError, r"is a method; give network.parameters\(\)"),
-        (lambda: None, TypeError, "is a NoneType"),
+        (lambda: W, TypeError, r"an iterable of tensors, not a single Tensor; give \[w\]"),
+        (lambda: NET, TypeError, r"not a Linear; give network.parameters\(\)"),
+        (lambda: NET.parameters, TypeError, r"not a method; give network.parameters\(\)"),
+        (lambda: None, TypeError, "not a NoneType"),
         (lambda: NET.named_parameters(), TypeError, "parameter 0 is a tuple, not a Tensor"),
         (lambda: NET.state_dict(), TypeError, "parameter 0 is a str"),
         (lambda: W.numpy(), TypeError, "parameter 0 is a ndarray"),
@@ -306,9 +306,9 @@ NET = nn.Linear(2, 1)
         (lambda: [W * 2], ValueError, "non-leaf Tensor: parameter 0, .*, was computed by mul"),
         (lambda: [W[0]], ValueError, "non-leaf Tensor"),
         (lambda: itertools.chain(NET.parameters(), W), ValueError, "non-leaf Tensor: parameter 2"),
-        (lambda: [*NET.parameters(), *NET.parameters()], ValueError, "parameter 2 has the data of "
+        (lambda: [*NET.parameters(), *NET.parameters()], ValueError, "parameter 2 shares the data of "
          "parameter 0; give each parameter once"),
-        (lambda: [W, nn.Parameter(W)], ValueError, "parameter 1 has the data of parameter 0"),
+        (lambda: [W, nn.Parameter(W)], ValueError, "parameter 1 shares the data of parameter 0"),
     ],
 )  # fmt: skip
 def test_parameters_that_cannot_be_trained_are_refused(kind, params, error, message):
@@ -336,19 +336,19 @@ def test_a_frozen_parameter_stays_as_it_is_and_can_be_thawed():
 
 
 NAN, INF = float("nan"), float("inf")
-FINITE = "must be a finite number of at least 0, is "
+FINITE = "must be a finite number of at least 0, not "
 WRONG_OPTIONS = [
     *((kind, {"lr": v}, f"lr {FINITE}") for kind in (SGD, RMSprop, Adam)
       for v in (-1, NAN, INF, True, "0.1", None, 10**400, np.array([0.1, 0.2]), 1j)),
     *((SGD, {name: v}, f"{name} {FINITE}") for name in ("momentum", "dampening", "weight_decay")
       for v in (-0.1, NAN, False)),
-    *((kind, {"eps": v}, "eps must be a finite number above 0, is ") for kind in (RMSprop, Adam)
+    *((kind, {"eps": v}, "eps must be a finite number above 0, not ") for kind in (RMSprop, Adam)
       for v in (-1e-8, 0, INF, NAN)),
     *((RMSprop, {"alpha": v}, "alpha must be a number from 0 to below 1") for v in (-0.1, 1, 2, NAN)),
     *((Adam, {"betas": v}, "betas must be two numbers from 0 to below 1") for v in (
         (-0.1, 0.9), (0.9, 1.0), (0.9, NAN), (0.9,), (0.9, 0.99, 0.999), 0.9, "ab", (True, 0.9))),
-    (SGD, {"nesterov": 1, "momentum": 0.9}, "nesterov must be True or False, is 1"),
-    (RMSprop, {"centered": "yes"}, "centered must be True or False, is 'yes'"),
+    (SGD, {"nesterov": 1, "momentum": 0.9}, "nesterov must be True or False, not 1"),
+    (RMSprop, {"centered": "yes"}, "centered must be True or False, not 'yes'"),
     (SGD, {"nesterov": True}, "nesterov needs a momentum"),
     (SGD, {"momentum": 0.9, "dampening": 0.1, "nesterov": True}, "nesterov needs .* no dampening"),
 ]  # fmt: skip
@@ -392,7 +392,7 @@ def test_a_rate_set_between_steps_may_be_a_scalar_of_numpys():
     ("grads", "error", "message"),
     [
         (lambda p: [p, p, p], ValueError, "3 gradients for 2 parameters"),
-        (lambda p: p, TypeError, r"a list of gradients, is a Tensor; give \[g\]"),
+        (lambda p: p, TypeError, r"a list of gradients, not a Tensor; give \[g\]"),
         (lambda p: [p, p.numpy()], TypeError, "gradient 1 is a ndarray, not a Tensor"),
         (lambda p: [p, 0.0], TypeError, "gradient 1 is a float"),
         (lambda p: [p, tensor(1.0)], ValueError, r"gradient 1 is float32 \(\) on cpu, its parameter "
@@ -450,7 +450,7 @@ MISFITS = {  # what is done to the state dict of Adam, and what is said
     "a group of text": (lambda s: s.update(param_groups="x"), "must have exactly one parameter group"),
     "an entry too many": (lambda s: s.update(more=1), "with the two entries state and param_groups"),
     "no state": (lambda s: s.pop("state"), "with the two entries"),
-    "a state that is a list": (lambda s: s.update(state=[]), "the state must be a dict, is a list"),
+    "a state that is a list": (lambda s: s.update(state=[]), "the state must be a dict, not a list"),
     "fewer parameters": (group(params=[0]), "has 1 parameters, the optimiser has 2"),
     "parameters in another order": (group(params=[1, 0]), r"must be in order, not \[1, 0\]"),
     "a number too high": (lambda s: s["state"].update({2: s["state"][0]}), "2 is not a number from 0"),
@@ -469,9 +469,9 @@ MISFITS = {  # what is done to the state dict of Adam, and what is said
     "NaN": (entry(exp_avg=[1.0, NAN]), "values that are not finite in float32"),
     "too large": (entry(exp_avg=[1.0, 1e39]), "values that are not finite in float32"),
     "a negative mean of squares": (entry(exp_avg_sq=[1.0, -1e-9]), "holds negative values"),
-    "a negative step": (entry(step=-1), "parameter 0 must be a whole number of at least 0, is -1"),
-    "half a step": (entry(step=1.5), "must be a whole number of at least 0, is 1.5"),
-    "a step that is NaN": (entry(step=NAN), "must be a whole number of at least 0, is nan"),
+    "a negative step": (entry(step=-1), "parameter 0 must be a whole number of at least 0, not -1"),
+    "half a step": (entry(step=1.5), "must be a whole number of at least 0, not 1.5"),
+    "a step that is NaN": (entry(step=NAN), "must be a whole number of at least 0, not nan"),
     "a step beyond counting": (entry(step=1e300), "must be a whole number of at least 0"),
     "a step for each": (entry(step=[1, 1]), r"step of parameter 0 has shape \(2,\), not \(\)"),
     "a step of text": (entry(step="1"), "step of parameter 0 must hold real numbers"),

@@ -267,7 +267,7 @@ def test_removing_leaves_the_quotient(make, shape):
 
 def test_what_has_no_weight_or_is_normalised_already_is_refused():
     layer = spectral_norm(nn.Linear(3, 2))
-    with pytest.raises(ValueError, match="this Linear is normalised already; call remove"):
+    with pytest.raises(ValueError, match="this Linear is already normalised; call remove"):
         spectral_norm(layer)
     with pytest.raises(TypeError, match=r"expected one of Linear, Conv2d.*, not ReLU\(\)"):
         spectral_norm(nn.ReLU())

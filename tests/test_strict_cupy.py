@@ -586,7 +586,7 @@ def test_tensors_go_there_and_back_with_their_gradients(cupy):
     assert x.grad.numpy().tolist() == [2, 4]
     assert tensor(y).data is not y.data
     assert repr(y.detach()) == "tensor([1., 2.])"
-    with pytest.raises(RuntimeError, match="operands are on cpu, cuda:0; bring them together"):
+    with pytest.raises(RuntimeError, match="operands are on cpu, cuda:0; move them to one device"):
         x + y
     assert tensor([1, 2], device="cuda").to("float64").sum().item() == 3
 
@@ -605,7 +605,7 @@ def test_gradients_have_memory_of_their_own_there(cupy):
         assert [g.tolist() for g in found] == [[7, 7], *[[1, 1]] * (len(found) - 1)]
     (a * 2).sum().backward(2.0)
     assert (a.grad.tolist(), a.grad.device) == ([4, 4], "cuda:0")
-    with pytest.raises(RuntimeError, match="gradient is on cpu, the output on cuda:0; bring them"):
+    with pytest.raises(RuntimeError, match="gradient is on cpu, the output on cuda:0; move them"):
         (a + b).backward(v.cpu())
 
 

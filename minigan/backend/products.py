@@ -39,7 +39,7 @@ def matmul(xp: ModuleType, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def qr(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """np.linalg.qr by LAPACK on one thread, because its last bits, too, depend on the number."""
+    """np.linalg.qr by LAPACK on one thread, because its last bits also depend on that number."""
     factors: list[tuple[np.ndarray, np.ndarray]] = []
     share(lambda i: factors.append(np.linalg.qr(a)), 1)
     return factors[0]
@@ -48,7 +48,7 @@ def qr(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _cuts(shape: tuple[int, ...], parts: int) -> tuple[int, list[slice]]:
     """The axis along which a result (..., M, N) is cut, and the cuts, at most `parts`.
 
-    It is the longest batch axis if that has at least `parts` matrices, else the longer of M and N.
+    The axis is the longest batch axis if it has at least `parts` matrices, else the longer of M and N.
     """
     batch = max(range(len(shape) - 2), key=shape.__getitem__, default=None)
     if batch is not None and shape[batch] >= parts:

@@ -1,4 +1,4 @@
-"""Sums over axes on the CPU, which lose few digits for any number of terms."""
+"""Sums over axes on the CPU that lose few digits, for any number of terms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _added_in_turn(x: np.ndarray, axes: tuple[int, ...]) -> list[int]:
     Along the innermost contiguous run of memory, NumPy adds in a tree, which loses few digits. If the
     run has gaps, is not aligned or is float16, it adds one buffer after another; before release 2.3 it
     always does. (Whether NumPy treats an axis of stride 0 as a run depends on the other axes; here it
-    counts as none.)
+    does not count as a run.)
     """
     order = sorted((a for a in range(x.ndim) if x.shape[a] > 1), key=lambda a: abs(x.strides[a]))
     copied = BUFFERS or not x.flags.aligned or x.dtype == np.float16

@@ -1,4 +1,4 @@
-"""The emulator itself: CuPy on it computes what NumPy does, and what it is there to catch is caught."""
+"""The emulator itself: CuPy on it computes what NumPy does, and it catches what it should."""
 
 import json
 import os
@@ -364,9 +364,9 @@ kernel((1,), (1,), (x, y, np.int32({i}), np.int32({j})))
 cupy.cuda.Device().synchronize()
 """
 OUTSIDE = {  # n, the index that is written, the index that is read, what is said
-    "read behind": (7, 0, 8, "4 bytes behind the end of memory of 28 bytes"),
+    "read behind": (7, 0, 8, "4 bytes past the end of memory of 28 bytes"),
     "read before": (1024, 0, -1, "4 bytes before the start of memory of 4096 bytes"),
-    "written behind": (8, 8, 0, "0 bytes behind the end of memory of 32 bytes"),
+    "written behind": (8, 8, 0, "0 bytes past the end of memory of 32 bytes"),
     "written before": (1024, -2, 0, "8 bytes before the start of memory of 4096 bytes"),
 }
 
@@ -385,7 +385,7 @@ def test_a_write_into_the_gap_before_a_guard_is_found_when_the_memory_is_freed(t
     for i, j, dies in ((6, 6, False), (7, 0, True), (-1, 0, True)):
         done = child(tmp_path, MOVE.format(n=7, i=i, j=j) + "del x, y", "--guard")
         assert (done.returncode != 0) == dies, done.stderr
-        assert ("has written where nothing is" in done.stderr) == dies
+        assert ("has written outside of an array" in done.stderr) == dies
 
 
 def test_the_report_is_seen_below_pytest(tmp_path):
@@ -403,7 +403,7 @@ def test_the_report_is_seen_below_pytest(tmp_path):
     ]
     done = subprocess.run([*command, tmp_path], capture_output=True, text=True)
     assert done.returncode < 0
-    assert "emulator: kernel move: no access to this address, 0 bytes behind" in done.stderr
+    assert "emulator: kernel move: no access to this address, 0 bytes past" in done.stderr
 
 
 def test_freed_memory_is_not_accessible(tmp_path):

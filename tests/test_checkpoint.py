@@ -37,7 +37,7 @@ def contents(arrays, table):
     return {name: (a.dtype, a.shape, a.tobytes()) for name, a in arrays.items()}, table
 
 
-# -- the file ---------------------------------------------------------------------------------------
+# -- the file -----------------------------------------------------------------------------------------
 
 
 def test_what_was_written_comes_back(tmp_path):
@@ -97,7 +97,7 @@ def test_nothing_in_the_package_or_the_examples_can_unpickle():
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 
 
-# -- whole or not at all -----------------------------------------------------------------------------
+# -- whole or not at all ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

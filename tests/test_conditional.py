@@ -254,7 +254,7 @@ def test_a_pack_has_no_one_class():
         Options(pack=2)
 
 
-# -- plans and files -----------------------------------------------------------------------------------
+# -- plans and files ----------------------------------------------------------------------------------
 
 
 def test_the_data_must_have_classes_and_are_digits_by_default():

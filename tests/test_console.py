@@ -290,7 +290,7 @@ def test_both_programs_run_without_docstrings(name):
     assert (code, said.split()[:2]) == (0, ["usage:", name])
 
 
-# -- Ctrl-C outside of a run ------------------------------------------------------------------
+# -- Ctrl-C outside of a run -------------------------------------------------------------------------
 
 
 @POSIX

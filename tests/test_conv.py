@@ -205,7 +205,7 @@ def test_each_kind_of_array_gets_its_kernels():
     assert kernels(SimpleNamespace()) is gpu
 
 
-# -- numbers that only filtering would make infinite or NaN --------------------------------------------
+# -- numbers that only filtering would make infinite or NaN -------------------------------------
 
 EXTREMES = {  # numbers for one element of a factor, or for all; their sums overflow
     "infinity": lambda rng, a: a.flat[[77]] + np.inf,

@@ -239,7 +239,7 @@ def test_lines_that_lack_the_metric_of_a_sign_do_not_show_it():
     assert noticed(bare) == []
 
 
-# -- the decision ---------------------------------------------------------------------------------
+# -- the decision ------------------------------------------------------------------------------------
 
 OLDER = [Path("step-00000007"), Path("step-00000006")]  # an interruption left the newer one
 
@@ -266,7 +266,7 @@ def test_a_decision_is_the_users_where_it_can_be(name, wish, again, planned):
     assert ("--on-divergence rollback" in text) == (bool(planned) and wish != "rollback")
 
 
-# -- runs that diverge by themselves ----------------------------------------------------------------
+# -- runs that diverge by themselves -----------------------------------------------------------------
 
 
 @pytest.mark.skipif(not DEEP, reason="takes long: deep; the short windows below are in CI")

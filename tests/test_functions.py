@@ -1,4 +1,4 @@
-"""The functions composed of operations: formulas, derivatives, dtypes, extremes, refusals."""
+"""Functions composed of operations: formulas, derivatives, dtypes, extremes, refusals."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ each_function = pytest.mark.parametrize("name", list(FUNCTIONS))
 
 
 def inputs_of(name, dtype="float64"):
-    """Random leaves; values keep apart, so that none is near a kink of l1_loss or a maximum's tie."""
+    """Random leaves with distinct values, so that none is near a kink of l1_loss or a tie."""
     draw, leaves = rng(0), []
     for i, shape in enumerate(FUNCTIONS[name].shapes):
         values = 0.3 * draw.permutation(np.prod(shape, dtype=int)).reshape(shape) - 1 + 0.1 * i
@@ -25,7 +25,7 @@ def inputs_of(name, dtype="float64"):
 
 
 def upstream(y, seed):
-    """A random upstream gradient for y. (Ones hide errors: a norm's gradient of their sum is 0.)"""
+    """A random upstream gradient for y. (Ones hide errors: the sum of a norm has gradient 0.)"""
     return tensor(rng(seed).uniform(-1, 1, y.shape).astype("e").astype(y.dtype))
 
 
@@ -49,7 +49,7 @@ def test_first_and_second_derivatives_agree_with_central_differences(name):
 @each_function
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_the_dtype_stays_forward_backward_and_twice_backward(name, dtype):
-    """And the rounding errors are a few of the dtype's units: nothing cancels on the way."""
+    """The rounding errors are a few units of the dtype, so nothing cancels on the way."""
     call, inputs = FUNCTIONS[name].call, inputs_of(name, dtype)
     results = []
     for xs in (inputs, [tensor(x.data.astype("float64"), requires_grad=True) for x in inputs]):
@@ -97,7 +97,7 @@ def test_the_softmaxes_are_finite_however_large_the_scores(dtype):
     np.testing.assert_allclose(F.logsumexp(x, 1).numpy(), [1e4, np.log(2)], rtol=1e-6)
     (g,) = grad(F.logsumexp(x, 1).sum(), x)
     np.testing.assert_allclose(g.numpy(), [[1, 0, 0], [0, 0.5, 0.5]])
-    # An impossible class costs nothing where it is not the label.
+    # An impossible class adds no loss where it is not the label.
     loss = F.cross_entropy(x, tensor([0, 1]), reduction="none")
     np.testing.assert_allclose(loss.numpy(), [0, np.log(2)], atol=1e-7)
     np.testing.assert_allclose(grad(loss.sum(), x)[0].numpy(), [[0, 0, 0], [0, -0.5, 0.5]])
@@ -157,7 +157,7 @@ def test_dropout_keeps_the_mean_and_drops_as_many_as_it_should():
     y = F.dropout(x, 0.3)
     values, counts = np.unique(y.numpy(), return_counts=True)
     np.testing.assert_allclose(values, [0, 1 / 0.7], rtol=1e-6)
-    # 10,000 trials have a standard deviation of 46; 4 of these
+    # 4 standard deviations; 10,000 trials have one of 46
     assert abs(counts[0] - 3000) < 184
     np.testing.assert_array_equal(grad(y.sum(), x)[0].numpy(), y.numpy())  # the same mask
 
@@ -212,7 +212,7 @@ def test_nan_is_an_extremum_and_shows_in_the_gradient():
     window = F.max_pool2d(x.reshape(1, 1, 1, 2), (1, 2))
     for y in (F.amax(x), F.min(x), F.max(x, 0).values, window):
         assert np.isnan(y.item())
-        assert grad(y, x)[0].numpy().sum() == 1  # it is not lost
+        assert grad(y, x)[0].numpy().sum() == 1  # the gradient is not lost
     assert F.argmax(x).item() == 1
 
 
@@ -239,7 +239,7 @@ def test_products_beside_zeros_have_finite_derivatives():
     y = F.prod(x, 1)
     assert y.tolist() == [0, 0]
     assert grad(y.sum(), x)[0].tolist() == [[0, 6, 0], [0, 0, 20]]
-    assert grad(F.prod(x), x)[0].tolist() == [[0, 0, 0], [0, 0, 0]]  # each is beside another zero
+    assert grad(F.prod(x), x)[0].tolist() == [[0, 0, 0], [0, 0, 0]]  # each is next to another zero
     assert gradcheck(lambda x: F.prod(x, 1), x)
     assert gradgradcheck(lambda x: F.prod(x, 1), x)
 
@@ -272,7 +272,7 @@ def test_the_gradient_of_a_norm_of_zeros_is_zero():
         (lambda x: x.split(9), [5]),
         (lambda x: F.split(x, [1, 0, 4]), [1, 0, 4]),
         (lambda x: x.chunk(2), [3, 2]),
-        (lambda x: x.chunk(4), [2, 2, 1]),  # PyTorch's: at most four
+        (lambda x: x.chunk(4), [2, 2, 1]),  # as in PyTorch: at most four
         (lambda x: F.chunk(x, 9), [1] * 5),
         (lambda x: x[:0].chunk(3), [0]),
     ],
@@ -334,7 +334,7 @@ def test_pooling_undoes_enlarging_and_constants_stay_constant():
     ],
 )
 def test_images_keep_the_channels_last_in_memory(function):
-    """As the convolutions on both sides like them, which otherwise would copy."""
+    """Channels last, as the convolutions on both sides need them; otherwise they would copy."""
     x = tensor(rng(0).standard_normal((2, 4, 4, 6)).astype("f").transpose(0, 3, 1, 2), True)
     y = function(x)
     assert y.data.transpose(0, 2, 3, 1).flags.c_contiguous

@@ -1,4 +1,4 @@
-"""Operands that do not fit: the message names the operation that was called, and what it was given."""
+"""Operands that do not fit: the message names the called operation and its operands."""
 
 import numpy as np
 import pytest

@@ -90,7 +90,7 @@ def test_from_numpy_shares_memory():
     assert array.tolist() == [1, 1]
 
 
-# -- what a tensor tells of itself --------------------------------------------------------------
+# -- queries of a tensor ------------------------------------------------------------------------
 
 
 def test_size_dim_and_tolist():

@@ -1,4 +1,4 @@
-"""Modules: what they find among their attributes, what they save and load, and layers' gradients."""
+"""Modules: the parts they find among their attributes, what they save and load, layers' gradients."""
 
 import copy
 from collections import OrderedDict
@@ -57,7 +57,7 @@ LAYERS = {
     "Tanh": (nn.Tanh, (2, 3)),
     "Sigmoid": (nn.Sigmoid, (2, 3)),
     "Identity": (nn.Identity, (2, 3)),
-    "Embedding": (  # of labels that do not depend on the input
+    "Embedding": (  # the labels do not depend on the input
         lambda: WithLabels(nn.Embedding(3, 2)),
         (2, 2),
     ),
@@ -243,7 +243,7 @@ def test_sequential_is_a_sequence():
     net[-1] = layers[1]
     assert list(net.extend(net)) == [*layers[:2], layers[1]] * 2
     tail = net[1:3].append(layers[2])
-    assert [name for name, _ in tail._children()] == ["1", "2", "3"]  # PyTorch's names of a slice
+    assert [name for name, _ in tail._children()] == ["1", "2", "3"]  # PyTorch's names for a slice
     assert list(tail) == [layers[1], layers[1], layers[2]]
 
 
@@ -697,7 +697,7 @@ def test_double_and_float_convert_all_that_floats_and_nothing_else():
     parameters = list(net.parameters())
     net.scale.grad = tensor([1.0])
     assert net.double() is net
-    assert net.scale is parameters[0]  # optimisers keep their hold of it
+    assert net.scale is parameters[0]  # so optimisers still refer to it
     assert (net.scale.grad.dtype, net.scale.grad.tolist()) == (np.float64, [1.0])
     dtypes = lambda: {name: t.dtype.name for name, t in net.state_dict().items()}
     counters = {"steps": "int64", "norm.num_batches_tracked": "int64"}
@@ -756,7 +756,7 @@ def test_a_state_dict_shares_memory_and_loads_into_the_tensors_of_another_module
 def test_an_older_state_dict_sees_what_is_loaded_and_drawn():
     net = nn.Sequential(nn.Conv2d(2, 3, (1, 2), bias=False), nn.BatchNorm2d(3))
     array = np.ones(3, "f")
-    net[1].weight, net[1].bias = nn.Parameter(array), nn.Parameter(array)  # over one memory
+    net[1].weight, net[1].bias = nn.Parameter(array), nn.Parameter(array)  # sharing one array
     older = net.state_dict()
     strides = {k: t.data.strides for k, t in older.items()}
     loss = net(tensor(np.ones((2, 2, 2, 2), "f"))).sum()
@@ -788,7 +788,7 @@ def test_a_tensor_whose_elements_share_memory_takes_no_state():
 
 
 class Foreign:
-    """What PyTorch's tensors look like from here: no array before detach, cpu and numpy."""
+    """A stand-in for PyTorch's tensors: no array without detach, cpu and numpy."""
 
     def __init__(self, array):
         self.array = array
@@ -810,7 +810,7 @@ def test_values_may_be_arrays_or_tensors_of_anybody_and_are_cast(kind):
 
 
 class HalfPrecision(Foreign):
-    """A bfloat16 tensor of PyTorch's: NumPy has no such numbers."""
+    """A stand-in for PyTorch's bfloat16 tensor: NumPy has no such dtype."""
 
     detach = cpu = lambda self: self
 
@@ -877,8 +877,8 @@ def test_counters_that_were_made_floats_and_infinite_weights_are_loaded():
     assert (net.scale.item(), net.steps.item(), net.steps.dtype) == (np.inf, 3, np.int64)
 
 
-# What PyTorch's safetensors.torch.save makes of the state of Conv2d(2, 3, (1, 2)), when its numbers
-# are 0, 1, ...
+# The output of safetensors.torch.save for the state of PyTorch's Conv2d(2, 3, (1, 2)) with the numbers
+# 0, 1, ...
 OF_PYTORCH = (
     b"\x80\0\0\0\0\0\0\0"
     b'{"bias":{"dtype":"F32","shape":[3],"data_offsets":[0,12]},'
@@ -908,7 +908,7 @@ def test_every_array_of_state_dict_numpy_is_contiguous_and_keeps_its_shape():
         np.testing.assert_array_equal(array, net.state_dict()[name].numpy(), strict=True)
 
 
-# -- first values -------------------------------------------------------------------------------
+# -- initial values -----------------------------------------------------------------------------
 
 
 def distance(values, cdf):
@@ -932,7 +932,7 @@ def normal(mean, std):
     [
         (lambda: nn.Linear(50, 40), 50),
         (lambda: nn.Conv2d(5, 40, 4), 5 * 16),
-        (lambda: nn.ConvTranspose2d(40, 5, 4), 5 * 16),  # PyTorch's fan of outputs
+        (lambda: nn.ConvTranspose2d(40, 5, 4), 5 * 16),  # PyTorch uses the fan-out here
     ],
 )
 def test_layers_start_from_pytorchs_uniform_distribution(layer, fan):
@@ -941,7 +941,7 @@ def test_layers_start_from_pytorchs_uniform_distribution(layer, fan):
     for p in (layer.weight, layer.bias):
         assert np.abs(p.numpy()).max() <= bound
         assert p.dtype == np.float32
-    # a right distribution exceeds 1.63 once in a hundred seeds, and this is one seed
+    # a correct distribution exceeds 1.63 for one seed in a hundred, and the seed is fixed
     assert distance(layer.weight.numpy(), uniform(bound)) < 1.63
     assert distance(layer.weight.numpy(), uniform(0.9 * bound)) > 1.63
     assert layer.bias.numpy().std() > 0

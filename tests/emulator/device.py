@@ -132,7 +132,7 @@ def deviceSynchronize() -> None:
     counts["synchronisations"] += 1
 
 
-# -- contexts, streams, events: one context; all work is done when a call returns --------
+# -- contexts, streams, events: one context; all work is done when a call returns --------------------
 
 
 def _nothing(*_: int) -> None:

@@ -204,7 +204,7 @@ def test_adam_moves_every_parameter_of_a_network(xp, rng, count, dtype):
         arrays = [np.asarray(np.abs(rng.standard_normal(shape)), dtype) for _ in "pgmv"]
         axes = rng.permutation(len(shape))
         on_gpu = [put(arrays[0], axes), put(arrays[1]), *(put(a, axes) for a in arrays[2:])]
-        expected.append((*arrays, 1 + i))  # each has a step count of its own
+        expected.append((*arrays, 1 + i))  # each has its own step count
         found.append((*on_gpu, 1 + i))
     for _ in range(2):
         reference.adam(np, expected, 0.01, (0.5, 0.999), 1e-8)

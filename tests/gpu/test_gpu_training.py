@@ -151,7 +151,7 @@ def test_the_public_api_stays_below_300_launches_as_well(count):
     assert counted["device_to_host"] == counted["synchronisations"] == 0
 
 
-# -- the command line ----------------------------------------------------------------------------------
+# -- the command line --------------------------------------------------------------------------------
 
 OPTIONS = ["--steps", 6, "--log-every", 2, "--sample-every", 3, "--checkpoint-every", 3]
 
@@ -165,7 +165,7 @@ def test_a_whole_run_has_the_cpu_s_losses_and_goes_on_there_and_back():
         for name in expected:
             assert found[name] == pytest.approx(expected[name], rel=1e-4), name
     assert on_gpu.config["device"] == "cuda:0"
-    # go on from the GPU's checkpoint on the CPU, and the other way
+    # resume the GPU's checkpoint on the CPU, and the other way round
     tiny.train("gpu", "--resume", "auto", "--steps", 8, "--device", "cpu")
     tiny.train("cpu", "--resume", "auto", "--steps", 8, "--device", "cuda")
     for found, expected in zip(tiny.metrics(on_gpu), tiny.metrics(on_cpu), strict=True):

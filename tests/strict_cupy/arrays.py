@@ -162,7 +162,7 @@ class ndarray:
         return into(out, np.clip, operand(self), *bounds)
 
 
-# -- creating and unwrapping arrays ------------------------------------------------------------------
+# -- creating and unwrapping arrays -------------------------------------------------------------
 
 
 def address(array: np.ndarray) -> int:

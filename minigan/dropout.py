@@ -1,4 +1,4 @@
-"""Dropout: random parts of the input are set to 0 in training (Srivastava et al. 2014, "Dropout").
+"""Dropout: in training, random parts of the input are set to 0 (Srivastava et al. 2014, "Dropout").
 
 The remaining elements are divided by the probability of remaining. So the mean stays the same, and
 evaluation needs no change.

@@ -22,10 +22,10 @@ Tensor = Any  # tensor.Tensor, which cannot be imported here because tensor.py i
 def topological(outputs: list[Tensor], targets: Sequence[Tensor] = ()) -> list[Tensor]:
     """All tensors that require gradients, outputs first, each before its inputs.
 
-    Why the order matters: in `b = a + a; c = b * a`, the gradient of b must be complete before it is
-    passed on to a, and a's own is complete only after both b and c have contributed. A depth-first
-    search notes a tensor once all its inputs are noted; this list reversed is the order. The search
-    keeps its own stack, because Python's would end at about 1,000 operations.
+    The order matters: in `b = a + a; c = b * a`, the gradient of b must be complete before it is passed
+    on to a, and a's own is complete only after both b and c have contributed. A depth-first search
+    lists a tensor after all its inputs; the reversed list is the order. The search keeps its own stack,
+    because Python's would end at about 1,000 operations.
 
     Raises RuntimeError if an earlier pass has released a tensor's inputs and a target may lie below it.
     If the released tensor is itself the only target, the search may end there.

@@ -8,7 +8,7 @@ import numpy as np
 
 from .threads import share
 
-PARTS = 4  # of a product, at most: for each part, BLAS copies the uncut factor again
+PARTS = 4  # the most parts of a product: for each, BLAS copies the uncut factor again
 PART_WORK = 1 << 24  # multiplications in a part: with fewer, waking a thread does not pay
 PART_EDGE = 128  # a part's rows or columns are a multiple of this: BLAS is slow on narrow matrices
 

@@ -10,8 +10,8 @@ import numpy as np
 from . import reference
 
 BUFFERS = np.lib.NumpyVersion(np.__version__) < "2.3.0"  # releases that sum buffer by buffer
-TERMS = 128  # at most this many terms of a sum are added one after another in float32
-RUN = 2048  # numbers in a row to add, at least, if the shape allows: short runs are slow
+TERMS = 128  # the most terms of a sum that are added one after another in float32
+RUN = 2048  # the least length of runs to add, if the shape allows: short runs are slow
 
 
 def _added_in_turn(x: np.ndarray, axes: tuple[int, ...]) -> list[int]:

@@ -139,7 +139,7 @@ class _Call:
         self.errors: list[BaseException] = []  # raised on helpers
         self.waiting: list[threading.Lock] = []  # a lock for each thread that waits for this call
         self.thread = threading.get_ident()
-        self.lent: int | None = None  # entries of _lent that belong to the calls around this one
+        self.lent: int | None = None  # entries of _lent that belong to enclosing calls
 
     def take_turn(self, caller: FrameType) -> bool:
         """Wait for this call's turn. False if it gets none, because its thread is already in a call."""

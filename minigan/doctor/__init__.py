@@ -101,9 +101,10 @@ class Game:
 def trained(label: str, device: str, dtype: Any) -> list[np.ndarray]:
     """The metrics of two steps, and the networks' state after them. The first step changes no weight.
 
-    So the losses and gradients of D's half and of G's half are functions of the same first weights. In
-    float32 only these are comparable. Adam divides each gradient by its own size, so a gradient that is
-    only a rounding error still moves its weight by lr. In float64 the eps in its divisor prevents that.
+    So the first step's losses and gradients, in D's half and in G's half, depend only on the initial
+    weights. In float32 only these are comparable. Adam divides each gradient by its own size, so a
+    gradient that is only a rounding error still moves its weight by lr. In float64 the eps in its
+    divisor prevents that.
     """
     game = Game(device, dtype, TRAININGS[label])
     metrics = []

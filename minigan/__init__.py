@@ -1,13 +1,13 @@
 """minigan: an autograd engine in NumPy and CuPy that trains GANs, written to be read.
 
-The files of the engine, each of which imports only those above it:
+The files of the engine. Each imports only files listed above it:
 
     arrays, operands, recording, values   what a Tensor may hold; how operands get one dtype
     walk, tensor                          the graph: backpropagation, Tensors, `op`
     arguments                             checks of sizes, dimensions and flags
     ops, shapes, pieces, conv, normalize  the operations and their backward rules
-    reductions, probabilities, resizing   more operations, most of them composed of these
-    init, create, labels, dropout         first values; new tensors; labels; random zeros
+    reductions, probabilities, resizing   more operations, most composed of the above
+    init, create, labels, dropout         initial values; new tensors; labels; dropout
     methods, functional                   PyTorch's names for all of them
     nn, optim, gradcheck                  networks, and how they are trained and tested
 

@@ -1,6 +1,6 @@
 """Checks of the arguments of operations and layers: sizes, dimensions, flags, pairs.
 
-The files of operations call these functions, which compute nothing.
+Operations and layers call these functions before they compute anything.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def check_alike(name: str, **tensors: Tensor | None) -> None:
     arrays = {key: raw(t) for key, t in tensors.items() if t is not None}
     if len({backend.device_of(a) for a in arrays.values()}) > 1:
         places = ", ".join(f"{key} on {backend.device_of(a)}" for key, a in arrays.items())
-        raise RuntimeError(f"{name}: {places}; bring them together with .to(device)")
+        raise RuntimeError(f"{name}: {places}; move them to one device with .to(device)")
     if len({a.dtype for a in arrays.values()}) > 1:
         dtypes = ", ".join(f"{key} is {a.dtype}" for key, a in arrays.items())
-        raise TypeError(f"{name}: {dtypes}; make them one with .to(dtype)")
+        raise TypeError(f"{name}: {dtypes}; convert them to one dtype with .to(dtype)")
 
 
 def check_floats(name: str, input: Any) -> None:
@@ -69,7 +69,7 @@ def check_indices(name: str, kind: str, indices: Any, count: int | None = None) 
     """
     if not isinstance(indices, Tensor) or indices.dtype.kind not in "iu":
         found = indices.dtype if isinstance(indices, Tensor) else f"a {type(indices).__name__}"
-        raise TypeError(f"{name}: expected a tensor of integers, one {kind} each, not {found}")
+        raise TypeError(f"{name}: the {kind} must be a tensor of integers, not {found}")
     if indices.device == "cpu" and indices.numel():
         low, high = int(indices.data.min()), int(indices.data.max())
         if low < 0 or (count is not None and high >= count):
@@ -116,7 +116,7 @@ def all_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
     dims = range(ndim) if dim is None else dim if hasattr(dim, "__iter__") else [dim]
     found = sorted(one_dim(d, ndim) for d in dims)
     if len(set(found)) != len(found):
-        raise ValueError(f"dimensions {tuple(dims)} name one dimension twice")
+        raise ValueError(f"dimensions {tuple(dims)} name a dimension twice")
     return tuple(found)
 
 

@@ -1,6 +1,6 @@
-"""Which raw arrays a Tensor may hold, and how anything else becomes one.
+"""Which raw arrays a Tensor may hold, and how other data becomes such an array.
 
-Everything here works on NumPy and CuPy arrays; no function knows of Tensors. `tensor.py` calls them.
+Everything here works on NumPy and CuPy arrays and knows nothing of Tensors. `tensor.py` calls it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ DTYPES = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # bool, integers, float16, 
 
 
 def plain(array: Array) -> Array:
-    """The array as one that the engine can compute with.
+    """The array in a form that the engine can compute with.
 
-    NumPy scalars, which arithmetic on 0-dimensional arrays returns, become arrays. Memory-mapped
-    arrays lose their class but keep their memory. Foreign byte order is converted, which copies.
-    Raises TypeError for anything but an array, and for any other dtype.
+    NumPy scalars, which arithmetic on 0-dimensional arrays returns, become arrays. Memory-mapped arrays
+    lose their class but keep their memory. Foreign byte order is converted, which copies. Raises
+    TypeError for anything but an array, and for a dtype that is not in `DTYPES`.
     """
     if isinstance(array, (np.generic, np.memmap)):
         array = np.asarray(array)
@@ -39,9 +39,9 @@ def plain(array: Array) -> Array:
 
 
 def as_array(data: Any) -> np.ndarray:
-    """A NumPy array from numbers, nested lists, PyTorch's tensors or a np.matrix.
+    """A NumPy array from numbers, nested lists, a PyTorch tensor or an np.matrix.
 
-    Python floats become float32. Raises TypeError or ValueError if there is no such array.
+    Python floats become float32. Raises TypeError or ValueError for anything else.
     """
     if all(hasattr(data, name) for name in ("detach", "cpu", "numpy")):
         try:
@@ -49,9 +49,7 @@ def as_array(data: Any) -> np.ndarray:
         except TypeError as error:
             raise TypeError(f"tensor: NumPy has no {data.dtype}; call .float() first") from error
     if isinstance(data, np.ma.MaskedArray):
-        raise TypeError(
-            "tensor: the array is masked; give hidden values a number with .filled(...)"
-        )
+        raise TypeError("tensor: the array is masked; replace the masked values with .filled(...)")
     try:
         array = np.asarray(data)
     except ValueError as error:
@@ -72,11 +70,11 @@ def converted(name: str, array: Array, dtype: Any) -> Array:
         limits = np.iinfo(dtype)
         low, high = array.min().item(), array.max().item()
         # Python compares these exactly, and every comparison with NaN is False. The bounds are open
-        # because the fraction is cut off: -0.5 becomes 0, which fits a uint8.
+        # because fractions are cut off: -0.5 becomes 0, which fits a uint8.
         if not (limits.min - 1 < low and high < limits.max + 1):
             raise ValueError(
                 f"{name}: {dtype} holds integers from {limits.min} to {limits.max}, but the values "
-                f"go from {low} to {high}; choose another dtype"
+                f"range from {low} to {high}; choose another dtype"
             )
     return array.astype(dtype)
 

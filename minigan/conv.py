@@ -3,7 +3,7 @@
     T(x, w, y) = sum over n,o,c,p,k of  x[n, c, p*stride + k - pad] * w[o, c, k] * y[n, o, p]
 
 of an image x (N, C, H, W), a kernel w (O, C, kh, kw) and a grid y (N, O, OH, OW). Its three partial
-derivatives are the three operations of this page:
+derivatives are the three operations of this file:
 
     conv2d            dT/dy,  from x and w
     conv_transpose2d  dT/dx,  from w and y
@@ -14,7 +14,7 @@ So the two rules of each operation are the other two operations: three kernels, 
 gradients of any order. (Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning",
 draw the geometry.)
 
-Two things are for speed alone. `fused`: if both gradients of an operation are needed and neither is
+Two features serve speed alone. `fused`: if both gradients of an operation are needed and neither is
 recorded, one kernel computes both and shares their common work. `memo`: a dict per convolution, in
 which a kernel may keep what it computed from the weight, because the gradients need it again.
 """
@@ -134,7 +134,7 @@ def _half(
 ) -> Tensor:
     """The convolution of float16, rounded once.
 
-    float64 holds every product of two such numbers, and no partial sum overflows or cancels in it.
+    In float64 each product of two float16 numbers is exact, and no partial sum overflows.
     """
     wide = [t if t is None else cast(t, np.float64) for t in (input, weight, bias)]
     return cast(convolve(*wide, *rest), np.float16)

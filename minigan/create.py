@@ -33,7 +33,7 @@ def _new(
 def _shape(size: tuple) -> tuple[int, ...]:
     shape = all_sizes(size)
     if min(shape, default=0) < 0:
-        raise ValueError(f"no tensor has the shape {shape}: a size is negative")
+        raise ValueError(f"a tensor cannot have the shape {shape}: a size is negative")
     return shape
 
 
@@ -83,7 +83,7 @@ def linspace(start: float, end: float, steps: int, **options: Any) -> Tensor:
 def _floating(dtype: Any) -> np.dtype:
     dtype = np.dtype(DEFAULT_DTYPE if dtype is None else dtype)
     if dtype.kind != "f":
-        raise TypeError(f"these random numbers are floats, not {dtype}; randint draws integers")
+        raise TypeError(f"rand and randn draw floats, not {dtype}; use randint for integers")
     return dtype
 
 

@@ -1,7 +1,7 @@
-"""Dropout: random parts of the input are set to 0 in training (Srivastava et al. 2014, "Dropout").
+"""Dropout: in training, random parts of the input are set to 0 (Srivastava et al. 2014, "Dropout").
 
-What remains is divided by the probability of remaining. So the mean stays the same, and evaluation
-needs no change.
+The remaining elements are divided by the probability of remaining. So the mean stays the same, and
+evaluation needs no change.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def dropout2d(
 ) -> Tensor:
     """Like `dropout`, with one random number for each image and channel of an input (N, C, H, W).
 
-    Neighbouring pixels are alike, so setting single ones to 0 removes little (Tompson et al. 2015,
-    "Efficient Object Localization Using Convolutional Networks").
+    Neighbouring pixels are alike, so setting single ones to 0 removes little information (Tompson et
+    al. 2015, "Efficient Object Localization Using Convolutional Networks").
     """
     return _dropped("dropout2d", input, p, training, uniform, pixels=True)
 
@@ -59,7 +59,7 @@ def _dropped(
     shape = (*input.shape[:2], 1, 1) if pixels else input.shape
     u = rand(*shape, device=input.device) if uniform is None else uniform(shape)
     if u.shape != shape:
-        raise ValueError(f"{name}: `uniform` gave the shape {u.shape} where {shape} was asked for")
+        raise ValueError(f"{name}: `uniform` returned the shape {u.shape}, expected {shape}")
     p = float(p)  # a stray np.float64 would widen a float32 network
     kept = array_module(input.data).zeros_like(input.data[..., :1, :1] if pixels else input.data)
     kept[...] = u.data >= p  # in the input's memory order, which the product will have too

@@ -1,7 +1,7 @@
-"""The functions of the networks, under PyTorch's names: `import minigan.functional as F`.
+"""The functions that networks use, under PyTorch's names: `import minigan.functional as F`.
 
-Most are defined on the engine's other pages and only collected here. Defined below are `linear` and the
-losses.
+Most are defined in the engine's other files and only collected here. `linear` and the losses are
+defined below.
 """
 
 from __future__ import annotations
@@ -73,21 +73,21 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def mse_loss(input: Tensor, target: Tensor | float, *, reduction: str = "mean") -> Tensor:
-    """(input - target)^2, the squared error; a target that is a number is that of all elements."""
+    """(input - target)^2, the squared error; a number as target applies to all elements."""
     input, target = _alike("mse_loss", input, target)
     return _reduced((input - target) ** 2, reduction)
 
 
 def l1_loss(input: Tensor, target: Tensor | float, *, reduction: str = "mean") -> Tensor:
-    """|input - target|, the absolute error; a target that is a number is that of all elements."""
+    """|input - target|, the absolute error; a number as target applies to all elements."""
     input, target = _alike("l1_loss", input, target)
     return _reduced(abs(input - target), reduction)
 
 
 def cross_entropy(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
-    """-log softmax(input)[target] for logits (N, K) and labels (N,): one number per row, or their mean.
+    """-log softmax(input)[target] for logits (N, K) and labels (N,): one loss per row, or their mean.
 
-    The target may also hold probabilities (N, K); then it is -sum(target * log softmax(input)).
+    The target may also hold probabilities (N, K); then the loss is -sum(target * log softmax(input)).
 
     Raises TypeError, ValueError or IndexError if input and target do not fit together.
     """
@@ -134,9 +134,9 @@ def binary_cross_entropy(input: Tensor, target: Tensor | float, reduction: str =
     """-(t log p + (1 - t) log(1 - p)) for probabilities p = input; PyTorch's BCELoss.
 
     The logarithms are clamped at -100, so that the loss stays finite, and in the gradient p (1 - p) is
-    clamped at 1e-12 (6e-5 in float16). After a saturated Sigmoid nothing is left of the gradient; this
-    is the cause of "Loss_G: 100" in many logs. `binary_cross_entropy_with_logits` has no such limit. If
-    the target is a number, it is the label of all elements.
+    clamped at 1e-12 (6e-5 in float16). After a saturated Sigmoid no gradient is left, which is the
+    cause of "Loss_G: 100" in many logs. `binary_cross_entropy_with_logits` has no such limit. If the
+    target is a number, it is the label of all elements.
 
     Raises TypeError or ValueError if the shapes differ or p lies outside [0, 1].
     """

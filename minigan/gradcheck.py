@@ -1,4 +1,4 @@
-"""Are the gradients correct? This page compares them with central differences, to second order.
+"""Are the gradients correct? This file compares them with central differences, to second order.
 
 Take an input x, a random direction u and a random upstream gradient v, and let J be the Jacobian of fn.
 The number <v, J u> is computed twice: by the engine, as <J^T v, u>, and from two evaluations of fn:
@@ -75,7 +75,7 @@ def gradcheck(
         if not np.isfinite(analytic_grad).all():
             raise GradcheckError(f"the gradient of input {i} holds values that are not finite")
         for d in range(directions):
-            # The true sum of many terms can be nearly 0; then its rounding is relative to the terms.
+            # The true sum of many terms can be nearly 0; its rounding error is relative to the terms.
             u = rng.standard_normal(x.shape)
             numerical = 0.0
             for sign in (1, -1):
@@ -117,8 +117,8 @@ def gradgradcheck(
 ) -> bool:
     """gradcheck for second derivatives: it checks the function (x, v) -> J(x)^T v.
 
-    Both the inputs x and the upstream gradients v are varied. In an error message, the inputs after
-    the last one of fn are the upstream gradients. Outputs without history are left out.
+    Both the inputs x and the upstream gradients v are varied. In error messages, inputs numbered beyond
+    fn's own are the upstream gradients. Outputs without history are left out.
     """
     inputs = _checked(inputs, eps, rtol, directions)
     rng = np.random.default_rng([seed, 2])
@@ -135,7 +135,7 @@ def gradgradcheck(
         targets = [x for x in xs if x.requires_grad]
         found = grad(ys, targets, list(vs), create_graph=True, allow_unused=True)
         found = [g for g in found if g is not None]
-        if not all(g.requires_grad for g in found):  # each must depend on v at least
+        if not all(g.requires_grad for g in found):  # each must depend at least on v
             raise GradcheckError("a backward rule gives a gradient without history")
         return found
 
@@ -147,11 +147,11 @@ def _checked(
 ) -> list[Tensor]:
     """The inputs as a list. Raises TypeError or ValueError if checking them would prove nothing."""
     if not (_is_number(eps) and 0 < eps < math.inf):
-        raise ValueError(f"gradcheck: eps must be a finite number above 0, is {eps!r}")
+        raise ValueError(f"gradcheck: eps must be a finite number above 0, not {eps!r}")
     if not (_is_number(rtol) and 0 < rtol < 1):
-        raise ValueError(f"gradcheck: rtol must be a number above 0 and below 1, is {rtol!r}")
+        raise ValueError(f"gradcheck: rtol must be a number above 0 and below 1, not {rtol!r}")
     if not (isinstance(directions, int) and directions is not True and directions > 0):
-        raise ValueError(f"gradcheck: directions must be an integer above 0, is {directions!r}")
+        raise ValueError(f"gradcheck: directions must be an integer above 0, not {directions!r}")
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     for i, x in enumerate(inputs):
         if not isinstance(x, Tensor):
@@ -174,7 +174,7 @@ def _is_number(value: object) -> bool:
 def _outputs(
     fn: Callable, inputs: Sequence[Tensor], first: Sequence[np.ndarray] | None = None
 ) -> list[Tensor]:
-    """The outputs of fn, checked to be comparable, also with `first`, its earlier outputs."""
+    """The outputs of fn, checked. Their shapes must be those of `first`, its earlier outputs."""
     before = [x.numpy().copy() for x in inputs]
     result = fn(*inputs)
     for i, (x, values) in enumerate(zip(inputs, before, strict=True)):

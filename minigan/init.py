@@ -21,7 +21,7 @@ _default = np.random.default_rng()
 
 
 def manual_seed(seed: int) -> None:
-    """Seed the generator of initial weights, and of the numbers of `rand`, `randn` and `randint`."""
+    """Seed the generator that draws initial weights and the numbers of `rand`, `randn`, `randint`."""
     global _default
     if not is_whole(seed) or seed < 0:
         raise ValueError(
@@ -31,7 +31,7 @@ def manual_seed(seed: int) -> None:
 
 
 def _renew_lock() -> None:
-    """Replace the generator's lock in a forked process, where the thread that held it is missing."""
+    """Replace the generator's lock in a forked process, where the holding thread is missing."""
     global _default
     bits = _default.bit_generator
     renewed = type(bits)(bits.seed_seq)
@@ -53,10 +53,10 @@ _shapes_only: ContextVar[bool] = ContextVar("shapes_only", default=False)  # one
 
 @contextmanager
 def shapes_only() -> Iterator[None]:
-    """Inside, parameters of new layers have shapes and dtypes but no memory or values.
+    """Inside, the parameters of new layers have shapes and dtypes, but no memory and no values.
 
-    So a network of any size can be made instantly, to count its weights. Nothing can be computed with
-    it. (PyTorch has `torch.device("meta")` for this.)
+    So a network of any size can be made instantly, to count its weights. It cannot compute anything.
+    (PyTorch has `torch.device("meta")` for this.)
     """
     token = _shapes_only.set(True)
     try:
@@ -93,7 +93,9 @@ def _check(name: str, t: Any) -> None:
     Both are accepted, because `m.weight.data` is a Tensor in PyTorch and an array in minigan.
     """
     if not isinstance(getattr(t, "dtype", None), np.dtype) or t.dtype.kind != "f":
-        raise TypeError(f"{name}: expected a floating Tensor or array, not {type(t).__name__}")
+        raise TypeError(
+            f"{name}: expected a floating-point Tensor or array, not {type(t).__name__}"
+        )
 
 
 def uniform_(
@@ -102,7 +104,7 @@ def uniform_(
     b: float = 1.0,
     generator: np.random.Generator | None = None,
 ) -> Any:
-    """tensor ~ U(a, b), in place; a Tensor or a raw array, which is returned."""
+    """tensor ~ U(a, b), in place. Takes and returns a Tensor or a raw array."""
     _check("uniform_", tensor)
     if not a <= b:
         raise ValueError(f"uniform_: the bounds {a} and {b} must be in ascending order")
@@ -117,7 +119,7 @@ def normal_(
     std: float = 1.0,
     generator: np.random.Generator | None = None,
 ) -> Any:
-    """tensor ~ N(mean, std^2), in place; a Tensor or a raw array, which is returned."""
+    """tensor ~ N(mean, std^2), in place. Takes and returns a Tensor or a raw array."""
     _check("normal_", tensor)
     if not std >= 0:
         raise ValueError(f"normal_: std must be at least 0, not {std}")
@@ -125,30 +127,31 @@ def normal_(
 
 
 def constant_(tensor: Tensor | Array, val: float) -> Any:
-    """One value everywhere, in place; a Tensor or a raw array, which is returned."""
+    """tensor = val, in place. Takes and returns a Tensor or a raw array."""
     _check("constant_", tensor)
     return _fill("constant_", tensor, lambda shape: np.full(shape, val, np.float64))
 
 
 def zeros_(tensor: Tensor | Array) -> Any:
-    """Zeros, in place."""
+    """tensor = 0, in place. Takes and returns a Tensor or a raw array."""
     return constant_(tensor, 0.0)
 
 
 def ones_(tensor: Tensor | Array) -> Any:
-    """Ones, in place."""
+    """tensor = 1, in place. Takes and returns a Tensor or a raw array."""
     return constant_(tensor, 1.0)
 
 
 def orthogonal_(
     tensor: Tensor | Array, gain: float = 1.0, generator: np.random.Generator | None = None
 ) -> Any:
-    """gain times a random orthogonal matrix, in place; a Tensor or a raw array, which is returned.
+    """gain times a random orthogonal matrix, in place. Takes and returns a Tensor or a raw array.
 
-    The tensor counts as a matrix (shape[0], all the rest). Its rows are orthogonal to each other and of
-    length `gain`; if there are more rows than columns, its columns are. It is the Q of the QR
-    decomposition of a matrix of normal numbers, with the signs that make R's diagonal positive: with
-    them all orthogonal matrices are equally likely (Saxe, McClelland & Ganguli 2014).
+    The tensor is filled as a matrix (shape[0], product of the other sizes). Its rows are orthogonal to
+    each other and have length `gain`; if there are more rows than columns, this holds for the columns
+    instead. The matrix is the Q of the QR decomposition of a matrix of normal numbers. Its signs are
+    chosen to make R's diagonal positive, because then all orthogonal matrices are equally likely (Saxe,
+    McClelland & Ganguli 2014).
     """
     _check("orthogonal_", tensor)
     if len(tensor.shape) < 2:
@@ -168,7 +171,7 @@ def default_(weight: Tensor, bias: Tensor | None) -> None:
     """PyTorch's initial values of linear and convolution layers: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
     fan_in is the size of weight[0]. (PyTorch calls this kaiming_uniform_ with a = sqrt(5). For a
-    transposed convolution this size is really the fan-out; PyTorch uses it all the same.)
+    transposed convolution this size is really the fan-out; PyTorch uses it anyway.)
     """
     bound = 1 / math.sqrt(max(1, math.prod(weight.shape[1:])))
     uniform_(weight, -bound, bound)

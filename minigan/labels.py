@@ -1,4 +1,4 @@
-"""Labels: whole numbers as inputs of a network, either one-hot or as rows of a table.
+"""Labels, which are whole numbers, as inputs of a network: one-hot, or as rows of a table.
 
 A label is the number of a class, from 0 to K - 1. Labels on the host are checked. Labels on a GPU are
 not, because the host would have to wait for them; check labels before you move them there.
@@ -27,7 +27,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     check_indices("one_hot", "label", tensor, None if num_classes == -1 else num_classes)
     if num_classes == -1:
         if not tensor.numel():
-            raise ValueError("one_hot: there is no label to count classes by; give num_classes")
+            raise ValueError("one_hot: no labels to count the classes from; give num_classes")
         num_classes = int(tensor.data.max()) + 1
     classes = backend.array_module(tensor.data).arange(num_classes)
     return Tensor((tensor.data[..., None] == classes).astype(np.int64))  # (...) -> (..., K)

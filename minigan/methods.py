@@ -1,8 +1,8 @@
-"""Tensor's operators and methods: the functions of the other pages under PyTorch's names.
+"""Tensor's operators and methods: the functions of the other files under PyTorch's names.
 
-Comparisons, logic and in-place changes are defined here, because they have no backward rule.
-`minigan/__init__.py` imports this page, which attaches everything. (The methods cannot be in the class
-body, because the operations need the class.)
+Comparisons, logic and in-place changes are defined here, because they have no backward rule. Importing
+this file, as `minigan/__init__.py` does, attaches everything. (The methods cannot be in the class body,
+because the operations need the class.)
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from .shapes import (
 )
 from .tensor import Tensor, operand, raw
 
-_WIDTH = {"b": 0, "u": 1, "i": 1, "f": 2}  # by kind of dtype: a narrower one would cut values
+_WIDTH = {"b": 0, "u": 1, "i": 1, "f": 2}  # by dtype.kind: a narrower one would lose values
 
 # -- comparisons and logic ----------------------------------------------------------------------
 
@@ -106,7 +106,7 @@ def _invert(self: Tensor) -> Tensor:
 
 
 def _write(self: Tensor, name: str, value: Any, index: Any = ...) -> Tensor:
-    """Change values in place, and count the change, so that graphs that have read them are refused.
+    """Change values in place, and count the change, so that graphs that read the old ones are refused.
 
     Raises RuntimeError if the change would have to be recorded, the memory is shared or read-only, or
     the value is on another device; TypeError or ValueError if the value does not fit.
@@ -134,7 +134,7 @@ def _write(self: Tensor, name: str, value: Any, index: Any = ...) -> Tensor:
         self.data[index] = array
     except ValueError as error:
         raise ValueError(
-            f"{name}: values of shape {np.shape(array)} do not fit the place of shape "
+            f"{name}: values of shape {np.shape(array)} do not fit into elements of shape "
             f"{self.data[index].shape}"
         ) from error
     except REFUSALS as error:
@@ -166,7 +166,7 @@ def _setitem(self: Tensor, index: Any, value: Any) -> None:
 
 
 def size(input: Tensor, dim: int | None = None) -> tuple[int, ...] | int:
-    """The shape, or its length in one dimension."""
+    """The shape, or the length of one dimension."""
     return input.shape if dim is None else input.shape[one_dim(dim, input.ndim)]
 
 

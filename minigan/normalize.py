@@ -28,7 +28,7 @@ from .tensor import Tensor, op
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What a batch x is normalised with, computed once by the forward and used again by the rules.
+    """What normalises a batch x: computed once by the forward, used again by the rules.
 
     mean     the mean of x over the axes, kept with length 1
     inv_std  1 / sqrt(var + eps), in the same shape
@@ -137,7 +137,7 @@ def _batch_norm(xp, x, w, b, *, stats, slope):
     ),
 )
 def _scale_shift(xp, x, center, scale, shift, *, slope):
-    """leaky_relu((x - center) * scale + shift, slope), where the three are values per channel."""
+    """leaky_relu((x - center) * scale + shift, slope); center, scale and shift are per channel."""
     return kernels(xp).scale_shift(xp, x, center, scale, 1.0, shift, slope)
 
 
@@ -264,10 +264,10 @@ def group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """(x - mean) / sqrt(var + eps) * weight + bias, for each image and group of channels in a row.
+    """(x - mean) / sqrt(var + eps) * weight + bias, for each image and group of channels.
 
-    input (N, C, ...), where C is a multiple of num_groups; weight and bias (C,). (Wu & He 2018, "Group
-    Normalization".)
+    input (N, C, ...), where C is a multiple of num_groups; weight and bias (C,). A group is C /
+    num_groups consecutive channels. (Wu & He 2018, "Group Normalization".)
 
     Raises TypeError or ValueError if an argument does not fit.
     """

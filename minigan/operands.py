@@ -1,4 +1,4 @@
-"""The operands of one operation: how they get one dtype, and the errors if they do not fit.
+"""The operands of one operation: conversion to one dtype, and the errors if they do not fit.
 
 Works on raw arrays and Python numbers. `tensor.op` calls it for every operation.
 """
@@ -35,13 +35,15 @@ def aligned(arrays: list, name: str, elementwise: bool) -> list:
     if len({backend.device_of(a) for a in own}) > 1:
         places = ", ".join(backend.device_of(a) for a in own)
         raise RuntimeError(
-            f"{name}: operands are on {places}; bring them together with .to(device)"
+            f"{name}: operands are on {places}; move them to one device with .to(device)"
         )
     if len({a.dtype for a in own}) == 1 and own[0].dtype.kind == "f":
         return arrays
     if not elementwise and len({a.dtype for a in own}) > 1:
         dtypes = ", ".join(str(a.dtype) for a in own)
-        raise TypeError(f"{name}: operands have dtypes {dtypes}; make them one with .to(dtype)")
+        raise TypeError(
+            f"{name}: operands have dtypes {dtypes}; convert them to one dtype with .to(dtype)"
+        )
     dtype = _promoted(arrays, own)
     if dtype == np.float64 and all(a.dtype.kind != "f" for a in own):  # NumPy's last resort
         raise TypeError(
@@ -76,7 +78,7 @@ def misfit(name: str, arrays: Sequence[Any], params: dict[str, Any], error: Exce
     dtypes = " and ".join(str(a.dtype) for a in arrays if hasattr(a, "dtype"))
     if isinstance(error, OverflowError):
         return OverflowError(
-            f"{name}: {dtypes} cannot hold a number it was given; use .to(dtype) first"
+            f"{name}: {dtypes} cannot hold one of the numbers given; use .to(dtype) first"
         )
     if isinstance(error, TypeError):
         if dtypes.startswith("bool"):

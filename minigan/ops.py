@@ -4,7 +4,7 @@ Each operation is its forward on raw arrays, with one backward rule per input ab
 upstream gradient, y the output). The rules are written in operations themselves, so each can be
 differentiated again. Names and argument order are PyTorch's.
 
-Next are `shapes.py` with sums, shapes and matmul, and `pieces.py` with parts of tensors. `methods.py`
+Read next: `shapes.py` for sums, shapes and matmul, and `pieces.py` for parts of tensors. `methods.py`
 gives Tensor the operators (`*`, `-`, ...) that the rules use.
 """
 
@@ -22,7 +22,7 @@ from .tensor import Tensor, op, raw, tensor
 
 
 def floats(x: Any) -> Any:
-    """Integers and bools as float32, in which PyTorch computes functions of them too.
+    """Integers and bools as float32, because PyTorch computes functions of them in float32 too.
 
     Anything else is returned unchanged. (NumPy computes exp of uint8 in float16, and its -|x| wraps.)
     """
@@ -102,7 +102,9 @@ def pow(input: Tensor, exponent: float) -> Tensor:
             "for tensors write exp(exponent * log(x))"
         )
     if input.dtype.kind != "f" and isinstance(exponent, int) and exponent < 0:
-        raise ValueError(f"pow: {input.dtype} has no power {exponent}; use .to('float32') first")
+        raise ValueError(
+            f"pow: {input.dtype} has no negative powers ({exponent}); use .to('float32') first"
+        )
     return _pow(input, exponent=exponent)
 
 

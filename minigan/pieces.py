@@ -1,7 +1,8 @@
 """Parts of tensors: indexing, padding, joining, splitting.
 
 Written like `ops.py`: each operation is its forward, with one backward rule per input above it. Taking
-a part out and putting it into zeros are each other's rule. Padding with negated widths is its own rule.
+a part out and putting it into zeros are each other's rule. The rule of padding is padding with negated
+widths.
 """
 
 from __future__ import annotations
@@ -83,10 +84,10 @@ def _entry(name: str, index: Any) -> Any:
 
 
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """input at these positions along `dim`: y[i, j] = input[index[i, j], j] for dim 0 of a matrix.
+    """input at the positions `index` along `dim`: for dim 0 of a matrix, input[index[i, j], j].
 
-    The index has as many dimensions as the input, and the result its shape. Along the other dimensions
-    it may be shorter than the input.
+    The index has as many dimensions as the input, and the result has the index's shape. Along the other
+    dimensions the index may be shorter than the input.
 
     Raises TypeError, ValueError or IndexError if the index does not fit.
     """
@@ -122,8 +123,8 @@ def _pad(xp, x, *, widths, value):
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
     """Elements added at the edges: `pad` is (left, right, top, bottom, ...), last dimension first.
 
-    mode  "constant" adds elements of this value, and negative amounts cut off. "reflect" mirrors the
-          tensor, without repeating its edge: 3 2 [1 2 3] 2 1
+    mode  "constant" adds elements of this value, and a negative amount cuts elements off.
+          "reflect" mirrors the tensor, without repeating its edge: 3 2 [1 2 3] 2 1
     """
     if not isinstance(pad, Sequence) or not all(map(is_whole, pad)):
         raise TypeError(f"pad: expected a tuple of integers, not {pad!r:.80}")
@@ -142,7 +143,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
 def _reflected(x: Tensor, pairs: list[tuple[int, int]], value: float) -> Tensor:
     """x mirrored at its edges, by (before, after) elements of each dimension."""
     if value != 0:
-        raise ValueError(f"pad: in mode 'reflect' there is no use for the value {value}")
+        raise ValueError(f"pad: mode 'reflect' does not use a value; leave out value={value}")
     for dim, (before, after) in enumerate(pairs):
         n = x.shape[dim]
         if not 0 <= before < max(n, 1) or not 0 <= after < max(n, 1):
@@ -191,7 +192,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 def split(
     tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0
 ) -> tuple[Tensor, ...]:
-    """Parts along a dimension, as views: of one size (the last may be smaller), or of these sizes."""
+    """Parts along a dimension, as views of one size (the last may be smaller) or of the given sizes."""
     dim = one_dim(dim, tensor.ndim)
     n, sizes = tensor.shape[dim], split_size_or_sections
     if is_whole(sizes) and sizes > 0:
@@ -214,7 +215,7 @@ def split(
 
 @with_axis
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """At most that many parts along a dimension, as views of one size; the last may be smaller."""
+    """At most `chunks` parts along a dimension, as views of one size; the last may be smaller."""
     if not is_whole(chunks) or chunks < 1:
         raise ValueError(f"chunk: the number of chunks must be an int >= 1, not {chunks!r}")
     length = input.shape[one_dim(dim, input.ndim)]

@@ -1,7 +1,7 @@
 """Scores as probabilities: softmax, its logarithm, and log-sum-exp, under PyTorch's names.
 
 All three subtract the largest score first, so that no exponential overflows. The results do not depend
-on what is subtracted, so it can be a constant, and the gradients are right without it.
+on what is subtracted. So it can be a constant, and the gradients are correct without it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def softmax(input: Tensor, dim: int) -> Tensor:
 
 @with_axis
 def log_softmax(input: Tensor, dim: int) -> Tensor:
-    """x - log(sum(e^x)): the logarithm of softmax, finite also where softmax rounds to 0."""
+    """x - log(sum(e^x)): the logarithm of softmax, finite even where softmax rounds to 0."""
     dims = (one_dim(dim, input.ndim),)
     x = input - _largest(input, dims)
     return x - log(sum_over(exp(x), dims, keepdim=True))

@@ -1,6 +1,6 @@
 """Whether operations are recorded: `no_grad`, and the per-thread switch that it sets.
 
-This page does not know Tensors. `tensor.py` and others read `thread.recording`; `walk.py` uses
+This file knows nothing of Tensors. `tensor.py` and others read `thread.recording`; `walk.py` uses
 `recording(on)`.
 """
 
@@ -42,7 +42,7 @@ class recording:
         block = _switches_back(switched)
         next(block)
         self.blocks = block, self.blocks
-        switched[0] = True  # no call may follow, because a handler may raise after any
+        switched[0] = True  # no call may follow, because a handler may raise after one
         thread.before, thread.recording = (thread.recording, thread.before), self.on
 
     def __exit__(self, *error: Any) -> None:
@@ -70,7 +70,7 @@ class no_grad(recording):
     over it records as before. Only functions and methods can be decorated, because it is unknown when
     any other object runs its code.
 
-    Everything that the thread does inside the block is unrecorded, in a signal handler too. If a
+    Everything that the thread does inside the block is unrecorded, signal handlers included. If a
     handler raises (Ctrl-C) just as the block is left, recording may stay off as long as something
     refers to the `no_grad()` object: the exception's traceback, or a variable.
     """

@@ -44,7 +44,7 @@ def _extreme(name: str, input: Tensor, dim: Dims, keepdim: bool, largest: bool) 
 def amax(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The largest element over the dimensions `dim`, by default over all.
 
-    Equal ones share the gradient evenly. If an element is NaN, so is the result.
+    Several largest elements share the gradient evenly. If an element is NaN, so is the result.
     """
     return _extreme("amax", input, dim, keepdim, largest=True)
 
@@ -56,7 +56,7 @@ def amin(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 
 def _position(name: str, input: Tensor, dim: int | None, keepdim: bool, largest: bool) -> Tensor:
-    """Where the extremum is: along a dimension, or in the flattened tensor if that is None."""
+    """Where the extremum is: along a dimension, or in the flattened tensor if `dim` is None."""
     check_flag(name, "keepdim", keepdim)
     axis = None if dim is None else one_dim(dim, input.ndim)
     if not (input.numel() if axis is None else input.shape[axis]):
@@ -114,8 +114,8 @@ def min(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor 
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The product along `dim`, by default of all elements; integers give int64.
 
-    The elements are multiplied in pairs until one is left. So the gradients are right beside zeros,
-    where the product divided by an element is not.
+    The elements are multiplied in pairs until one is left. So the gradients are correct next to zeros,
+    where the product divided by the element would not be.
     """
     check_flag("prod", "keepdim", keepdim)
     x = input if dim is not None else reshape(input, -1)
@@ -146,7 +146,7 @@ def std(
 def norm(input: Tensor, p: float = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """sqrt(sum(x^2)) over the dimensions `dim`, by default over all. Its gradient at 0 is 0.
 
-    The only p is 2; `x.abs().sum(dim)` is the norm with p = 1, `x.abs().amax(dim)` that with infinity.
+    Only p = 2 is supported. For p = 1 write `x.abs().sum(dim)`, for infinity `x.abs().amax(dim)`.
     """
     if isinstance(p, bool) or p not in (2, "fro"):
         raise ValueError(f"norm: p={p!r} is not supported, only 2; for 1 write x.abs().sum(dim)")

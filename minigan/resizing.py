@@ -1,10 +1,10 @@
-"""Images of another size: pooling, which makes them smaller, and interpolation.
+"""Change the size of images: pooling, which makes them smaller, and interpolation.
 
 Pooling cuts the image into windows, as a convolution does, and takes the mean or the maximum of each.
 Cutting windows and adding them up again are each other's backward rule.
 
-All work with the channels last, (N, H, W, C), as the CPU's convolutions lay out their images: then the
-numbers that are copied or added together are contiguous in memory.
+Everything here works with the channels last, (N, H, W, C), as the CPU's convolutions lay out their
+images. Then the numbers that are copied or added together are contiguous in memory.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def avg_pool2d(
 ) -> Tensor:
     """The mean of each window, PyTorch's avg_pool2d: (N, C, H, W) -> (N, C, OH, OW).
 
-    OH = floor((H + 2*padding - kh) / stride) + 1; the stride is by default kernel_size. The padding is
-    zeros, which count. Raises TypeError or ValueError if an argument does not fit.
+    OH = floor((H + 2*padding - kh) / stride) + 1; by default the stride is kernel_size. The padding is
+    zeros, which count towards the mean. Raises TypeError or ValueError if an argument does not fit.
     """
     window = _windows("avg_pool2d", input, kernel_size, stride, padding)
     taps = _unfold(input, window=window)  # (N*OH*OW, kh*kw, C)

@@ -40,7 +40,7 @@ def sum(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 
 def _count(x: Tensor, dim: Dims) -> int:
-    """The number of elements that each element of a reduction combines."""
+    """The number of elements that a reduction combines into one."""
     return math.prod(x.shape[d] for d in all_dims(dim, x.ndim))
 
 
@@ -107,7 +107,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The same elements in another shape; one size may be -1."""
     sizes = all_sizes(shape)
     if min(sizes, default=0) < -1:
-        raise ValueError(f"reshape: {sizes} has a negative size; only one, -1, is computed")
+        raise ValueError(f"reshape: {sizes} has a negative size; only one size may be -1")
     return _reshape(input, shape=sizes)
 
 

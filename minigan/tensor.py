@@ -158,7 +158,7 @@ class Tensor(Values):
                 "leaves can be copied; copy its detach()"
             )
         if id(self._data) not in memo:
-            # Keeps the order in memory, which kernels have chosen; CuPy's own deepcopy gives C order.
+            # Keeps the memory order that the kernels chose; CuPy's own deepcopy gives C order.
             memo[id(self._data)] = self._data.copy(order="K")
         make, arguments, state = self.__reduce_ex__(4)[:3]
         copied = memo[id(self)] = make(*arguments)
@@ -205,7 +205,7 @@ def op(
     view: bool = False,
     fused: Callable | None = None,
 ) -> Callable[[Callable], Callable[..., Tensor]]:
-    """Make an operation of a function on arrays, given one backward rule per input.
+    """Turn a function on arrays into an operation, given one backward rule per input.
 
         @op(lambda g, y, a, b: g * b,
             lambda g, y, a, b: g * a, elementwise=True)
@@ -250,7 +250,7 @@ def op(
             if half:
                 y = y.astype(np.float16)
             elif elementwise and y.dtype == np.float64 != first.dtype:
-                y = y.astype(DEFAULT_DTYPE)  # NumPy makes float64 of integers
+                y = y.astype(DEFAULT_DTYPE)  # NumPy turns integers into float64
             result = Tensor(y)
             if view and backend.owner(y) is backend.owner(first):
                 result.changes = inputs[0].changes
@@ -354,8 +354,8 @@ def _upstream(outputs: list[Tensor], gradients: Sequence[Any]) -> list[Tensor]:
             g = g.reshape(y.shape) if g.numel() == y.numel() == 1 else g  # backward(2.0)
         elif g.device != y.device:
             raise RuntimeError(
-                f"the upstream gradient is on {g.device}, the output on {y.device}; bring them "
-                "together with .to(device)"
+                f"the upstream gradient is on {g.device}, the output on {y.device}; move them "
+                "to one device with .to(device)"
             )
         if g.shape != y.shape:
             raise ValueError(f"upstream gradient has shape {g.shape}, the output {y.shape}")

@@ -1,4 +1,4 @@
-"""A tensor's values as Python and NumPy ask for them: shape, length, truth, numbers, lists, text.
+"""What Python and NumPy may ask of a tensor's values: shape, length, truth, numbers, lists, text.
 
 `Tensor` inherits all of it. Nothing here knows of graphs or gradients.
 """

@@ -1,7 +1,7 @@
 """The walk from outputs back to inputs, which applies the backward rules: all of backpropagation.
 
-To this page a Tensor is only a node of the graph: `op`, `inputs`, `params`, `requires_grad`, `grad`,
-the versions, and arithmetic on gradients. `grad` and `backward` in `tensor.py` call it.
+Here a Tensor is only a node of the graph: `op`, `inputs`, `params`, `requires_grad`, `grad`, the
+versions, and arithmetic on gradients. `grad` and `backward` in `tensor.py` call it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from .arrays import type_name
 from .backend import Array
 from .recording import recording, thread
 
-Tensor = Any  # tensor.Tensor, which cannot be imported here because tensor.py imports this page
+Tensor = Any  # tensor.Tensor, which cannot be imported here because tensor.py imports this file
 
 
 def topological(outputs: list[Tensor], targets: Sequence[Tensor] = ()) -> list[Tensor]:
     """All tensors that require gradients, outputs first, each before its inputs.
 
-    Why the order matters: in `b = a + a; c = b * a`, the gradient of b must be complete before it is
-    passed on to a, and a's own is complete only after both b and c have contributed. A depth-first
-    search notes a tensor once all its inputs are noted; this list reversed is the order. The search
-    keeps its own stack, because Python's would end at about 1,000 operations.
+    The order matters: in `b = a + a; c = b * a`, the gradient of b must be complete before it is passed
+    on to a, and a's own is complete only after both b and c have contributed. A depth-first search
+    lists a tensor after all its inputs; the reversed list is the order. The search keeps its own stack,
+    because Python's would end at about 1,000 operations.
 
     Raises RuntimeError if an earlier pass has released a tensor's inputs and a target may lie below it.
     If the released tensor is itself the only target, the search may end there.
@@ -92,7 +92,7 @@ def gradients(
             asked = [i for i, x in enumerate(y.inputs) if id(x) in needed]
             for i, gx in zip(asked, _input_gradients(g, y, asked, create_graph), strict=True):
                 add(y.inputs[i], _fitted(gx, y, i))
-            if asked and not retain_graph:  # a mere target keeps its inputs, for another pass
+            if asked and not retain_graph:  # a tensor that is only a target keeps its inputs
                 y.inputs, y.params, y.seen = (), {}, None
         return _separate([found.get(id(t)) for t in targets], upstream)
 
@@ -144,8 +144,8 @@ def _fitted(g: Tensor, y: Tensor, i: int) -> Tensor:
 def _check_unchanged(y: Tensor) -> None:
     """Raise RuntimeError if an input or the output has changed since the operation ran.
 
-    Not every rule reads all of them. The check makes no exceptions, because nobody could remember which
-    rules those are.
+    Not every rule reads all of them. But the check makes no exceptions, because nobody could remember
+    them.
     """
     for i, (x, seen) in enumerate(zip((*y.inputs, y), y.seen, strict=True)):
         if getattr(x, "version", 0) != seen:
@@ -187,7 +187,7 @@ _adding = threading.RLock()
 
 def _renew_lock() -> None:
     global _adding
-    # A forked process does not have the thread that may hold the lock.
+    # The thread that may hold the lock does not exist in a forked process.
     _adding = threading.RLock()
 
 

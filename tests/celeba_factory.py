@@ -1,4 +1,4 @@
-"""Makes small data sets shaped like CelebA, whole or damaged, and sources that misbehave.
+"""Makes small data sets shaped like CelebA, intact or damaged, and sources that misbehave.
 
 python tests/celeba_factory.py FOLDER --count 64 [--zip] [--nested]
 """
@@ -64,7 +64,7 @@ def attributes(index: int) -> list[int]:
 
 
 def attribute_list(count: int, newline: str = "\r\n") -> bytes:
-    """list_attr_celeba.txt of the first `count` images, with the white space of CelebA's."""
+    """list_attr_celeba.txt for the first `count` images, with white space as in CelebA's own file."""
     rows = ["".join(f"{value:3d}" for value in attributes(i)) for i in range(1, count + 1)]
     images = [f"{i:06d}.jpg{row} " for i, row in enumerate(rows, 1)]
     lines = [str(count), " ".join(ATTRIBUTES) + " ", *images, ""]
@@ -99,7 +99,7 @@ def encrypt(path: Path, name: str) -> None:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that announces a size and ends before its pixels."""
+    """A PNG whose header gives a size, and which ends before its pixels."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     tail = struct.pack(">I", zlib.crc32(body))
     rows = b"IDAT" + zlib.compress(b"")
@@ -108,7 +108,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def broken() -> dict[str, tuple[bytes, str]]:
-    """{name: (contents, a word of the reason for which it must be skipped)}."""
+    """{name: (contents, a word from the reason for skipping it)}."""
     whole = jpeg(1)
     damaged = bytearray(encoded(image(1), "PNG"))
     damaged[200:300] = bytes(100)
@@ -131,8 +131,8 @@ def broken() -> dict[str, tuple[bytes, str]]:
 class Squares:
     """A source of `count` small images; image i is filled with i mod 251.
 
-    Each load appends its index to the file `log`. Those in `bad` are unreadable, and at image `fatal`
-    the process dies (by kill -9) unless the file `log` + ".survive" exists.
+    Each load appends its index to the file `log`. Images in `bad` are unreadable, and loading the image
+    `fatal` kills the process (kill -9) unless the file `log` + ".survive" exists.
     """
 
     count: int

@@ -16,11 +16,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 @pytest.fixture(scope="session", autouse=True)
 def every_module():
-    """Hypothesis draws from the constants of the modules that are loaded, at each example.
+    """For each example, Hypothesis draws from the constants of all loaded modules.
 
-    A module that a test is the first to load would change what the same seed draws.
+    So if a test were the first to load a module, the same seed would draw other examples.
     """
-    import minigan  # not before the emulator is in CuPy's place
+    import minigan  # only after the emulator has replaced CuPy
 
     for module in pkgutil.walk_packages(minigan.__path__, "minigan."):
         if not module.name.endswith("__main__"):
@@ -29,9 +29,10 @@ def every_module():
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_estimate(every_module):
-    """Before its first step a run plays steps to estimate the rest, which takes longer than a tiny run.
+    """Replace a run's estimate by a constant, because making it takes longer than a tiny run.
 
-    Here it is told a constant instead; test_estimate.py has the real one, and so have other processes.
+    Before its first step, a run plays some steps to estimate the rest. test_estimate.py tests the real
+    estimate, and other processes make it.
     """
     from minigan.training import estimate, session
 
@@ -42,13 +43,14 @@ def quick_estimate(every_module):
 
 @pytest.fixture(scope="session", autouse=True)
 def thread_counts():
-    """Which numbers of threads must give the same bytes, of those that a test would try.
+    """Choose, from the thread counts that a test would try, those that must give the same bytes.
 
-    All of them; or, where NumPy's BLAS cannot be kept to one thread, the first, time and again.
+    These are all of them. But where NumPy's BLAS cannot be limited to one thread, they are the first
+    count, repeated.
     """
-    from minigan.backend.threads import blas_trouble  # not before the emulator is in CuPy's place
+    from minigan.backend.threads import blas_trouble  # only after the emulator has replaced CuPy
 
-    trouble = blas_trouble()  # asked here, so that no kernel warns
+    trouble = blas_trouble()  # called here, so that no kernel warns later
     return lambda *counts: counts[:1] * len(counts) if trouble else counts
 
 
@@ -56,13 +58,13 @@ def pytest_terminal_summary(terminalreporter):
     from minigan.backend.threads import blas_trouble
 
     if trouble := blas_trouble():
-        what = "The same bytes were asked of the same number of threads only"
+        what = "Bytes were compared only for the same number of threads"
         terminalreporter.write_line(f"{what}. {trouble}.")
 
 
 @pytest.fixture
 def sigint():
-    """Where pytest runs in the background SIGINT is ignored, by it and by all that it starts."""
+    """Handle SIGINT, which pytest and the processes it starts ignore when it runs in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -1,9 +1,9 @@
 """A judge of conditional samples: a small network that reads digits.
 
-    python tests/digit_reader.py    # trains it, and prints its accuracy on digits that it has not seen
+    python tests/digit_reader.py    # trains it, and prints its accuracy on unseen digits
 
-It learns from drawn digits of a seed that no run here has, so a generator cannot please it by having
-learnt the same images by heart.
+It learns from digits drawn with a seed that no run here uses. So a generator cannot score well by
+memorising the images that the reader was trained on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from minigan.keys import generator
 from minigan.models.first_values import first_values
 from minigan.tensor import Tensor
 
-LEARNT, UNSEEN = 20_001, 20_002  # seeds of drawn digits
+LEARNT, UNSEEN = 20_001, 20_002  # seeds of the drawn digits
 COUNT, EPOCHS, BATCH = 8000, 5, 100
 
 
@@ -54,7 +54,7 @@ def draw(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def train_reader(count: int = COUNT, epochs: int = EPOCHS) -> Reader:
-    """A reader, trained on `count` drawn digits."""
+    """A reader trained on `count` drawn digits."""
     x, y = draw(LEARNT, count)
     rng, reader = generator(LEARNT, "reader"), Reader()
     first_values(reader, "he", rng)
@@ -68,7 +68,7 @@ def train_reader(count: int = COUNT, epochs: int = EPOCHS) -> Reader:
 
 
 def accuracy(reader: Reader, images: np.ndarray, asked: np.ndarray) -> float:
-    """The share of the images in which the reader reads the digit that was asked for."""
+    """The share of the images in which the reader finds the requested digit."""
     return float((reader.read(images) == asked).mean())
 
 

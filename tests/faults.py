@@ -1,8 +1,8 @@
-"""Faults of the file system: the n-th operation on files below a folder fails, and all after it.
+"""File system faults: the n-th operation on files below a folder fails, and so do all later ones.
 
 Python reaches files through a few functions of `os` and through `open`; these are replaced. A file
 opened below the folder is a FileIO that counts its operations. Python's own buffers lie on top of it,
-so they behave as on a full disk: for example, they write the rest when the file is closed. (C code that
+so they behave as on a full disk. For example, they write the rest when the file is closed. (C code that
 opens files itself is not covered; in this project none writes.)
 """
 
@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-NAMES = {"look", "list", "open", "create", "mkdir", "rename", "unlink", "cut"}  # by a path
-HANDLES = {"read", "write", "fsync", "lock", "close"}  # by an open file
+# Operations on a path, and operations on an open file.
+NAMES = {"look", "list", "open", "create", "mkdir", "rename", "unlink", "cut"}
+HANDLES = {"read", "write", "fsync", "lock", "close"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Kind:
 
     errno: int
     operations: set[str]
-    half: bool = False  # the first write that fails has written half of it
+    half: bool = False  # the first failing write still writes half of its data
 
 
 ROOM = {"write", "fsync", "mkdir", "rename"}
@@ -51,10 +52,10 @@ PATCHED = {
 
 
 class Faults:
-    """A context in which the operation with index `first` fails, and unless `once` all after it.
+    """A context in which the operation with index `first` fails, and all later ones unless `once`.
 
-    Counted are those of the kind on files below `folder`; `log` lists them, and `failed` those that
-    failed, each as (operation, path).
+    Only operations of the kind on files below `folder` count. `log` lists them and `failed` lists those
+    that failed, each as (operation, path).
     """
 
     def __init__(self, folder, kind: Kind = NOTHING, first: int | None = None, once: bool = False):
@@ -85,7 +86,7 @@ class Faults:
         self._patch.undo()
 
     def path(self, file) -> str | None:
-        """As it was given, if it is below the folder."""
+        """The path as it was given if it is below the folder, else None."""
         if not isinstance(file, (str, Path)):
             return None
         return str(file) if (os.path.abspath(file) + os.sep).startswith(self.folder) else None
@@ -102,7 +103,7 @@ class Faults:
 
     def check(self, operation: str, path: str | None) -> None:
         if path is not None and self.fails(operation, path):
-            named = [path] if operation in NAMES else []  # as the system does it
+            named = [path] if operation in NAMES else []  # as the system does
             raise OSError(self.kind.errno, os.strerror(self.kind.errno), *named)
 
     def checked(self, operation, real):
@@ -141,7 +142,7 @@ class Faults:
         self._close(handle)
 
     def os_fsync(self, handle):
-        """Where nothing is cut off the power this needs not be done, which saves a test its time."""
+        """Skip the real fsync, which only matters in a power cut, to save time."""
         if handle in self.handles:
             self.check("fsync", self.handles[handle])
         else:
@@ -185,5 +186,5 @@ class Raw(io.FileIO):
         if not self.closed:
             self.faults.handles.pop(self.fileno(), None)
             super().close()
-            if self.written:  # then some systems write it now
+            if self.written:  # some systems write only now
                 self.faults.check("close", self.path)

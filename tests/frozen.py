@@ -1,4 +1,4 @@
-"""How the tests of parity read PyTorch's stored answers, and how they compare."""
+"""Read PyTorch's stored answers and compare results with them, for the tests of parity."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def frozen(file: str) -> dict[str, np.ndarray]:
 
 
 def deviation(actual: np.ndarray, expected: np.ndarray, scale: np.ndarray | None = None) -> float:
-    """The largest error relative to `scale`, by default the largest element: others may cancel.
+    """The largest error relative to `scale`, by default the largest element, because others may cancel.
 
-    Where the scale is 0 nothing but an exact 0 will do.
+    Where the scale is 0, only an exact 0 is accepted.
     """
     assert actual.shape == expected.shape
     error = np.abs(actual.astype(np.float64) - expected)
@@ -29,7 +29,7 @@ def deviation(actual: np.ndarray, expected: np.ndarray, scale: np.ndarray | None
 
 
 def summary_deviation(arrays: dict[str, np.ndarray], expected: np.ndarray) -> float:
-    """The largest deviation of summarised arrays, each number against its natural scale."""
+    """The largest deviation of summarised arrays, each number relative to its natural scale."""
     sizes = [array.size for array in arrays.values()]
     scale = np.stack([summary_scale(row[1], n) for row, n in zip(expected, sizes, strict=True)])
     return deviation(summaries(arrays), expected, scale)

@@ -1,6 +1,6 @@
-"""The functions that are composed of operations: how each is called, and its formula in plain NumPy.
+"""Functions composed of operations: a call of each, and its formula in plain NumPy.
 
-`test_functions.py` walks this table on the CPU, `test_strict_cupy.py` on the double of CuPy. The
+`test_functions.py` checks this table on the CPU, `test_strict_cupy.py` on the double of CuPy. The
 operations themselves, with structures that Hypothesis draws, are in `strategies.py`.
 """
 
@@ -26,7 +26,7 @@ def softmax(x, axis):
 
 
 def cross_entropy(x, labels):
-    """One number per row, picked one after another."""
+    """One loss per row, row by row."""
     return np.array([-np.log(softmax(row, 0)[k]) for row, k in zip(x, labels, strict=True)])
 
 
@@ -35,7 +35,7 @@ def normalised(x, axes, eps=1e-5):
 
 
 def group_norm(x, groups, w, b):
-    """Group by group: the channels in a row, with all of their pixels."""
+    """Group by group: consecutive channels with all of their pixels."""
     y, size = np.empty_like(x), x.shape[1] // groups
     for g in range(groups):
         part = slice(g * size, (g + 1) * size)
@@ -46,7 +46,7 @@ def group_norm(x, groups, w, b):
 
 LABELS = np.array([2, 0, 2, 1])
 TARGETS = softmax(np.arange(12.0).reshape(4, 3) % 5, 1)
-on = lambda values, x: tensor(values).to(x.device)  # beside the input x
+on = lambda values, x: tensor(values).to(x.device)  # on the device of x
 like = lambda values, x: on(values, x).to(x.dtype)
 
 

@@ -1,8 +1,8 @@
-"""Code that makes hostile files: zips, pictures, caches and checkpoints.
+"""Makes hostile files: zips, pictures, caches and checkpoints.
 
 A zip is written field by field, so that each field can lie. `ZIPS` and `PICTURES` say what must happen
-to each file: `skipped` is a word of the reason why the picture `BAD` is left out, `stopped` a word of
-the error; without either, the file must be accepted.
+to each file: `skipped` is a word from the reason for skipping the picture `BAD`, `stopped` a word from
+the error. Without either, the file must be accepted.
 """
 
 import io
@@ -29,7 +29,7 @@ from minigan.training import checkpoint
 BAD, GOOD = "bad.jpg", "good.jpg"
 
 DEEP = settings.default.max_examples >= 50
-fuzz = settings(  # of each of 17 tests 80 cases in `ci`, 13,000 in `deep`: 221,000
+fuzz = settings(  # for each of 17 tests, 80 cases in `ci` and 13,000 in `deep` (221,000 in all)
     max_examples=settings.default.max_examples * 13 // 2 if DEEP else 80,
     deadline=10_000,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
@@ -125,7 +125,7 @@ def deflated(data: bytes) -> bytes:
 
 
 def squeezed(method: int, size: int) -> bytes:
-    """A zip with so many zeros, packed by a method of zipfile, that announces a hundred bytes."""
+    """A zip of `size` zeros, compressed by a method of zipfile, whose header claims a hundred bytes."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as archive, archive.open(BAD, "w") as member:
         for _ in range(size // 2**20):
@@ -151,7 +151,7 @@ def twins(name: str) -> bytes:
 
 
 def overlapping(count: int = 300) -> bytes:
-    """Entries whose data are the following entries: reading all takes the square of the size."""
+    """Entries whose data are the following entries: reading all takes time quadratic in the size."""
     names = [f"{i:04d}.jpg" for i in range(count)]
     length = 30 + len(names[0])
     size = count * length
@@ -163,13 +163,13 @@ def overlapping(count: int = 300) -> bytes:
 
 
 def zip64(value: int) -> bytes:
-    """An entry that keeps its sizes and its offset in the zip64 field."""
+    """An entry whose sizes and offset are in the zip64 field."""
     huge = {"packed": 2**32 - 1, "size": 2**32 - 1, "offset": 2**32 - 1}
     return with_bad(central=huge, extra=struct.pack("<HHQQQ", 1, 24, value, value, value))
 
 
 def zip64_whole() -> bytes:
-    """Two pictures in a zip whose every size is in zip64 fields, and right."""
+    """Two pictures in a zip with all sizes in zip64 fields, and correct."""
     data = picture()
     huge = {"packed": 2**32 - 1, "size": 2**32 - 1}
     extra = struct.pack("<HHQQ", 1, 16, len(data), len(data))
@@ -263,7 +263,7 @@ ZIPS = {
 
 
 def resized(jpeg: bytes, width: int, height: int) -> bytes:
-    """The JPEG with another size in its header."""
+    """The JPEG with a different size in its header."""
     for marker in (b"\xff\xc0", b"\xff\xc2"):
         at = jpeg.find(marker)
         if at >= 0:
@@ -272,7 +272,7 @@ def resized(jpeg: bytes, width: int, height: int) -> bytes:
 
 
 def progressive(scans: int = 0) -> bytes:
-    """A progressive JPEG whose last scan comes so many times more."""
+    """A progressive JPEG whose last scan is repeated `scans` more times."""
     data = factory.encoded(factory.image(1, (40, 50)), progressive=True)
     last = data[data.rindex(b"\xff\xda") : -2]
     return data[:-2] + last * scans + data[-2:]
@@ -285,14 +285,14 @@ def turned() -> bytes:
 
 
 def bad_exif() -> bytes:
-    """An EXIF block that announces 65,535 tags of 4 GB."""
+    """An EXIF block that claims to hold 65,535 tags of 4 GB."""
     body = b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + struct.pack("<HHII", 0x112, 5, 2**32 - 1, 8) * 40
     data = picture()
     return data[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[2:]
 
 
 def png_with(kind: bytes, body: bytes) -> bytes:
-    """A PNG with another chunk after its header."""
+    """A PNG with an extra chunk after its header."""
     data = factory.encoded(factory.image(1, (40, 50)), "PNG")
     chunk = struct.pack(">I", len(body)) + kind + body
     return data[:33] + chunk + struct.pack(">I", zlib.crc32(kind + body)) + data[33:]
@@ -311,7 +311,7 @@ def rle_bmp(width: int, height: int) -> bytes:
 
 
 def largest_webp() -> bytes:
-    """A small one that announces 16,383 times 16,383 pixels."""
+    """A small WebP that claims to have 16,383 x 16,383 pixels."""
     data = flat("RGB", "WEBP", 40, 50, lossless=True)
     at = data.index(b"VP8L") + 9
     (bits,) = struct.unpack_from("<I", data, at)
@@ -320,7 +320,7 @@ def largest_webp() -> bytes:
 
 
 def gif(frame: tuple[int, int] = (40, 50), comments: int = 0) -> bytes:
-    """A GIF of 40 x 50 pixels with a frame of another size, and with comments before it."""
+    """A GIF of 40 x 50 pixels with a frame of another size, preceded by comments."""
     data = flat("P", "GIF", 40, 50)
     at = data.index(b",")
     head = data[:at] + b"\x21\xfe\x01a\0" * comments
@@ -332,7 +332,7 @@ EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
 %%EndComments
 showpage
 %%EOF
-"""  # Pillow gives it to Ghostscript, a program of its own
+"""  # Pillow passes it to Ghostscript, an external program
 
 PICTURES = {
     "whole": Case(picture),
@@ -385,7 +385,7 @@ def safetensors(header: object, body: bytes = b"", length: int | None = None) ->
 
 
 def signed(table: str, arrays: dict[str, np.ndarray] | None = None) -> bytes:
-    """A checkpoint with that table and a checksum that fits: anyone can compute one."""
+    """A checkpoint with this table and a valid checksum, which anyone can compute."""
     arrays = {"w": np.arange(6, dtype="f").reshape(2, 3)} if arrays is None else arrays
     text = "\n".join((checkpoint.FORMAT, checkpoint._digest(arrays, table), table))
     return save({k: np.asarray(a, order="C") for k, a in arrays.items()}, {tensorfile.KEY: text})
@@ -430,7 +430,7 @@ CHECKPOINTS = {
     "offsets beyond": (lambda: safetensors(tensor(offsets=(8, 16)), bytes(8)), "cannot be read"),
     "name of control codes": (
         lambda: safetensors({"\n\x1b[2J": tensor(offsets=(8, 0))["x"]}, bytes(8)),
-        r"(\\x1b|\\u{1b})\[2J",  # as our repr has it, or safetensors' own
+        r"(\\x1b|\\u{1b})\[2J",  # as our repr or safetensors prints it
     ),
     "negative shape": (lambda: safetensors(tensor(shape=(-2,)), bytes(8)), "cannot be read"),
     "deep header": (lambda: safetensors(b'{"a":' * 50_000), "cannot be read"),

@@ -1,13 +1,13 @@
-"""A run in runs/ that is killed again and again: `python tests/killed.py MEMBER STEPS KILLS SEED`.
+"""A run in runs/ that is killed repeatedly: `python tests/killed.py MEMBER STEPS KILLS SEED`.
 
-This process imports everything that a run needs. It forks a child for each life of the run, which
-takes milliseconds instead of a second. The children die in turn in three ways:
+This process imports everything that a run needs, and forks a child for each life of the run. That takes
+milliseconds instead of a second. The children die in three ways, in turn:
 
 before   the child sends itself SIGKILL just before a random one of its operations on files
-within   the system ends the child in the middle of a write, by a limit on the file's size
+within   a limit on the file's size makes the system end the child in the middle of a write
 outside  this process kills the child at a random moment
 
-After KILLS kills the run may finish. Prints as JSON how often it was killed in each way, and what was
+After KILLS kills, the run may finish. Prints as JSON how often it was killed in each way, and what was
 left half-written.
 """
 
@@ -22,7 +22,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-os.environ["MINIGAN_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # none survive a fork
+os.environ["MINIGAN_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = (
+    "1"  # a fork has one thread
+)
 
 import matplotlib.figure  # noqa: F401, as much as can be imported before the lives begin
 import tiny
@@ -33,12 +35,12 @@ from minigan.training import session
 from minigan.training.estimate import Estimate
 
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir")  # os.replace is audited as os.rename
-LONGEST = 0.25  # seconds until the kill from outside, at the most
+LONGEST = 0.25  # the most seconds until the kill from outside
 OUT = "runs"
 WAYS = ("before", "within", "outside")
 PLACES = ("cache", "checkpoints", "metrics.jsonl", "samples", "")  # "": anywhere
 RUN = {"--checkpoint-every": 5, "--sample-every": 10, "--epochs": 9999}
-session.estimate = lambda *arguments: Estimate(1.0, 1.0)  # which takes as long as a life
+session.estimate = lambda *arguments: Estimate(1.0, 1.0)  # the real one takes as long as a life
 workers.CHUNK = 3  # of 20 pictures: seven chunks
 
 
@@ -56,9 +58,9 @@ def kill_before(operation: int) -> None:
 
 
 def kill_within(place: str, number: int, size: int) -> None:
-    """End this process in the n-th write to such a place, or a later one, after `size` bytes of it.
+    """End this process in the n-th write to this place, or a later one, after `size` bytes of it.
 
-    The system does it by SIGXFSZ, as if the file were as large as files may be.
+    The system does it with SIGXFSZ, as if the file had reached the limit on file sizes.
     """
     left = [number]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -76,7 +78,7 @@ def kill_within(place: str, number: int, size: int) -> None:
 
 
 def live(member: str, steps: int) -> None:
-    """One life, in a child: go on with the run, or begin it."""
+    """One life, in a child: resume the run, or start it."""
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     run = [word for pair in {**RUN, "--steps": steps}.items() for word in pair]
@@ -85,7 +87,7 @@ def live(member: str, steps: int) -> None:
 
 
 def half_written(child: int) -> list[str]:
-    """What this child, which is dead, has left: the folder of a file, "cache", or "line"."""
+    """What this dead child left half-written: the folder of a file, "cache", or "line"."""
     left = [path.parent.name for path in Path(OUT).glob(f"*/*/.*.{child}.partial")]
     left += ["cache"] * any(Path(OUT, "cache").glob("*.partial"))
     texts = [path.read_bytes() for path in sorted(Path(OUT).glob("*/metrics.jsonl"))[-1:]]
@@ -100,7 +102,7 @@ def main(member: str, steps: int, kills: int, seed: int) -> int:
         way, place = "none" if last else WAYS[way], PLACES[turn % len(PLACES)]
         operation, number, size = rng.randrange(40), rng.randrange(2), int(2 ** rng.uniform(0, 15))
         if place == "cache" and any(Path(OUT, "cache").glob("*.npy")) and not last:
-            shutil.rmtree(Path(OUT, "cache"))  # as one may whenever no run is using it
+            shutil.rmtree(Path(OUT, "cache"))  # allowed whenever no run is using it
         child = os.fork()
         if child == 0:
             if way == "before":

@@ -1,7 +1,7 @@
 """Runs under real limits of the system: `python tests/limited.py`, in an empty folder.
 
-Each limit and value has a folder named after it, in which a run starts under the limit and is then
-resumed without it. Prints {folder: [exit code and stderr of the first, exit code of the second]}.
+For each limit and value, a run starts under the limit and is then resumed without it, in a folder named
+after both. Prints {folder: [exit code and stderr of the first, exit code of the second]}.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ import pytest
 import tiny
 
 RUN = ["--steps", "2", "--checkpoint-every", "1", "--threads", "1", "--resume", "auto"]
-# (limit, value, further words): of open files so many beside those that the process starts with,
-# which is too little for a lock, a cache, its memory map, a checkpoint, and for workers;
+# (limit, value, further words). NOFILE: this many open files besides those that the process starts
+# with, too few for a lock, a cache, its memory map, a checkpoint, and workers, in this order.
 LIMITS = [("NOFILE", count, ()) for count in (0, 1, 3, 5)] + [("NOFILE", 9, ("--workers", "2"))]
-# of bytes in a file, for a cache, for a checkpoint, and enough.
+# FSIZE: bytes in a file, too few for a cache, too few for a checkpoint, and enough.
 LIMITS += [("FSIZE", size, ()) for size in (1_000, 20_000, 10**9)]
 
 
@@ -44,7 +44,7 @@ def limited(name: str, value: int) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    tiny.hurry(pytest.MonkeyPatch())  # and no picture is larger than a checkpoint
+    tiny.hurry(pytest.MonkeyPatch())  # so that no picture is larger than a checkpoint
     tiny.train_celeba.explain = lambda plan, given: None
     found = {}
     for name, value, words in LIMITS:

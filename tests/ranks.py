@@ -1,4 +1,4 @@
-"""What test_parallel.py starts under mpiexec: the program, with one part replaced by a plan.
+"""The program that test_parallel.py starts under mpiexec, with one part replaced by a plan.
 
     mpiexec -n 2 python tests/ranks.py PLAN train MEMBER flags
 
@@ -24,14 +24,14 @@ from minigan.training.loop import Loop
 
 
 class Number:
-    """A metric that is known already."""
+    """A metric whose value is already known."""
 
     def __init__(self, value):
         self.item = lambda: value
 
 
 def plain(_=None):
-    """No batch norm, and float64: then N processes and one differ by nothing but rounding."""
+    """No batch norm, and float64, so that N processes and one differ only by rounding."""
     make, make_D = networks.make, networks.make_D
 
     def strip(network):
@@ -64,7 +64,7 @@ def plain(_=None):
 
 
 def weights(_):
-    """Each rank leaves digests: of batch norm's statistics, and of all else that a checkpoint holds."""
+    """Each rank writes two digests: of batch norm's statistics, and of the rest of a checkpoint."""
     train = Loop.train
 
     def trained(loop):
@@ -81,13 +81,13 @@ def weights(_):
 
 
 def at(place, action):
-    """Let one rank do something in one step: `action` is given the step's metrics."""
+    """Make one rank call `action`, with the step's metrics, in one step."""
     rank, step = map(int, place.split(":"))
 
     def acting(play):
         def played(member, draw):
             metrics = play(member, draw)
-            in_the_run = draw.group.size > 1  # not played beforehand, to estimate its time
+            in_the_run = draw.group.size > 1  # not a step of the time estimate
             if in_the_run and (draw.group.rank, draw.step + 1) == (rank, step):
                 action(metrics)
             return metrics
@@ -95,7 +95,7 @@ def at(place, action):
         return played
 
     for member in MEMBERS.values():
-        if "step" in vars(member):  # others inherit one of these
+        if "step" in vars(member):  # the others inherit one of these
             member.step = acting(member.step)
 
 
@@ -126,7 +126,7 @@ def full(_):
 
 
 def decoding(_):
-    """The leader never ends building the cache."""
+    """The leader never finishes building the cache."""
 
     def build(*arguments):
         print("decoding", flush=True)

@@ -1,6 +1,6 @@
-"""The forward of every operation again, straight from its formula, as loops over single numbers.
+"""The forward of every operation, written again from its formula as loops over single numbers.
 
-It is slow and plain on purpose, and uses nothing of minigan. The fast array code must agree with it.
+It is deliberately slow and plain, and uses nothing from minigan. The fast code must agree with it.
 """
 
 from itertools import product
@@ -23,7 +23,7 @@ def elementwise(formula):
 
 
 def reduction(formula, dims, keepdim):
-    """A formula on a list of numbers, applied to the elements that share all indices but `dims`."""
+    """A formula on a list of numbers, applied to the elements that differ only along `dims`."""
 
     def apply(x):
         kept = tuple(1 if d in dims else n for d, n in enumerate(x.shape))
@@ -89,7 +89,7 @@ def pad(x, widths, value):
 
 
 def put(x, index, shape):
-    """Zeros with x added at the index; the places an index names are found by indexing 0, 1, 2..."""
+    """Zeros with x added at the index; the places are found by indexing an array 0, 1, 2..."""
     y = np.zeros(shape)
     places = np.asarray(np.arange(y.size).reshape(shape)[index])
     for i in np.ndindex(places.shape):
@@ -103,7 +103,7 @@ def cat(arrays, dim):
 
 
 def positions(size, kernel, stride, padding):
-    """Where a kernel may start on the padded image, counted off."""
+    """The positions where a kernel may start on the padded image, found by counting."""
     return [p for p in range(0, size + 2 * padding, stride) if p + kernel <= size + 2 * padding]
 
 
@@ -147,7 +147,7 @@ def conv_weight(x, y, stride, padding, kernel):
 
 
 def batch_norm(x, eps, scale=None, shift=None, means=None, variances=None):
-    """Channel by channel, with the batch's statistics or with those given."""
+    """Channel by channel, with the batch's statistics or the given ones."""
     y = np.empty(x.shape)
     for c in range(x.shape[1]):
         values = [float(v) for v in x[:, c].flat]

@@ -1,8 +1,8 @@
-"""Runs in processes of their own, for test_reproducible.py: `python tests/reproducible.py WHAT`.
+"""Runs in separate processes, for test_reproducible.py: `python tests/reproducible.py WHAT`.
 
 start             16 processes each start a run in runs/ at the same moment, and finish it
 resume            16 processes resume the newest run in runs/ at the same moment
-images MEMBER...  a run of each member; what the process holds after 40, 80 and 120 steps of it
+images MEMBER...  a run of each member on images; what the process holds after 40, 80 and 120 steps
 points MEMBER...  the same on points, after 40, 70 and 100 steps
 
 The 16 are forked from this process, which has imported everything that they need. The output of the
@@ -17,7 +17,9 @@ import sys
 import threading
 from contextlib import contextmanager
 
-os.environ["MINIGAN_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # none survive a fork
+os.environ["MINIGAN_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = (
+    "1"  # a fork has one thread
+)
 
 import pytest
 import tiny
@@ -31,7 +33,7 @@ from minigan.training.loop import Loop
 from minigan.training.run import Run, RunError
 
 COUNT = 16
-PATIENCE = 60  # seconds for all of them to come to the same point, or the test fails
+PATIENCE = 60  # seconds in which all must reach the same point, or the test fails
 WARM, STEPS = 40, {"images": 40, "points": 30}
 
 
@@ -43,7 +45,7 @@ def train(*flags) -> int:
 
 
 def together(*flags) -> list[int]:
-    """Train in 16 processes, which wait for each other wherever only one may go on."""
+    """Train in 16 processes, which wait for each other at each point that only one may pass."""
     everyone = multiprocessing.get_context("fork").Barrier(COUNT)
     in_use, load = Run.in_use, Faces.load
 
@@ -59,7 +61,7 @@ def together(*flags) -> list[int]:
         try:
             everyone.wait(PATIENCE)
             with in_use(run):
-                everyone.wait(PATIENCE)  # whoever has it keeps it until all others have tried
+                everyone.wait(PATIENCE)  # the winner keeps it until all others have tried
                 yield
         except RunError:
             everyone.wait(PATIENCE)
@@ -90,7 +92,7 @@ def together(*flags) -> list[int]:
 
 
 def holdings() -> dict:
-    """Of this process: memory in MB, open files by number, threads, and objects that hold others."""
+    """What this process holds: memory in MB, numbers of open files and threads, tracked objects."""
     with open("/proc/self/statm") as file:
         pages = int(file.read().split()[1])
     return {
@@ -102,9 +104,9 @@ def holdings() -> dict:
 
 
 def steady(kind: str, members: list[str]) -> dict[str, list[dict]]:
-    """The holdings in each member's run, in which logs, grids and checkpoints are written."""
-    gc.disable()  # so that a graph which only the collector would free adds up
-    watch.WINDOW = WARM  # it keeps a note of each step up to there
+    """The holdings during a run of each member that writes logs, grids and checkpoints."""
+    gc.disable()  # so that graphs that only the collector would free add up
+    watch.WINDOW = WARM  # the watch records each step up to this number
     session.estimate = lambda *plan: Estimate(1.0, 1.0)
     tiny.hurry(pytest.MonkeyPatch())
     looks = [WARM, WARM + STEPS[kind], WARM + 2 * STEPS[kind]]

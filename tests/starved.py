@@ -1,10 +1,9 @@
-"""A run that has no memory left at its second checkpoint: `python tests/starved.py`, in an empty
-folder.
+"""A run without memory at its second checkpoint: `python tests/starved.py`, in an empty folder.
 
-First, with 20 MB left, it draws curves, for which matplotlib must be loaded. Then comes the run: it
+First, with 20 MB left, it draws curves, which needs matplotlib to be loaded. Then comes the run: it
 limits the address space to what is in use, as clusters do, and fills the memory that the process holds
-in reserve. Last, with 8 MB left, it writes arrays of 64 MB. Prints [the number of the error that ended
-the curves, exit code and stderr of the run, exit code of its resume, bytes written].
+in reserve. Last, with 8 MB left, it writes arrays of 64 MB. Prints [the number of the error that the
+curves raised, exit code and stderr of the run, exit code of its resume, bytes written].
 """
 
 import contextlib
@@ -23,7 +22,7 @@ from minigan.training import checkpoint, pictures, state
 
 RUN = ["--steps", "3", "--checkpoint-every", "1", "--threads", "1", "--resume", "auto"]
 METRICS = ("step", "loss_d", "loss_g", "d_x", "d_gz_before", "d_gz_after")
-UNIT = 2**18  # bytes: what a write needs at once is more
+UNIT = 2**18  # bytes: a write needs more than this at once
 
 
 @contextlib.contextmanager

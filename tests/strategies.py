@@ -1,8 +1,8 @@
-"""What the tests draw: the structure from Hypothesis, the values from a generator that it seeds.
+"""Random test cases: Hypothesis draws the structure, and a generator that it seeds draws the values.
 
-CASES has an entry for every operation, and some for functions composed of them. Each draws a Case:
-a function of Tensors, float64 inputs for it, and its forward by the formula (see `reference.py`).
-Every draw is legal by construction, so nothing is filtered. Values stay away from kinks, where central
+CASES has an entry for every operation, and some for functions composed of them. Each draws a Case: a
+function of Tensors, float64 inputs for it, and its forward from the formula (see `reference.py`). Every
+draw is legal by construction, so nothing is filtered. Values stay away from kinks, where central
 differences are meaningless.
 """
 
@@ -20,7 +20,7 @@ from minigan.nn import Parameter
 from minigan.tensor import Tensor, grad, raw
 from minigan.walk import topological
 
-GAP = 0.1  # the distance from a kink: 10,000 times gradcheck's step
+GAP = 0.1  # the least distance from a kink: 10,000 times gradcheck's step
 
 
 class Case(NamedTuple):
@@ -57,7 +57,7 @@ def leaf(rng, shape, gap=0.0, positive=False):
 
 
 def steps(rng, shape, offset=0.0):
-    """A leaf of multiples of 2 GAP, moved by the offset: apart from those with another offset."""
+    """A leaf of multiples of 2 GAP plus the offset, so that leaves with other offsets differ."""
     return tensor(2 * GAP * rng.integers(-5, 6, shape) + offset, requires_grad=True)
 
 
@@ -70,7 +70,7 @@ def graph(y):
 
 
 def _normalised(x):
-    """relu(x), by a batch norm in evaluation mode with a ReLU behind it."""
+    """relu(x), computed by a batch norm in evaluation mode followed by a ReLU."""
     mean, var = (tensor(np.full(x.shape[1], v, x.dtype)).to(x.device) for v in (0, 1))
     return normalize.batch_norm_activated(x, mean, var, None, None, False, 0.1, 0.0, slope=0.0)
 
@@ -87,7 +87,7 @@ CUTS = {  # each is max(x, 0)
     "where": lambda x: F.where(x > 0, x, 0.0),
     "where not": lambda x: F.where(x <= 0, 0.0, x),
 }
-STEEP = {  # of infinite slope at 0; the first and second derivative at 4
+STEEP = {  # functions with infinite slope at 0: their first and second derivative at 4
     "sqrt": (lambda x: x.sqrt(), 1 / 4, -1 / 32),
     "log": (lambda x: x.log(), 1 / 4, -1 / 16),
     "reciprocal": (lambda x: 1.0 / x, -1 / 16, 1 / 32),
@@ -96,8 +96,8 @@ STEEP = {  # of infinite slope at 0; the first and second derivative at 4
 
 
 def cut_off(cut, steep, device="cpu"):
-    """What PyTorch gives for steep(cut(x)) at -1 and 4, and what minigan does: the derivatives by the
-    rules and the fused kernels, and the second ones."""
+    """What PyTorch gives for steep(cut(x)) at -1 and 4, and what minigan gives: the first derivatives
+    by the rules and by the fused kernels, and the second derivatives."""
     fn, first, second = STEEP[steep]
     x = tensor([[-1.0, 4.0], [4.0, -1.0]], device=device).requires_grad_()
     y = fn(CUTS[cut](x))
@@ -123,7 +123,7 @@ def broadcastable(draw, full=shapes, count=2):
 
 
 def one_dim(draw, ndim):
-    """A dimension, as it may be written (-1) and as it is."""
+    """A dimension as it may be written (-1), and its position."""
     d = draw(st.integers(0, ndim - 1))
     return draw(st.sampled_from([d, d - ndim])), d
 
@@ -170,8 +170,8 @@ def an_index(draw, rng, shape):
 def windows(draw):
     """Geometries of a convolution, from the grid's size backwards, so that each is legal.
 
-    The remainder is what an inexact stride leaves over. The padding goes up to where the image is 1
-    pixel, so it may exceed the kernel, and the kernel the image.
+    The remainder is what an inexact stride leaves over. The padding grows until the image is 1 pixel.
+    So the padding may exceed the kernel, and the kernel the image.
     """
     axes = []
     for _ in range(2):
@@ -184,7 +184,7 @@ def windows(draw):
 
 
 def convolution(draw, rng):
-    """A window, its image x, its weight w and its grid y; N, C and O from 1."""
+    """A window, its image x, its weight w and its grid y; N, C and O start at 1."""
     window = draw(windows())
     n, c, o = draw(sizes), draw(sizes), draw(sizes)
     shapes = (n, c, *window.image), (o, c, *window.kernel), (n, o, *window.grid)
@@ -195,7 +195,7 @@ def convolution(draw, rng):
 
 
 def arithmetic(name, formula, gap=0.0):
-    """Two tensors that broadcast, a number on either side, or one tensor in both places."""
+    """Two tensors that broadcast, a number on either side, or one tensor on both sides."""
 
     @case(name)
     def build(draw, rng):
@@ -206,8 +206,8 @@ def arithmetic(name, formula, gap=0.0):
             (f, [a, b], by_formula),
             (lambda x: f(x, number), [a], lambda x: by_formula(x, number)),
             (lambda x: f(number, x), [b], lambda x: by_formula(number, x)),
-            # + 30 keeps the quotient's point of inflection, x^2 = 3 * 30, out of reach: where a second
-            # derivative is nearly 0, no difference can tell its digits
+            # + 30 keeps the quotient's point of inflection, x^2 = 3 * 30, out of reach, because
+            # differences cannot resolve a second derivative near 0
             (lambda x: f(x, x * x + 30), [a], lambda x: by_formula(x, x * x + 30)),
         ]
         return draw(st.sampled_from(forms))
@@ -324,7 +324,7 @@ def _bce_with_logits(draw, rng):
     x, t = leaf(rng, shape), tensor(rng.random(shape), requires_grad=True)
     formula = ref.elementwise(lambda x, t: ref.bce(ref.sigmoid(x), t))
     fn = lambda x, t: F.binary_cross_entropy_with_logits(x, t, "none")
-    if draw(st.booleans()):  # one label for all
+    if draw(st.booleans()):  # one label for all elements
         label = draw(st.sampled_from([0, 0.9, 1.0]))
         return (
             lambda x: fn(x, label),
@@ -383,7 +383,7 @@ def _var(draw, rng):
 @case("extremum")
 def _extremum(draw, rng):
     x = leaf(rng, draw(shapes))
-    x.data = GAP * rng.permutation(x.numel()).reshape(x.shape)  # no two are equal
+    x.data = GAP * rng.permutation(x.numel()).reshape(x.shape)  # all different
     dim, dims = some_dims(draw, x.ndim)
     keepdim, name = draw(st.booleans()), draw(st.sampled_from(["amax", "amin"]))
     formula = ref.reduction({"amax": max, "amin": min}[name], dims, keepdim)
@@ -478,7 +478,7 @@ def _cat(draw, rng):
     dim, d = one_dim(draw, len(shape))
     lengths = draw(st.lists(sizes, min_size=1, max_size=3))
     xs = [leaf(rng, (*shape[:d], n, *shape[d + 1 :])) for n in lengths]
-    twice = draw(st.booleans())  # the first may occur once more at the end
+    twice = draw(st.booleans())  # the first tensor may be repeated at the end
     fn = lambda *xs: F.cat([*xs, *xs[:twice]], dim)
     return fn, xs, lambda *xs: ref.cat([*xs, *xs[:twice]], d)
 
@@ -569,7 +569,7 @@ def _conv_weight(draw, rng):
 
 
 def taps(x, window):
-    """The pixels of each window, 0 where it is off the image: (N*OH*OW, kh*kw, C)."""
+    """The pixels of each window, 0 outside the image: (N*OH*OW, kh*kw, C)."""
     y = np.zeros((len(x), *window.grid, *window.kernel, x.shape[1]))
     for p, k, q in ref.meetings(window.image, window.kernel, window.stride, window.pad):
         y[(slice(None), *p, *k)] = x[(slice(None), slice(None), *q)]
@@ -588,7 +588,7 @@ def _fold(draw, rng):
     shape = taps(x.numpy(), window).shape
 
     def by_formula(y):
-        """The image whose product with any other is that of y with the other's taps."""
+        """The image whose dot product with any image equals that of y with the other image's taps."""
         units = np.eye(x.numel()).reshape(-1, *x.shape)
         return np.array([(taps(unit, window) * y).sum() for unit in units]).reshape(x.shape)
 
@@ -596,12 +596,12 @@ def _fold(draw, rng):
 
 
 def normalisable(draw, rng):
-    """x of shape (N, C), (N, C, L) or (N, C, H, W), a scale and a shift, for batch norm and a leaky
-    ReLU behind it.
+    """x of shape (N, C), (N, C, L) or (N, C, H, W), a scale and a shift, for batch norm followed by a
+    leaky ReLU.
 
-    Half of the batch is about 1, the other half about -1, and the shift is below half of the scale:
-    so nothing comes near the kink, whatever the channel's mean. There are at least six values per
-    channel; with two, the gradient would be nothing but the rounding of a difference.
+    Half of the batch is near 1, the other half near -1, and the shift is below half of the scale. So
+    nothing comes near the kink, whatever the channel's mean. There are at least six values per channel;
+    with two, the gradient would be only the rounding error of a difference.
     """
     pixels = draw(st.lists(sizes, max_size=2))
     n, c = (6 if np.prod(pixels) < 3 else 2), draw(sizes)
@@ -614,7 +614,7 @@ def normalisable(draw, rng):
 
 
 def statistics(x, eps):
-    """The statistics of x over all dimensions but that of the channels."""
+    """The statistics of x over all dimensions except the channels."""
     mean, var = moments(backend.array_module(x.data), x.data)
     return normalize.Statistics(mean, (var + eps) ** -0.5, eps)
 
@@ -681,7 +681,7 @@ def as_function(module, forward=None):
 
     def fn(x, *parameters):
         for (m, name), p in zip(places, parameters, strict=True):
-            vars(m)[name] = p  # a module refuses to be assigned a tensor for its parameter
+            vars(m)[name] = p  # bypasses the check that refuses a Tensor for a Parameter
         return (forward or module)(x)
 
     return fn, leaves

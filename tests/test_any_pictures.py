@@ -1,4 +1,4 @@
-"""The public commands on pictures that are not CelebA's, and on data that changes."""
+"""The public commands on pictures other than CelebA's, and on data that changes."""
 
 import os
 import sys
@@ -77,7 +77,7 @@ def test_a_run_goes_on_only_with_the_very_same_pictures(capsys, number):
         f"these 130 samples are not the 130 with which {run.folder} was started"
         in capsys.readouterr().err
     )
-    replaced.write_bytes(data)  # another file by its times, the same pictures
+    replaced.write_bytes(data)  # a new file by its times, but the same pictures
     assert tiny.train_celeba.main(flags) == 0
 
 

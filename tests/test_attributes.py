@@ -193,7 +193,7 @@ def test_a_list_of_too_many_rows_is_not_read_to_its_end(tmp_path, monkeypatch):
 
 def test_a_file_of_gigabytes_is_refused_by_its_size(tmp_path):
     path = hostile.write(tmp_path, FILE, b"")
-    os.truncate(path, 8 * 2**30)  # takes no room
+    os.truncate(path, 8 * 2**30)  # takes no space on disk
     with pytest.raises(UserError, match="it has 8,589,934,592 bytes") as caught:
         read_attributes(path)
     sentence(caught.value)
@@ -254,7 +254,7 @@ edits = st.lists(
 @fuzz
 @given(edits, st.sampled_from([b"\n", b"\r\n", b"\r"]), st.booleans())
 def test_words_of_a_list(tmp_path, changes, newline, whole_lines):
-    """A list that is still accepted has the announced form, and intact rows keep their values."""
+    """An accepted list has the announced form, and its intact rows keep their values."""
     lines = [line.split() for line in whole().splitlines()]
     for i, at, word in changes:
         if whole_lines:
@@ -294,7 +294,7 @@ def test_any_bytes_of_a_list(tmp_path, data):
 
 # -- where it is looked for ---------------------------------------------------------------------------
 
-LAYOUTS = {  # of the images, and of the list
+LAYOUTS = {  # where the images are, and where the list is
     "beside the zip": ("img_align_celeba.zip", "."),
     "CelebA's own, zip": ("Img/img_align_celeba.zip", "Anno"),
     "CelebA's own, folder": ("Img/img_align_celeba", "Anno"),
@@ -388,7 +388,7 @@ def test_what_is_wanted_is_part_of_the_identity(tmp_path, layout):
     everything, smiling = open_(None), open_("Smiling")
     assert len({json.dumps(i) for i in (everything, smiling, open_("Male"), open_("no-Male"))}) == 4
     assert open_("Smiling") == smiling
-    assert "only" not in everything  # so existing caches stay valid
+    assert "only" not in everything  # so that existing caches stay valid
     data = (tmp_path / FILE).read_bytes()
     hostile.write(tmp_path, FILE, data.replace(b"000003.jpg", b"000030.jpg"))
     assert open_("Smiling") != smiling  # another list makes another cache
@@ -411,7 +411,7 @@ def test_workers_decode_those_wanted(tmp_path, layout):
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
-    """A function that trains on 12 images of which 10 are listed; its code, run, and said."""
+    """A function that trains on 12 images, 10 of them listed, and returns the run."""
     monkeypatch.chdir(tmp_path)
     tiny.hurry(monkeypatch)
     path = laid_out(tmp_path / "data", "CelebA's own, zip", 12, 10)

@@ -1,4 +1,4 @@
-"""Devices: how they are named, and refused in words. The CPU's kernels agree with the reference."""
+"""Devices: their names, and why one is refused. The CPU's kernels agree with the reference."""
 
 import subprocess
 import sys
@@ -17,14 +17,14 @@ from minigan.backend import DeviceError, cpu, reference, resolve_device, rows
 
 @pytest.fixture(autouse=True)
 def asked_anew():
-    """What has been found out about GPUs is remembered; not from one test to the next."""
+    """Findings about GPUs are cached; clear them between tests."""
     backend.gpu_trouble.cache_clear()
     yield
     backend.gpu_trouble.cache_clear()
 
 
 def cupy(monkeypatch, count=1, version="14.2.0", ones=np.ones):
-    """A cupy that the tests have made up; `count` is its GPUs, or the error it raises."""
+    """A fake cupy; `count` is its number of GPUs, or the error it raises."""
 
     def device_count():
         if isinstance(count, Exception):
@@ -59,14 +59,14 @@ def test_without_cupy_there_is_the_cpu_and_a_word_on_what_to_install(monkeypatch
 
 
 def test_a_stray_folder_named_cupy_is_not_believed(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", ModuleType("cupy"))  # imports, and has nothing in it
+    monkeypatch.setitem(sys.modules, "cupy", ModuleType("cupy"))  # can be imported, but is empty
     assert resolve_device("auto") == "cpu"
     with pytest.raises(DeviceError, match=r"finds no working GPU.*no attribute '__version__'"):
         resolve_device("cuda")
 
 
 class CUDARuntimeError(RuntimeError):
-    """Named as CuPy's."""
+    """Has the name of CuPy's error."""
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_kernels_in_blocks_agree_with_the_reference(shape, slope, elements, chan
             found, expected = (found,), (expected,)
         for a, e in zip(found, expected, strict=True):
             assert a.dtype == np.float32
-            # 1e-5: float32, and sums in another order; dw and db may come as (C,) or (1, C, 1, 1)
+            # 1e-5: float32 sums in another order; dw and db may be (C,) or (1, C, 1, 1)
             np.testing.assert_allclose(a.reshape(e.shape), e, rtol=1e-5, atol=1e-5)
 
 
@@ -168,7 +168,7 @@ def test_adam_in_blocks_is_adam(strided):
 
 
 def test_the_engine_is_whole_once_it_is_imported():
-    """Nothing is imported later: a signal handler amid an operation, or __del__ at exit, could not."""
+    """Nothing is imported later, because a signal handler, or __del__ at exit, could not."""
     program = """
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The cache: decoded once, resumed after a kill, rebuilt when damaged, independent of workers."""
+"""The cache: decoded once, resumed after a kill, rebuilt when damaged, the same for any workers."""
 
 import errno
 import hashlib
@@ -131,14 +131,14 @@ def with_factory():
 
 
 def flip(path):
-    """Flip one bit of the last pixel, as a disk may."""
+    """Flip one bit of the last pixel, as a faulty disk may."""
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
 
 
 def kill_a_build(tmp_path):
-    """Decode 0..20 in another process, which is killed at 21, in the third chunk of eight."""
+    """Decode images 0 to 20 in another process, which is killed at 21, in the third chunk of eight."""
     command = [sys.executable, "-c", KILLED, str(tmp_path / "log"), str(tmp_path / "cache")]
     assert subprocess.run(command, env=with_factory()).returncode != 0
     (tmp_path / "log.survive").touch()
@@ -196,7 +196,7 @@ def test_a_partial_file_that_does_not_fit_its_journal_is_started_anew(tmp_path, 
         partial.unlink()
     elif fault == "bit":
         flip(partial)
-    elif fault == "tail":  # of a chunk that was written in part: it is dropped
+    elif fault == "tail":  # the tail of a partly written chunk is dropped
         partial.write_bytes(partial.read_bytes() + b"x" * 5000)
     images = build(source, tmp_path / "cache")
     assert source.loaded() == list(range(16 if fault == "tail" else 0, 40))
@@ -248,7 +248,7 @@ def test_a_script_that_its_workers_import_does_not_wait_for_itself(tmp_path, how
     assert said[-1].startswith("minigan.errors.UserError: ")
     assert error in said[-1]
     assert "workers=1" in said[-1]
-    assert sum(line.startswith("Traceback") for line in said) <= 2  # of this process only
+    assert sum(line.startswith("Traceback") for line in said) <= 2  # only from this process
     assert squares(tmp_path).loaded() == []
 
 
@@ -270,7 +270,7 @@ def test_a_full_disk_is_told_with_the_room_that_is_needed(tmp_path, monkeypatch,
     assert not list((tmp_path / "cache").glob("*.npy"))
     (tmp_path / "log").unlink()
     images = build(source, tmp_path / "cache")
-    assert source.loaded()[0] > 0  # what was written before is kept
+    assert source.loaded()[0] > 0  # images written before are kept
     np.testing.assert_array_equal(images.pixels[:, 0, 0, 0], np.arange(40))
 
 
@@ -281,7 +281,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 
 def test_one_builds_while_others_wait(tmp_path):
-    """The first build ends only after the second has begun; the second must find it finished."""
+    """The first build ends only after the second has begun; the second must find the finished cache."""
     waiting = threading.Event()
 
     class First(factory.Squares):
@@ -335,7 +335,7 @@ def test_a_damaged_or_foreign_cache_is_built_anew(tmp_path, fault):
         text.write_text("[]")
     elif fault == "other":
         text.write_text(json.dumps({**json.loads(text.read_text()), "identity": {}}))
-    elif fault == "no digest":  # as earlier releases wrote it
+    elif fault == "no digest":  # as in caches of earlier releases
         text.write_text(text.read_text().replace('"digest"', '"other"'))
     images = build(source, tmp_path)
     assert source.loaded() == [*range(40), *range(40)]
@@ -371,7 +371,7 @@ class Terminal(io.StringIO):
 
 
 def test_the_progress_of_a_build_is_one_line_that_counts_the_images(tmp_path, monkeypatch):
-    source = kill_a_build(tmp_path)  # of 40 images 16 are done
+    source = kill_a_build(tmp_path)  # 16 of 40 images are done
     monkeypatch.setattr(sys, "stderr", Terminal())
     cache.build(source, tmp_path / "cache")
     said = sys.stderr.getvalue()

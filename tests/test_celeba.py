@@ -1,4 +1,4 @@
-"""Images from a folder or a zip: what is found, decoded and skipped, and what stops a build."""
+"""Images from a folder or a zip: which are found, decoded and skipped, and what stops a build."""
 
 import errno
 import io
@@ -79,7 +79,7 @@ def test_files_that_are_no_images_by_suffix_are_counted(tmp_path, as_zip):
         f"ignored 6 files in {path} with other suffixes (.avif, .heic, .tif, .txt, no suffix); "
         "images are read from .jpg, .jpeg, .jfif, .jpe, .png, .webp, .bmp, .gif"
     )
-    # of CelebA, those beside its images
+    # CelebA's own other files, next to its images
     files = {"img_align_celeba/1.jpg": b"x", "img_align_celeba/2.tif": b"x", "list.txt": b"x"}
     path = tmp_path / ("celeba.zip" if as_zip else "celeba")
     (factory.write_zip if as_zip else factory.write_files)(path, files)
@@ -103,7 +103,7 @@ def test_celeba_is_known_by_its_name(tmp_path, as_zip):
 
 
 def test_backslashes_in_a_zip_part_folders(tmp_path):
-    """Some Windows programs write them."""
+    """Some Windows programs write such names."""
     files = {"a\\img_align_celeba\\1.jpg": factory.jpeg(1), "a\\2.jpg": b"x"}
     path = factory.write_zip(tmp_path / "a.zip", files)
     source = celeba.open_source(path, 8)
@@ -124,7 +124,7 @@ def test_the_celeba_folder_comes_before_the_zip_before_all_images(tmp_path):
     assert names(celeba.open_source(inner)) == ["2.jpg"]
     factory.write_files(tmp_path / "a" / "a" / "img_align_celeba", {"deeper.jpg": b"x"})
     assert names(celeba.open_source(tmp_path)) == ["2.jpg"]
-    # an archive that was unpacked into a folder of its own name
+    # an archive that was unpacked into a folder with its name
     doubled = tmp_path / "b" / "img_align_celeba"
     factory.write_files(doubled / "img_align_celeba", {"3.jpg": b"x"})
     assert names(celeba.open_source(doubled)) == ["3.jpg"]
@@ -204,7 +204,7 @@ def test_a_file_of_equal_size_and_time_is_another(tmp_path, as_zip, replaced):
 
 
 def retouch(path, replaced):
-    """Give the file other contents of the same size and time, in place or by replacing it."""
+    """Give the file new contents of the same size and time, in place or by replacing it."""
     before, other = path.stat(), path.with_name("other")
     while path.stat().st_ctime_ns == before.st_ctime_ns:  # the clock may not have ticked yet
         target = other if replaced else path
@@ -237,7 +237,7 @@ def test_a_worker_refuses_an_archive_that_was_replaced(tmp_path):
         os.replace(other, path)
         with pytest.raises(Changed, match="run again"):
             pickle.loads(pickle.dumps(source)).load(0)
-    np.testing.assert_array_equal(source.load(0), before)  # this one has the old file open
+    np.testing.assert_array_equal(source.load(0), before)  # this source has the old file open
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -245,7 +245,7 @@ def test_a_worker_refuses_an_archive_that_was_replaced(tmp_path):
 def test_a_source_that_is_changed_while_it_is_decoded_leaves_no_cache(
     tmp_path, monkeypatch, kind, workers
 ):
-    """For example, by a download that finishes meanwhile. The next build uses the new files."""
+    """For example because a download finishes meanwhile. The next build uses the new files."""
     root = factory.make(tmp_path / "data", 3, as_zip=kind != "folder")
     source = celeba.open_source(root, 16)
     source.load(0)  # opens a zip, so that this process keeps the old one
@@ -389,7 +389,7 @@ def test_no_global_state_of_pillow_is_changed():
 def test_a_file_of_too_many_bytes_is_skipped(tmp_path, monkeypatch, as_zip):
     source = celeba.open_source(factory.make(tmp_path, 1, as_zip))
     monkeypatch.setattr(archive if as_zip else folder, "MAX_BYTES", 1000)
-    monkeypatch.setattr(zipfile.ZipFile, "read", None)  # not even tried
+    monkeypatch.setattr(zipfile.ZipFile, "read", None)  # must not even be called
     with pytest.raises(Unreadable, match="more than 1,000 bytes"):
         source.load(0)
 
@@ -419,7 +419,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 
 def built_as_anybody(root, target):
-    """(names, skipped) of a cache that is built by a process without root's rights."""
+    """(names, skipped) of a cache built by a process without root's rights."""
     script = (
         "import json, os, sys\n"
         "from minigan.data import cache, celeba\n"
@@ -502,7 +502,7 @@ def test_a_path_that_may_not_be_read(tmp_path, monkeypatch, as_zip):
     if not as_zip:
         monkeypatch.setattr("builtins.open", broken)
         with pytest.raises(UserError, match=r"000001.jpg cannot be read \(Input/output error\)"):
-            source.load(0)  # not the image's fault, so it must not become a smaller data set
+            source.load(0)  # not the image's fault, so it must not just be skipped
 
 
 @pytest.mark.parametrize("page", [b"<!DOCTYPE html><html>", b"\xef\xbb\xbf\n<HTML><head>"])

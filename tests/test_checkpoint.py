@@ -27,7 +27,7 @@ def somewhere_else(tmp_path, monkeypatch):
 
 
 def write(path, seed=0, **table):
-    """A checkpoint of two arrays and this table, and what reading it must give."""
+    """A checkpoint of two arrays and this table, and the expected result of reading it."""
     arrays = {"net.w": rng(seed).standard_normal((3, 5)).astype("f"), "net.n": np.array(seed)}
     checkpoint.write_file(path, arrays, table)
     return contents(arrays, table)
@@ -37,7 +37,7 @@ def contents(arrays, table):
     return {name: (a.dtype, a.shape, a.tobytes()) for name, a in arrays.items()}, table
 
 
-# -- the file ---------------------------------------------------------------------------------------
+# -- the file -----------------------------------------------------------------------------------------
 
 
 def test_what_was_written_comes_back(tmp_path):
@@ -97,7 +97,7 @@ def test_nothing_in_the_package_or_the_examples_can_unpickle():
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 
 
-# -- whole or not at all -----------------------------------------------------------------------------
+# -- whole or not at all ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -123,7 +123,7 @@ def test_the_bytes_are_on_the_disk_before_the_file_has_its_name(tmp_path, monkey
             os, name, lambda *a, name=name, real=real: calls.append(name) or real(*a)
         )
     write(tmp_path / "c")
-    assert calls == ["fsync", "replace", "fsync"]  # the last is of the name
+    assert calls == ["fsync", "replace", "fsync"]  # the last one makes the name durable
 
 
 # -- damage -------------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def test_what_is_no_checkpoint_is_refused_with_its_path(tmp_path, what):
 
 def flip_a_bit(path):
     data = bytearray(path.read_bytes())
-    data[-1] ^= 1  # the end is pixels of weights, where safetensors sees no difference
+    data[-1] ^= 1  # the file ends with weights, where safetensors notices nothing
     path.write_bytes(data)
 
 
@@ -321,7 +321,7 @@ def test_a_checkpoint_of_another_run_is_passed_over_and_each_difference_named(ca
     [
         ("options", {"lr": 1.0}),
         ("options", {"ema": 0.5}),
-        ("options", {"nz": 10_000, "ngf": 1024, "ndf": 1024}),  # of 3 GB
+        ("options", {"nz": 10_000, "ngf": 1024, "ndf": 1024}),  # 3 GB of weights
         ("data", {"flip": True}),
         ("options", {"loss": "minimax"}),
     ],
@@ -356,7 +356,7 @@ def test_a_checkpoint_under_the_name_of_another_step_is_passed_over(capsys):
 def test_a_run_folder_can_be_moved_and_resumed(capsys):
     run = tiny.train("out", "--steps", 2)
     shutil.move(run.folder, "elsewhere")
-    tiny.train("out", "--steps", 2)  # something else that auto would find
+    tiny.train("out", "--steps", 2)  # another run, which auto would find
     assert tiny.train_celeba.main(["--resume", "elsewhere", "--steps", "3"]) == 0
     moved = Run(tiny.Path("elsewhere"))
     assert tiny.saved(moved) == [3]

@@ -16,7 +16,7 @@ from minigan.data.opening import DataOptions, open_data
 from minigan.errors import UserError
 
 NAMES = tuple(SHA256)
-FEW = 3  # samples a file
+FEW = 3  # samples per file
 
 
 def contents() -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Where classes come from: subfolders, CelebA's attributes, modes; and what is said about them."""
+"""Sources of classes: subfolders, CelebA's attributes, modes; and the notes about them."""
 
 import json
 import pickle
@@ -190,7 +190,7 @@ def test_images_that_are_not_listed_are_left_out_and_told():
 def test_only_and_condition_go_together_and_a_class_that_is_not_there_is_told():
     celeba_of(8)
     data = conditioned("Male,Smiling", only="no-Smiling")
-    assert data.labels.tolist() == [2, 0, 0, 2, 2, 0]  # of 1, 2, 4, 5, 7 and 8
+    assert data.labels.tolist() == [2, 0, 0, 2, 2, 0]  # images 1, 2, 4, 5, 7 and 8
     assert data.notes[-1] == "classes without an image: no-Male+Smiling, Male+Smiling."
 
 
@@ -298,7 +298,7 @@ def test_without_files_it_is_said_what_to_get_and_where_it_was_looked_for(
 )
 def test_files_in_a_usual_place_are_found(data, place):
     if place.startswith("/"):
-        return  # of the system
+        return  # found on the system
     Path(place).mkdir(parents=True)
     assert choose("dcgan", {"data": data}).dataroot == place
 

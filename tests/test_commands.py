@@ -26,7 +26,7 @@ DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 SMALL = {"nz": 4, "ngf": 4, "ndf": 4, "batch_size": 4, "threads": 1, "device": "cpu"}
 IMAGES = {"image_size": 16, "max_images": 20, "workers": 1}
 DATA = {"ring": {}, "grid": {}, "faces": IMAGES, "digits": IMAGES}
-# The same kinds of data with every member are walked by test_members.py, and here in the long form.
+# test_members.py tests every member on the same kinds of data; here this is done in the long form.
 WALK = [(m, "ring") for m in MEMBERS] + [("dcgan", "grid"), ("dcgan", "faces")]
 WALK += [(m, tiny.images(m)) for m in MEMBERS if m != "dcgan" and (DEEP or m == "conditional")]
 
@@ -35,7 +35,7 @@ WALK += [(m, tiny.images(m)) for m in MEMBERS if m != "dcgan" and (DEEP or m == 
 def somewhere_empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(threads, "_threads", None)
-    monkeypatch.setitem(sys.modules, "cupy", None)  # a machine without a GPU, wherever this runs
+    monkeypatch.setitem(sys.modules, "cupy", None)  # as on a machine without a GPU
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_a_member_is_trained_and_sampled_from_python(without_curves, member, dat
     samples = trained.sample(70)
     assert (samples.shape, samples.dtype) == ((70, *shape), np.float32)
     assert (trained.sample(70) == samples).all()
-    np.testing.assert_array_equal(trained.sample(5), samples[:5])  # of many the first
+    np.testing.assert_array_equal(trained.sample(5), samples[:5])  # the first of many
     assert (trained.sample(5, seed=1) != samples[:5]).any()
     assert (trained.sample(5, raw=True) != samples[:5]).any()
     loaded = minigan.load(trained.folder)

@@ -42,7 +42,7 @@ def image_set(count: int, labels, classes, size: int = 16) -> ImageSet:
 
 
 def game(data, **options) -> tuple[Conditional, Draw]:
-    """The member with its first weights on this data, and its Draw."""
+    """The member with its initial weights on this data, and its Draw."""
     o = Options(**{"nz": 4, "ngf": 8, "ndf": 8, "batch_size": 8, "seed": SEED, **options})
     member = Conditional(o, data.shape, generator(SEED, "init"), classes=len(data.classes))
     return member, Draw(data, o.batch_size, o.nz, SEED)
@@ -66,7 +66,7 @@ def sample(run, *flags, code: int = 0) -> int:
 
 
 def few(count: int, size: int = 2) -> ImageSet:
-    """Images that are their own label: all pixels of image i are i, and so is its class."""
+    """Images that are their own labels: all pixels of image i are i, and so is its class."""
     pixels = np.zeros((count, size, size, 3), np.uint8)
     pixels += np.arange(count, dtype=np.uint8)[:, None, None, None]
     images = Images(pixels, [str(i) for i in range(count)], [], {}, "digest")
@@ -81,7 +81,7 @@ def value(x) -> list[int]:
 
 def test_each_image_comes_with_its_own_label():
     labelled, plain = Draw(few(23), 5, 3, 0, flip=True), Draw(few(23), 5, 3, 0, flip=True)
-    for _ in range(9):  # over the ends of epochs
+    for _ in range(9):  # beyond the ends of epochs
         x, y = labelled.labelled()
         assert (y.dtype, y.shape) == (np.int64, (5,))
         assert value(x) == y.tolist()
@@ -98,7 +98,7 @@ def test_labels_of_fakes_have_the_frequencies_of_the_data_and_never_a_class_with
         counts += np.bincount(of.labels().numpy(), minlength=10)
         of.next_step()
     assert counts.sum() == 2000
-    # 1400 expected; the standard deviation of a binomial with p = 0.7 is 20.5: 5 of them
+    # 1400 expected, within 5 standard deviations; a binomial with p = 0.7 has 20.5
     assert abs(counts[0] - 1400) < 103
     assert counts[0] + counts[2] == 2000
 
@@ -112,7 +112,7 @@ def test_labels_are_drawn_by_key():
     assert later.labels().tolist() != first
     later.counts.update(again.counts)
     later._calls.clear()
-    again.noise()  # which shifts nothing
+    again.noise()  # does not shift other draws
     assert later.labels().tolist() == first
     assert again.labels().tolist() == second
 
@@ -149,7 +149,7 @@ def test_data_without_labels_give_none():
 
 @pytest.mark.parametrize("d_labels", WAYS)
 def test_a_pair_of_image_and_wrong_label_is_scored_lower_after_training(d_labels):
-    """And before it, it is not: the margin is that of eight standard errors or none."""
+    """Before training it is not. The bound is a margin of eight standard errors."""
     count = 200
     labels = np.arange(count) % 10
     data = image_set(count, labels, "0123456789")
@@ -254,7 +254,7 @@ def test_a_pack_has_no_one_class():
         Options(pack=2)
 
 
-# -- plans and files -----------------------------------------------------------------------------------
+# -- plans and files ----------------------------------------------------------------------------------
 
 
 def test_the_data_must_have_classes_and_are_digits_by_default():
@@ -318,7 +318,7 @@ def test_a_game_is_read_again_from_its_table():
     game = choose("conditional", {"data": "ring"}).on(Mixture("ring", count=8)).game
     assert Game.read(json.loads(json.dumps(game.table())), "there") == game
     plain = choose("dcgan", {"data": "ring"}).game
-    assert Game.read(plain.table(), "there") == plain  # as checkpoints before there were classes
+    assert Game.read(plain.table(), "there") == plain  # as in checkpoints older than classes
 
 
 @pytest.mark.parametrize("classes", [["x", *"123456789"], list("012345678")])
@@ -372,7 +372,7 @@ def test_by_default_each_row_is_a_class_and_each_column_a_noise(run, tmp_path):
     z = generator(0, "sample").standard_normal((8, 8), np.float32)  # (columns, nz)
     for row in (0, 9):
         expected = to_pixels(member.sample(tensor(z), tensor(np.full(8, row))).numpy()).astype(int)
-        # rounded to a pixel from sums of other batches
+        # rounded to pixels from sums over other batches
         assert abs(single(tmp_path)[8 * row : 8 * row + 8] - expected).max() <= 1
     sizes = {name: opened(tmp_path / f"{name}.png").shape for name in ("classes", "interpolation")}
     assert set(sizes.values()) == {(8 * 18 + 2, 10 * 18 + 2, 3)}
@@ -466,7 +466,7 @@ def test_a_checkpoint_is_sampled_without_its_run_and_its_data(run, tmp_path):
 
 @pytest.mark.parametrize("block", [1, 3 * 256, 10**9])
 def test_the_nearest_is_the_nearest(monkeypatch, block):
-    """Whatever the blocks; and of equals, the first."""
+    """For any blocks. Among equals, the first."""
     monkeypatch.setattr(nearest, "BLOCK", block)
     data = image_set(20, np.zeros(20, int), "a")
     data.pixels[15] = data.pixels[4]
@@ -474,7 +474,7 @@ def test_the_nearest_is_the_nearest(monkeypatch, block):
     rng = np.random.default_rng(0)
     samples = (every[[4, 19, 0, 7, 15]] + 0.2 * rng.standard_normal((5, 1, 16, 16))).astype("f")
     samples[0] = every[4]
-    samples[3:] *= 0.3  # far from all, where the term between a and b decides
+    samples[3:] *= 0.3  # far from all images, where the term between a and b decides
     slow = ((samples[:, None].astype(float) - every) ** 2).sum((2, 3, 4)).argmin(1)
     np.testing.assert_array_equal(nearest.nearest(samples, data), slow)
     assert slow[0] == 4
@@ -489,7 +489,7 @@ def test_each_sample_is_shown_beside_its_neighbour(run, tmp_path):
         np.testing.assert_array_equal(tile(2 * i), made)
         distances = [((made - real) ** 2).sum() for real in pixels]
         chosen = [((tile(2 * i + 1) - real) ** 2).sum() for real in pixels].index(0)
-        # samples are rounded to pixels in the picture: by half of one in each
+        # samples are rounded to pixels in the picture, by up to half a grey level each
         assert distances[chosen] <= min(distances) * 1.01 + 16 * 16
 
 
@@ -509,7 +509,7 @@ def test_neighbours_need_the_data_of_the_run(tmp_path, monkeypatch, capsys):
     assert (run.folder / "generated/neighbours.png").is_file()
     sample(run, "--n", 2, "--out", "elsewhere")
     assert (run.folder / "generated/neighbours.png").is_file()
-    sample(run, "--n", 2)  # the grid is new, and neighbours of other samples would be beside it
+    sample(run, "--n", 2)  # a new grid, next to which the old neighbours must not remain
     assert not (run.folder / "generated/neighbours.png").exists()
     shutil.move("data", "moved")
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""The console: programs end well whoever reads their output, and print commands that can be typed."""
+"""The console: programs end properly whoever reads them, and print commands that can be typed."""
 
 import argparse
 import errno
@@ -35,8 +35,8 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="has no /dev/full")
 @pytest.fixture(autouse=True)
 def somewhere_empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "cupy", None)  # a machine without a GPU, wherever this runs
-    monkeypatch.setattr(threads, "_threads", None)  # what --threads sets is forgotten afterwards
+    monkeypatch.setitem(sys.modules, "cupy", None)  # as on a machine without a GPU
+    monkeypatch.setattr(threads, "_threads", None)  # undoes --threads afterwards
     tiny.hurry(monkeypatch)
     console.lost_output()
 
@@ -67,7 +67,7 @@ class Broken(io.StringIO):
 
 
 class Bare:
-    """As much of a file as some programs that embed Python put in the place of stdout."""
+    """The few file methods that some programs embedding Python provide as stdout."""
 
     def write(self, text):
         pass
@@ -87,7 +87,7 @@ def gone():
     return BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
-OUTPUTS = {  # how each is made, and what is noted of it
+OUTPUTS = {  # how each is made, and the note about it
     "missing": (lambda: None, None),
     "closed": (closed, "I/O operation on closed file"),
     "unread": (lambda: Broken(gone()), os.strerror(errno.EPIPE)),
@@ -197,7 +197,7 @@ def test_a_bar_on_a_terminal_that_goes_away_is_the_end_of_the_bar_alone(monkeypa
 
 
 def test_a_dry_run_whose_json_cannot_be_written_fails(monkeypatch, capsys):
-    """The JSON is for another program, which might take no output for an answer."""
+    """The JSON is read by another program, which might take empty output for an answer."""
     monkeypatch.setattr(sys, "stdout", Broken(no_space()))
     assert tiny.train_celeba.main(["--dry-run", "--dataroot", "nowhere"]) == 1
     assert os.strerror(errno.ENOSPC) in capsys.readouterr().err
@@ -213,7 +213,7 @@ def test_a_dry_run_without_stdout_fails():
 
 
 def shell(redirects, *words, pipe=""):
-    """A program with these redirects, into this pipe; its exit code, and what is left to read."""
+    """Run a program with these redirects into this pipe; return its exit code and unread output."""
     program = shlex.join([sys.executable, *map(str, words)])
     line = f"{{ {program} {redirects}; echo $? >code; }} {pipe}"
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -235,7 +235,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     ("redirects", "pipe", "noted"),
     [
         ("<&- >&- 2>&-", "", None),  # all of them closed
-        ("2>&1", "| :", "Broken pipe"),  # a reader that is gone before anything is said
+        ("2>&1", "| :", "Broken pipe"),  # a reader that exits before any output
         pytest.param(">/dev/full 2>/dev/full", "", "No space left on device", marks=LINUX),
     ],
 )
@@ -250,7 +250,7 @@ def test_without_its_standard_streams_a_run_ends_as_any(base, redirects, pipe, n
 
 @LINUX
 def test_a_closed_stream_gives_its_number_to_no_file_of_ours():
-    """Otherwise a C library that writes to descriptor 2 would write into a checkpoint."""
+    """Otherwise a C library writing to descriptor 2 could write into a checkpoint."""
     script = (
         "import os; from minigan import console\n"
         "def main():\n"
@@ -269,7 +269,7 @@ def test_a_closed_stream_gives_its_number_to_no_file_of_ours():
     ("name", "value"), [("ASCII", "1"), ("BAR_FORMAT", "{foo}"), ("MININTERVAL", "abc")]
 )
 def test_no_bar_depends_on_the_variables_of_tqdm(monkeypatch, name, value):
-    """Runs in a new process, because tqdm reads them when it is imported."""
+    """Runs in a new process, because tqdm reads the variables when it is imported."""
     monkeypatch.setenv(f"TQDM_{name}", value)
     script = (
         "import os, sys\n"
@@ -290,7 +290,7 @@ def test_both_programs_run_without_docstrings(name):
     assert (code, said.split()[:2]) == (0, ["usage:", name])
 
 
-# -- Ctrl-C outside of a run ------------------------------------------------------------------
+# -- Ctrl-C outside of a run -------------------------------------------------------------------------
 
 
 @POSIX
@@ -306,7 +306,7 @@ def test_ctrl_c_while_the_program_is_imported_is_no_traceback(tmp_path, sigint, 
 @POSIX
 @pytest.mark.parametrize("ignored", [False, True])
 def test_ctrl_c_in_pythons_own_end_is_no_traceback(sigint, ignored):
-    """A program that was started with Ctrl-C ignored goes on ignoring it."""
+    """A program that was started with Ctrl-C ignored keeps ignoring it."""
     script = (
         "import atexit, signal; from minigan import console\n"
         "atexit.register(signal.raise_signal, signal.SIGINT)\n"
@@ -331,10 +331,10 @@ def test_ctrl_c_while_the_interruption_is_told_is_no_traceback(sigint):
 
 
 def typed(line):
-    """The words of a line as the shell sees them, without `python -m minigan`."""
+    """The words of a line as the shell splits them, without `python -m minigan`."""
     command = line.partition(":")[2].strip()
     split = ["bash", "-c", f"printf '%s\\0' {command}"] if "$'" in command else None
-    if split:  # which shlex does not know
+    if split:  # unknown to shlex
         found = subprocess.run(split, capture_output=True, check=True).stdout
         interpreter, m, module, *words = map(os.fsdecode, found.split(b"\0")[:-1])
     else:
@@ -462,7 +462,7 @@ ESCAPE = "a\x1b[2J\nb"
 
 @POSIX
 def test_no_name_reaches_a_terminal_as_it_is(base, capsys):
-    """Neither do arguments: a script may pass on names of a stranger's files."""
+    """Arguments do not either; a script may pass on file names from a stranger."""
     copy = Path(shutil.copytree(base.folder, ESCAPE))
     (copy / "checkpoints" / "step-00000009.safetensors").write_bytes(b"cut")
     for words in (
@@ -533,7 +533,7 @@ def test_in_a_folder_that_the_user_names_nothing_is_deleted(base):
 
 
 def test_two_calls_may_drop_the_same_pictures_and_make_the_same_folder(tmp_path, monkeypatch):
-    """Each call finds that the other has just done the same."""
+    """Each call finds that the other one has just done the same."""
     mkdir, unlink = Path.mkdir, Path.unlink
     monkeypatch.setattr(Path, "mkdir", lambda path: mkdir(path) or mkdir(path))
     monkeypatch.setattr(
@@ -551,7 +551,7 @@ def test_two_calls_may_drop_the_same_pictures_and_make_the_same_folder(tmp_path,
 
 
 def options_of(program, words):
-    """The options of a program, or of the command that these words name, as its parser has them."""
+    """The options in the parser of a program, or of the command that these words name."""
     found = []
 
     class Caught(Exception):
@@ -585,7 +585,7 @@ PROGRAMS = {
 def test_every_option_has_a_sentence_and_its_limits_where_it_has_some(name):
     actions = [a for a in options_of(*PROGRAMS[name]) if a.help is not argparse.SUPPRESS]
     assert len(actions) >= 3
-    limitless = {"image_size", "nc"}  # whose values are listed by argparse
+    limitless = {"image_size", "nc"}  # argparse lists their values
     for action in actions:
         if "--help" in action.option_strings or not action.option_strings:
             continue

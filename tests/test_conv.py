@@ -1,4 +1,4 @@
-"""Convolution: three derivatives of one trilinear form, whichever kernels compute them."""
+"""Convolution: three derivatives of one trilinear form, computed by any kernels."""
 
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -15,7 +15,7 @@ from minigan import grad, gradcheck, gradgradcheck, tensor
 from minigan.backend import convolution, cpu, filtering, gpu, kernels, reference
 from minigan.backend.reference import Window
 
-# filtering is given neither the module nor the list of what is asked for
+# filtering takes neither the module nor the list of gradients asked for
 FILTERING = SimpleNamespace()
 for name in ("conv", "conv_image", "conv_weight"):
     setattr(FILTERING, name, lambda xp, *arrays, name=name: getattr(filtering, name)(*arrays))
@@ -25,12 +25,12 @@ for name in ("conv_gradients", "conv_image_gradients"):
 
 @st.composite
 def filter_windows(draw):
-    """What the DCGAN's layers have: kernel 4, stride 2, padding 1, an even grid."""
+    """The geometry of the DCGAN's layers: kernel 4, stride 2, padding 1, an even grid."""
     return Window((4 * draw(sizes), 4 * draw(sizes)), (4, 4), (2, 2), (1, 1))
 
 
 def operands(draw, window):
-    """x, w and y of small whole numbers: float64 adds and multiplies them without any rounding."""
+    """x, w and y of small whole numbers, which float64 adds and multiplies without rounding."""
     n, c, o = draw(st.sampled_from([1, 2, 9])), draw(st.sampled_from([1, 2, 9])), draw(sizes)
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     shapes = (n, c, *window.image), (o, c, *window.kernel), (n, o, *window.grid)
@@ -45,7 +45,7 @@ def derivatives(module, x, w, y, window):
     for found, expected in (
         (module.conv_gradients(np, [0, 1], x, w, y, window), (dx, dw)),
         (module.conv_image_gradients(np, [0, 1], w, y, x, window), (dw, dy)),
-    ):  # equal to the last bit: what is asked for beside a gradient does not change it
+    ):  # equal to the last bit: computing two gradients at once changes neither
         assert all(
             np.array_equal(*pair, equal_nan=True) for pair in zip(found, expected, strict=True)
         )
@@ -102,7 +102,7 @@ def a_layer(n, c, o, size, dtype="float64", whole=False):
 def test_the_layers_of_the_dcgan_are_filtered_and_the_sums_are_the_same(layer):
     x, w, y, window = a_layer(*layer, whole=True)
     with patch.multiple(filtering, conv=None), pytest.raises(TypeError):
-        cpu.conv(np, x, w, window)  # it is filtering that is called
+        cpu.conv(np, x, w, window)  # calls filtering
     for found, expected in zip(
         derivatives(cpu, x, w, y, window), derivatives(reference, x, w, y, window), strict=True
     ):
@@ -205,9 +205,9 @@ def test_each_kind_of_array_gets_its_kernels():
     assert kernels(SimpleNamespace()) is gpu
 
 
-# -- what only filtering would make infinite, or NaN ----------------------------------------------
+# -- numbers that only filtering would make infinite or NaN -------------------------------------
 
-EXTREMES = {  # numbers for one element of a factor, or for all of them, of which sums overflow
+EXTREMES = {  # numbers for one element of a factor, or for all; their sums overflow
     "infinity": lambda rng, a: a.flat[[77]] + np.inf,
     "minus infinity": lambda rng, a: a.flat[[77]] - np.inf,
     "NaN": lambda rng, a: a.flat[[77]] * np.nan,
@@ -216,7 +216,7 @@ EXTREMES = {  # numbers for one element of a factor, or for all of them, of whic
 
 
 def kinds(a):
-    """Of each number, whether it is finite, NaN, or which infinity."""
+    """For each number, whether it is finite, NaN, or which infinity."""
     return np.where(np.isfinite(a), 0, a)
 
 
@@ -265,7 +265,7 @@ def test_a_weight_whose_transform_overflows_is_not_kept_for_the_gradients():
 
 @pytest.mark.parametrize("size", [0.25, 200])
 def test_a_convolution_of_float16_is_rounded_once(size):
-    """Large numbers overflow only where the result itself does."""
+    """Large results overflow only where the exact results do."""
     x, w, y, _ = a_layer(17, 8, 9, 16)
     x, w, y = (np.float16(a * size) for a in (x, w, y))
     exact = [tensor(np.float64(a), requires_grad=True) for a in (x, w, y)]

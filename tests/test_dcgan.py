@@ -96,8 +96,8 @@ def test_a_generator_of_random_numbers_repeats_the_first_values():
 
 
 # -- gradients ----------------------------------------------------------------------------------
-# Values of the size of 1 instead of the paper's 0.02, so that no derivative drowns in rounding; a
-# step of 1e-6, so that none of the few hundred values at a ReLU crosses its kink.
+# Values near 1 instead of the paper's 0.02, so that no derivative is lost in rounding. The step is
+# 1e-6, so that none of the few hundred values at a ReLU crosses its kink.
 
 KINKS = {"eps": 1e-6, "directions": 2}
 

@@ -1,4 +1,4 @@
-"""A run that diverges is noticed in time, and then --on-divergence decides what happens."""
+"""A diverging run is noticed in time, and --on-divergence decides what happens then."""
 
 import contextlib
 import io
@@ -28,19 +28,19 @@ from minigan.training.watch import SHARE, WINDOW, Trouble, Watch
 
 BETA2 = DCGAN.Options().beta2
 
-# Runs that go wrong by themselves, found by trying: with the minimax loss G's gradient vanishes
-# as D gets certain (equation 1 of the paper, and why its section 3 has another); at an absurd rate it
-# does so within some steps, for which a shorter window is enough.
+# Runs that diverge by themselves, found by trial. With the minimax loss (equation 1 of the paper), G's
+# gradient vanishes as D becomes certain, which is why section 3 proposes another loss. At an absurd
+# rate this takes only a few steps, for which a shorter window is enough.
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 SATURATES = ["--epochs", 9999, "--loss", "minimax", "--ndf", 32, "--augment", "none"]
 FREEZES = ["--epochs", 9999, "--loss", "minimax", "--lr", 1, "--augment", "none"]
 SHORT = 20
-EPS = 1e-8  # of Adam
+EPS = 1e-8  # Adam's
 
 
 @pytest.fixture(autouse=True)
 def somewhere_else(tmp_path, monkeypatch):
-    """Work in an empty folder, and leave out the curves, which take longer than the run."""
+    """Work in an empty folder, and skip the curves, which take longer than the run."""
     monkeypatch.chdir(tmp_path)
     tiny.hurry(monkeypatch)
 
@@ -69,7 +69,7 @@ def line(step, loss_d=1.0, grad_g=1.0, **others):
 
 
 def standard(size=100):
-    """The signs of the standard game, of a G of `size` weights."""
+    """The signs of the standard game, for a G with `size` weights."""
     return (SATURATED, frozen_generator(size, BETA2))
 
 
@@ -92,7 +92,7 @@ def test_a_healthy_run_is_left_alone():
 )
 def test_what_lasts_is_noticed_after_as_many_steps_as_stated(name, wrong, start):
     lines = [line(i, **(wrong if i >= start else {})) for i in range(1, 2000)]
-    lines[0] = line(1)  # a frozen G stands still in comparison with what Adam remembers
+    lines[0] = line(1)  # frozen means relative to the gradients that Adam remembers
     needed = math.ceil(SHARE * WINDOW)
     ((step, found, since),) = noticed(lines)
     assert (step, found) == (max(2 * WINDOW, start - 1 + needed), name)
@@ -118,7 +118,7 @@ def test_each_trouble_is_noticed_once_and_one_does_not_hide_another():
 
 
 LABELS = {"loss_d": "Loss_D", "loss_g": "Loss_G", "grad_d": "|grad D|", "grad_g": "|grad G|"}
-LABELS |= {"distance": "distance", "fid": "fid"}  # of other members, and of none
+LABELS |= {"distance": "distance", "fid": "fid"}  # metrics of other members, and of no member
 
 
 @pytest.mark.parametrize("key", LABELS)
@@ -132,7 +132,7 @@ def test_what_is_not_finite_is_noticed_at_once(key, value):
 
 
 def test_a_generator_without_any_gradient_is_frozen_and_a_small_one_that_lasts_is_not():
-    """Adam divides by the gradients it remembers, so a small one moves G unless it is below eps."""
+    """Adam divides by remembered gradients, so even a small one moves G unless it is below eps."""
     size = 10_000
     floor = EPS * math.sqrt(size)
     for gradient, count in ((0.0, 1), (floor / 200, 1), (floor, 0), (1e-3, 0), (1e6, 0)):
@@ -234,14 +234,14 @@ def test_the_sign_of_a_members_own_is_found_and_acted_upon(monkeypatch, capsys, 
 
 
 def test_lines_that_lack_the_metric_of_a_sign_do_not_show_it():
-    """For example, in a file that was edited. Lines with only other metrics are ignored."""
+    """For example in an edited file. Lines with only other metrics are ignored."""
     bare = [{"step": i, "epoch": 0, "fid": 1.0} for i in range(1, 1000)]
     assert noticed(bare) == []
 
 
-# -- what is decided ---------------------------------------------------------------------------------
+# -- the decision ------------------------------------------------------------------------------------
 
-OLDER = [Path("step-00000007"), Path("step-00000006")]  # of which a stop has left the newer one
+OLDER = [Path("step-00000007"), Path("step-00000006")]  # an interruption left the newer one
 
 
 @pytest.mark.parametrize("name", ["not finite", "spoiled weights", "of a member's"])
@@ -262,11 +262,11 @@ def test_a_decision_is_the_users_where_it_can_be(name, wish, again, planned):
         assert f"; the last good checkpoint is {OLDER[0]}; try" in text
     if does == "rollback":
         assert text.endswith("; going back to step-00000006, with different noise")
-    # What has been tried, or cannot be, is not advised.
+    # Advice leaves out what was already tried or is impossible.
     assert ("--on-divergence rollback" in text) == (bool(planned) and wish != "rollback")
 
 
-# -- runs that go wrong by themselves ----------------------------------------------------------------
+# -- runs that diverge by themselves -----------------------------------------------------------------
 
 
 @pytest.mark.skipif(not DEEP, reason="takes long: deep; the short windows below are in CI")
@@ -277,7 +277,7 @@ def test_a_saturated_discriminator_is_warned_of_once_and_the_run_goes_on(capsys)
     rows = tiny.metrics(run)
     assert len(rows) == 600
     window = [row["loss_d"] < 0.01 for row in rows[event["step"] - WINDOW : event["step"]]]
-    assert sum(window) == SHARE * WINDOW  # as soon as it is so
+    assert sum(window) == SHARE * WINDOW  # as early as possible
     (warning,) = [s for s in capsys.readouterr().out.splitlines() if s.startswith("warning: ")]
     assert f"step {event['step']}: Loss_D has been below 0.01 for 200 steps" in warning
     assert "try a narrower D (--ndf)" in warning
@@ -287,7 +287,7 @@ def test_a_saturated_discriminator_is_warned_of_once_and_the_run_goes_on(capsys)
 def test_a_frozen_generator_is_noticed(capsys, short_window):
     run = tiny.train("out", "--steps", 2 * SHORT + 1, *FREEZES)
     assert [(e["name"], e["step"]) for e in diverged(run)] == [
-        ("saturated discriminator", 2 * SHORT),  # as early as can be, and one at a time
+        ("saturated discriminator", 2 * SHORT),  # as early as possible, and one at a time
         ("frozen generator", 2 * SHORT + 1),
     ]
     assert "G has moved by less than 0.01 lr per step" in capsys.readouterr().out
@@ -304,7 +304,7 @@ def test_stop_stops_and_names_the_checkpoint_from_before(capsys, short_window):
     assert message in error
     assert tiny.metrics(run)[-1]["step"] == 2 * SHORT
     assert max(tiny.saved(run)) == 2 * SHORT - 5
-    tiny.train("out", *flags, "--resume", "auto", "--on-divergence", "ignore")  # if you wish so
+    tiny.train("out", *flags, "--resume", "auto", "--on-divergence", "ignore")  # if the user wishes
     assert tiny.metrics(run)[-1]["step"] == 60
 
 
@@ -323,7 +323,7 @@ ROLLS += ["--keep", 9, "--sample-every", 10]
 
 @pytest.fixture(scope="module")
 def rolled(tmp_path_factory):
-    """A run that does not get over its trouble, and what it said at its end."""
+    """A run that does not recover, and its last output."""
     out, err = tmp_path_factory.mktemp("rolled") / "straight", io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(err):
         patch.setattr(watch, "WINDOW", SHORT)
@@ -341,7 +341,7 @@ def test_a_rollback_goes_back_before_the_trouble_with_other_noise_and_not_for_ev
     assert [e["step"] for e in tiny.events(run) if e["event"] == "rollback"] == [18, 18, 18]
     assert error.startswith("error: step 40: Loss_D has been below 0.01 for 20 steps")
     assert ", after 3 of 3 rollbacks; the last good checkpoint is " in error
-    assert "--on-divergence rollback" not in error  # which has been tried
+    assert "--on-divergence rollback" not in error  # already tried
     rows = tiny.metrics(run)
     assert [row["step"] for row in rows] == list(range(1, 41))
     plain = tiny.train("plain", "--steps", 36, *FREEZES, "--checkpoint-every", 6, "--keep", 5)
@@ -353,7 +353,7 @@ def test_a_rollback_goes_back_before_the_trouble_with_other_noise_and_not_for_ev
     counts = {"draw.step": 36, "draw.batches": 36, "draw.again": 0}
     assert before[1].items() >= counts.items()
     assert after[1] == {**before[1], "draw.again": 3}
-    assert before[0] != after[0]  # the noise was another
+    assert before[0] != after[0]  # the noise differed
 
 
 @pytest.mark.parametrize("lives", [[50, 3, 40], *([[25, 30], [41, 60], [19, 30]] if DEEP else [])])
@@ -361,7 +361,7 @@ def test_a_rollback_goes_back_before_the_trouble_with_other_noise_and_not_for_ev
 def test_a_run_with_rollbacks_that_is_interrupted_ends_as_one_that_is_not(
     monkeypatch, short_window, rolled, sigint, lives, stop
 ):
-    """The count of rollbacks is in the checkpoints; rollbacks since the last one happen again."""
+    """The count of rollbacks is in the checkpoints, so rollbacks since the last one happen again."""
     straight, _ = rolled
     for steps in lives:
         with monkeypatch.context() as patch:
@@ -374,13 +374,13 @@ def test_a_run_with_rollbacks_that_is_interrupted_ends_as_one_that_is_not(
         for each in (straight, run)
     )
     assert expected.items() <= found.items()
-    assert len(found) - len(expected) <= stop  # what the last stop left: the run is not at its end
+    assert len(found) - len(expected) <= stop  # left by the last interruption
     assert tiny.metrics(run) == tiny.metrics(straight)
     assert tiny.grids(run) == tiny.grids(straight)
 
 
 def end_after(monkeypatch, steps, stop):
-    """By a crash before a step, or by Ctrl-C in it."""
+    """By a crash before a step, or by Ctrl-C during it."""
     play, count = loop.Loop.play, itertools.count()
 
     def played(self):
@@ -399,8 +399,8 @@ def loop_main(flags):
 
 
 def spoil(monkeypatch, *steps, what=None, value=math.nan):
-    """At these steps, counted as they are played, put the value in the place of a metric, or of the
-    first weight (what="weight"), moment (what="moment") or average (what="average") of G."""
+    """At these steps, counted as they are played, the value replaces a metric, or the first weight
+    (what="weight"), moment (what="moment") or average (what="average") of G."""
     played = itertools.count(1)
 
     def spoiled(step, member, draw):

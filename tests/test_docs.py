@@ -1,9 +1,9 @@
-"""The documentation: its examples run, its quotations and links are true.
+"""The documentation: its examples run, and its quotations and links are correct.
 
-A block ```python is run: the blocks of one page in order, in one namespace; with `>>>` prompts its
-output is compared too. A comment `<!-- source: minigan/ops.py -->` before a block (of any language)
-makes it a quotation instead, which that file must contain, apart from white space and from lines left
-out where it says `...`.
+A block ```python is run. The blocks of one page run in order, in one namespace; if a block has `>>>`
+prompts, its output is compared too. A comment `<!-- source: minigan/ops.py -->` before a block (of any
+language) makes it a quotation instead. That file must contain it, apart from white space and from lines
+left out where it says `...`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Block(NamedTuple):
     source: str | None
     language: str
     text: str
-    line: int  # of the page, where the text begins
+    line: int  # of the page at which the text begins
 
 
 def blocks(page: Path) -> Iterator[Block]:
@@ -58,7 +58,7 @@ def prose(page: Path) -> str:
 
 @pytest.fixture
 def untouched_registries() -> Iterator[None]:
-    """The pages define operations and members of their own: forget them afterwards."""
+    """The pages define their own operations and members; remove them afterwards."""
     before = dict(OPERATIONS), dict(MEMBERS)
     yield
     for registry, entries in zip((OPERATIONS, MEMBERS), before, strict=True):
@@ -97,7 +97,7 @@ def test_quotations_are_true(page):
         for piece in re.split(r"^\s*(?:# )?\.\.\.$", block.text, flags=re.M):
             found = original.find(" ".join(piece.split()), position)
             assert found >= 0, (
-                f"{page.name}, line {block.line}: not, or not there, in {block.source}:\n{piece}"
+                f"{page.name}, line {block.line}: missing or misplaced in {block.source}:\n{piece}"
             )
             position = found + 1
 

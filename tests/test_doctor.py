@@ -1,4 +1,4 @@
-"""The doctor calls a healthy machine healthy, finds each planted error, survives broken machines."""
+"""The doctor passes a healthy machine, finds each planted error, and survives broken machines."""
 
 import json
 import math
@@ -28,7 +28,7 @@ TINY = Size(4, 4, 2, 16)
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    """No CuPy, nothing remembered, and the timing short."""
+    """Without CuPy, with cleared caches and short timing."""
     backend.gpu_trouble.cache_clear()
     monkeypatch.setitem(sys.modules, "cupy", None)  # importing it fails
     monkeypatch.setattr(threads, "_threads", threads.get_num_threads())
@@ -41,7 +41,7 @@ def alone(monkeypatch):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Little work."""
+    """A small amount of work."""
     monkeypatch.setattr(doctor, "TRAININGS", {"tiny DCGAN": TINY})
     large = {"large matmul": doctor.surface.large_cases()["large matmul"]}
     monkeypatch.setattr(doctor.surface, "large_cases", lambda: large)
@@ -49,7 +49,7 @@ def small(monkeypatch):
 
 @pytest.fixture
 def few(small, monkeypatch):
-    """Very little."""
+    """A minimal amount of work."""
     some = {
         name: doctor.surface.cases()[name] for name in ("add", "tanh", "batch_norm", "conv2d 4x4/2")
     }
@@ -75,7 +75,7 @@ def failed(text):
 
 
 def pasted(text):
-    """What lies between the marker lines."""
+    """The text between the marker lines."""
     before, begin, rest = text.partition(doctor.BEGIN + "\n")
     report, end, after = rest.partition(doctor.END)
     assert begin
@@ -131,7 +131,7 @@ assert not found, found
 
 
 def test_the_doctor_needs_neither_the_data_nor_the_training():
-    """It examines only the layers below them, which must work without them."""
+    """It examines only the layers below these packages, which must work without them."""
     subprocess.run([sys.executable, "-c", LOADED], check=True)
 
 
@@ -143,12 +143,12 @@ def test_every_operation_is_among_the_cases():
         v = tensor(np.ones(y.shape), requires_grad=True)
         made = topological([y, *grad(y, inputs, v, create_graph=True)])
         used |= {t.op.name for t in made if t.op}
-    # those two are none without a GPU, and without float32
+    # without a GPU nothing is moved, and without float32 nothing is cast
     assert used == set(OPERATIONS) - {"move", "cast"}
 
 
 def test_the_bounds_have_room_for_other_kernels_but_not_for_tf32(small, monkeypatch):
-    """The reference kernels stand in for another machine, 10-bit factors for TF32 left on."""
+    """The reference kernels imitate another machine, 10-bit factors imitate TF32 left on."""
     exact = {k: f("cpu", np.float64) for k, f in doctor.surface.computations().items()}
     metrics = doctor.trained("tiny DCGAN", "cpu", np.float64)
     monkeypatch.setattr(backend.device, "cpu", backend.reference)
@@ -168,7 +168,7 @@ def test_the_bounds_have_room_for_other_kernels_but_not_for_tf32(small, monkeypa
 
 
 def test_the_first_step_has_both_halves_from_the_same_weights(small, monkeypatch):
-    """So its metrics do not depend on the learning rate; those of the next step do."""
+    """So its metrics do not depend on the learning rate, but those of the next step do."""
     first, second, *_ = doctor.trained("tiny DCGAN", "cpu", np.float32)
     monkeypatch.setattr(doctor.DCGAN, "Options", partial(doctor.DCGAN.Options, lr=0.01))
     again, other, *_ = doctor.trained("tiny DCGAN", "cpu", np.float32)
@@ -245,9 +245,9 @@ def test_an_error_is_a_failed_check_and_the_next_one_goes_on(examined, few, monk
     monkeypatch.setattr(cpu, "conv", raising(MemoryError("the memory\nis full")))
     code, text = examined()
     assert code == 1
-    assert len(failed(text)) == 6  # one case in three ways, two trainings, a time
+    assert len(failed(text)) == 6  # one case in three ways, two runs, one timing
     assert "first derivatives: 3 of 4 are correct" in text
-    report = pasted(text)  # one trouble, said once
+    report = pasted(text)  # one problem, reported once
     assert report.count("MemoryError: the memory\n  is full (test_doctor.py:") == 1
     assert "\nfirst derivatives of conv2d 4x4/2 on cpu, and 5 more checks\n" in report
     assert "images/s" not in text
@@ -341,14 +341,14 @@ def double(monkeypatch):
 
 def test_a_healthy_gpu_passes_beside_the_cpu(double, small, examined, monkeypatch):
     cases = doctor.surface.cases()
-    del cases["tiny G"], cases["tiny D"]  # a third of the time; test_strict_cupy.py has such
+    del cases["tiny G"], cases["tiny D"]  # a third of the time; test_strict_cupy.py has these
     monkeypatch.setattr(doctor.surface, "cases", lambda: cases)
     code, text = examined()
     assert failed(text) == []
     assert code == 0
     number = len(cases)
     assert text.count(f"\nfirst derivatives: {number} of {number} are correct\n") == 2
-    assert text.count("\nfloat64: ") == 1  # the CPU's are what the GPU's are compared with
+    assert text.count("\nfloat64: ") == 1  # the GPU's are compared with the CPU's
     assert "on cpu, cuda:0 (strict double 0, compute capability 7.5, " in text
     assert [line.partition(": ")[0] for line in text.splitlines()[-3:-1]] == ["cpu", "cuda:0"]
     assert text.splitlines()[-1] == doctor.THANKS
@@ -406,7 +406,7 @@ def test_the_process_with_tf32_reports_a_deviation_and_times(capsys):
 
 @pytest.fixture
 def ampere(double, few, monkeypatch):
-    """A GPU that has TF32, the command line that started the doctor, and little besides."""
+    """A GPU with TF32, the command line that started the doctor, and little else."""
     monkeypatch.setattr(doctor.surface, "cases", dict)
     monkeypatch.setattr(doctor, "TRAININGS", {})
     about = {**double.cuda.runtime.getDeviceProperties(0), "major": 8}
@@ -415,14 +415,14 @@ def ampere(double, few, monkeypatch):
 
 
 def child(monkeypatch, code=0, out="", err=""):
-    """Let every process end so at once; the commands that were given."""
+    """Make every process end like this at once; returns the commands that were started."""
     commands = []
 
     def run(command, **options):
         commands.append(command)
         return SimpleNamespace(returncode=code, stdout=out, stderr=err)
 
-    # Of the doctor alone: the emulator's compilers are processes as well.
+    # Only of the doctor, because the emulator's compilers are processes too.
     monkeypatch.setattr(doctor, "subprocess", SimpleNamespace(run=run))
     return commands
 

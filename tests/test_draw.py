@@ -1,4 +1,4 @@
-"""What is drawn for a step is a function of a key, so exact resuming needs no saved generator state."""
+"""A step's draws are functions of a key, so exact resuming needs no saved generator state."""
 
 import json
 
@@ -18,11 +18,11 @@ from minigan.training.draw import Draw
 
 
 def numbered(count: int) -> ImageSet:
-    """Images of 2 x 2 that are recognised by their value; the left column has it plus one hundred."""
+    """Images of 2 x 2 pixels that are told apart by their value; the left column is 100 higher."""
     pixels = np.zeros((count, 2, 2, 3), np.uint8)
     pixels += np.arange(count, dtype=np.uint8)[:, None, None, None]
     pixels[:, :, 0] += 100
-    pixels.flags.writeable = False  # as a cache is
+    pixels.flags.writeable = False  # like a cache
     return ImageSet(Images(pixels, [str(i) for i in range(count)], [], {}, "digest"), 3, "numbered")
 
 
@@ -31,7 +31,7 @@ def draw(data: Dataset, batch_size: int, seed: int = 0, flip: bool = False, **op
 
 
 def pixels(batch) -> np.ndarray:
-    """The bytes that a batch was made of, (N, 3, H, W)."""
+    """The bytes from which a batch was made, (N, 3, H, W)."""
     return np.rint((batch.numpy() + 1) * 127.5).astype(int)
 
 
@@ -113,7 +113,7 @@ def test_an_epoch_gives_every_sample_at_most_once_and_only_full_batches():
         assert len(set(given)) == 20
         assert set(given) <= set(range(23))
         epochs.append(given)
-    assert sorted(epochs[0]) != sorted(epochs[1])  # others are left out
+    assert sorted(epochs[0]) != sorted(epochs[1])  # other images are left out
     assert epochs[0] != sorted(epochs[0])
 
 
@@ -219,11 +219,11 @@ def test_what_is_drawn_is_on_the_device():
     assert {backend.device_of(t.data) for t in (of.reals(), of.noise(), of.uniform("u"))} == {"cpu"}
 
 
-# -- going on -----------------------------------------------------------------------------------------
+# -- resuming -----------------------------------------------------------------------------------------
 
 
 def played(of: Draw, batches: int) -> list[np.ndarray]:
-    """All that a step draws, of a member that takes so many batches."""
+    """Everything that a step draws for a member that takes this number of batches."""
     found = [of.reals() for _ in range(batches)]
     found += [of.noise(), of.noise(), of.uniform("between", 1)]
     of.next_step()
@@ -239,7 +239,7 @@ def played(of: Draw, batches: int) -> list[np.ndarray]:
     again=st.integers(0, 3),
 )
 def test_a_draw_with_saved_counts_goes_on_exactly(steps, batches, count, flip, seed, again):
-    """`counts` is the whole state: given these, a Draw with another past draws the same."""
+    """`counts` is the whole state: a Draw with the same counts and another past draws the same."""
     first = draw(numbered(count), 5, seed, flip)
     first.counts["again"] = again
     for _ in range(steps):

@@ -14,7 +14,7 @@ from minigan.data.shapes import SHAPES, Shapes
 from minigan.errors import UserError
 
 SETS = {"digits": (digits, Digits), "shapes": (shapes, Shapes)}
-# What the recipe of each VERSION draws: if this fails, the bytes have changed, so raise VERSION.
+# A digest of what each VERSION draws. If this fails, the bytes have changed, so raise VERSION.
 DIGESTS = {("digits", 1): "a2746aa9e2b8b91e", ("shapes", 1): "7393c06b42cb8de0"}
 
 each = pytest.mark.parametrize("name", SETS)
@@ -88,7 +88,7 @@ def test_a_digit_is_grey_and_differs_more_from_other_classes_than_from_its_own()
     ink = images[..., 0].reshape(20, 10, -1)  # [example, class, pixel]
     mean = ink[:10].mean(0)
     nearest = ((ink[10:, :, None] - mean) ** 2).sum(-1).argmin(-1)  # (10, 10)
-    assert (nearest == np.arange(10)).mean() > 0.8  # by chance 0.1; of 200 others, 0.975
+    assert (nearest == np.arange(10)).mean() > 0.8  # by chance 0.1; for 200 other images, 0.975
 
 
 @each
@@ -114,7 +114,7 @@ def corners(side: int = 64) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_signed_distance_agrees_with_the_distance_to_the_nearest_point_on_the_edge():
-    """Of a square it is known: outside max(|x|, |y|) - 0.8 beside an edge, inside the same."""
+    """For a square it is max(|x|, |y|) - 0.8 inside, and outside next to an edge."""
     x, y = corners()
     expected = np.maximum(abs(x), abs(y)) - 0.8
     beside = (np.minimum(abs(x), abs(y)) < 0.8) | (expected < 0)

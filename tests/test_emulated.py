@@ -1,8 +1,8 @@
-"""The real CuPy and every CUDA kernel, executed without a GPU: tests/gpu, run on the emulator.
+"""The real CuPy and every CUDA kernel, run without a GPU: tests/gpu on the emulator.
 
 Each test runs in a child process, because the emulator must be installed before CuPy is imported, and a
-kernel that reads out of bounds ends its process. The planted errors at the end prove the tests: each
-error must make them fail.
+kernel that reads out of bounds ends its process. The errors planted at the end test the tests: each
+must make them fail.
 """
 
 import os
@@ -50,7 +50,7 @@ KERNELS, ENGINE, TRAINING, DOCTOR, EMULATOR = (
 @pytest.mark.parametrize(
     ("how", "files"),
     [
-        # fresh memory full of NaN, and pages without access around each array
+        # new memory full of NaN, and inaccessible pages around each array
         ("--guard", (KERNELS, ENGINE, DOCTOR)),
         ("--guard", (TRAINING, EMULATOR)),
         # threads and blocks in reverse order
@@ -71,7 +71,7 @@ import tiny
 from emulator import blas
 asked, multiply = set(), blas.gemmEx
 def noting(*arguments):
-    if arguments[8] == 0:  # factors of float32
+    if arguments[8] == 0:  # float32 factors
         asked.add(arguments[17])  # cublasComputeType_t
     return multiply(*arguments)
 blas.gemmEx = noting
@@ -153,5 +153,5 @@ def test_a_planted_error_is_caught(name, tmp_path):
     done = on_emulator("--guard", *arguments, package=package)
     found = done.stdout[-3000:] + done.stderr[-3000:]
     assert done.returncode != 0, found
-    # red, or ended by the guard; not an error of the way it was started
+    # failed, or ended by the guard, but not through an error in how it was started
     assert " failed" in done.stdout or done.returncode < 0 or done.returncode == 139, found

@@ -1,4 +1,4 @@
-"""What a run says before its first step: how long it will take, and what memory it needs."""
+"""What a run announces before its first step: the time it will take, and the memory it needs."""
 
 import tracemalloc
 
@@ -31,7 +31,7 @@ def plan(name, batch):
     ("batch", "name"), [*((16, name) for name in MEMBERS), *((400, name) for name in walk.SOME)]
 )
 def test_the_memory_of_any_batch_is_known_from_small_ones(name, batch):
-    """To within a quarter: memory is not linear in the batch where activations outgrow gradients."""
+    """To within a quarter: where activations outgrow gradients, memory is not linear in the batch."""
     data = Mixture("ring", count=500)
     game = plan(name, batch).on(data)
     page._play(game, data, "cpu", batch)  # fills Python's own caches

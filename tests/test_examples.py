@@ -36,7 +36,7 @@ POSIX = pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to anot
 @pytest.fixture(autouse=True)
 def somewhere_empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "cupy", None)  # a machine without a GPU, wherever this runs
+    monkeypatch.setitem(sys.modules, "cupy", None)  # as on a machine without a GPU
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def files(folder):
 
 
 def size(path):
-    """Of a picture that opens and is whole."""
+    """The size of a picture, which must open and be complete."""
     with Image.open(path) as image:
         image.load()
         return image.size
@@ -232,7 +232,7 @@ def test_without_data_it_explains_itself_and_trains_on_faces(capsys, without_cur
         f"  train for longer:  {typed} resume {run.folder} --steps 8",
     ]
     assert run.config["identity"]["kind"] == "faces"
-    # and what it advises works
+    # and its advice works
     assert main(said[-2].split()[-2:]) == 0
     assert main(said[-1].split()[-4:]) == 0
     assert [row["step"] for row in tiny.metrics(run)] == list(range(1, 9))
@@ -409,7 +409,7 @@ def test_the_end_names_the_limit_that_was_reached(capsys, without_curves, flags,
 
 
 def start(script, *flags):
-    """A process whose output goes through pipes, buffered as Python does it by itself."""
+    """A process whose output goes through pipes, with Python's default buffering."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     command = [sys.executable, *script, *map(str, flags)]
@@ -569,11 +569,11 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before(run, base, tmp_path,
     older.write_bytes(b"")
     assert generated(copy, "c", "--n", 2, code=1) == {}
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.count("cannot be read as a checkpoint") == 2  # each of them, and why
+    assert error.count("cannot be read as a checkpoint") == 2  # each of them, with the reason
 
 
 def test_generated_images_are_those_of_the_generator_in_evaluation_mode(run):
-    """Generated one at a time, they are the same: batch norm does not use the other images."""
+    """Generated one at a time, images are the same, because batch norm does not use the others."""
     generated(run.folder, "out", "--n", 5, "--seed", 1)
     member, _, _ = session.load(run.folder, print)
     z = noise(generator(1, "sample"), (5, 8), "normal")
@@ -700,7 +700,7 @@ def test_nothing_imports_what_could_reach_the_network():
 STARTING = """
 import sys
 sys.path.insert(0, {examples!r})
-if __name__ == "__mp_main__":  # a worker, which imports this again
+if __name__ == "__mp_main__":  # a worker, which imports this script again
     print("starting", flush=True)
     sys.stdin.read()
 import train_celeba
@@ -727,7 +727,7 @@ def test_ctrl_c_at_a_terminal_while_workers_start_is_one_line_too(tmp_path):
     assert (child.returncode, err) == (130, "interrupted\n")
 
 
-# -- the ring ----------------------------------------------------------------------------------------
+# -- the ring --------------------------------------------------------------------------------------
 
 
 def test_the_ring_leaves_its_last_picture_and_how_it_came_there(capsys):
@@ -757,7 +757,7 @@ def test_the_ring_is_the_same_again_and_does_not_depend_on_how_often_it_is_looke
     assert a == b != c
     lines = [s for s in capsys.readouterr().out.splitlines() if s.startswith("step 10:")]
     assert len(lines) == 3
-    assert len(set(lines)) == 1  # after ten frames as after five
+    assert len(set(lines)) == 1  # the same after ten frames as after five
 
 
 def test_the_ring_runs_from_a_shell():

@@ -12,7 +12,7 @@ import pytest
 from minigan.data import faces
 from minigan.data.faces import CATEGORIES, RANGES, Faces, draw, render, sample_attributes
 
-# What the recipe of each VERSION draws: if this fails, the bytes have changed, so raise VERSION.
+# A digest of what each VERSION draws. If this fails, the bytes have changed, so raise VERSION.
 DIGESTS = {1: "fe724205f81da413"}
 
 
@@ -25,14 +25,14 @@ print(hashlib.sha256(b"".join(p.tobytes() for p in images)).hexdigest()[:16])
 
 
 def somebody(**changes):
-    """A person in the middle of every range, who looks straight at us."""
+    """A person with every attribute mid-range, looking straight ahead."""
     who = {name: values[0] for name, values in CATEGORIES.items()}
     who |= {name: (low + high) / 2 for name, (low, high) in RANGES.items()}
     return {**who, "skin": "fair", "hair_style": "short", "light": "front", **changes}
 
 
 def change(name, *values):
-    """How much each pixel (64, 64) of somebody changes with the value of one attribute."""
+    """How much each pixel (64, 64) of a person changes with the value of one attribute."""
     one, other = (render(somebody(**{name: value})).astype(int) for value in values)
     return np.abs(one - other).sum(axis=2)
 
@@ -126,7 +126,7 @@ def test_the_mirror_image_is_the_image_lit_from_the_other_side(style):
     left = render(somebody(hair_style=style, light="left", glasses="yes", turn=0.2, part=0.0))
     right = render(somebody(hair_style=style, light="right", glasses="yes", turn=-0.2, part=0.0))
     assert left[:, :32].mean() > left[:, 32:].mean()
-    if style in ("bald", "short", "fringe", "bob", "long"):  # waves and curls go one way
+    if style in ("bald", "short", "fringe", "bob", "long"):  # waves and curls are asymmetric
         assert np.abs(left[:, ::-1].astype(int) - right).max() <= 1
 
 

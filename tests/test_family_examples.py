@@ -1,4 +1,4 @@
-"""The examples of single papers and data sets, run tiny; and how well a conditional G obeys."""
+"""The examples of single papers and data sets, in tiny runs; and how well a conditional G obeys."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ def somewhere_empty(tmp_path, monkeypatch):
 
 
 def play(name: str, *flags, code: int = 0) -> Run:
-    """Run an example tiny; the run that it leaves last, if it ends well."""
+    """Run an example in a tiny size; return its last run if it succeeds."""
     assert tiny.example(name).main([*tiny.TINY, "--steps", "3", *flags]) == code
     return None if code else Run(numbered_runs(Path("runs"))[-1])
 
@@ -35,7 +35,7 @@ def size(path) -> tuple[int, int]:
         return image.size
 
 
-# -- what each trains -------------------------------------------------------------------------------
+# -- what each one trains -------------------------------------------------------------------
 
 WITHOUT = {
     "train_mnist": ("dcgan", "digits"),
@@ -50,12 +50,12 @@ def test_without_files_it_trains_on_what_the_program_draws(name, capsys):
     run = play(name)
     assert (run.config["member"], run.config["data"]["data"]) == WITHOUT[name]
     assert len(tiny.metrics(run)) == 3
-    assert capsys.readouterr().err.splitlines()[1:] == []  # at most the line about the recipe
+    assert capsys.readouterr().err.splitlines()[1:] == []  # at most a line about the recipe
 
 
 @pytest.mark.parametrize("name", WITHOUT)
 def test_with_files_it_trains_on_the_real_set(name, capsys):
-    """The files are not there, so the error names what was looked for in them."""
+    """The files do not exist, so the error names what the example looked for."""
     play(name, "--dataroot", "nowhere", code=1)
     *recipe, error = capsys.readouterr().err.splitlines()
     assert error.startswith("error: nowhere does not exist; give ")
@@ -76,14 +76,14 @@ def test_another_data_set_is_the_users_choice(name):
 
 
 def test_linear_layers_have_sizes_of_their_own():
-    """tiny.TINY gives the widths, so the learning rate shows that those of the example are used."""
+    """tiny.TINY sets the widths, so the learning rate shows that the example's options are used."""
     assert play("train_mnist", "--network", "mlp").config["options"]["lr"] == 2e-4
     options = play("train_mnist", "--network", "mlp", "--lr", "0.1").config["options"]
     assert (options["lr"], options["network"]) == (0.1, "mlp")
     assert play("train_mnist").config["options"]["lr"] == 5e-4
 
 
-# -- what each leaves -------------------------------------------------------------------------------
+# -- what each one leaves -------------------------------------------------------------------
 
 
 def test_wgan_gp_prints_the_distance_of_each_epoch(capsys):
@@ -163,7 +163,7 @@ def test_objectives_tells_in_a_sentence_what_is_wrong(flags, message, capsys):
 
 
 def test_objectives_stops_when_a_run_is_interrupted(monkeypatch, capsys):
-    """After Ctrl-C, `minigan.train` returns a run that is not at its end."""
+    """After Ctrl-C, `minigan.train` returns a run that has not ended."""
     train, begun = minigan.train, []
 
     def interrupted(member, data, say, **options):
@@ -178,11 +178,11 @@ def test_objectives_stops_when_a_run_is_interrupted(monkeypatch, capsys):
     assert not Path("runs/objectives.png").exists()
 
 
-# -- how well a conditional G obeys -----------------------------------------------------------------
+# -- how well a conditional G obeys ---------------------------------------------------------
 
 
 def test_the_reader_reads_digits_that_it_has_not_seen():
-    """Chance is 10 %. After this short training it reads 97 %; after the whole one, all (see below)."""
+    """Chance is 10 %. The reader finds 97 % after this short training, and all after a full run."""
     reader = digit_reader.train_reader(1000, 3)
     images, labels = digit_reader.draw(digit_reader.UNSEEN, 500)
     assert digit_reader.accuracy(reader, images, labels) > 0.9
@@ -190,7 +190,7 @@ def test_the_reader_reads_digits_that_it_has_not_seen():
     assert digit_reader.accuracy(reader, -np.ones_like(images), labels) == pytest.approx(0.1)
 
 
-@pytest.mark.skipif(not DEEP, reason="trains three runs of minutes")
+@pytest.mark.skipif(not DEEP, reason="three runs of several minutes")
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_of_the_digits_asked_for_95_percent_are_drawn(seed):
     reader = digit_reader.train_reader()

@@ -1,4 +1,4 @@
-"""A disk that is full, read-only or gone: each operation of a run may fail, and nothing is lost."""
+"""A disk that is full, read-only or gone: any operation of a run may fail, and nothing is lost."""
 
 import contextlib
 import errno
@@ -26,7 +26,7 @@ from minigan.training import checkpoint, pictures, session
 from minigan.training.estimate import Estimate
 from minigan.training.run import Run, numbered_runs
 
-pytest.importorskip("fcntl", reason="the faults are those of POSIX")
+pytest.importorskip("fcntl", reason="the faults are POSIX faults")
 from faults import KINDS, Faults, Kind
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
@@ -42,14 +42,14 @@ REMEDIES = {
     "gone": "check that the folder exists",
     "no handles": "raise the limit on open files (ulimit -n)",
 }
-WAYS = (  # to go on: with a run, before there is one, and before its images are there
+WAYS = (  # how to continue: with a run, before there is one, and before its images exist
     f"-m minigan resume runs/{tiny.FIRST} (or start again, if the run has no checkpoint yet)",
     "then start again, or with another --out",
     "then start again, or use another run",
     "or give the path of another run instead of auto",
     "or choose another folder for the cache",
 )
-MISSING = (  # has words of its own, whatever the reason
+MISSING = (  # messages that do not depend on the fault
     "is not a run folder: it has no config.json",
     "cannot be read as a checkpoint",
     "has no checkpoint to ",
@@ -61,7 +61,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def short(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Work in that folder, and leave out what takes longer than the training."""
+    """Work in this folder, and skip what takes longer than training."""
     patch.chdir(folder)
     tiny.hurry(patch)
     patch.setattr(session, "estimate", lambda *arguments: Estimate(1.0, 1.0))
@@ -74,7 +74,7 @@ def somewhere_else(tmp_path, monkeypatch):
 
 
 def indices(log: list[tuple[str, str]], kind: str, step: int) -> range:
-    """Of the operations that can fail one in `step`, for each kind others; all of them in `deep`."""
+    """Every `step`-th of the operations that can fail, different ones for each kind; in `deep`, all."""
     count = sum(operation in KINDS[kind].operations for operation, _ in log)
     step = 1 if DEEP else step
     return range(list(KINDS).index(kind) % step, count, step)
@@ -98,7 +98,7 @@ def train(*words) -> Ended:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file's bytes, but for what tells of the time and of the lives before."""
+    """Every file's bytes, except for times and traces of earlier starts."""
     found = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
     kept = {name: path.read_bytes() for name, path in found.items() if path.name != "events.jsonl"}
     if "metrics.jsonl" in kept:
@@ -107,7 +107,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def whole(folder: Path) -> None:
-    """Assert that each file of a name that counts can be read to its end."""
+    """Assert that each file with a final name can be read to its end."""
     for path in folder.rglob("*"):
         if path.suffix == ".safetensors":
             checkpoint.read_file(path)
@@ -128,16 +128,16 @@ def whole(folder: Path) -> None:
 
 
 def final(path: str) -> str:
-    """The name that a file gets when it is whole."""
+    """The final name of a file that is being written."""
     path = re.sub(r"/\.([^/]+)\.\d+\.partial$", r"/\1", path).removesuffix(".new")
     return re.sub(r"\.partial$", ".npy", path)  # of the cache
 
 
 def one_sentence(text: str, kind: str, faults: Faults) -> None:
-    """Assert that it names a path of an operation that failed, or a folder of it, and the remedy."""
+    """Assert that the text names the remedy, and a failed operation's path or a folder above it."""
     assert text.startswith("error: ")
     assert text.isprintable()
-    # Usually the first; but a journal of the cache may be gone already, which is no trouble.
+    # Usually the first failed one, but the cache's journal may already be gone, which does no harm.
     named = (each for each in faults.failed if final(each[1]) in text or each[1] in text)
     operation, path = next(named, faults.failed[-1])
     reads_checkpoint = operation == "read" and path.endswith(".safetensors")
@@ -157,19 +157,19 @@ def one_sentence(text: str, kind: str, faults: Faults) -> None:
         assert WAYS[0] in text or tiny.FIRST not in path or operation == "read"
 
 
-# -- a training -----------------------------------------------------------------------------------
+# -- a run ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def starts(tmp_path_factory):
-    """Folders to start from: with nothing but a cache, and with a run that stopped after a step."""
+    """Folders to start from: with only a cache, and with a run that stopped after a step."""
     folder = tmp_path_factory.mktemp("starts")
     with pytest.MonkeyPatch.context() as patch:
         short(patch, folder)
         assert train("--steps", 1).code == 0
     shutil.copytree(folder, folder / "resumed")
     with open(folder / "resumed" / "runs" / tiny.FIRST / "events.jsonl", "a") as file:
-        file.write('{"time": "2')  # a crash has cut it short
+        file.write('{"time": "2')  # a line cut short by a crash
     for path in ("checkpoints/.step-00000004.safetensors.1.partial", ".config.json.1.partial"):
         (folder / "resumed" / "runs" / tiny.FIRST / path).touch()
     shutil.copytree(folder / "runs" / "cache", folder / "new" / "runs" / "cache")
@@ -178,7 +178,7 @@ def starts(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(starts, tmp_path_factory):
-    """Of both starts: the end that a training comes to, and all operations on files until then."""
+    """For both starts: the final contents of the run, and all operations on files until then."""
     found = {}
     for start in ("new", "resumed"):
         with pytest.MonkeyPatch.context() as patch:
@@ -192,12 +192,12 @@ def undisturbed(starts, tmp_path_factory):
 
 
 def disturb(start: Path, kind: str, first: int, once: bool, live=train) -> Ended:
-    """Train, or so, from that start and with that fault; assert what must be true afterwards."""
+    """Train, or call `live`, from this start with this fault; assert what must be true afterwards."""
     shutil.rmtree("runs", ignore_errors=True)
     shutil.copytree(start / "runs", "runs")
     with Faults("runs", KINDS[kind], first, once) as faults:
         ended = live()
-    print(kind, first, faults.failed[:1], ended)  # shown if something is not as it must be
+    print(kind, first, faults.failed[:1], ended)  # shown if an assertion fails
     assert faults.failed
     whole(Path("runs"))
     assert ended.code in (0, 1)
@@ -211,19 +211,19 @@ def disturb(start: Path, kind: str, first: int, once: bool, live=train) -> Ended
 
 
 def trained(expected: dict[str, bytes]) -> None:
-    """Assert that the newest run is as it has to be in the end."""
+    """Assert that the newest run has the expected final contents."""
     run = Run(numbered_runs(Path("runs"))[-1])
     assert contents(run.folder) == expected
     assert tiny.events(run)  # each line is JSON
 
 
 def survives(start: Path, expected: dict[str, bytes], kind: str, first: int, once: bool) -> None:
-    """Assert that a training with that fault ends well, or else the next one when the fault is gone."""
+    """Assert that a run with this fault succeeds, or that the next one does when the fault is gone."""
     if disturb(start, kind, first, once).code == 0:
         trained(expected)
         return
     before = Run.find("auto", Path("runs"))
-    assert before or not Run.find("auto", start / "runs")  # there always is a checkpoint
+    assert before or not Run.find("auto", start / "runs")  # there is always a checkpoint
     assert train().code == 0
     trained(expected)
     assert before is None or before.folder == numbered_runs(Path("runs"))[-1]
@@ -250,7 +250,7 @@ def test_a_training_survives_a_fault_from_any_operation_on(starts, undisturbed, 
 
 
 @pytest.mark.parametrize("start", ["new", "resumed"])
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "gone"])  # which does not heal
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "gone"])  # which is permanent
 def test_a_training_survives_a_single_fault(starts, undisturbed, start, kind):
     expected, log = undisturbed[start]
     for first in indices(log, kind, step=40):
@@ -259,7 +259,7 @@ def test_a_training_survives_a_single_fault(starts, undisturbed, start, kind):
 
 def test_without_room_for_the_figures_the_next_start_draws_them(starts, monkeypatch):
     monkeypatch.setattr(pictures, "save_curves", CURVES)
-    finished = functools.partial(train, "--steps", 1)  # so nothing is left but to draw
+    finished = functools.partial(train, "--steps", 1)  # so only the drawing is left
     shutil.copytree(starts / "runs", "runs")
     with Faults("runs", KINDS["full"]) as faults:
         assert finished().code == 0

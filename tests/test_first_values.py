@@ -1,4 +1,4 @@
-"""First values: their statistics, the orthogonal matrices, and what is left at 0 and 1."""
+"""Initial values: their statistics, the orthogonal matrices, and what stays at 0 and 1."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def drawn(layer, kind, seed=0):
 
 
 def close(value, expected, spread):
-    """Within four standard errors, of which one is `spread`."""
+    """Within four standard errors; `spread` is one of them."""
     assert abs(value - expected) < 4 * spread
 
 
@@ -47,7 +47,7 @@ def test_the_spread_is_that_of_the_formula(make, fan_in, fan_out):
 
 @each_layer
 def test_he_keeps_the_variance_through_a_layer_and_its_relu(make, fan_in, fan_out):
-    """Which shows that fan_in is true: for a transposed convolution it is in k^2 / stride^2."""
+    """This shows that fan_in is correct: for a transposed convolution it is in k^2 / stride^2."""
     layer, powers = make(), []
     for seed in range(10):
         first_values(layer, "he", rng(seed))
@@ -87,7 +87,7 @@ def test_orthogonal_takes_a_gain_arrays_and_tensors_and_refuses_vectors():
     )
     with pytest.raises(ValueError, match="expected at least 2 dimensions, not \\(3,\\)"):
         init.orthogonal_(np.zeros(3))
-    with pytest.raises(TypeError, match="expected a floating Tensor or array"):
+    with pytest.raises(TypeError, match="expected a floating-point Tensor or array"):
         init.orthogonal_(np.zeros((2, 2), int))
 
 
@@ -98,7 +98,7 @@ def test_the_memory_order_of_a_convolution_is_kept():
     version = layer.weight.version
     w = drawn(layer, "orthogonal")
     assert layer.weight.data.strides == strides
-    assert layer.weight.version > version  # so that graphs of the old values are refused
+    assert layer.weight.version > version  # so that graphs that read the old values are refused
     expected = init.orthogonal_(np.zeros((4, 3, 2, 2), "f"), generator=rng(0)).swapaxes(0, 1)
     np.testing.assert_array_equal(w, expected)
 

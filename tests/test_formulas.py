@@ -1,4 +1,4 @@
-"""The formulas of each member's own page, on numbers that can be checked by hand."""
+"""The formulas in each member's own file, on numbers that can be checked by hand."""
 
 import copy
 import math
@@ -97,7 +97,7 @@ def test_r1_damps_the_dirac_gan(gamma):
     ]
     found = np.sort_complex(np.linalg.eigvals(np.stack(columns, axis=1)))
     root = np.sqrt(complex(gamma**2 / 4 - 1 / 4))
-    # Where both are equal, an error of 1e-10 in the matrix is one of 1e-5 in them.
+    # Where both are equal, an error of 1e-10 in the matrix becomes one of 1e-5 in them.
     np.testing.assert_allclose(
         found, np.sort_complex([-gamma / 2 - root, -gamma / 2 + root]), atol=1e-4
     )
@@ -152,7 +152,7 @@ def test_the_critic_is_penalised_between_reals_and_fakes_at_one_number_a_sample(
     assert target == 1.0
     assert u.shape == (4, *[1] * (x.ndim - 1))
     expected = u.numpy() * x.numpy() + (1 - u.numpy()) * fakes
-    # float32, and batch norm's statistics are those of the same noise
+    # float32; batch norm's statistics are those of the same noise
     np.testing.assert_allclose(mixed, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -164,7 +164,7 @@ def test_the_papers_defaults():
     assert (wgan.norm_of_D, MEMBERS["dcgan"].Options().norm_of_D) == ("batch", "batch")
 
 
-# -- what D sees --------------------------------------------------------------------------------------
+# -- the samples that D sees --------------------------------------------------------------------------
 
 
 def judged(x, draw=None, **options):
@@ -233,7 +233,7 @@ def test_augmented_images_pass_the_gradient_on(name):
 
 def test_a_translation_moves_whole_pixels_and_fills_with_zeros():
     class Fixed:
-        def uniform(self, name, *shape):  # down by 1, left by 1; nothing; most down, most right
+        def uniform(self, name, *shape):  # down 1, left 1; none; most down and right
             u = np.array([[0.75, 0.25], [0.5, 0.5], [0.99, 0.99]])
             return tensor(u.reshape(3, 2, 1, 1))
 
@@ -254,7 +254,7 @@ def test_a_cutout_is_a_square_of_half_the_side():
     cut = CHANGES["cutout"](tensor(np.ones((2, 1, 16, 16))), Fixed()).numpy()[:, 0]
     assert not cut[0, 4:13, 4:13].any()
     assert cut[0].sum() == 256 - 81
-    assert cut[1].sum() == 256 - 5 * 9  # half of it is outside
+    assert cut[1].sum() == 256 - 5 * 9  # half of the square is outside
 
 
 def test_color_changes_brightness_saturation_and_contrast():
@@ -448,7 +448,7 @@ def test_the_unrolled_updates_are_those_of_adam():
     weights = [numbers(3, 2).requires_grad_(), numbers(4).requires_grad_()]
     real = Adam([w.detach().clone().requires_grad_() for w in weights], 0.1, (0.5, 0.9))
     loss = lambda ws: sum((w**4).sum() for w in ws)
-    for _ in range(2):  # the moments of a run under way
+    for _ in range(2):  # gives moments as in a run that is under way
         real.step(grad(loss(real.params), real.params))
     start = [p.detach().clone().requires_grad_() for p in real.params]
     moved = unrolled.unrolled(loss, start, unrolled.adam_update(real), 3)
@@ -474,7 +474,7 @@ def test_unrolling_leaves_d_as_one_step_does_and_nothing_unrolled_is_the_plain_g
     for k, inner in ((0, "adam"), (3, "adam"), (3, "sgd")):
         member, draw = walk.game("unrolled", kind, "cpu", unroll=k, inner=inner)
         member.step(draw)
-        # D's running statistics move in G's half of the plain game too, so weights only.
+        # Only weights, because D's running statistics also change in G's half of the plain game.
         for a, b in zip(member.D.net.parameters(), plain.D.net.parameters(), strict=True):
             assert (a.numpy() == b.numpy()).all()
         same = [
@@ -495,7 +495,7 @@ def test_gs_gradient_through_unrolled_updates_is_that_of_differences(inner):
     def loss(*values):
         found = []
         member.G.descend = lambda loss: found.append(loss)
-        member.D.descend = lambda loss: None  # D stays where it is
+        member.D.descend = lambda loss: None  # D does not change
         with replaced(member.G.net, values):
             _, draw = walk.double(*walk.game("unrolled", "points", "cpu", **options))
             member.step(draw)
@@ -514,7 +514,7 @@ def test_other_weights_are_used_inside_and_forgotten_after():
     assert (g.numpy() != 0).any()
     assert all((v.numpy() == before[k].numpy()).all() for k, v in net.state_dict().items())
     assert all(any(p is q for q in net.parameters()) for p in net.parameters())
-    with pytest.raises(ValueError, match="are not in the place of"), replaced(net, halved[:1]):
+    with pytest.raises(ValueError, match="but the parameters have"), replaced(net, halved[:1]):
         pass
 
 

@@ -1,4 +1,4 @@
-"""The functions composed of operations: formulas, derivatives, dtypes, extremes, refusals."""
+"""Functions composed of operations: formulas, derivatives, dtypes, extremes, refusals."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ each_function = pytest.mark.parametrize("name", list(FUNCTIONS))
 
 
 def inputs_of(name, dtype="float64"):
-    """Random leaves; values keep apart, so that none is near a kink of l1_loss or a maximum's tie."""
+    """Random leaves with distinct values, so that none is near a kink of l1_loss or a tie."""
     draw, leaves = rng(0), []
     for i, shape in enumerate(FUNCTIONS[name].shapes):
         values = 0.3 * draw.permutation(np.prod(shape, dtype=int)).reshape(shape) - 1 + 0.1 * i
@@ -25,7 +25,7 @@ def inputs_of(name, dtype="float64"):
 
 
 def upstream(y, seed):
-    """A random upstream gradient for y. (Ones hide errors: a norm's gradient of their sum is 0.)"""
+    """A random upstream gradient for y. (Ones hide errors: the sum of a norm has gradient 0.)"""
     return tensor(rng(seed).uniform(-1, 1, y.shape).astype("e").astype(y.dtype))
 
 
@@ -49,7 +49,7 @@ def test_first_and_second_derivatives_agree_with_central_differences(name):
 @each_function
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_the_dtype_stays_forward_backward_and_twice_backward(name, dtype):
-    """And the rounding errors are a few of the dtype's units: nothing cancels on the way."""
+    """The rounding errors are a few units of the dtype, so nothing cancels on the way."""
     call, inputs = FUNCTIONS[name].call, inputs_of(name, dtype)
     results = []
     for xs in (inputs, [tensor(x.data.astype("float64"), requires_grad=True) for x in inputs]):
@@ -97,7 +97,7 @@ def test_the_softmaxes_are_finite_however_large_the_scores(dtype):
     np.testing.assert_allclose(F.logsumexp(x, 1).numpy(), [1e4, np.log(2)], rtol=1e-6)
     (g,) = grad(F.logsumexp(x, 1).sum(), x)
     np.testing.assert_allclose(g.numpy(), [[1, 0, 0], [0, 0.5, 0.5]])
-    # An impossible class costs nothing where it is not the label.
+    # An impossible class adds no loss where it is not the label.
     loss = F.cross_entropy(x, tensor([0, 1]), reduction="none")
     np.testing.assert_allclose(loss.numpy(), [0, np.log(2)], atol=1e-7)
     np.testing.assert_allclose(grad(loss.sum(), x)[0].numpy(), [[0, 0, 0], [0, -0.5, 0.5]])
@@ -157,7 +157,7 @@ def test_dropout_keeps_the_mean_and_drops_as_many_as_it_should():
     y = F.dropout(x, 0.3)
     values, counts = np.unique(y.numpy(), return_counts=True)
     np.testing.assert_allclose(values, [0, 1 / 0.7], rtol=1e-6)
-    # 10,000 trials have a standard deviation of 46; 4 of these
+    # 4 standard deviations; 10,000 trials have one of 46
     assert abs(counts[0] - 3000) < 184
     np.testing.assert_array_equal(grad(y.sum(), x)[0].numpy(), y.numpy())  # the same mask
 
@@ -212,7 +212,7 @@ def test_nan_is_an_extremum_and_shows_in_the_gradient():
     window = F.max_pool2d(x.reshape(1, 1, 1, 2), (1, 2))
     for y in (F.amax(x), F.min(x), F.max(x, 0).values, window):
         assert np.isnan(y.item())
-        assert grad(y, x)[0].numpy().sum() == 1  # it is not lost
+        assert grad(y, x)[0].numpy().sum() == 1  # the gradient is not lost
     assert F.argmax(x).item() == 1
 
 
@@ -239,7 +239,7 @@ def test_products_beside_zeros_have_finite_derivatives():
     y = F.prod(x, 1)
     assert y.tolist() == [0, 0]
     assert grad(y.sum(), x)[0].tolist() == [[0, 6, 0], [0, 0, 20]]
-    assert grad(F.prod(x), x)[0].tolist() == [[0, 0, 0], [0, 0, 0]]  # each is beside another zero
+    assert grad(F.prod(x), x)[0].tolist() == [[0, 0, 0], [0, 0, 0]]  # each is next to another zero
     assert gradcheck(lambda x: F.prod(x, 1), x)
     assert gradgradcheck(lambda x: F.prod(x, 1), x)
 
@@ -272,7 +272,7 @@ def test_the_gradient_of_a_norm_of_zeros_is_zero():
         (lambda x: x.split(9), [5]),
         (lambda x: F.split(x, [1, 0, 4]), [1, 0, 4]),
         (lambda x: x.chunk(2), [3, 2]),
-        (lambda x: x.chunk(4), [2, 2, 1]),  # PyTorch's: at most four
+        (lambda x: x.chunk(4), [2, 2, 1]),  # as in PyTorch: at most four
         (lambda x: F.chunk(x, 9), [1] * 5),
         (lambda x: x[:0].chunk(3), [0]),
     ],
@@ -334,7 +334,7 @@ def test_pooling_undoes_enlarging_and_constants_stay_constant():
     ],
 )
 def test_images_keep_the_channels_last_in_memory(function):
-    """As the convolutions on both sides like them, which otherwise would copy."""
+    """Channels last, as the convolutions on both sides need them; otherwise they would copy."""
     x = tensor(rng(0).standard_normal((2, 4, 4, 6)).astype("f").transpose(0, 3, 1, 2), True)
     y = function(x)
     assert y.data.transpose(0, 2, 3, 1).flags.c_contiguous
@@ -363,12 +363,12 @@ X, I = tensor(np.ones((2, 3), "f")), tensor(np.ones((1, 2, 3, 3), "f"))
         (
             lambda: F.cross_entropy(X, [1, 2]),
             TypeError,
-            "expected a tensor of integers, .* not a li",
+            "the label must be a tensor of integers, not a li",
         ),
         (
             lambda: F.cross_entropy(X, X > 0),
             TypeError,
-            "tensor of integers, one label each, not bool",
+            "the label must be a tensor of integers, not bool",
         ),
         (
             lambda: F.cross_entropy(X, tensor([1, 2]), reduction="all"),
@@ -381,8 +381,8 @@ X, I = tensor(np.ones((2, 3), "f")), tensor(np.ones((1, 2, 3, 3), "f"))
         (lambda: F.one_hot(tensor([-1])), IndexError, "label -1 is out .* it must be at least 0"),
         (lambda: F.one_hot(tensor([1]), 0), ValueError, "num_classes must be an int >= 1 or -1"),
         (lambda: F.one_hot(tensor([1]), True), ValueError, "num_classes must be .* not True"),
-        (lambda: F.one_hot(tensor([1])[:0]), ValueError, "no label to count classes by"),
-        (lambda: F.one_hot(tensor([1.0])), TypeError, "one label each, not float32"),
+        (lambda: F.one_hot(tensor([1])[:0]), ValueError, "no labels to count the classes from"),
+        (lambda: F.one_hot(tensor([1.0])), TypeError, "the label must be .* not float32"),
         (lambda: F.embedding(tensor([2]), X), IndexError, "embedding: label 2 is out of range"),
         (lambda: F.embedding(tensor([1]), X[0]), ValueError, r"embedding_dim\), not \(3,\)"),
         (lambda: F.dropout(X, 1.5), ValueError, "dropout: p must be a number from 0 to 1, not 1.5"),
@@ -393,14 +393,18 @@ X, I = tensor(np.ones((2, 3), "f")), tensor(np.ones((1, 2, 3, 3), "f"))
         (
             lambda: F.dropout(X, uniform=lambda shape: X[0]),
             ValueError,
-            r"gave the shape \(3,\) where \(2, 3\) was asked for",
+            r"returned the shape \(3,\), expected \(2, 3\)",
         ),
         (lambda: F.layer_norm(X, (2,)), ValueError, r"\(2, 3\) does not end in .* \(2,\)"),
         (lambda: F.layer_norm(X, ()), ValueError, r"does not end in normalized_shape \(\)"),
         (lambda: F.layer_norm(X, 3, X[0, :2]), ValueError, r"weight has shape \(2,\), .* \(3,\)"),
         (lambda: F.layer_norm(X, 3, eps=-1), ValueError, "layer_norm: eps must be a finite number"),
         (lambda: F.layer_norm(X.long(), 3), TypeError, "tensor of floats, not int64"),
-        (lambda: F.layer_norm(X, 3, X[0].double()), TypeError, "weight is float64; make them one"),
+        (
+            lambda: F.layer_norm(X, 3, X[0].double()),
+            TypeError,
+            "weight is float64; convert them to one",
+        ),
         (lambda: F.instance_norm(X), ValueError, r"more than one value per channel, not \(2, 3\)"),
         (lambda: F.instance_norm(X[:, :, None]), ValueError, "more than one value per channel"),
         (lambda: F.instance_norm(None), TypeError, "instance_norm: the input is a NoneType"),
@@ -430,7 +434,11 @@ X, I = tensor(np.ones((2, 3), "f")), tensor(np.ones((1, 2, 3, 3), "f"))
         (lambda: F.unflatten(X, 1, ()), ValueError, r"3 elements do not fit the sizes \(\)"),
         (lambda: F.pad(X, (3, 0), "reflect"), ValueError, r"mirrored by 0 to 2, not by \(3, 0\)"),
         (lambda: F.pad(X, (0, -1), "reflect"), ValueError, r"mirrored by .* not by \(0, -1\)"),
-        (lambda: F.pad(X, (1, 1), "reflect", 1.0), ValueError, "no use for the value 1.0"),
+        (
+            lambda: F.pad(X, (1, 1), "reflect", 1.0),
+            ValueError,
+            "does not use a value; leave out value=1.0",
+        ),
         (lambda: F.pad(X, (1, 1), "circular"), ValueError, "in mode 'circular' does not fit"),
         (lambda: F.avg_pool2d(X, 2), ValueError, r"avg_pool2d: .*\(N, C, H, W\), not \(2, 3\)"),
         (lambda: F.max_pool2d(I.long(), 2), TypeError, "max_pool2d: .* floats, not int64"),

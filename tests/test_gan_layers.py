@@ -1,4 +1,4 @@
-"""The layers that only GANs have: numbers worked by hand, gradients, and the traps of other code."""
+"""The layers that only GANs have: numbers worked by hand, gradients, and pitfalls of other code."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from minigan.models.layers import MinibatchDiscrimination, MinibatchStdDev, Pixe
 from minigan.tensor import grad
 
 rng = np.random.default_rng
-EXACT = {"rtol": 1e-12, "atol": 1e-14}  # float64: some rounding errors of a few sums
+EXACT = {"rtol": 1e-12, "atol": 1e-14}  # float64: the rounding errors of a few sums
 
 LAYERS = {
     "MinibatchStdDev of planes": (lambda: MinibatchStdDev(3), (6, 3, 2, 2)),
@@ -69,7 +69,7 @@ def closeness(M):
 
 def test_closeness_and_its_gradient_by_hand():
     o, x = closeness([[[0, 0]], [[1, 0]], [[0, 2]]])
-    # e^-1 + e^-2, e^-1 + e^-3, e^-2 + e^-3: a sample is not counted itself
+    # e^-1 + e^-2, e^-1 + e^-3, e^-2 + e^-3: a sample does not count itself
     expected = np.exp([[-1.0], [-1], [-2]]) + np.exp([[-2.0], [-3], [-3]])
     np.testing.assert_allclose(o.numpy(), expected, **EXACT)
     np.testing.assert_allclose(expected[:, 0], [0.50321472, 0.41766651, 0.18512235], atol=5e-9)
@@ -101,7 +101,7 @@ def test_closeness_follows_its_sample_and_ignores_a_common_shift():
 
 @pytest.mark.parametrize("width", [4, 8192])
 def test_the_first_kernels_neither_vanish_nor_saturate(width):
-    """With weights N(0, 1), as elsewhere, every exp would be 0 at the wider of these."""
+    """With weights N(0, 1), as in other code, every exp would be 0 at the larger widths."""
     layer = MinibatchDiscrimination(width, 20, 5)
     layer.reset_parameters(rng(0))
     x = tensor(rng(1).standard_normal((8, width)).astype("f"), requires_grad=True)
@@ -131,7 +131,7 @@ def stddev(x, group=4):
 
 
 def test_the_standard_deviation_by_hand():
-    """Sample i is in group i mod 3; the variance is the population's, and its root is taken."""
+    """Sample i is in group i mod 3. The result is the root of the population variance."""
     x = np.reshape([0, 0, 0, 0, 1, 2, 3, 4, 100, 200, 300, 400], (12, 1))
     expected = [86.17823101, 129.19050855, 163.55656514]
     np.testing.assert_allclose(stddev(x), expected * 4, atol=5e-9)  # eight digits are given
@@ -163,7 +163,7 @@ def test_a_small_batch_is_one_group_and_one_that_does_not_divide_is_refused():
         stddev(np.zeros((6, 2)))
 
 
-# -- pixel norm -------------------------------------------------------------------------------------
+# -- pixel norm -----------------------------------------------------------------------------------
 
 
 def test_pixel_norm_by_hand():
@@ -171,10 +171,10 @@ def test_pixel_norm_by_hand():
     expected = [[0.84852814, 1.13137085], [0, 0]]
     np.testing.assert_allclose(PixelNorm()(x).numpy(), expected, atol=5e-9)
     y = PixelNorm()(tensor(rng(0).standard_normal((2, 3, 4, 5)))).numpy()
-    np.testing.assert_allclose((y * y).mean(1), 1, rtol=1e-6)  # but for 1e-8 / x^2
+    np.testing.assert_allclose((y * y).mean(1), 1, rtol=1e-6)  # except for 1e-8 / x^2
 
 
-# -- all ---------------------------------------------------------------------------------------------
+# -- all ------------------------------------------------------------------------------------------
 
 
 def test_sizes_are_whole_and_networks_without_memory_can_be_made():

@@ -1,4 +1,4 @@
-"""The checker is checked: it must see every planted error, and accept what is right."""
+"""The checker is tested: it must find every planted error, and accept correct gradients."""
 
 import itertools
 import re
@@ -16,7 +16,7 @@ from minigan.tensor import Tensor, op
 
 @pytest.fixture(autouse=True)
 def scratch_operations(monkeypatch):
-    """Operations made in a test are forgotten after it."""
+    """Remove operations that a test made."""
     engine = sys.modules["minigan.tensor"]
     monkeypatch.setattr(engine, "OPERATIONS", dict(engine.OPERATIONS))
 
@@ -38,7 +38,7 @@ RIGHT = {
     "centre": (planted(centre, lambda g, y, x: g - g.mean(0, keepdim=True)), [(4, 3)]),
 }
 
-WRONG = {  # by what is wrong with them: an operation, and the shapes of its inputs
+WRONG = {  # {error: (an operation with it, the shapes of its inputs)}
     "scaled by 1.001": (planted(square, lambda g, y, x: 2.002 * g * x), [(2, 3)]),
     "zero": (planted(square, lambda g, y, x: g * 0.0), [(2, 3)]),
     "sign flipped": (planted(square, lambda g, y, x: -2 * g * x), [()]),
@@ -61,7 +61,7 @@ WRONG = {  # by what is wrong with them: an operation, and the shapes of its inp
     ),
     "one term dropped": (planted(lambda x: x**3 + x, lambda g, y, x: g * 3 * x * x), [(3,)]),
     "a statistic taken for constant": (planted(centre, lambda g, y, x: g), [(4, 3)]),
-    # its true gradient sums to zero, so upstream ones would find nothing wrong with zero
+    # its true gradient sums to zero, so with upstream ones a gradient of zero would pass
     "zero where ones would not see it": (planted(centre, lambda g, y, x: g * 0.0), [(4, 3)]),
     "a broadcast not summed up": (
         planted(lambda a, b: a * b, lambda g, y, a, b: g * b, lambda g, y, a, b: (g * a)[:1]),
@@ -93,7 +93,7 @@ WRONG_AT_SECOND_ORDER = {
 
 
 def normalize_with_frozen_second_order(g, y, x):
-    r = Tensor(x.data.var(0, keepdims=True) ** -0.5)  # right, but not a function of x any more
+    r = Tensor(x.data.var(0, keepdims=True) ** -0.5)  # correct, but no longer a function of x
     return r * (g - g.mean(0, True) - y * (g * y).mean(0, True))
 
 
@@ -143,18 +143,18 @@ def test_the_message_names_the_input_the_direction_and_both_values():
 
 each_check = pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
 X, Y = inputs((2,), (2,))
-NOTHING = {  # calls that would show nothing: (arguments, options, error, message)
+NOTHING = {  # calls that would prove nothing: (arguments, options, error, message)
     "no gradient required": ((F.tanh, X.detach()), {}, ValueError, "none of the inputs requires"),
     "no input": ((F.tanh, []), {}, ValueError, "none of the inputs requires"),
     "float32": ((F.maximum, [X, tensor([1.0])]), {}, ValueError, "is float32; central differences"),
     "array": ((F.maximum, [X, Y.numpy()]), {}, TypeError, "input 1 is a ndarray; make it a Tensor"),
     "NaN": ((F.maximum, [X, tensor([np.nan, 0.0], dtype="f8")]), {}, ValueError, "not finite"),
     "twice": ((F.maximum, [X, X]), {}, ValueError, "input 1 is given twice"),
-    **{f"directions={v}": ((F.tanh, X), {"directions": v}, ValueError, "integer above 0, is ")
+    **{f"directions={v}": ((F.tanh, X), {"directions": v}, ValueError, "integer above 0, not ")
        for v in (0, -1, 2.5, True, "3")},
-    **{f"rtol={v}": ((F.tanh, X), {"rtol": v}, ValueError, "number above 0 and below 1, is ")
+    **{f"rtol={v}": ((F.tanh, X), {"rtol": v}, ValueError, "number above 0 and below 1, not ")
        for v in (0, -1e-6, 1, np.inf, np.nan, True, "1")},
-    **{f"eps={v}": ((F.tanh, X), {"eps": v}, ValueError, "finite number above 0, is ")
+    **{f"eps={v}": ((F.tanh, X), {"eps": v}, ValueError, "finite number above 0, not ")
        for v in (0, -1e-5, np.inf, np.nan, True, None)},
     "a step that is lost": ((square, tensor([1.0, 1e12], True, "f8")), {}, ValueError,
                             "so large that a step of 1e-05 is lost"),

@@ -18,24 +18,24 @@ from minigan import init, no_grad, recording, tensor, walk
 from minigan.tensor import OPERATIONS, grad, op
 
 engine = sys.modules["minigan.tensor"]
-PATIENCE = 60  # seconds for what happens at once, or the test fails
+PATIENCE = 60  # seconds before a test fails that should pass at once
 
 
 @pytest.fixture(autouse=True)
 def recording_again(monkeypatch):
-    """Should one of these tests leave it off, the next ones shall not fail for it."""
+    """Restore recording, so that one failing test does not make the next ones fail."""
     monkeypatch.setattr(recording.thread, "recording", True)
 
 
 class Alarm(BaseException):
-    """What the handlers here raise: an exception that nobody else knows."""
+    """The exception that the handlers here raise, and nothing else does."""
 
 
 FILES = (*(page.__file__ for page in (engine, recording, walk)), contextlib.__file__)
 
 
 class Interruption:
-    """Calls the handler at the n-th place in the engine's pages where Python could."""
+    """Calls the handler at the n-th place in the engine's files where Python could run one."""
 
     def __init__(self, n, handler, spared):
         self.left, self.handler, self.spared, self.done = n, handler, spared, False
@@ -54,7 +54,7 @@ class Interruption:
 def at_each_place(work, handler, check, spared=(), keep=True):
     """Do the work with an interruption at its first place, then at its second, up to the last.
 
-    Where it raises, the traceback may be kept, and with it what the frames refer to.
+    If the work raises, the traceback may be kept, and with it whatever its frames refer to.
     """
     n, profiler = 0, sys.getprofile()
     while True:
@@ -89,7 +89,7 @@ def test_no_addition_is_lost_when_a_handler_adds_to_the_same_leaf(create_graph):
 
 @pytest.fixture
 def interrupting(monkeypatch):
-    """An operation whose backward rule brings a signal, and a list of what the handler found."""
+    """An operation whose backward rule sends a signal, and a list of what the handler found."""
     monkeypatch.setattr(engine, "OPERATIONS", dict(OPERATIONS))
     found = []
 
@@ -114,7 +114,7 @@ def test_a_handler_can_differentiate_amid_a_backward_pass(interrupting, create_g
     assert (x.grad.item(), x.grad.requires_grad, found) == (4, create_graph, [6])
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # amid a finalizer
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a finalizer
 @pytest.mark.parametrize("keep", [False, True])
 def test_recording_is_as_before_after_an_exception_at_any_moment(keep):
     """Even while the traceback is alive, except in the case that no_grad's docstring describes."""
@@ -140,7 +140,7 @@ def test_recording_is_as_before_after_an_exception_at_any_moment(keep):
         raise Alarm
 
     enter, leave = recording.recording.__enter__.__code__, recording.recording.__exit__.__code__
-    spared = [(recording._switches_back.__code__, "return")]  # its yield is no end
+    spared = [(recording._switches_back.__code__, "return")]  # its yield is not its end
     spared += [(enter, "return"), (leave, "call")] if keep else []
     assert at_each_place(work, handler, check, spared, keep) > 30
 
@@ -173,7 +173,7 @@ def test_blocks_in_generators_may_be_left_in_any_order():
 
 @pytest.fixture
 def beside():
-    """Runs a context on another thread, and returns when it has been entered; ends it at last."""
+    """Enters a context on another thread, returns once it is entered, and leaves it at the end."""
     leave, threads = threading.Event(), []
 
     def run(context):
@@ -202,7 +202,7 @@ def add_up():
 
 
 def draw():
-    """What the parent would have drawn, too."""
+    """The child draws what the parent would have drawn."""
     expected = np.random.default_rng(7).standard_normal(3).astype("f")
     return minigan.randn(3).tolist() == expected.tolist()
 

@@ -1,4 +1,4 @@
-"""Hostile input: zips, pictures, caches and checkpoints that are damaged, lie or mean harm.
+"""Hostile input: zips, pictures, caches and checkpoints that are damaged, wrong or malicious.
 
 The outcome must be a correct result or a documented exception. Memory and time stay in proportion to
 the file, nothing in it is executed, and nothing is written outside the cache's folder.
@@ -55,7 +55,7 @@ def loaded(path) -> dict:
     return found
 
 
-# -- the corpus -------------------------------------------------------------------------------------
+# -- the corpus ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", hostile.ZIPS)
@@ -86,12 +86,12 @@ def test_names_and_suffixes_are_told_as_one_line(tmp_path):
     assert r"\x1b[2j\n" in sentence(caught.value)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes only on Linux")
 def test_a_name_that_is_no_text(tmp_path):
     hostile.write(tmp_path / "data", os.fsdecode(b"\xff.jpg"), hostile.picture())
     images = cache.build(celeba.open_source(tmp_path / "data", SIZE), tmp_path, progress=False)
     assert images.names == [r"\udcff.jpg"]
-    images.names[0].encode()  # as the run's fingerprint does
+    images.names[0].encode()  # as for the run's fingerprint
 
 
 @pytest.mark.parametrize("name", hostile.PICTURES)
@@ -130,7 +130,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 def test_a_pipe_in_the_folder_of_the_cache_is_not_waited_for(tmp_path, suffix):
     key = built(tmp_path).identity["key"]
     if suffix not in ("json", "npy"):
-        (tmp_path / f"{key}.npy").unlink()  # so that a build begins
+        (tmp_path / f"{key}.npy").unlink()  # so that a new build starts
     (tmp_path / f"{key}.{suffix}").unlink(missing_ok=True)
     os.mkfifo(tmp_path / f"{key}.{suffix}")
     assert built(tmp_path).names == KEPT
@@ -145,7 +145,7 @@ def originals() -> list[bytes]:
 
 
 def only_right_pictures(path):
-    """Of a zip of the two pictures of `hostile.with_bad`, whatever was done to it."""
+    """Check a zip of the two pictures of `hostile.with_bad`, whatever was changed in it."""
     try:
         found = loaded(path)
     except UserError as error:
@@ -200,7 +200,7 @@ KEPT = ["first", "third"]
 
 
 class Three:
-    """A source of three pictures, of which the second cannot be used."""
+    """A source of three pictures, the second of which cannot be used."""
 
     def __len__(self):
         return 3
@@ -222,7 +222,7 @@ class Three:
 
 
 def built(folder):
-    """The cache of Three, which must be of its form; its pixels and names are its own business."""
+    """Open the cache of Three, which must have its form; pixels and names may be any."""
     images = cache.build(Three(), folder, progress=False)
     assert images.pixels.shape == (2, 4, 4, 3)
     assert all(isinstance(n, str) and n.isprintable() for n in images.names)
@@ -239,7 +239,7 @@ def built_or_told(folder):
 
 
 def with_digest(value):
-    """As JSON with the digest that belongs to it, so that what is wrong is met itself."""
+    """As JSON with a matching digest, so that the planted error itself is found."""
     if isinstance(value, dict):
         value = {key: part for key, part in value.items() if key != "check"}
         value["check"] = cache._digest_of(value)
@@ -270,7 +270,7 @@ cache_fields = st.fixed_dictionaries(
 @fuzz
 @given(cache_fields, st.booleans())
 def test_fields_of_a_cache(tmp_path, changes, header_too):
-    """With a .npy that agrees with the JSON, so that only the check of the JSON can refuse it."""
+    """The .npy agrees with the JSON, so only the check of the JSON can refuse it."""
     key, npy, meta = finished()
     meta = {**meta, **changes}
     try:
@@ -303,7 +303,7 @@ journals = st.fixed_dictionaries(
 @fuzz
 @given(journals, st.integers(0, 200))
 def test_fields_of_the_journal_of_a_build(tmp_path, journal, length):
-    """Of an unfinished build only the pixels are trusted, and only if their digest is right."""
+    """Only the pixels of an unfinished build are trusted, and only if their digest is correct."""
     key, _, _ = finished()
     for suffix in ("npy", "json"):
         (tmp_path / f"{key}.{suffix}").unlink(missing_ok=True)
@@ -400,7 +400,7 @@ def test_fields_of_a_checkpoint(tmp_path, data):
 
 
 def right_or_told(tmp_path, data):
-    """A checkpoint gives what was written or a CheckpointError."""
+    """Reading a checkpoint gives what was written, or a CheckpointError."""
     path = hostile.write(tmp_path, "c", data)
     try:
         arrays, table = checkpoint.read_file(path)
@@ -551,7 +551,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
     sys.stdout.flush()
     child = os.fork()
     if not child:
-        resource.setrlimit(resource.RLIMIT_CPU, (20, 20))  # ends a hang, in C as well
+        resource.setrlimit(resource.RLIMIT_CPU, (20, 20))  # ends a hang, even in C code
         start = peak()
         use(path)
         seconds = resource.getrusage(resource.RUSAGE_SELF).ru_utime
@@ -591,7 +591,7 @@ def test_memory_and_time_are_in_proportion(tmp_path):
         Path(os.environ["HOSTILE_FIGURES"]).write_text(done.stdout)
 
 
-# -- where it writes ----------------------------------------------------------------------------------
+# -- where the program writes -------------------------------------------------------------------------
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 written: list[str] = []
@@ -599,7 +599,7 @@ watching = False
 
 
 def watch(event, arguments):
-    """Notes every path that Python opens to write, makes, renames or removes; and unpickling."""
+    """Records every path that Python writes, makes, renames or removes, and every unpickling."""
     if not watching:
         return
     if event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITES:
@@ -614,7 +614,7 @@ def watch(event, arguments):
 def watched():
     global watching
     if watch not in installed:
-        sys.addaudithook(watch)  # stays for good, so once
+        sys.addaudithook(watch)  # cannot be removed, so added only once
         installed.append(watch)
     written.clear()
     watching = True
@@ -687,7 +687,7 @@ METHODS = {("os", "system"), ("os", "popen"), ("np", "load"), ("numpy", "load"),
 
 
 def faults(source: str) -> list[str]:
-    """What in a module could make code of data. (Methods named eval, as nn.Module's, cannot.)"""
+    """The calls in a module that could turn data into code. (Methods named eval cannot.)"""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -738,7 +738,7 @@ def test_nothing_in_the_package_or_the_examples_executes_data():
 
 
 def test_processes_exchange_objects_in_one_place_only():
-    """mpi4py pickles what its processes send to each other. No file is read that way."""
+    """mpi4py pickles messages between its processes. No file is read that way."""
     using = [
         path.relative_to(tiny.ROOT).as_posix()
         for path in tiny.ROOT.glob("minigan/**/*.py")
@@ -751,7 +751,7 @@ def test_processes_exchange_objects_in_one_place_only():
 
 
 def test_an_array_of_objects_is_refused_by_its_type(tmp_path):
-    """By the cache; "unknown type" above tests the same for safetensors."""
+    """Tested for the cache; "unknown type" above tests the same for safetensors."""
     key, npy, meta = finished()
     hostile.write(tmp_path, f"{key}.npy", npy.replace(b"'|u1'", b"'|O8'"))
     hostile.write(tmp_path, f"{key}.json", with_digest(meta))

@@ -1,6 +1,6 @@
-"""Values of options: whatever the command line or config.json contains is accepted or told.
+"""Values of options: whatever the command line or config.json contains is accepted or refused.
 
-Told means one sentence on stderr and exit code 1, or argparse's usage and exit code 2. There is never
+A refusal is one sentence on stderr and exit code 1, or argparse's usage and exit code 2. There is never
 a traceback, and never more memory, processes or files than the options reasonably need.
 """
 
@@ -35,8 +35,8 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="has no pipes in fold
 @pytest.fixture(autouse=True)
 def somewhere_empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "cupy", None)  # a machine without a GPU, wherever this runs
-    monkeypatch.setattr(threads, "_threads", None)  # what --threads sets is forgotten afterwards
+    monkeypatch.setitem(sys.modules, "cupy", None)  # as on a machine without a GPU
+    monkeypatch.setattr(threads, "_threads", None)  # undoes --threads afterwards
     tiny.hurry(monkeypatch)
 
 
@@ -50,12 +50,12 @@ def base(tmp_path_factory):
 
 
 def explains(line):
-    """Whether it is of what is said where there is no data."""
+    """Whether the line is one of those printed when there is no data."""
     return line.strip() in NO_DATA or line.startswith("  The recipe for dcgan on faces sets ")
 
 
 def called(main, *words):
-    """Exit code, stdout and stderr of a program, which must be right or tell."""
+    """Exit code, stdout and stderr of a program, which must succeed or say what is wrong."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         try:
@@ -109,7 +109,7 @@ def test_any_value_of_any_option(data):
         table = json.loads(out)
         assert Plan.read(table, "stdout").table() == table
     if code == 1:
-        assert len(err) < 1000 or any(len(word) > 100 for word in words)  # a path is told whole
+        assert len(err) < 1000 or any(len(word) > 100 for word in words)  # a path is printed whole
     assert os.listdir() == []
 
 
@@ -132,7 +132,7 @@ def test_a_device_that_is_none_is_told_by_both_programs(base, device):
         (tiny.generate.main, [f"--run={base.folder}", "--n=1", "--out=out"]),
     ):
         code, out, err = called(main, *run, f"--device={device}")
-        assert (code, out) == (1, "") or device == "--"  # which some Pythons take for no value
+        assert (code, out) == (1, "") or device == "--"  # for some Pythons this is no value
         assert "device" in err
     assert os.listdir() == []
 
@@ -243,9 +243,9 @@ def test_an_out_that_cannot_be_is_one_sentence(base, out):
     assert Path("file").read_text() == "precious"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes only on Linux")
 def test_an_out_that_is_no_text_is_printed_all_the_same(capsys):
-    """Python represents bytes of a path that are not UTF-8 by surrogates."""
+    """In paths, Python represents bytes that are not UTF-8 as surrogates."""
     out = os.fsdecode(b"\xff")
     run = tiny.train(out, "--steps", 1)
     assert r"\udcff" in capsys.readouterr().out
@@ -303,7 +303,7 @@ def test_a_strange_run_is_one_line_and_no_new_one_begins(where):
 
 @pytest.fixture
 def run(base):
-    """A copy of the run, which is at its end: resumed, it has nothing to do."""
+    """A copy of the run, which has ended, so resuming it has nothing to do."""
     return Run(shutil.copytree(base.folder, Path("run").absolute()))
 
 
@@ -346,7 +346,7 @@ def test_any_option_in_config_json(base, place, value):
         expected["run"] = {
             **expected["run"],
             "out": ".",
-        }  # the place of the run says it, and no file
+        }  # given by the run's place, not by a file
         assert shown == {**expected, "dataroot": config["dataroot"]}
     else:
         assert code == 1
@@ -373,7 +373,7 @@ def test_any_option_in_config_json(base, place, value):
     STRANGE,
 )
 def test_any_part_of_config_json(base, part, value):
-    """A part that is read is told if it is strange; any other may be anything. ({}: all defaults.)"""
+    """A strange part is reported if it is read; any other part may be anything. ({}: all defaults.)"""
     assume(value != {} and (part != "dataroot" or value is not None))
     if not Path("run").exists():
         shutil.copytree(base.folder, "run")

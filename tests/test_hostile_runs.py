@@ -1,6 +1,6 @@
-"""A run folder from a stranger: whatever one of its parts is, nothing outside the folder changes.
+"""A run folder from a stranger: whatever its parts are, nothing outside the folder changes.
 
-Each part is replaced in turn by each kind of thing that it must not be. Then both programs use the run.
+Each part is replaced in turn by each kind of file that it must not be. Then both programs use the run.
 The links point to a folder next to it, which must keep every byte.
 """
 
@@ -40,12 +40,12 @@ SAVE_CURVES = pictures.save_curves
 
 
 def hangs(number, frame):
-    raise AssertionError("it waits for ever")
+    raise AssertionError("it waits forever")
 
 
 @pytest.fixture(autouse=True)
 def somewhere_empty(tmp_path, monkeypatch):
-    """Work in an empty folder, without curves, and not for ever."""
+    """Work in an empty folder, without curves, and with a time limit."""
     monkeypatch.chdir(tmp_path)
     tiny.hurry(monkeypatch)
     before = signal.signal(signal.SIGALRM, hangs)
@@ -72,7 +72,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture
 def victim(base):
-    """A folder outside, beside a copy of the run; what the programs must not change."""
+    """A folder outside, next to a copy of the run, which the programs must not change."""
     shutil.copytree(base, "stranger")
     Path("victim").mkdir()
     Path("victim/diary.txt").write_text("precious\n")
@@ -80,7 +80,7 @@ def victim(base):
 
 
 def contents(folder):
-    """What is there, by name: kind, and the bytes of a file or the target of a link."""
+    """A folder's contents by name: the kind, and a file's bytes or a link's target."""
     found = {}
     for path in sorted(Path(folder).rglob("*")):
         kind = stat.S_IFMT(path.lstat().st_mode)
@@ -101,7 +101,7 @@ def generate(*flags):
 
 
 def own_place(part, victim):
-    """A link to a copy of it that works, so that only a look at the link itself tells."""
+    """A link to a working copy, so that only a check of the link itself finds it."""
     moved = victim / part.name
     part.rename(moved)
     part.symlink_to(moved)
@@ -206,7 +206,7 @@ def test_events_are_not_added_to_a_file_of_another_name(victim, capsys):
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 def test_a_link_under_the_name_of_a_file_that_is_being_written_is_not_written_through(victim, link):
-    """Those in generated/ are not removed first, because another process may be writing there."""
+    """Files in generated/ are not removed first, because another process may be writing there."""
     for name in FILES:
         partial = (RUN / name).parent / f".{Path(name).name}.{os.getpid()}.partial"
         link(victim / "diary.txt", partial)
@@ -219,12 +219,12 @@ def test_a_link_under_the_name_of_a_file_that_is_being_written_is_not_written_th
     assert resume("--resume", RUN) == 0
     assert generate("--run", RUN) == 0
     assert contents(victim) == before
-    left = list(Path("stranger").rglob("*.partial"))  # links, of files that were not written
+    left = list(Path("stranger").rglob("*.partial"))  # links to files that were not written
     assert left == [] if link is os.link else all(path.is_symlink() for path in left)
 
 
 def test_whatever_else_is_in_the_folder_is_left_alone(victim):
-    """Including links under other names, which the programs do not use."""
+    """Even links under other names, which the programs do not use."""
     (RUN / "notes").symlink_to(victim)
     (RUN / "checkpoints" / "best.safetensors").symlink_to(victim / "absent")
     (RUN / "samples" / ".DS_Store").mkdir()
@@ -273,7 +273,7 @@ def test_no_file_of_a_run_says_where_its_cache_is(victim, capsys):
     (RUN / "config.json").write_text(
         json.dumps({**config, "run": {**config["run"], "name": "../x"}})
     )
-    assert resume("--resume", RUN) == 1  # a run's name is that of its folder, and no option
+    assert resume("--resume", RUN) == 1  # a run's name is its folder's name, not an option
     assert "config.json: run has unknown options ['name']; " in capsys.readouterr().err
     (RUN / "config.json").write_text(json.dumps(config))
     assert resume("--resume", RUN) == 0
@@ -304,7 +304,7 @@ def test_a_config_json_without_end_is_refused(victim, capsys):
     assert "config.json is not JSON: it has more than 1,048,576 bytes; restore it" in told
 
 
-# -- metrics ------------------------------------------------------------------------------------------
+# -- metrics -------------------------------------------------------------------------------------------
 
 
 def test_a_run_with_damaged_metrics_goes_on_with_the_rest_and_says_so(victim, capsys, monkeypatch):
@@ -314,7 +314,7 @@ def test_a_run_with_damaged_metrics_goes_on_with_the_rest_and_says_so(victim, ca
     damaged = first + b'\n{"step": 3}\n"x"\n' + json.dumps(huge).encode() + b"\n"
     path.write_bytes(damaged + second)
     monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: drawn.append(metrics))
-    assert tiny.train_celeba.main(["--resume", str(RUN)]) == 0  # it is at its end: only draws
+    assert tiny.train_celeba.main(["--resume", str(RUN)]) == 0  # it has ended, so this only draws
     fault = f"{path}: line 3 is wrong (it has no epoch), and 2 more; "
     assert f"{fault}only the usable lines are read, in order\n" in capsys.readouterr().out
     assert path.read_bytes() == damaged + second
@@ -329,7 +329,7 @@ def test_a_run_with_damaged_metrics_goes_on_with_the_rest_and_says_so(victim, ca
 
 
 def test_curves_of_any_metrics_that_are_read_can_be_drawn(base):
-    """Huge values, none, unknown names, and steps so far apart that the running mean covers few."""
+    """Huge values, no values, unknown names, and steps so far apart that the mean covers few."""
     line = json.loads((base / tiny.FIRST / "metrics.jsonl").read_bytes().splitlines()[0])
     run = Run.create(Path("out"), "x", {})
     names = (*METRICS, "of_a_stranger")
@@ -337,7 +337,7 @@ def test_curves_of_any_metrics_that_are_read_can_be_drawn(base):
     for lines in (
         [{**line, **v, "step": step} for step, v in zip((1, 9, 10**8 - 1), values, strict=True)],
         [{**line, **values[1]}],
-        [{name: line[name] for name in COUNTS}],  # no metric at all
+        [{name: line[name] for name in COUNTS}],  # no metrics at all
     ):
         text = "".join(json.dumps(each) + "\n" for each in lines)
         (run.folder / "metrics.jsonl").write_text(text)
@@ -352,7 +352,7 @@ def test_curves_of_any_metrics_that_are_read_can_be_drawn(base):
 
 
 def test_a_run_may_be_named_by_a_link_and_its_cache_is_beside_the_link(victim):
-    """So a run can be moved to another disk, leaving a link where it was."""
+    """So a run can be moved to another disk, with a link left in its old place."""
     Path("disk").mkdir()
     RUN.rename(Path("disk") / tiny.FIRST)
     RUN.symlink_to(Path("disk").absolute() / tiny.FIRST)
@@ -384,7 +384,7 @@ def test_the_folder_of_the_runs_may_be_a_link(victim):
     assert generate("--run", "auto") == 0
 
 
-# -- the looks themselves ------------------------------------------------------------------------------
+# -- the checks themselves -----------------------------------------------------------------------------
 
 
 def test_what_is_no_file_of_its_own_is_named():
@@ -411,7 +411,7 @@ def test_what_is_no_file_of_its_own_is_named():
 
 
 def test_a_junction_of_windows_is_a_link(monkeypatch):
-    """lstat is replaced by a stand-in that answers as on Windows."""
+    """lstat is replaced by a stand-in that behaves as on Windows."""
     status = type("status", (), {"st_mode": stat.S_IFDIR, "st_reparse_tag": files.JUNCTION})
     monkeypatch.setattr(os, "lstat", lambda path: status)
     with pytest.raises(OSError, match="it is a symbolic link, not a folder"):

@@ -1,7 +1,7 @@
-"""Checkpoints with a correct checksum and wrong contents: anyone can compute a checksum.
+"""Checkpoints with a correct checksum, which anyone can compute, and wrong contents.
 
-Each is refused in one sentence, by the programs that draw samples and by a resumed run, which then
-takes the previous checkpoint. A refused checkpoint has changed nothing.
+Each is refused in one sentence, by the programs that draw samples and by a resumed run, which then uses
+the previous checkpoint. A refused checkpoint changes nothing.
 """
 
 import copy
@@ -45,8 +45,8 @@ def original(base):
 
 @pytest.fixture(scope="module")
 def loop(base, original, tmp_path_factory):
-    """One in a folder of its own, whose checkpoints the tests write. It holds the original too: a
-    test that fails prints its arguments, and arrays are long."""
+    """A run in its own folder, whose checkpoints the tests write. It also holds the original, because a
+    failing test prints its arguments, and arrays are long."""
     run = Run(shutil.copytree(base.folder, tmp_path_factory.mktemp("copy") / "run"))
     plan = Plan.read(run.config, "config.json")
     plan, data = session.open_for(plan, ALONE, print, progress=False)
@@ -57,7 +57,7 @@ def loop(base, original, tmp_path_factory):
 
 
 def offer(loop, arrays, table):
-    """Let it load the only checkpoint there is, of these."""
+    """Make the run load a checkpoint of these arrays and this table, the only one there is."""
     for path in checkpoint.newest_first(loop.run.checkpoints):
         path.unlink()
     path = checkpoint.path_of(loop.run.checkpoints, 4)
@@ -66,7 +66,7 @@ def offer(loop, arrays, table):
 
 
 def held(loop):
-    """All that loading may change."""
+    """Everything that loading may change."""
     return {
         path: leaf if isinstance(leaf, int) else np.asarray(leaf).tobytes()
         for path, leaf in state.leaves(loop.tree)
@@ -74,7 +74,7 @@ def held(loop):
 
 
 def refused(loop, arrays, table):
-    """The sentence with which it refuses these, and holds what it held; or None."""
+    """The sentence that refuses these, with the run unchanged; None if they are loaded."""
     before = held(loop)
     try:
         offer(loop, arrays, table)
@@ -87,7 +87,7 @@ def refused(loop, arrays, table):
 
 
 def changed(table, path, value):
-    """A copy with that in this place; `...` takes the place away."""
+    """A copy with this value in this place; `...` removes the place."""
     table = copy.deepcopy(table)
     *way, last = path
     inner = table
@@ -119,7 +119,7 @@ WRONG = [
     *((("numbers", name), 4) for name in
       ("x", "", "draw", "players.G.optimizer.99.step", "players.G.optimizer.00.step", "draw.\x1b[2J")),
     *((("numbers",), value) for value in ("x", None, [], {}, ...)),
-    (("numbers", "draw.step"), 3),  # not the one in the name
+    (("numbers", "draw.step"), 3),  # not the step in the name
     *((("game",), value) for value in ("x", None, [], {}, ...)),
     *((("game", "member"), value) for value in ("x", "wgan-gp", None, [], {}, ...)),
     *((("game", part), value) for part in ("options", "data") for value in ("x", None, [], {}, ...)),
@@ -140,7 +140,7 @@ def test_a_wrong_part_of_the_table_is_named(loop, original, place, value):
         assert "member" in said
     elif (place, value) in ((("game", "member"), "wgan-gp"), (("game", "data"), {})):
         assert "unknown options ['fresh_noise', 'loss'" in said or "--max-images None -> 20" in said
-    elif place[-1]:  # but for the name that is empty
+    elif place[-1]:  # except for the empty name
         name = place[-1].replace("\x1b", r"\x1b")
         words = (
             name,
@@ -175,7 +175,7 @@ def test_any_part_of_the_table(loop, changes):
         assert table["numbers"].items() <= held(loop).items()
         assert loop.draw.reals().shape == (4, 3, 16, 16)
         loop.draw.noise()
-    loop.draw.counts["again"] = 0  # which never goes down by itself
+    loop.draw.counts["again"] = 0  # a count, which never decreases by itself
 
 
 # -- the arrays ---------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from minigan.backend import (
 )
 from minigan.backend.reference import Window
 
-# Sums of up to 4,000 products in another order: some tens of roundings, relative to the largest.
+# Sums of up to 4,000 products in another order: tens of roundings, relative to the largest number.
 TOLERANCE = {np.float64: 1e-13, np.float32: 3e-5}
 KERNELS = ("conv", "conv_image", "conv_weight")
 BOTH = ("conv_gradients", "conv_image_gradients")
@@ -38,7 +38,7 @@ def threads_given_back(monkeypatch):
 
 @st.composite
 def any_window(draw):
-    """A kernel that fits on a padded image, in each direction on its own."""
+    """Kernels that fit on a padded image, drawn for each direction separately."""
     directions = []
     for _ in range(2):
         pad, stride, grid = (
@@ -54,13 +54,13 @@ def any_window(draw):
 
 @st.composite
 def filtered_window(draw):
-    """The geometry that minimal filtering is for."""
+    """A geometry to which minimal filtering applies."""
     image = (4 * draw(st.integers(1, 4)), 4 * draw(st.integers(1, 4)))
     return Window(image, (4, 4), (2, 2), (1, 1))
 
 
 def operands(window, n, c, o, dtype, seed):
-    """x, w, y for the three kernels, with image and grid in a physical layout drawn by the seed."""
+    """x, w, y for the three kernels; the seed draws the memory order of image and grid."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, *window.image, c)).astype(dtype).transpose(0, 3, 1, 2)
     y = rng.standard_normal((n, o, *window.grid)).astype(dtype)
@@ -107,11 +107,11 @@ def test_minimal_filtering_equals_the_reference(kernel, window, n, c, o, dtype, 
 
 
 def dcgan_window(side):
-    """Of a layer of the DCGAN whose image has so many pixels a side."""
+    """The window of a DCGAN layer whose image has this number of pixels per side."""
     return Window((side, side), (4, 4), (2, 2), (1, 1))
 
 
-WAYS = {  # window, images, channels of the image; whether it is filtered, at once, or in planes
+WAYS = {  # window, images, channels of the image: filtered, filtered at once, or in planes
     "filtering, in blocks": (dcgan_window(16), 160, 24, [True, False, False]),
     "filtering, at once": (dcgan_window(16), 20, 24, [True, True, False]),
     "columns, few channels": (dcgan_window(32), 160, 3, [False, False, True]),
@@ -121,7 +121,7 @@ WAYS = {  # window, images, channels of the image; whether it is filtered, at on
 
 @st.composite
 def laid_out(draw):
-    """An array of small whole numbers, whose sums are exact, in any order of memory, and some axes."""
+    """An array of small whole numbers, whose sums are exact, in any memory order; and some axes."""
     shape = draw(st.lists(st.sampled_from([0, 1, 2, 3, 5, 12, 23]), max_size=4))
     x = np.random.default_rng(draw(seeds)).integers(-9, 10, shape)
     x = np.asarray(x.astype(draw(st.sampled_from(["f2", "f4", "f8", "u1", "i4", "i8", "?"]))))
@@ -166,7 +166,7 @@ def test_lerp_moves_arrays_of_any_order_towards_others(count, dtype, monkeypatch
     rng = np.random.default_rng(0)
     moved, expected = [], []
     for shape, axes in (((), ()), ((0, 2), (0, 1)), ((7,), (0,)), ((6, 5, 4, 3), (2, 3, 1, 0))):
-        for order in (axes, axes[::-1]):  # alike in memory, and not
+        for order in (axes, axes[::-1]):  # in the same memory order, and in another
             slow, fast = rng.standard_normal((2, *shape)).astype(dtype)
             lay = lambda a, axes: np.asarray(a).transpose(axes).copy().transpose(np.argsort(axes))
             slow, fast = lay(slow, axes), lay(fast, order)
@@ -245,7 +245,7 @@ def test_the_gradients_use_the_weights_transform_that_the_forward_pass_kept(kern
     kept = {"taps": memo["taps"] * 0}
     expected = getattr(filtering, kernel)(*arrays, window, memo)
     found = getattr(filtering, kernel)(*arrays, window, kept)
-    through_w = BOTH.index(kernel)  # which of the two gradients has the weight in it
+    through_w = BOTH.index(kernel)  # which of the two gradients depends on the weight
     np.testing.assert_array_equal(found[through_w], 0)
     np.testing.assert_array_equal(found[1 - through_w], expected[1 - through_w])
     np.testing.assert_array_equal(
@@ -292,7 +292,7 @@ def test_a_wrong_number_of_threads_is_named(monkeypatch, value):
 @pytest.mark.parametrize("count", [2.5, 2.0, float("nan"), True, "2", None])
 def test_what_is_no_number_of_threads_is_refused(count):
     before = threads.get_num_threads()
-    with pytest.raises(TypeError, match="give a whole number"):
+    with pytest.raises(TypeError, match="number of threads must be an int"):
         threads.set_num_threads(count)
     assert threads.get_num_threads() == before
     threads.set_num_threads(np.int64(2))
@@ -321,7 +321,7 @@ def test_a_forked_process_makes_its_own_threads():
     threads.set_num_threads(2)
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    here = _convolved()  # the helpers of this process exist now
+    here = _convolved()  # now this process has helpers
     child = context.Process(target=_send_convolved, args=(sender,), daemon=True)
     child.start()
     assert receiver.poll(60), "the forked process waits for threads that it does not have"
@@ -339,7 +339,7 @@ def test_freed_memory_is_kept_only_where_the_c_library_can(monkeypatch):
 
 
 def settings():
-    """What a user may have set: the threads of each BLAS, and NumPy's buffer."""
+    """Settings that a user may have changed: the threads of each BLAS, and NumPy's buffer."""
     return [lib["num_threads"] for lib in threadpool_info()], np.getbufsize()
 
 

@@ -1,4 +1,4 @@
-"""Killed at any moment, a run can be resumed and ends with the same bytes as an undisturbed one."""
+"""A run killed at any moment can be resumed, and ends with the same bytes as an undisturbed one."""
 
 import json
 import os
@@ -18,7 +18,7 @@ posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 
 def contents(run):
-    """Every file's bytes and the cache's, without what tells of the lives and of the clock."""
+    """Every file's bytes, and the cache's, without times and traces of earlier lives."""
     out = run.folder.parent
     places = (*run.folder.rglob("*"), *(out / "cache").iterdir())
     found = {p.relative_to(out): p for p in places if p.is_file()}
@@ -28,7 +28,7 @@ def contents(run):
 
 
 def train(folder, member, steps, kills):
-    """The run, and how often what happened until its end."""
+    """The run, and the number of events of each kind until its end."""
     folder.mkdir()
     command = [sys.executable, str(SCRIPT), member, str(steps), str(kills), "7"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
@@ -39,7 +39,7 @@ def train(folder, member, steps, kills):
 @posix
 @pytest.mark.parametrize("member", walk.SOME)
 def test_killed_again_and_again_it_ends_with_the_same_bytes(tmp_path, member):
-    # CI: each way in each of the five places once, and for the other member in some of them
+    # in CI, each way once in each of the five places; for the other member, in some of them
     steps, kills = (2000, 252) if DEEP else (60, 15 if member == "dcgan" else 6)
     (alone, none), (killed, count) = (
         train(tmp_path / "a", member, steps, 0),

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "minigan"
 
-# From the ground up. A module imports from its own floor and from those above it in this list.
+# From the lowest floor up. A module imports only from its own floor and those above it in this list.
 FLOORS = [
     ("version", "errors", "console", "files"),
     ("backend",),
@@ -33,8 +33,8 @@ FLOORS = [
     ("__main__",),
 ]
 
-# Inside of a function: what is imported only where it is used. `minigan.train` brings in Pillow, so the
-# package's face loads it on first use; nothing below it imports the face.
+# Imports inside functions, made only when used. `minigan.train` needs Pillow, so the package's face
+# loads it on first use; nothing below it imports the face.
 LATE = {"minigan": {"minigan.api"}}
 
 LONG = 400  # lines, beyond which a file has to be listed here with its one idea
@@ -54,7 +54,7 @@ MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imports(name: str) -> list[tuple[str, bool]]:
-    """The modules of the package that one imports, each with whether that is inside of a function."""
+    """The package's modules that this one imports, and whether each import is inside a function."""
     path, found = MODULES[name], []
     tree = ast.parse(path.read_text())
     inside = {
@@ -70,7 +70,7 @@ def imports(name: str) -> list[tuple[str, bool]]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            # "from . import x" is of the module x, or of a name in the package itself
+            # "from . import x" imports the module x, or a name of the package itself
             targets = [
                 f"{module}.{alias.name}" if f"{module}.{alias.name}" in MODULES else module
                 for alias in node.names

@@ -1,4 +1,4 @@
-"""What holds for every member of the family. The tests walk MEMBERS, so none can be forgotten.
+"""Properties of every member of the family. The tests loop over MEMBERS, so none can be forgotten.
 
 Each member plays with tiny networks: MLPs on points, and the DCGAN's on images of 16 x 16 pixels.
 """
@@ -40,7 +40,7 @@ WALK = [
 
 
 class Drawn:
-    """What a member asks for, from arrays of float64 or float32 that are the same in every step."""
+    """The draws of a member, from float64 or float32 arrays that are the same at every step."""
 
     def __init__(self, data, batch=4, nz=4, dtype=np.float64):
         self.shape, self.classes = SHAPES[data], CLASSES.get(data)
@@ -83,7 +83,7 @@ def smallest(name, data, **options) -> GAN:
 
 
 def contents(member: GAN) -> dict[str, bytes]:
-    """All that a checkpoint holds of it, by the path of the leaf."""
+    """Everything that a checkpoint holds of the member, by leaf path."""
     found = {}
     for path, leaf in state.leaves(state.tree_of(member, {})):
         found[path] = leaf if isinstance(leaf, int) else np.asarray(state.host(leaf)).tobytes()
@@ -99,7 +99,7 @@ def train(out: Path, name: str, data: str, *flags: str, code: int = 0) -> Run:
 
 
 def left(run: Run) -> dict[str, bytes]:
-    """The files of a run, but for what tells its story and its speed."""
+    """The files of a run, without its events and its speed."""
     found = {}
     for path in sorted(run.folder.rglob("*")):
         name = str(path.relative_to(run.folder))
@@ -118,7 +118,7 @@ def left(run: Run) -> dict[str, bytes]:
 def test_each_gradient_of_a_step_is_that_of_its_loss(name, data):
     """Central differences of every loss of the step, in a random direction of the weights.
 
-    The optimisers change nothing here, so the losses of a step are functions of the weights. This also
+    The optimisers change nothing here, so a step's losses are functions of the weights. This also
     checks the second derivatives of penalties.
     """
 
@@ -128,7 +128,7 @@ def test_each_gradient_of_a_step_is_that_of_its_loss(name, data):
         for who, player in member.players.items():
             weights = list(player.net.double().parameters())
             for i, p in enumerate(weights):
-                # First biases are 0, on the kink of what follows: all weights are moved off them.
+                # Initial biases are 0, on the kink of what follows, so all weights are moved.
                 p.data += 0.1 * rng.standard_normal(p.shape)
                 p.data += h * direction[i] if who == towards else 0.0
 
@@ -148,7 +148,7 @@ def test_each_gradient_of_a_step_is_that_of_its_loss(name, data):
         u = [rng.standard_normal(g.shape) for g in gradients]
         numeric = (losses(who, u, h)[i][1] - losses(who, u, -h)[i][1]) / (2 * h)
         terms = np.concatenate([(g * v).ravel() for g, v in zip(gradients, u, strict=True)])
-        # A loss of size 1 is known to 1e-16, so the quotient to 1e-8; terms that cancel are rounded.
+        # A loss near 1 is accurate to 1e-16, so the quotient to 1e-8; terms that cancel lose digits.
         scale = max(abs(terms.sum()), np.linalg.norm(terms), 1e-3)
         assert abs(numeric - terms.sum()) <= 1e-6 * scale
 
@@ -211,13 +211,13 @@ def test_every_metric_is_a_finite_number(name, data):
     assert all(np.isfinite(value.item()) for value in metrics.values())
 
 
-# What an option needs beside it to have an effect.
+# The other options that an option needs to have an effect.
 NEEDS = {"noise_steps": {"instance_noise": 0.1}, "sharpness": {"combine": "softmax"}}
 
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_each_option_of_a_game_changes_what_is_learnt(name):
-    """An option changes the first weights, or what two steps make of them; or it is refused."""
+    """An option changes the initial weights or the result of two steps, or it is refused."""
     table = MEMBERS[name].Options
     once = walk.d_steps(name, count=1)
 
@@ -253,7 +253,7 @@ def test_a_run_that_was_stopped_goes_on_exactly(name, data, tmp_path, monkeypatc
     flags += ["--d-steps", "2"] if walk.d_steps(name) else []
     whole = train(tmp_path, name, data, *flags)
     parts = Run(Path(shutil.copytree(whole.folder, tmp_path / "parts")))
-    for path in parts.checkpoints.iterdir():  # as a kill after step 6 leaves it
+    for path in parts.checkpoints.iterdir():  # as after a kill following step 6
         if path.name != "step-00000006.safetensors":
             path.unlink()
     assert main(["resume", str(parts.folder)]) == 0

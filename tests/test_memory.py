@@ -23,7 +23,7 @@ SHAPE = (3, 64, 64)
 
 
 class Pixels(Dataset):
-    """Images of noise, made when they are asked for."""
+    """Images of noise, made on request."""
 
     labels, classes = np.arange(1000) % 3, "abc"
 
@@ -38,13 +38,14 @@ class Pixels(Dataset):
 
 
 def steps_of(name: str, width: int, batch: int) -> Callable[[], None]:
-    """A step of a member on images, at each call.
+    """A function that plays a step of a member on images.
 
-    On one thread: of several, chance decides which one meets a kernel first and takes scratch memory.
+    It uses one thread. With several, chance decides which one first runs a kernel and takes scratch
+    memory.
     """
     threads.set_num_threads(1)
     make = MEMBERS[name]
-    chosen = {"ngf": width, "ndf": width, "batch_size": batch, "d_steps": 2}  # two show it as well
+    chosen = {"ngf": width, "ndf": width, "batch_size": batch, "d_steps": 2}  # 2 show it as well
     classes = 3 if make.conditional else 0
     member = make(make.Options.pick(chosen), SHAPE, generator("init"), classes=classes)
     draw = Draw(Pixels(), batch, member.options.nz, seed=0)
@@ -59,10 +60,10 @@ def steps_of(name: str, width: int, batch: int) -> Callable[[], None]:
 
 @pytest.mark.parametrize("name", walk.SOME)
 def test_from_the_third_step_on_no_memory_is_taken_that_is_not_given_back(monkeypatch, name):
-    monkeypatch.setattr(threads, "_threads", None)  # what is set here is forgotten afterwards
+    monkeypatch.setattr(threads, "_threads", None)  # undoes the setting afterwards
     monkeypatch.setattr(threads, "_scratch", threading.local())
     step = steps_of(name, width=16, batch=16)
-    held, peaks, scratch = [], [], []  # bytes: after each step, at its highest, of scratch memory
+    held, peaks, scratch = [], [], []  # bytes: after each step, at its peak, of scratch memory
     tracemalloc.start()  # NumPy tells it about arrays
     try:
         for _ in range(6):
@@ -76,13 +77,13 @@ def test_from_the_third_step_on_no_memory_is_taken_that_is_not_given_back(monkey
         tracemalloc.stop()
     assert scratch[0] > 1e6
     assert scratch[3:] == scratch[2:3] * 3
-    # 1 MB and 1 %: what Python itself keeps, some 10 KB a step; a layer's activations are 1 MB each.
+    # 1 MB and 1 %, because Python itself keeps some 10 KB per step; a layer's activations take 1 MB.
     assert max(held[3:]) - held[2] < 1e6
     assert peaks[4:] == pytest.approx(peaks[3:4] * 2, rel=0.01)
 
 
 def page_faults(name: str, width: int, batch: int) -> list[int]:
-    """How many pages each of six steps had to fetch from the system."""
+    """The number of page faults in each of six steps."""
     import resource
 
     count = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -96,10 +97,10 @@ def page_faults(name: str, width: int, batch: int) -> list[int]:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only this library can be told")
 @pytest.mark.parametrize("name", walk.SOME)
 def test_freed_memory_is_filled_again_without_page_faults(name):
-    """Runs in a process of its own, whose memory no other test has used.
+    """Runs in a separate process, whose memory no other test has used.
 
     If freed memory goes back to the system, a step costs 5,300 faults of 4 KB, the total size of its
-    larger arrays. If it is kept, a step costs none; 100 are allowed for what Python does meanwhile.
+    larger arrays. If it is kept, a step costs none; 100 are allowed for Python itself.
     """
     run = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -88,7 +88,7 @@ def test_max_images_takes_the_first(tmp_path):
 
 
 def spoil(folder: Path) -> Path:
-    """The place of the file of images, which is gone."""
+    """The place of the file of images, which was removed."""
     (written(folder) / IMAGES).unlink()
     return folder / IMAGES
 
@@ -223,7 +223,7 @@ def test_files_that_are_not_the_published_ones_are_used_and_told(tmp_path):
 
 
 def test_the_whole_way_from_files_to_a_batch(tmp_path, monkeypatch):
-    # whose processes would each get a copy of all pixels
+    # in which each process would get a copy of all pixels
     monkeypatch.setattr(
         workers, "ProcessPoolExecutor", lambda *options: pytest.fail("it has workers")
     )

@@ -1,6 +1,6 @@
 """All families of networks: their shapes and sizes, the options of D, and labels.
 
-What is documented of the DCGAN alone is in test_dcgan.py.
+Tests of the documented DCGAN alone are in test_dcgan.py.
 """
 
 import copy
@@ -56,7 +56,7 @@ each_family = pytest.mark.parametrize(
 )
 image_families = [name for name in FAMILIES if name != "mlp for points"]
 
-# The options of D, each by itself and all together.
+# The options of D, one at a time and all together.
 OPTIONS = {
     "none": {},
     "dropout": {"dropout": 0.25},
@@ -116,7 +116,7 @@ def labels(n=4, options=None):
         (
             lambda: projected.Generator(),
             lambda: projected.Discriminator(),
-            # G: 100 to 1024 channels of 4 x 4 pixels, kernels of 4 x 4, two numbers a norm's channel
+            # G: 100 to 1024 channels of 4 x 4 pixels, 4 x 4 kernels, two numbers per channel of a norm
             (
                 16 * (100 * 1024 + 1024 * 512 + 512 * 256 + 256 * 128 + 128 * 3)
                 + 2 * (1024 + 512 + 256 + 128),
@@ -189,7 +189,7 @@ def test_28_pixels_start_from_7():
 
 
 def test_batch_norms_have_the_usual_eps_and_momentum():
-    """0.8 as the second argument, which is eps, was meant as the momentum: PyTorch-GAN's issue 116."""
+    """The second argument 0.8, which is eps, was meant as the momentum (PyTorch-GAN's issue 116)."""
     norms = [m for m in mlp.Generator(shape=(1, 28, 28)).main if isinstance(m, nn.BatchNorm1d)]
     assert [(m.weight.shape[0], m.eps, m.momentum) for m in norms] == [
         (256, 1e-5, 0.1), (512, 1e-5, 0.1), (1024, 1e-5, 0.1),
@@ -296,22 +296,22 @@ def test_spectral_norm_is_in_every_layer(make_G, make_D, shape):
 @each_option
 @each_family
 def test_the_options_have_right_gradients(make_G, make_D, shape, options):
-    """In evaluation mode, in which neither dropout nor u and v move between the differences."""
+    """In evaluation mode, where dropout is off and u and v do not change between evaluations."""
     D = make_D(**options).double()
     x = leaf(rng(5), samples(shape, pack=options.get("pack", 1)).shape)
     y = labels(4, options)
-    for p in D.parameters():  # of the size of 1, not 0.02, so that no derivative drowns in rounding
+    for p in D.parameters():  # of size 1 instead of 0.02, so that no derivative is lost in rounding
         if p.shape[-1:] != (
             500,
-        ):  # but not the kernels of minibatch discrimination, as all exp are 0
+        ):  # except minibatch discrimination's kernels, or every exp would be 0
             scale = 1 / np.sqrt(max(1, np.prod(p.shape[1:])))
             p.data = (p.ndim == 1) + scale * rng(6).standard_normal(p.shape)
     with no_grad():
         for _ in range(10):  # so that sigma is far from 0
             D.logits(x, y)
     fn, parameters = as_function(D.eval(), lambda x: D.logits(x, y))
-    # The step is so small that no value crosses a kink (minibatch discrimination has thousands).
-    # Rounding of scores of size 10 is then 1e-8 in the quotient, next to gradients of 1e-3.
+    # The step is so small that no value crosses a kink (minibatch discrimination has thousands). Then
+    # the rounding of scores near 10 is 1e-8 in the quotient, compared with gradients of 1e-3.
     assert gradcheck(fn, [x, *parameters], eps=1e-7, directions=1, rtol=1e-4)
 
 
@@ -332,7 +332,7 @@ def test_one_hot_is_concatenated_to_the_noise(make_G, make_D, shape):
     assert first_weight(G).shape[0] == NZ + K
     other = tensor((y.numpy() + 1) % K)
     assert (G(z, y).numpy() != G(z, other).numpy()).any()
-    # Row NZ + k is what class k adds to the first layer.
+    # Row NZ + k is added to the first layer by class k.
     order = rng(7).permutation(K)
     expected = G(z, y).numpy()
     first_weight(G)[NZ:] = first_weight(G)[NZ:][np.argsort(order)]
@@ -352,7 +352,7 @@ def test_conditional_batch_norm_has_a_scale_and_shift_for_each_class(name):
     assert {m.weight.shape[0] for m in norms} == {K}
     z, y = noise(), labels()
     other = tensor((y.numpy() + 1) % K)
-    np.testing.assert_array_equal(G(z, y).numpy(), G(z, other).numpy())  # at first all are 1 and 0
+    np.testing.assert_array_equal(G(z, y).numpy(), G(z, other).numpy())  # initially all are 1 and 0
     assert first_weight(G).shape[0] == NZ
     G.eval()
     for m in norms:
@@ -485,7 +485,7 @@ def test_points_have_no_batch_norm_to_condition():
         mlp.Generator(classes=2, condition="batch-norm")
 
 
-# -- what every network can ------------------------------------------------------------------------
+# -- common to all networks -----------------------------------------------------------------------
 
 LARGE = {
     "dcgan": lambda **o: (

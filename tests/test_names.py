@@ -90,7 +90,7 @@ def test_from_numpy_shares_memory():
     assert array.tolist() == [1, 1]
 
 
-# -- what a tensor tells of itself --------------------------------------------------------------
+# -- queries of a tensor ------------------------------------------------------------------------
 
 
 def test_size_dim_and_tolist():
@@ -290,8 +290,8 @@ W = tensor([1.0, 2.0], requires_grad=True)
         (lambda: minigan.full((2,), 1j), TypeError, "a Tensor holds bool, .* not complex128"),
         (lambda: minigan.ones(2, dtype="complex64"), TypeError, "not complex64"),
         (lambda: minigan.arange(2, requires_grad=True), TypeError, "only floating-point"),
-        (lambda: minigan.randn(2, dtype="int64"), TypeError, "are floats, not int64; randint"),
-        (lambda: minigan.rand(2, dtype=bool), TypeError, "are floats, not bool"),
+        (lambda: minigan.randn(2, dtype="int64"), TypeError, "draw floats, not int64; use randint"),
+        (lambda: minigan.rand(2, dtype=bool), TypeError, "draw floats, not bool"),
         (lambda: F.where([1, [2]], W, W), ValueError, "differ in length or depth"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Modules: what they find among their attributes, what they save and load, and layers' gradients."""
+"""Modules: the parts they find among their attributes, what they save and load, layers' gradients."""
 
 import copy
 from collections import OrderedDict
@@ -57,7 +57,7 @@ LAYERS = {
     "Tanh": (nn.Tanh, (2, 3)),
     "Sigmoid": (nn.Sigmoid, (2, 3)),
     "Identity": (nn.Identity, (2, 3)),
-    "Embedding": (  # of labels that do not depend on the input
+    "Embedding": (  # the labels do not depend on the input
         lambda: WithLabels(nn.Embedding(3, 2)),
         (2, 2),
     ),
@@ -243,7 +243,7 @@ def test_sequential_is_a_sequence():
     net[-1] = layers[1]
     assert list(net.extend(net)) == [*layers[:2], layers[1]] * 2
     tail = net[1:3].append(layers[2])
-    assert [name for name, _ in tail._children()] == ["1", "2", "3"]  # PyTorch's names of a slice
+    assert [name for name, _ in tail._children()] == ["1", "2", "3"]  # PyTorch's names for a slice
     assert list(tail) == [layers[1], layers[1], layers[2]]
 
 
@@ -297,7 +297,7 @@ def test_lists_and_dicts_of_modules_are_found_and_saved():
         (lambda: nn.Sequential({"one": F.relu}), "Sequential.one is <function"),
         (lambda: nn.ModuleList([nn.ReLU(), "x"]), "ModuleList.1 is 'x', not a Module"),
         (lambda: nn.ModuleDict({"x": None}), "ModuleDict.x is None"),
-        (lambda: nn.ModuleDict([nn.ReLU()]), r"ModuleDict: expected names .* not \[ReLU\(\)\]"),
+        (lambda: nn.ModuleDict([nn.ReLU()]), r"ModuleDict: expected a mapping .* not \[ReLU\(\)\]"),
         (lambda: nn.Parameter([1.0]), "a Tensor holds a NumPy or CuPy array, not list"),
         (lambda: Net().register_parameter("p", tensor([1.0])), "Net.p is tensor.* Parameter"),
         (lambda: Net().register_buffer("b", 1.0), "a Tensor holds a .* array, not float"),
@@ -378,7 +378,9 @@ def test_a_buffer_is_no_silent_end_of_a_gradient(keep):
     net, w = nn.Module(), tensor([2.0, 3.0], requires_grad=True)
     net.register_buffer("b", tensor([0.0, 0.0]))
     for t in (w, w * 3.0):
-        with pytest.raises(RuntimeError, match=r"passes no gradient on, .* give tensor.detach\(\)"):
+        with pytest.raises(
+            RuntimeError, match=r"a Buffer stops gradients, .* give tensor.detach\(\)"
+        ):
             keep(net, t)
     with no_grad():
         keep(net, w * 3.0)
@@ -695,7 +697,7 @@ def test_double_and_float_convert_all_that_floats_and_nothing_else():
     parameters = list(net.parameters())
     net.scale.grad = tensor([1.0])
     assert net.double() is net
-    assert net.scale is parameters[0]  # optimisers keep their hold of it
+    assert net.scale is parameters[0]  # so optimisers still refer to it
     assert (net.scale.grad.dtype, net.scale.grad.tolist()) == (np.float64, [1.0])
     dtypes = lambda: {name: t.dtype.name for name, t in net.state_dict().items()}
     counters = {"steps": "int64", "norm.num_batches_tracked": "int64"}
@@ -754,7 +756,7 @@ def test_a_state_dict_shares_memory_and_loads_into_the_tensors_of_another_module
 def test_an_older_state_dict_sees_what_is_loaded_and_drawn():
     net = nn.Sequential(nn.Conv2d(2, 3, (1, 2), bias=False), nn.BatchNorm2d(3))
     array = np.ones(3, "f")
-    net[1].weight, net[1].bias = nn.Parameter(array), nn.Parameter(array)  # over one memory
+    net[1].weight, net[1].bias = nn.Parameter(array), nn.Parameter(array)  # sharing one array
     older = net.state_dict()
     strides = {k: t.data.strides for k, t in older.items()}
     loss = net(tensor(np.ones((2, 2, 2, 2), "f"))).sum()
@@ -786,7 +788,7 @@ def test_a_tensor_whose_elements_share_memory_takes_no_state():
 
 
 class Foreign:
-    """What PyTorch's tensors look like from here: no array before detach, cpu and numpy."""
+    """A stand-in for PyTorch's tensors: no array without detach, cpu and numpy."""
 
     def __init__(self, array):
         self.array = array
@@ -808,7 +810,7 @@ def test_values_may_be_arrays_or_tensors_of_anybody_and_are_cast(kind):
 
 
 class HalfPrecision(Foreign):
-    """A bfloat16 tensor of PyTorch's: NumPy has no such numbers."""
+    """A stand-in for PyTorch's bfloat16 tensor: NumPy has no such dtype."""
 
     detach = cpu = lambda self: self
 
@@ -875,8 +877,8 @@ def test_counters_that_were_made_floats_and_infinite_weights_are_loaded():
     assert (net.scale.item(), net.steps.item(), net.steps.dtype) == (np.inf, 3, np.int64)
 
 
-# What PyTorch's safetensors.torch.save makes of the state of Conv2d(2, 3, (1, 2)), when its numbers
-# are 0, 1, ...
+# The output of safetensors.torch.save for the state of PyTorch's Conv2d(2, 3, (1, 2)) with the numbers
+# 0, 1, ...
 OF_PYTORCH = (
     b"\x80\0\0\0\0\0\0\0"
     b'{"bias":{"dtype":"F32","shape":[3],"data_offsets":[0,12]},'
@@ -906,7 +908,7 @@ def test_every_array_of_state_dict_numpy_is_contiguous_and_keeps_its_shape():
         np.testing.assert_array_equal(array, net.state_dict()[name].numpy(), strict=True)
 
 
-# -- first values -------------------------------------------------------------------------------
+# -- initial values -----------------------------------------------------------------------------
 
 
 def distance(values, cdf):
@@ -930,7 +932,7 @@ def normal(mean, std):
     [
         (lambda: nn.Linear(50, 40), 50),
         (lambda: nn.Conv2d(5, 40, 4), 5 * 16),
-        (lambda: nn.ConvTranspose2d(40, 5, 4), 5 * 16),  # PyTorch's fan of outputs
+        (lambda: nn.ConvTranspose2d(40, 5, 4), 5 * 16),  # PyTorch uses the fan-out here
     ],
 )
 def test_layers_start_from_pytorchs_uniform_distribution(layer, fan):
@@ -939,7 +941,7 @@ def test_layers_start_from_pytorchs_uniform_distribution(layer, fan):
     for p in (layer.weight, layer.bias):
         assert np.abs(p.numpy()).max() <= bound
         assert p.dtype == np.float32
-    # a right distribution exceeds 1.63 once in a hundred seeds, and this is one seed
+    # a correct distribution exceeds 1.63 for one seed in a hundred, and the seed is fixed
     assert distance(layer.weight.numpy(), uniform(bound)) < 1.63
     assert distance(layer.weight.numpy(), uniform(0.9 * bound)) > 1.63
     assert layer.bias.numpy().std() > 0
@@ -1047,10 +1049,14 @@ def test_filling_a_part_fills_the_whole_and_counts(fill, part):
         (
             lambda t: init.normal_(None),
             TypeError,
-            "normal_: expected a floating Tensor or array, n",
+            "normal_: expected a floating-point Tensor or array, n",
         ),
         (lambda t: init.uniform_([1.0]), TypeError, "not list"),
-        (lambda t: init.ones_(tensor([1])), TypeError, "constant_: expected a floating Tensor"),
+        (
+            lambda t: init.ones_(tensor([1])),
+            TypeError,
+            "constant_: expected a floating-point Tensor",
+        ),
         (lambda t: init.normal_(t, 0.0, -1.0), ValueError, "normal_: std must be at least 0"),
         (lambda t: init.uniform_(t, 1.0, 0.0), ValueError, "the bounds 1.0 and 0.0 must be in asc"),
     ],

@@ -1,4 +1,4 @@
-"""Batch normalisation: its values, its running statistics, and its gradient through the statistics."""
+"""Batch norm: its values, its running statistics, and its gradient through the statistics."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def running(c, dtype="float64"):
 def test_each_channel_comes_out_with_mean_0_and_variance_1(x):
     y = F.batch_norm(x, None, None, eps=0.0).numpy()
     axes = (0, *range(2, x.ndim))
-    np.testing.assert_allclose(y.mean(axes), 0, atol=1e-10)  # 1e-16 over the least of deviations
+    np.testing.assert_allclose(y.mean(axes), 0, atol=1e-10)  # 1e-16 over the smallest deviation
     np.testing.assert_allclose(y.var(axes), 1, rtol=1e-10)
 
 
@@ -107,7 +107,7 @@ def test_large_means_cost_no_digits():
     ("x", "message"),
     [
         (np.ones(3), r"expected floats \(N, C, ...\), not float64 \(3,\)"),
-        (np.ones((2, 3), int), "not int64"),  # of whole numbers, the mean would be rounded
+        (np.ones((2, 3), int), "not int64"),  # the mean of integers would be rounded
         (np.ones((1, 3, 1, 1)), "one value per channel"),
     ],
 )

@@ -20,7 +20,7 @@ ARCHITECTURES = ["sm_75", "sm_80", "sm_90", "sm_120"]  # T4, A100, H100, RTX 50
 
 
 def unavailable():
-    """Why NVRTC cannot be used here, or None."""
+    """Why NVRTC cannot be used here; None if it can."""
     try:
         from cupy_backends.cuda.libs import nvrtc
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(reason is not None, reason=str(reason))
 
 
 def machine_code(job):
-    """The sizes of a source's machine code for each architecture; raises with the compiler's log."""
+    """The size of a source's machine code for each architecture. An error holds the compiler's log."""
     source, options, instances = job
     from cupy_backends.cuda.libs import nvrtc
 

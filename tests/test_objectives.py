@@ -1,4 +1,4 @@
-"""Objectives: finite and useful even where D is certain, and each with the gradient of its formula."""
+"""Objectives: finite and useful even where D is certain; the gradients are those of the formulas."""
 
 import numpy as np
 import pytest
@@ -29,9 +29,9 @@ def test_with_logits_is_finite_and_has_its_gradient_however_far_out(dtype, label
     (g,) = grad(loss.sum(), x)
     assert np.isfinite(loss.numpy()).all()
     assert loss.dtype == g.dtype == dtype
-    expected = F.sigmoid(x).numpy() - label  # a wrong logit is pushed back with full force
+    expected = F.sigmoid(x).numpy() - label  # a wrong logit gets the full gradient
     np.testing.assert_allclose(g.numpy(), expected, atol=1e-6)
-    # far out the loss is the distance, |x| times the share of the label that is wrong
+    # for large |x| the loss is |x| times the wrong part of the label
     assert loss.numpy()[0] == pytest.approx(1e4 * label)
     assert loss.numpy()[-1] == pytest.approx(1e4 * (1 - label))
 
@@ -181,7 +181,7 @@ def test_each_row_has_the_losses_and_the_gradients_of_its_formulas(name):
     assert gradcheck(row.discriminator, [real, fake])
     if row.paired:
         assert gradcheck(row.generator, [real, fake])
-    if name != "hinge":  # it has no curvature to check
+    if name != "hinge":  # which has no curvature
         assert gradgradcheck(row.discriminator, [real, fake])
 
 

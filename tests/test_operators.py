@@ -176,7 +176,7 @@ IMAGE = minigan.ones(1, 1, 2, 2)
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        # what has another meaning in PyTorch
+        # calls with another meaning in PyTorch
         (lambda: X.mean(0, 1), TypeError, "mean: keepdim must be True or False, not 1; .* tuple"),
         (lambda: X.sum(0, 1), TypeError, "sum: keepdim must be True or False, not 1"),
         (lambda: X.sum(0, keepdim="no"), TypeError, "sum: keepdim must be True or False, not 'no'"),
@@ -198,7 +198,7 @@ IMAGE = minigan.ones(1, 1, 2, 2)
         (lambda: X.clamp(max=V), TypeError, r"numbers, not Tensor; for tensors use maximum"),
         (lambda: F.leaky_relu(X, NAN), ValueError, "slope nan must be at least 0 and finite"),
         (lambda: F.leaky_relu(X, INF), ValueError, "slope inf must be at least 0 and finite"),
-        # what an integer dtype cannot hold
+        # values that an integer dtype cannot hold
         (lambda: tensor([300], dtype="uint8"), ValueError, "tensor: uint8 holds .* 0 to 255"),
         (lambda: tensor(ints(200), dtype="int8"), ValueError, "tensor: int8 holds .* 127"),
         (lambda: tensor([1, NAN], dtype="int64"), ValueError, "from nan to nan"),
@@ -209,7 +209,7 @@ IMAGE = minigan.ones(1, 1, 2, 2)
         (
             lambda: minigan.randint(0, 257, (2,), dtype="uint8"),
             ValueError,
-            "randint: uint8 holds integers from 0 to 255, but the values go from 0 to 256",
+            "randint: uint8 holds integers from 0 to 255, but the values range from 0 to 256",
         ),
         (lambda: U64 + tensor([1]), TypeError, "add: no integer dtype holds both uint64 and"),
         (lambda: BYTES + 300, OverflowError, "add: uint8 cannot hold .*to"),
@@ -222,7 +222,7 @@ IMAGE = minigan.ones(1, 1, 2, 2)
             "conv_transpose2d: expected floats, not int64; use .to",
         ),
         (lambda: F.conv2d(IMAGE, IMAGE, 1.0), TypeError, "bias is a float; make it a tensor"),
-        # what only NumPy's or Python's text would tell
+        # errors that would otherwise have NumPy's or Python's words
         (lambda: bool(V), ValueError, r"shape \(3,\) is ambiguous; use .*any\(\)"),
         (lambda: V.item(), ValueError, r"shape \(3,\) is not one number; use .tolist"),
         (lambda: len(tensor(1.0)), TypeError, r"has no length; use numel\(\)"),
@@ -280,7 +280,7 @@ def test_what_fits_is_taken():
     assert tensor([1.7, -0.5], dtype="uint8").tolist() == [
         1,
         0,
-    ]  # the fraction is cut, as in PyTorch
+    ]  # the fraction is cut off, as in PyTorch
     assert tensor([2**64 - 1], dtype="uint64").tolist() == [2**64 - 1]
     assert tensor([], dtype="uint8").tolist() == []
     assert tensor([NAN], dtype="bool").tolist() == [True]

@@ -128,7 +128,7 @@ def test_a_saved_optimiser_continues_as_if_nothing_had_happened(kind, formula, o
     for grads in gradients[:3]:
         first.step(grads)
     copies = [tensor(p, requires_grad=True) for p in parameters]
-    second = kind(copies, lr=1)  # an int, which must not make an int of what is loaded
+    second = kind(copies, lr=1)  # an int, which must not turn the loaded lr into an int
     second.load_state_dict(first.state_dict())
     for grads in gradients[3:]:
         first.step(grads)
@@ -148,7 +148,7 @@ def test_a_parameter_without_gradient_and_its_state_stay_as_they_are(kind, formu
     assert parameters[1].item() == before
     assert parameters[1].version == 0
     assert 1 not in optimiser.state_dict()["state"]
-    for grads in gradients:  # its own first step is a first step, with Adam's correction of t = 1
+    for grads in gradients:  # its first step has Adam's correction of t = 1
         optimiser.step([None, grads[1], None])
     row = [grads[1].item() for grads in gradients]
     assert parameters[1].item() == pytest.approx(formula(before, row, **options), rel=1e-12)
@@ -168,7 +168,7 @@ def test_the_tree_is_the_live_state_and_creating_it_early_changes_no_bit(
         if early:
             tree = optimiser.tree()
             assert set(tree) == {"0", "1", "2"}
-            assert optimiser.state_dict()["state"] == {}  # as if nothing had been asked
+            assert optimiser.state_dict()["state"] == {}  # as before the call
         for number, grads in enumerate(gradients):
             optimiser.step([grads[0], grads[1] if number else None, grads[2]])
         runs.append((parameters, optimiser))
@@ -212,7 +212,7 @@ def test_a_run_goes_on_from_the_values_of_its_tree(kind, formula, options, stop)
 
 
 class Foreign:
-    """A tensor of PyTorch's, as far as an optimiser's state has them."""
+    """A stand-in for PyTorch's tensors in an optimiser's state."""
 
     def __init__(self, value):
         self.value = value
@@ -266,13 +266,13 @@ def test_a_state_dict_that_went_through_json_is_the_same(kind, formula, options)
         first.step(grads)
     text = json.dumps(first.state_dict(), default=lambda t: t.numpy().tolist())
     second = kind([tensor(p, requires_grad=True) for p in parameters])
-    second.load_state_dict(json.loads(text))  # where the numbers of the parameters are strings
+    second.load_state_dict(json.loads(text))  # where parameter numbers are strings
     assert second.options == first.options
     assert contents(second) == contents(first)
 
 
 def contents(optimiser):
-    """The options and the state, as what can be compared."""
+    """The options and the state, in a form that can be compared."""
     kept = [
         {k: v if k == "step" else (v.dtype, v.tolist()) for k, v in state.items()}
         for state in optimiser.state
@@ -291,10 +291,10 @@ NET = nn.Linear(2, 1)
     ("params", "error", "message"),
     [
         (lambda: [], ValueError, "got no parameters"),
-        (lambda: W, TypeError, r"an iterable of tensors, is a single Tensor; give \[w\]"),
-        (lambda: NET, TypeError, r"is a Linear; give network.parameters\(\)"),
-        (lambda: NET.parameters, TypeError, r"is a method; give network.parameters\(\)"),
-        (lambda: None, TypeError, "is a NoneType"),
+        (lambda: W, TypeError, r"an iterable of tensors, not a single Tensor; give \[w\]"),
+        (lambda: NET, TypeError, r"not a Linear; give network.parameters\(\)"),
+        (lambda: NET.parameters, TypeError, r"not a method; give network.parameters\(\)"),
+        (lambda: None, TypeError, "not a NoneType"),
         (lambda: NET.named_parameters(), TypeError, "parameter 0 is a tuple, not a Tensor"),
         (lambda: NET.state_dict(), TypeError, "parameter 0 is a str"),
         (lambda: W.numpy(), TypeError, "parameter 0 is a ndarray"),
@@ -306,9 +306,9 @@ NET = nn.Linear(2, 1)
         (lambda: [W * 2], ValueError, "non-leaf Tensor: parameter 0, .*, was computed by mul"),
         (lambda: [W[0]], ValueError, "non-leaf Tensor"),
         (lambda: itertools.chain(NET.parameters(), W), ValueError, "non-leaf Tensor: parameter 2"),
-        (lambda: [*NET.parameters(), *NET.parameters()], ValueError, "parameter 2 has the data of "
+        (lambda: [*NET.parameters(), *NET.parameters()], ValueError, "parameter 2 shares the data of "
          "parameter 0; give each parameter once"),
-        (lambda: [W, nn.Parameter(W)], ValueError, "parameter 1 has the data of parameter 0"),
+        (lambda: [W, nn.Parameter(W)], ValueError, "parameter 1 shares the data of parameter 0"),
     ],
 )  # fmt: skip
 def test_parameters_that_cannot_be_trained_are_refused(kind, params, error, message):
@@ -336,19 +336,19 @@ def test_a_frozen_parameter_stays_as_it_is_and_can_be_thawed():
 
 
 NAN, INF = float("nan"), float("inf")
-FINITE = "must be a finite number of at least 0, is "
+FINITE = "must be a finite number of at least 0, not "
 WRONG_OPTIONS = [
     *((kind, {"lr": v}, f"lr {FINITE}") for kind in (SGD, RMSprop, Adam)
       for v in (-1, NAN, INF, True, "0.1", None, 10**400, np.array([0.1, 0.2]), 1j)),
     *((SGD, {name: v}, f"{name} {FINITE}") for name in ("momentum", "dampening", "weight_decay")
       for v in (-0.1, NAN, False)),
-    *((kind, {"eps": v}, "eps must be a finite number above 0, is ") for kind in (RMSprop, Adam)
+    *((kind, {"eps": v}, "eps must be a finite number above 0, not ") for kind in (RMSprop, Adam)
       for v in (-1e-8, 0, INF, NAN)),
     *((RMSprop, {"alpha": v}, "alpha must be a number from 0 to below 1") for v in (-0.1, 1, 2, NAN)),
     *((Adam, {"betas": v}, "betas must be two numbers from 0 to below 1") for v in (
         (-0.1, 0.9), (0.9, 1.0), (0.9, NAN), (0.9,), (0.9, 0.99, 0.999), 0.9, "ab", (True, 0.9))),
-    (SGD, {"nesterov": 1, "momentum": 0.9}, "nesterov must be True or False, is 1"),
-    (RMSprop, {"centered": "yes"}, "centered must be True or False, is 'yes'"),
+    (SGD, {"nesterov": 1, "momentum": 0.9}, "nesterov must be True or False, not 1"),
+    (RMSprop, {"centered": "yes"}, "centered must be True or False, not 'yes'"),
     (SGD, {"nesterov": True}, "nesterov needs a momentum"),
     (SGD, {"momentum": 0.9, "dampening": 0.1, "nesterov": True}, "nesterov needs .* no dampening"),
 ]  # fmt: skip
@@ -392,7 +392,7 @@ def test_a_rate_set_between_steps_may_be_a_scalar_of_numpys():
     ("grads", "error", "message"),
     [
         (lambda p: [p, p, p], ValueError, "3 gradients for 2 parameters"),
-        (lambda p: p, TypeError, r"a list of gradients, is a Tensor; give \[g\]"),
+        (lambda p: p, TypeError, r"a list of gradients, not a Tensor; give \[g\]"),
         (lambda p: [p, p.numpy()], TypeError, "gradient 1 is a ndarray, not a Tensor"),
         (lambda p: [p, 0.0], TypeError, "gradient 1 is a float"),
         (lambda p: [p, tensor(1.0)], ValueError, r"gradient 1 is float32 \(\) on cpu, its parameter "
@@ -441,7 +441,7 @@ def group(**changes):
     return lambda s: s["param_groups"][0].update(changes)
 
 
-MISFITS = {  # what is done to the state dict of Adam, and what is said
+MISFITS = {  # a change of Adam's state dict, and the error
     "another optimiser's": (lambda s: s["param_groups"][0].pop("betas"), "lacks betas"),
     "an option that is missing here": (group(amsgrad=True), "with the option amsgrad"),
     "AdamW's": (group(decoupled_weight_decay=True), "with the option decoupled_weight_decay"),
@@ -450,7 +450,7 @@ MISFITS = {  # what is done to the state dict of Adam, and what is said
     "a group of text": (lambda s: s.update(param_groups="x"), "must have exactly one parameter group"),
     "an entry too many": (lambda s: s.update(more=1), "with the two entries state and param_groups"),
     "no state": (lambda s: s.pop("state"), "with the two entries"),
-    "a state that is a list": (lambda s: s.update(state=[]), "the state must be a dict, is a list"),
+    "a state that is a list": (lambda s: s.update(state=[]), "the state must be a dict, not a list"),
     "fewer parameters": (group(params=[0]), "has 1 parameters, the optimiser has 2"),
     "parameters in another order": (group(params=[1, 0]), r"must be in order, not \[1, 0\]"),
     "a number too high": (lambda s: s["state"].update({2: s["state"][0]}), "2 is not a number from 0"),
@@ -469,9 +469,9 @@ MISFITS = {  # what is done to the state dict of Adam, and what is said
     "NaN": (entry(exp_avg=[1.0, NAN]), "values that are not finite in float32"),
     "too large": (entry(exp_avg=[1.0, 1e39]), "values that are not finite in float32"),
     "a negative mean of squares": (entry(exp_avg_sq=[1.0, -1e-9]), "holds negative values"),
-    "a negative step": (entry(step=-1), "parameter 0 must be a whole number of at least 0, is -1"),
-    "half a step": (entry(step=1.5), "must be a whole number of at least 0, is 1.5"),
-    "a step that is NaN": (entry(step=NAN), "must be a whole number of at least 0, is nan"),
+    "a negative step": (entry(step=-1), "parameter 0 must be a whole number of at least 0, not -1"),
+    "half a step": (entry(step=1.5), "must be a whole number of at least 0, not 1.5"),
+    "a step that is NaN": (entry(step=NAN), "must be a whole number of at least 0, not nan"),
     "a step beyond counting": (entry(step=1e300), "must be a whole number of at least 0"),
     "a step for each": (entry(step=[1, 1]), r"step of parameter 0 has shape \(2,\), not \(\)"),
     "a step of text": (entry(step="1"), "step of parameter 0 must hold real numbers"),
@@ -514,7 +514,7 @@ def test_an_option_switched_on_between_steps_finds_its_buffer():
     assert set(optimiser.state[0]) == set(RMSprop.ENTRIES)
 
 
-# -- the arithmetic where numbers are large or nearly equal -----------------------------------------
+# -- arithmetic on large or nearly equal numbers --------------------------------------------------
 
 
 @pytest.mark.parametrize("kernels", [cpu, reference])
@@ -522,7 +522,7 @@ def test_a_gradient_whose_square_overflows_does_not_freeze_adam(kernels, monkeyp
     monkeypatch.setattr(backend, "kernels", lambda xp: kernels)
     p = tensor([0.0], requires_grad=True)
     optimiser = Adam([p], lr=0.1, betas=(0.5, 0.999))
-    rows = [1e20, 1.0, 2e20, -3e20, 1e20]  # in float32 the squares end at 3.4e38
+    rows = [1e20, 1.0, 2e20, -3e20, 1e20]  # in float32, squares overflow at 3.4e38
     for i, g in enumerate(rows, 1):
         optimiser.step([tensor([g])])
         assert p.item() == pytest.approx(adam(0.0, rows[:i], lr=0.1, betas=(0.5, 0.999)), rel=1e-5)
@@ -539,7 +539,7 @@ def test_a_constant_gradient_never_makes_a_centered_variance_negative(dtype, g):
     for _ in range(1300):
         optimiser.step([gradient])
         moved, before = abs(p.item() - before), p.item()
-        # at most g over the root of what the last digit of the mean of squares is worth
+        # at most g over the root of the last digit of the mean of squares
         assert 0 <= moved <= 1e-2 * 1.1 / sqrt(digit)
     assert p.item() * g < 0
 
@@ -550,11 +550,11 @@ def test_the_base_defines_no_update():
         Optimizer([p], weight_decay=0).step([p.detach()])
 
 
-# -- the order in memory --------------------------------------------------------------------------
+# -- memory order ---------------------------------------------------------------------------------
 
 
 def in_order(array, order):
-    """The same numbers with the axes in that order in memory, the outermost first; None: with gaps."""
+    """The same numbers with the axes in this memory order, outermost first; None leaves gaps."""
     if order is None:
         return np.repeat(array, 2, axis=-1)[..., ::2]
     return array.transpose(order).copy().transpose(np.argsort(order))
@@ -569,13 +569,13 @@ SHAPED_ORDERS = [(shape, order) for shape, orders in ORDERS.items() for order in
 
 
 def three_steps(make, shape, weight_order, gradient_orders):
-    """The bytes of weight and state after steps on gradients that lie in these orders."""
+    """The bytes of weight and state after steps on gradients in these memory orders."""
     draw = np.random.default_rng(0).standard_normal
     p = tensor(in_order(draw(shape, np.float32), weight_order), requires_grad=True)
     optimiser = make([p])
     for order in gradient_orders:
         optimiser.step([tensor(in_order(draw(shape, np.float32), order))])
-    state = optimiser.state_dict()["state"].get(0, {})  # plain SGD keeps nothing
+    state = optimiser.state_dict()["state"].get(0, {})  # plain SGD has no state
     arrays = [p, *(entry for entry in state.values() if isinstance(entry, type(p)))]
     return [np.asarray(a).tobytes() for a in arrays]
 
@@ -585,7 +585,7 @@ def three_steps(make, shape, weight_order, gradient_orders):
 def test_the_order_in_memory_changes_no_byte(
     kind, formula, options, shape, weight_order, monkeypatch
 ):
-    """Averages over processes, and arrays restored from a file, may have another order in memory."""
+    """Averages over processes, and arrays restored from a file, may have another memory order."""
     monkeypatch.setattr(rows, "ELEMENTS", 50)  # several blocks
     make = functools.partial(kind, **options)
     usual = tuple(range(len(shape)))
@@ -609,7 +609,7 @@ def test_adam_computes_the_same_bytes_however_each_array_lies(monkeypatch):
     assert len(found) == 1
 
 
-# -- Adam and finite differences ----------------------------------------------------------------
+# -- Adam and finite differences ------------------------------------------------------------------
 
 
 def numerical_gradients(loss, parameters, h=1e-5):
@@ -643,6 +643,6 @@ def test_adam_moves_the_same_by_the_engines_and_by_numerical_gradients(eps):
         adams[0].step(grad(loss(engine), engine))
         adams[1].step(numerical_gradients(lambda: loss(numerical), numerical))
         update, expected = numbers(engine) - before, numbers(numerical) - before
-        # 1e-6 of each update; the second divides by the root of squares of both gradients
+        # 1e-6 of each update; the second update divides by the root of both gradients' squares
         np.testing.assert_allclose(update, expected, rtol=1e-6)
         assert np.abs(update).min() > 1e-6

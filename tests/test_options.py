@@ -224,7 +224,7 @@ TABLES = (*(member.Options for member in MEMBERS.values()), DataOptions, RunOpti
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.__module__)
 def test_the_largest_values_that_are_allowed_can_be_kept_and_no_larger_ones(table):
-    """Each whole number has a largest allowed value; anything larger is a typo or an attack."""
+    """Each whole number has a largest value; anything larger is a typo or an attack."""
     limits = {}
     for field in fields(table):
         if field.type.startswith("int") and not field.metadata["choices"]:
@@ -234,7 +234,7 @@ def test_the_largest_values_that_are_allowed_can_be_kept_and_no_larger_ones(tabl
     if "noise_steps" in limits:
         needs["instance_noise"] = 0.1
     if {"penalty", "d_labels"} & set(table.names()):
-        del limits["pack"]  # a D that is penalised or told classes judges samples one by one
+        del limits["pack"]  # a D with a penalty or with classes judges samples one at a time
     made = table(**limits, **needs)
     assert table.read(json.loads(json.dumps(asdict(made))), "file") == made
     for name, most in limits.items():
@@ -257,7 +257,7 @@ def shown(capsys, *words) -> str:
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_the_help_of_a_member_shows_its_options_and_no_others(name, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "400")  # a line each: argparse breaks words at hyphens
+    monkeypatch.setenv("COLUMNS", "400")  # one line each, because argparse breaks words at hyphens
     text = shown(capsys, "train", name)
     own = [*fields(MEMBERS[name].Options), *fields(DataOptions), *fields(RunOptions)]
     for field in own:

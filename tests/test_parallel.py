@@ -1,7 +1,7 @@
-"""Data parallel training: N processes are one run, and when one of them ends, all do.
+"""Data parallel training: N processes make up one run, and if one of them ends, all do.
 
-What needs no MPI is tested with threads that communicate as MPI's processes do. The rest runs under
-mpiexec in two processes, from `ranks.py`. NCCL is replaced by a stand-in, so it is not executed.
+Parts that do not need MPI are tested with threads that communicate as MPI's processes do. The rest runs
+under mpiexec in two processes, from `ranks.py`. NCCL is replaced by a stand-in, so it is not executed.
 """
 
 import importlib.util
@@ -47,7 +47,7 @@ MPI = pytest.mark.skipif(
     MPIEXEC is None or importlib.util.find_spec("mpi4py") is None,
     reason="needs mpi4py and mpiexec: pip install -e '.[parallel]'",
 )
-HANGS = 60  # seconds: a safety net, far beyond what any of these takes
+HANGS = 60  # seconds: a safety net, far longer than any of these tests
 
 rng = np.random.default_rng
 
@@ -60,15 +60,15 @@ def somewhere_else(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-# -- threads that talk as MPI's processes do ---------------------------------------------------------
+# -- threads that communicate as MPI's processes do --------------------------------------------------
 
 
 class Ended(BaseException):
-    """MPI's Abort, which a process does not survive."""
+    """Stands for MPI's Abort, which ends a process."""
 
 
 class World:
-    """What the communicators of `size` threads have in common."""
+    """The state that the communicators of `size` threads share."""
 
     def __init__(self, size):
         self.size, self.barrier = size, threading.Barrier(size, timeout=HANGS)
@@ -77,7 +77,7 @@ class World:
 
 
 class Communicator:
-    """As much of an mpi4py communicator as a Group uses; sums are taken in the order of the ranks."""
+    """The parts of an mpi4py communicator that a Group uses; sums are taken in rank order."""
 
     def __init__(self, world, rank):
         self.world, self.rank, self.barriers, self.messages = world, rank, 0, []
@@ -128,7 +128,7 @@ class Communicator:
 
 
 def together(size, work):
-    """What work(group) gives each of `size` threads; and the communicators."""
+    """The results of work(group) in `size` threads, and the communicators."""
     world = World(size)
     groups = [Group(Communicator(world, rank), gpu=rank) for rank in range(size)]
     results = [None] * size
@@ -178,7 +178,7 @@ def test_the_shares_are_the_batch_cut_in_pieces(make):
 
 
 def gradients_of(rank):
-    """Of several shapes; one lies in memory as a convolution's weights do, one is a number."""
+    """Arrays of several shapes; one has the memory order of convolution weights, one is a number."""
     draw = rng(rank)
     kernel = draw.standard_normal((4, 4, 3, 2)).astype("f").transpose(3, 2, 0, 1)
     return [
@@ -255,7 +255,7 @@ def test_the_leader_calls_first():
 
 def test_after_a_failure_of_all_each_ends_by_itself(capsys, monkeypatch):
     monkeypatch.setattr(sys, "__stderr__", sys.stderr)
-    # their stderr leads nowhere but for the leader (see `join`); here they share one
+    # only the leader's stderr is visible (see `join`); here they share one
     codes, comms = together(2, lambda group: group.fail("error: wrong", 3))
     assert codes == [3, 3]
     assert comms[0].world.aborted == []
@@ -265,13 +265,13 @@ def test_after_a_failure_of_all_each_ends_by_itself(capsys, monkeypatch):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_failure_of_one_ends_all(rank, capsys, monkeypatch):
     monkeypatch.setattr(parallel, "PATIENCE", 0.05)
-    monkeypatch.setattr(parallel, "time", SimpleNamespace(sleep=time.sleep))  # no clock is needed
+    monkeypatch.setattr(parallel, "time", SimpleNamespace(sleep=time.sleep))  # without a clock
     monkeypatch.setattr(sys, "__stderr__", sys.stderr)
 
     def work(group):
         return group.fail("error: wrong", 3) if group.rank == rank else group.any(False)
 
-    with pytest.raises(threading.BrokenBarrierError):  # the other, which MPI would end
+    with pytest.raises(threading.BrokenBarrierError):  # the other rank, which MPI would end
         together(2, work)
     assert capsys.readouterr().err == f"rank {rank} of 2: error: wrong\n"
 
@@ -293,7 +293,7 @@ WALK = [
     for data in (tiny.images(member), "ring")
 ]
 every_member = pytest.mark.parametrize("member", MEMBERS)
-some_members = pytest.mark.parametrize("member", walk.SOME)  # of what is the loop's
+some_members = pytest.mark.parametrize("member", walk.SOME)  # for properties of the loop
 
 
 def loop_of(group, member, data=None, **options):
@@ -306,7 +306,7 @@ def loop_of(group, member, data=None, **options):
 
 
 def steps_of(group, count, member, data=None, **options):
-    """What some steps in a group leave: all arrays, all whole numbers, and the metrics of each."""
+    """The result of some steps in a group: all arrays, all whole numbers, and each step's metrics."""
     loop = loop_of(group, member, data, **options)
     metrics = [loop.play() for _ in range(count)]
     leaves = dict(state.leaves(loop.tree))
@@ -319,8 +319,8 @@ def steps_of(group, count, member, data=None, **options):
     return arrays, numbers, metrics
 
 
-# The mean of the shares' means is the batch's mean, but for the order of the sums. In float64 that is
-# 1e-16 of the gradient, which Adam's quotient of moments, near zero, may enlarge a thousandfold.
+# The mean of the shares' means is the batch's mean, except for the order of the sums. In float64 this
+# changes 1e-16 of the gradient. Near zero, Adam's quotient of moments may enlarge it a thousandfold.
 ROUNDING = {"rtol": 1e-9, "atol": 1e-12}
 
 
@@ -333,7 +333,7 @@ def same(arrays, others):
 @pytest.fixture
 def plain(monkeypatch):
     """Networks without batch norm, in float64."""
-    monkeypatch.setattr(networks, "make", networks.make)  # all of it is put back afterwards
+    monkeypatch.setattr(networks, "make", networks.make)  # everything is restored afterwards
     monkeypatch.setattr(networks, "make_D", networks.make_D)
     monkeypatch.setattr(looks, "noise", looks.noise)
     for name in ("reals", "labelled", "noise", "uniform"):
@@ -341,7 +341,7 @@ def plain(monkeypatch):
     ranks.plain()
 
 
-# Each process unrolls D on its own share, as docs/gpu.md says, so unrolled plays another game there.
+# Each process unrolls D on its own share (see docs/gpu.md), so `unrolled` plays another game there.
 EXACT = [row for row in WALK if row[0] != "unrolled"]
 
 
@@ -396,7 +396,7 @@ DEAF = {"catch_warnings": nullcontext, "simplefilter": lambda *arguments: None}
 
 
 def in_a_group(monkeypatch, size, main):
-    """main() in `size` threads; warnings are caught for a whole process, so it is left out."""
+    """main() in `size` threads, without its catching of warnings, which works only per process."""
     local = threading.local()
     monkeypatch.setattr(parallel, "join", lambda: local.group)
     monkeypatch.setattr(parallel, "started", lambda: size)
@@ -432,7 +432,7 @@ def test_a_group_leaves_the_run_of_one_and_goes_on_with_it(monkeypatch):
     assert tiny.events(run)[3]["processes"] == run.config["run"]["ngpu"] == 2
     assert tiny.newest(run)[1] == tiny.newest(straight)[1]  # all whole numbers
     assert tiny.grids(run).keys() == tiny.grids(straight).keys() | {"step-00000004.png"}
-    # and one process goes on with what they have left
+    # and one process resumes what they left
     tiny.train("out", "--resume", "auto", "--steps", 9, "--ngpu", 0)
     assert tiny.saved(run) == [3, 6, 9]
 
@@ -440,7 +440,7 @@ def test_a_group_leaves_the_run_of_one_and_goes_on_with_it(monkeypatch):
 def test_weights_that_are_not_finite_stop_all_and_the_leader_tells(monkeypatch, capsys):
     """A step's losses come before its update, so only the checkpoint sees bad weights.
 
-    The others wait while the leader draws, however long: they do not abort because it has yet to fail.
+    The others wait while the leader draws, however long, instead of aborting before it has failed.
     """
     save = Loop.save
     monkeypatch.setattr(parallel, "PATIENCE", 0.5)
@@ -491,11 +491,11 @@ def test_what_goes_wrong_on_one_rank_is_met_by_all(monkeypatch, member, spoilt):
     assert tiny.saved(run) == [2]
 
 
-# -- GPUs, as far as a stand-in goes ------------------------------------------------------------------
+# -- GPUs, with a stand-in ---------------------------------------------------------------------------
 
 
 def test_on_gpus_each_rank_takes_its_own_and_nccl_sums(monkeypatch):
-    """Checks which calls are made, with host arrays, and not that NCCL does what it is asked."""
+    """Checks, with host arrays, which calls are made, but not what NCCL does."""
     used, opened = [], []
     monkeypatch.setattr(backend, "resolve_device", lambda name: {"cuda": "cuda:0"}.get(name, name))
     monkeypatch.setattr(
@@ -504,7 +504,7 @@ def test_on_gpus_each_rank_takes_its_own_and_nccl_sums(monkeypatch):
 
     def init_process_group(n_devices, rank, *, backend, use_mpi):
         def all_reduce(in_array, out_array, op="sum", stream=None):
-            out_array[...] = 2 * in_array  # the other rank has the same
+            out_array[...] = 2 * in_array  # as if the other rank had the same
 
         opened.append((n_devices, rank, backend, use_mpi))
         return SimpleNamespace(all_reduce=all_reduce)
@@ -552,7 +552,7 @@ def test_the_stand_in_has_the_signatures_of_the_installed_cupyx():
     )
 
 
-# -- how the processes come to be ----------------------------------------------------------------------
+# -- how the processes are started -------------------------------------------------------------------
 
 
 def test_mpiexec_is_known_by_its_environment(monkeypatch):
@@ -574,7 +574,7 @@ def test_a_count_of_processes_that_is_none_is_one_sentence(monkeypatch, name):
 
 
 class FakeMPI:
-    """mpi4py's module MPI, of `size` processes on one machine."""
+    """A stand-in for mpi4py's module MPI, with `size` processes on one machine."""
 
     COMM_TYPE_SHARED = 1
 
@@ -585,7 +585,7 @@ class FakeMPI:
 
 @pytest.fixture
 def deaf(monkeypatch):
-    """What `join` changes of the process is put back."""
+    """Restore what `join` changes in the process."""
     for name in ("stdout", "stderr", "excepthook"):
         monkeypatch.setattr(sys, name, getattr(sys, name))
     monkeypatch.setattr(threads, "_threads", 8)
@@ -600,7 +600,7 @@ def test_a_rank_joins_the_others_and_only_the_leader_is_heard(monkeypatch, capsy
     print("said")
     print("warned", file=sys.stderr)
     if rank:
-        sys.stdout.close()  # the file to nowhere
+        sys.stdout.close()  # the null device
     assert (group.rank, group.size, group.gpu) == (rank, 2, rank)
     assert threads.get_num_threads() == 4  # its share of eight
     told = []
@@ -681,7 +681,7 @@ def test_processes_that_do_not_fit_the_options_are_told(
     monkeypatch, capsys, started, flags, message
 ):
     group = Group()
-    group.size = started  # what they ask of each other is not reached
+    group.size = started  # they do not get as far as communicating
     monkeypatch.setattr(group, "from_leader", lambda ask: ask())
     monkeypatch.setattr(group, "_all_have_failed", lambda: True, raising=False)
     monkeypatch.setattr(parallel, "join", lambda: group)
@@ -690,7 +690,7 @@ def test_processes_that_do_not_fit_the_options_are_told(
 
 
 def test_resumed_under_mpiexec_its_number_of_processes_counts(monkeypatch):
-    """The number that the run was started with does not matter; one given now must fit."""
+    """The number of processes that started the run does not matter; a number given now must fit."""
     monkeypatch.setattr(parallel, "started", lambda: 3)
     group = Group()
     group.size = 3
@@ -715,7 +715,7 @@ def replaced(monkeypatch):
     monkeypatch.setattr(parallel.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(shutil, "which", lambda name, path=None: f"{path or '/path'}/{name}")
     monkeypatch.setattr(sys, "orig_argv", ["python", "-X", "utf8", "x.py", "--ngpu", "2"])
-    monkeypatch.setenv("MINIGAN_NGPU", "x")  # put back afterwards
+    monkeypatch.setenv("MINIGAN_NGPU", "x")  # restored afterwards
     monkeypatch.delenv("MINIGAN_NGPU")
     return calls
 
@@ -757,7 +757,7 @@ def test_what_ngpu_needs_and_is_not_there_is_told(replaced, monkeypatch, capsys,
     assert replaced == []
 
 
-# -- with mpiexec: two processes -----------------------------------------------------------------------
+# -- with mpiexec: two processes ---------------------------------------------------------------------
 
 
 RANKS = tiny.ROOT / "tests" / "ranks.py"
@@ -766,7 +766,7 @@ PIPES = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
 
 
 def mpiexec(script, *flags):
-    """A run in two processes that goes through pipes."""
+    """A run in two processes, connected through pipes."""
     command = [MPIEXEC, "-n", "2", sys.executable, str(script), *map(str, flags)]
     return subprocess.Popen(command, text=True, **PIPES)
 
@@ -778,7 +778,7 @@ def train(member, *flags):
 
 
 def ended(child, code):
-    """What it has said, once it has ended with this code; None: with any but 0."""
+    """Its output, once it has ended with this code; None means any but 0."""
     with child:
         try:
             out, err = child.communicate(timeout=HANGS)
@@ -906,7 +906,7 @@ def test_ctrl_c_while_the_leader_decodes_and_the_others_wait_is_one_line(sigint)
     assert child.stdout.readline() == "decoding\n"
     child.send_signal(signal.SIGINT)
     _, err = ended(child, 130)
-    # what MPICH says itself: of the signal, and of the barrier at which others waited in vain
+    # MPICH's own messages: about the signal, and about the barrier at which others waited
     theirs = ("[mpiexec", "MPICH: ")
     said = [line for line in err.splitlines() if not line.startswith(theirs)]
     assert said == ["interrupted"]

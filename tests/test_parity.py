@@ -1,7 +1,7 @@
 """minigan against PyTorch: operations, optimisers, layers, networks and whole training steps.
 
 PyTorch's answers are stored in `fixtures/*.npz`; PyTorch itself is not needed. `fixtures/inputs.py`
-draws the same inputs again, and `fixtures/make_fixtures.py` made the answers.
+draws the same inputs again; `fixtures/make_fixtures.py` made the answers.
 
 Every test prints its largest deviation: `pytest tests/test_parity.py -rP | grep deviation`.
 """
@@ -42,7 +42,7 @@ from minigan.models.dcgan import Discriminator, Generator
 
 
 def test_a_deviation_is_seen():
-    """The comparison itself notices a 9th digit, swapped elements, a wrong sign and a wrong zero."""
+    """The comparison itself detects a wrong 9th digit, swapped elements, a wrong sign or zero."""
     a = np.array([1.0, 2.0, -3.0, 0.0])
     assert deviation(a, a) == 0
     assert deviation(a * (1 + 1e-9), a) == pytest.approx(1e-9)
@@ -78,7 +78,7 @@ def test_operation(name, dtype):
         key: deviation(actual[key], array, np.abs(array) if case.elementwise else None)
         for key, array in expected.items()
     }
-    # float32: a hundred roundings of 6e-8 and some room, as in float64.
+    # float32: a hundred roundings of 6e-8, with a margin, as in float64.
     check(found, case.tolerance if dtype == "float64" else 1e-5)
 
 
@@ -108,13 +108,13 @@ def test_optimiser(case, way):
             optimiser.step()
         path.append(np.concatenate([p.numpy().ravel() for p in params]))
     assert path[0].dtype == dtype
-    # Compared is the movement: the parameters themselves are large, and would hide an error in it.
+    # Compare the movement, because the parameters themselves are large and would hide an error in it.
     start = np.concatenate([a.astype(dtype).ravel() for a in optimised()]).astype(np.float64)
     found = {
         f"step {i}": deviation(now - start, then - start)
         for i, (now, then) in enumerate(zip(path, frozen("optimisers")[case], strict=True))
     }
-    # float32: a parameter of 0.1 has a last digit of 7e-9, and moves by 2e-4 a step at the least.
+    # float32: a parameter of 0.1 has a last digit of 7e-9, and moves by at least 2e-4 per step.
     check(found, {"float64": 1e-12, "float32": 1e-4}[dtype])
 
 
@@ -125,7 +125,7 @@ def test_optimiser(case, way):
 def test_first_values(name):
     """A new layer's weights and bias are uniform between PyTorch's bounds.
 
-    The largest of n values is below the bound by more than 20/n of it once in e^20 cases. The standard
+    The largest of n values is more than 20/n of the bound below it once in e^20 cases. The standard
     deviation varies by a factor of about sqrt(0.2 / n), the mean by std / sqrt(n).
     """
     bound, std, bias_bound = frozen("networks")[f"first_values/{name}"]
@@ -151,7 +151,7 @@ def test_state_dict_layout(name):
 
 
 def load(name: str, module: nn.Module, dtype: str, statistics: bool = False) -> nn.Module:
-    """The module in that dtype, with the weights drawn under `name`."""
+    """The module in this dtype, with the weights drawn under `name`."""
     module = module.double() if dtype == "float64" else module
     shapes = {key: t.shape for key, t in module.state_dict().items()}
     module.load_state_dict(weights(name, shapes, statistics))
@@ -161,9 +161,9 @@ def load(name: str, module: nn.Module, dtype: str, statistics: bool = False) -> 
 
 @pytest.mark.parametrize("name", STATES)
 def test_a_state_dict_of_pytorch_gives_its_outputs(name):
-    """In evaluation, and in training, which moves u, v and running statistics as PyTorch does.
+    """In evaluation mode, and in training mode, which moves u, v and running statistics as in PyTorch.
 
-    A new layer's state dict has the same form, and so PyTorch loads it; make_fixtures.py tries that.
+    A new layer's state dict has the same form, so PyTorch can load it; make_fixtures.py checks that.
     """
     build, x = STATES[name]
     prefix = f"{name}/"
@@ -225,7 +225,7 @@ def test_discriminator_output(mode):
 
 
 class Training:
-    """Two networks and their Adams, and the tutorial's step in one of minigan's two manners.
+    """Two networks and their Adams, and the tutorial's step, written in one of minigan's two ways.
 
     "grad": minigan.grad and step(grads). "backward": zero_grad, backward and step, where G's half
     leaves gradients in D that D's next half has to clear.
@@ -276,7 +276,7 @@ class Training:
         return [score.item() for score in scores]
 
     def deviations(self, answers: dict[str, np.ndarray], prefix: str) -> dict[str, float]:
-        """Of the last gradients, of all the parameters' movement, of the running statistics."""
+        """The deviations of the last gradients, the parameters' movement and the running statistics."""
         found = {}
         for name, module in (("G", self.g), ("D", self.d)):
             params = dict(module.named_parameters())
@@ -298,11 +298,12 @@ def values(module: nn.Module) -> dict[str, np.ndarray]:
     return {key: t.numpy().copy() for key, t in module.state_dict().items()}
 
 
-# Of scores, D's gradients and running statistics; and of what lies behind an Adam step: the movement,
-# and what comes from the D that has moved. Adam's first step is lr g / (|g| + 1e-8):
-# where g is nearly 0 it magnifies g's rounding, in float32 to a step in the other direction. That
-# happens to some ten in a million parameters, to others for every order of summation: with three
-# equally exact sets of kernels, G's gradients differed from PyTorch's by 1e-4, 1e-3 and 3e-2.
+# The first bound is for scores, D's gradients and running statistics; the second for everything after
+# an Adam step: the movement, and whatever depends on the updated D. Adam's first step is
+# lr g / (|g| + 1e-8). Where g is nearly 0, it magnifies g's rounding, in float32 even to a step in the
+# other direction. This happens to about ten in a million parameters, to different ones for each order
+# of summation. With three equally exact sets of kernels, G's gradients differed from PyTorch's by 1e-4,
+# 1e-3 and 3e-2.
 BEHIND_ADAM = ("loss_g", "D(G(z2))", "G gradients")
 STEP_TOLERANCE = {"float64": (1e-10, 1e-9), "float32": (1e-4, 5e-2)}
 
@@ -310,7 +311,7 @@ STEP_TOLERANCE = {"float64": (1e-10, 1e-9), "float32": (1e-4, 5e-2)}
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("variant", ["same-fakes", "fresh-noise"])
 def test_full_size_step(dtype, variant):
-    """One step of the full DCGAN. G's half reuses D's fakes, as in the tutorial, or draws new ones."""
+    """One step of the full DCGAN. G's half reuses D's fakes, as in the tutorial, or makes new ones."""
     training = Training("full", FULL, dtype, "grad")
     real, z, fresh = batch("full", FULL)
     scores = training.step(real, z, fresh if variant == "fresh-noise" else None)

@@ -1,7 +1,7 @@
 """Twenty steps of every member against PyTorch, in float64: metrics, movement, running statistics.
 
 PyTorch's answers are stored in `fixtures/games.npz`; PyTorch itself is not needed. `fixtures/games.py`
-has the cases and draws the same numbers again, and `fixtures/make_games.py` played the games.
+has the cases and draws the same numbers again; `fixtures/make_games.py` played the games.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def values(net: Module) -> dict[str, np.ndarray]:
 
 
 def movement_deviation(moved: dict[str, np.ndarray], expected: np.ndarray) -> float:
-    """The deviation of a network's movement, each number against that of the network as a whole.
+    """The deviation of a network's movement, each number relative to the movement of the whole network.
 
-    A weight whose gradient is 0, as that of a critic's last bias, moves by rounding alone.
+    A weight whose gradient is 0, such as a critic's last bias, moves only by rounding.
     """
     sizes = [array.size for array in moved.values()]
     rms = np.linalg.norm(expected[:, 1]) / np.sqrt(sum(sizes))

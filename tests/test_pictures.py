@@ -1,4 +1,4 @@
-"""Pictures: a constant scale, the right place for each image of a grid, a film and curves that open."""
+"""Pictures: a constant scale, the right place for each image of a grid, readable films and curves."""
 
 import ast
 import json
@@ -28,7 +28,7 @@ def test_the_scale_is_a_constant():
     pixels = to_pixels(images)
     assert (pixels.shape, pixels.dtype) == ((1, 1, 7, 3), np.uint8)
     assert pixels[0, 0, :, 0].tolist() == [0, 0, 64, 128, 191, 255, 255]
-    for part in (images[..., 2:5], images[..., 3:4]):  # whatever else is in the picture
+    for part in (images[..., 2:5], images[..., 3:4]):  # whatever the rest of the picture is
         assert set(to_pixels(part).ravel().tolist()) <= {64, 128, 191}
 
 
@@ -79,7 +79,7 @@ def test_a_png_holds_the_very_pixels(tmp_path):
 
 
 def frames(tmp_path, count):
-    """Pictures that are recognised by the width of their white part."""
+    """Pictures that are identified by the width of their white part."""
     paths = []
     for i in range(count):
         pixels = np.zeros((8, count + 1, 3), np.uint8)
@@ -90,10 +90,10 @@ def frames(tmp_path, count):
 
 
 def film(path):
-    """The number of each frame, and how long it is shown."""
+    """The number and the duration of each frame."""
     with Image.open(path) as image:
         assert image.format == "GIF"
-        assert image.info["loop"] == 0  # for ever
+        assert image.info["loop"] == 0  # forever
         shown = []
         for i in range(image.n_frames):
             image.seek(i)
@@ -178,7 +178,7 @@ def test_a_film_of_nothing_is_not_made(tmp_path):
 
 
 def opens(source: str) -> list[str]:
-    """Where a module opens pictures in another way than `Image.open(..., formats=...)`."""
+    """The places where a module opens pictures other than by `Image.open(..., formats=...)`."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -289,7 +289,7 @@ def curves(folder):
 
 
 def test_curves_have_the_same_bytes_whatever_the_users_settings_of_matplotlib(tmp_path):
-    """Here: an unknown backend in the environment, and a matplotlibrc in the working folder."""
+    """The settings: an unknown backend in the environment, a matplotlibrc in the working folder."""
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
     (tmp_path / "matplotlibrc").write_text(textwrap.dedent(SETTINGS))
@@ -306,7 +306,7 @@ def test_drawing_curves_leaves_the_users_settings_as_they_are(tmp_path, monkeypa
 
     monkeypatch.setenv("MPLBACKEND", "nonsense")
     settings = matplotlib.rcParams
-    backend = dict.__getitem__(settings, "backend")  # may be a mark that it is still to be chosen
+    backend = dict.__getitem__(settings, "backend")  # may be a marker: to be chosen later
     try:
         with matplotlib.rc_context({"lines.linewidth": 9, "savefig.dpi": 10}):
             settings["backend"] = "svg"
@@ -333,7 +333,7 @@ def test_a_matplotlib_that_cannot_be_imported_is_one_sentence(tmp_path, monkeypa
 def test_a_metric_that_was_not_finite_is_a_gap_in_its_curve(tmp_path):
     line = dict.fromkeys(("loss_d", "loss_g", "d_x", "d_gz_before", "d_gz_after"), 0.5)
     metrics = [{**line, "step": i} for i in range(1, 9)]
-    metrics[3] = {**metrics[3], "loss_g": None}  # as metrics.jsonl has it
+    metrics[3] = {**metrics[3], "loss_g": None}  # as in metrics.jsonl
     save_curves(tmp_path, metrics)
     assert sorted(os.listdir(tmp_path)) == ["losses.png", "scores.png"]
 
@@ -343,7 +343,7 @@ def test_a_metric_that_was_not_finite_is_a_gap_in_its_curve(tmp_path):
 
 @pytest.fixture
 def figures(monkeypatch):
-    """What is drawn into each file: (its axis' label, its curves' labels) by file name."""
+    """{file name: (the axis label, the curves' labels)}"""
     from matplotlib.figure import Figure
 
     drawn, savefig, write = {}, Figure.savefig, pictures.write_atomically
@@ -385,7 +385,7 @@ def test_each_metric_is_drawn_in_its_panel_and_an_unknown_one_under_its_own_name
             (PANELS["critic"], ["score of x", "score of G(z) before", "score of G(z) after"])
         ],
         "gradients.png": [(PANELS["gradients"], ["|grad D|", "|grad G|"])],
-        "others.png": [("fid", []), ("kid", [])],  # an axis each: units may differ
+        "others.png": [("fid", []), ("kid", [])],  # one axis each, because units may differ
     }
     with Image.open(tmp_path / "others.png") as image:
         assert image.size == (960, 2 * 480)

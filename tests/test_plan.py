@@ -36,9 +36,9 @@ def somewhere_empty(tmp_path, monkeypatch):
 
 @pytest.fixture
 def without_cupy(monkeypatch):
-    """A machine without a GPU, wherever this runs. (Not for Hypothesis, which looks at all modules.)"""
+    """As on a machine without a GPU. (Not for Hypothesis, which reads all modules.)"""
     monkeypatch.setitem(sys.modules, "cupy", None)
-    backend.gpu_trouble.cache_clear()  # which names paths as they are seen from here
+    backend.gpu_trouble.cache_clear()  # whose message names paths relative to here
 
 
 # -- a new run ----------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def test_a_member_or_an_option_that_does_not_exist_is_named():
 def test_an_option_that_would_have_no_effect_is_refused(member, given, message):
     with pytest.raises(UserError, match=message):
         choose(member, given)
-    for name in given:  # each alone, or with what it needs
+    for name in given:  # each alone, or with the options that it needs
         needs = {"combine": "softmax"} if name == "sharpness" else {}
         choose(member, {**needs, name: given[name]})
 
@@ -302,7 +302,7 @@ def test_what_a_member_or_a_data_set_cannot_use_is_refused_with_the_reason(
     ("flags", "message"),
     [
         ("--no-such-flag", "unrecognized arguments: --no-such-flag"),
-        ("--clip 4", "unrecognized arguments: --clip 4"),  # another member's
+        ("--clip 4", "unrecognized arguments: --clip 4"),  # an option of another member
         ("--batch 4", "unrecognized arguments: --batch 4"),  # no abbreviations
         ("--image-siz 64", "unrecognized arguments: --image-siz 64"),
         ("--dry", "unrecognized arguments: --dry"),
@@ -410,11 +410,11 @@ def test_a_dry_run_of_a_bad_option_is_an_error(capsys):
     assert capsys.readouterr() == ("", message)
 
 
-# -- resuming ------------------------------------------------------------------------------------------
+# -- resuming -----------------------------------------------------------------------------------------
 
 
 def started(member="dcgan", **options) -> Run:
-    """The folder of a run that was started with these."""
+    """The folder of a run started with these options."""
     place = {} if MEMBERS[member].conditional else {"dataroot": "a"}
     return Run.create(Path("out"), "x", on(choose(member, {**place, **options})).table())
 
@@ -434,8 +434,8 @@ def test_what_alters_the_weights_cannot_change_and_each_difference_is_listed():
     )
 
 
-# The images of a --dataroot are compared, not its name. The fields are written down once more: a field
-# in the wrong table would be a run that changes when it is resumed.
+# A --dataroot is compared by its images, not by its name. The fields are listed here again, because a
+# run would change when resumed if a field were in the wrong table.
 FREE = {"dataroot", "workers", "epochs", "steps", "device", "ngpu", "out", "on_divergence"}
 FREE |= {"threads", "tf32", "log_every", "checkpoint_every", "keep", "sample_every"}
 OTHER = {"dataroot": "x", "device": "cpu", "out": "x", "on_divergence": "stop", "tf32": False}
@@ -447,7 +447,7 @@ def test_an_option_may_change_if_and_only_if_no_weight_depends_on_it(member):
     tables = (MEMBERS[member].Options, DataOptions, RunOptions)
     for name in ("dataroot", *(name for table in tables for name in table.names())):
         if name == "dataroot" and MEMBERS[member].conditional:
-            continue  # its digits have no files
+            continue  # because its digits are not files
         if name in FREE:
             value = OTHER.get(name, 1 if name != "ngpu" else 0)
             plan = resumed(run, {name: value})
@@ -494,7 +494,7 @@ def test_a_name_is_not_an_option_of_a_run_that_goes_on(capsys):
 
 
 def edited(**changes) -> Run:
-    """A run whose config.json has these tables or values instead."""
+    """A run whose config.json has these tables or values."""
     run = started(lr=0.1)
     (run.folder / "config.json").write_text(json.dumps({**run.config, **changes}))
     return run
@@ -570,7 +570,7 @@ def test_whatever_stands_for_a_table_of_options_is_one_sentence(part, value):
             Plan.read(config, "config.json")
 
 
-# -- the weights that a plan gives --------------------------------------------------------------------
+# -- the weights of a plan ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("member", MEMBERS)
@@ -610,7 +610,7 @@ def test_weights_for_which_there_is_no_memory_are_refused_before_they_are_built(
 ):
     monkeypatch.setattr(estimate, "free_memory", lambda device: 10**11)
     plan = largest(member)
-    needed = r"612\.2" if member == "ensemble" else r"337\.[56]"  # of three discriminators, or one
+    needed = r"612\.2" if member == "ensemble" else r"337\.[56]"  # three discriminators, or one
     with pytest.raises(
         UserError, match=rf"a step needs about {needed} GB of memory, and 100\.0 GB are"
     ):

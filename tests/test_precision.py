@@ -22,8 +22,8 @@ from minigan import backend
 from minigan.backend import cpu, reference, sums
 from minigan.normalize import batch_norm_activated
 
-# Minimal filtering multiplies sums and differences: along each direction this doubles the mean square
-# of what is added up. So twice PyTorch's error is to be expected, and four times is too much.
+# Minimal filtering multiplies sums and differences. In each direction this doubles the mean square of
+# the terms. So twice PyTorch's error is expected, and four times is too much.
 ALLOWED = 4
 
 FROZEN = json.loads((Path(__file__).parent / "fixtures/precision.json").read_text("utf-8"))
@@ -43,13 +43,13 @@ MINIGAN = SimpleNamespace(
 
 @pytest.fixture
 def reference_kernels():
-    """A context in which the plain kernels are in the place of the fast ones."""
+    """A context in which the plain kernels replace the fast ones."""
     assert backend.kernels(np) is cpu
     return patch.object(backend.device, "cpu", reference)
 
 
 def too_large(name, found, exact):
-    """The errors beyond what is allowed, as multiples of PyTorch's."""
+    """The errors beyond the allowed ones, as multiples of PyTorch's."""
     ratios = {key: e / PYTORCH[f"{name}: {key}"] for key, e in errors(found, exact).items()}
     return {key: ratio for key, ratio in ratios.items() if not ratio <= ALLOWED}
 
@@ -59,7 +59,7 @@ def test_the_error_of_each_pass_is_like_pytorchs(name, reference_kernels):
     with reference_kernels:
         exact = evaluate(name, MINIGAN, "float64")
     inputs = tuple(CASES[name].shapes)
-    for wanted in {inputs, *((key,) for key in inputs)}:  # at once, and each by itself
+    for wanted in {inputs, *((key,) for key in inputs)}:  # all at once, and one at a time
         found = evaluate(name, MINIGAN, "float32", wanted)
         assert all(array.dtype == np.float32 for array in found.values())
         assert too_large(name, found, exact) == {}
@@ -87,7 +87,7 @@ LONG = {  # a shape, the order of its axes in memory, and the axes to sum over
 
 @pytest.fixture
 def small_buffer():
-    """Where memory has holes, NumPy adds up one buffer after another; these hold 32 numbers."""
+    """Where memory has gaps, NumPy adds up one buffer after another; these hold 32 numbers."""
     before = np.setbufsize(32)
     yield
     np.setbufsize(before)
@@ -97,23 +97,23 @@ def small_buffer():
 @pytest.mark.parametrize("gap", [0, 1])
 @pytest.mark.parametrize("name", LONG)
 def test_long_sums_keep_their_digits(name, gap):
-    """Sums of 2^24 and many ones: in float32, 2^24 + 1 is 2^24. With `gap`, memory has holes."""
+    """Sums of 2^24 and many ones: in float32, 2^24 + 1 is 2^24. With `gap`, memory has gaps."""
     shape, order, axes = LONG[name]
     *outer, inner = (shape[axis] for axis in order)
     x = np.ones((*outer, inner + gap), np.float32)[..., :inner]
     if order[-1] in axes:
-        x[..., 1:] = 0  # else the sum of a run would be large enough to be added
+        x[..., 1:] = 0  # otherwise the sum of a run would be large enough to count
     x = x.transpose(np.argsort(order))
     for end in (slice(0, 1), slice(-1, None)):
         x[tuple(end if axis in axes else slice(None) for axis in range(x.ndim))] = 2.0**24
     exact = x.sum(axis=axes, dtype=np.float64)
-    t = minigan.Tensor(x)  # as it lies in memory
+    t = minigan.Tensor(x)  # in the same memory order
     np.testing.assert_allclose(t.sum(axes).numpy(), exact, rtol=1.1e-5)
     mean = exact / (x.size // exact.size)
     np.testing.assert_allclose(t.mean(axes).numpy(), mean, rtol=1.1e-5)
     exact = x.var(axis=axes, dtype=np.float64)
     np.testing.assert_allclose(t.var(axes, unbiased=False).numpy(), exact, rtol=1e-4)
-    # What broadcasting has stretched is summed by the walk, or by the rule of expand.
+    # Broadcast gradients are summed by the walk, or by the rule of expand.
     shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
     for stretched in (lambda b: b + minigan.tensor(x * 0), lambda b: b.expand(x.shape)):
         b = minigan.tensor(np.zeros(shape, "f"), requires_grad=True)
@@ -123,11 +123,11 @@ def test_long_sums_keep_their_digits(name, gap):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_long_sums_keep_their_digits_where_numpy_copies_what_it_adds(dtype):
-    """NumPy adds up float16, and memory that starts at an odd byte, one buffer after another."""
+    """NumPy adds up float16, and unaligned memory, one buffer after another."""
     n = 2**21
     memory = np.zeros(n * np.dtype(dtype).itemsize + 1, np.uint8)
     x = memory[dtype == "float32" :][: memory.size - 1].view(dtype)
-    x[:] = 2.0**-14  # of which the sum of a buffer is too small to be added to the first number
+    x[:] = 2.0**-14  # the sum of a buffer of these is too small to change the first number
     x[0] = 65504
     before = np.setbufsize(16)
     try:
@@ -139,7 +139,7 @@ def test_long_sums_keep_their_digits_where_numpy_copies_what_it_adds(dtype):
 
 def test_a_number_repeated_is_summed_without_its_memory():
     b = minigan.tensor(np.zeros((1, 2), "f"), requires_grad=True)
-    (g,) = minigan.grad(b.expand(2**25, 2).sum(), b)  # in float32 it would end at 2^24
+    (g,) = minigan.grad(b.expand(2**25, 2).sum(), b)  # in float32 it would stop at 2^24
     assert g.numpy().tolist() == [[2**25, 2**25]]
 
 
@@ -153,7 +153,7 @@ def test_the_statistics_of_an_odd_batch_keep_their_digits(shape):
     np.testing.assert_allclose(var.ravel(), exact.var(axes), rtol=4e-7)
 
 
-COMPOSED = {  # of images whose mean is several standard deviations away from 0
+COMPOSED = {  # on images whose mean is several standard deviations from 0
     "softmax": lambda x: F.softmax(x.flatten(1), 1),
     "log_softmax": lambda x: F.log_softmax(x.flatten(1), 1),
     "logsumexp": lambda x: F.logsumexp(x, (1, 2, 3)),

@@ -18,14 +18,14 @@ from minigan import tensor
 from minigan.backend import cpu, products, threads
 from minigan.tensor import grad
 
-SHAPES = [  # of the two matrices
+SHAPES = [  # of the two factors
     ((2, 2), (2, 2)),
     ((256, 128), (128, 128)),  # one part
     ((64, 784), (784, 1024)),  # cut along the columns,
     ((1024, 64), (64, 784)),  # the rows,
     ((40, 65, 128), (40, 128, 129)),  # the batch,
     ((2, 20, 64, 128), (2, 20, 128, 128)),  # the longer one of two,
-    ((2, 400, 300), (2, 300, 300)),  # the rows of a batch of few
+    ((2, 400, 300), (2, 300, 300)),  # the rows of a small batch
     ((300, 501), (501, 401)),
     ((128, 4000), (4000, 100)),  # a long sum
     ((1, 1000), (1000, 1000)),  # a matrix and a vector
@@ -42,7 +42,7 @@ def threads_given_back(monkeypatch):
 
 
 def laid(array, layout):
-    """The same numbers, and in memory the rows first, the columns first, or every second number."""
+    """The same numbers in memory row by row, column by column, or with gaps."""
     if layout == "columns":
         return array.swapaxes(-1, -2).copy().swapaxes(-1, -2)
     if layout == "gaps":
@@ -57,7 +57,7 @@ def drawn(shapes, dtype):
 
 @pytest.fixture
 def bytes_by_count(thread_counts):
-    """What a function computes with each number of threads, BLAS having as many at its disposal."""
+    """The results of a function with each number of threads, which BLAS could use too."""
 
     def compute_all(compute):
         found = []
@@ -83,11 +83,11 @@ def test_the_bytes_of_a_product_do_not_depend_on_the_number_of_threads(
         first, *others = bytes_by_count(lambda factors=factors: [cpu.matmul(np, *factors)])
         assert others == [first] * len(others), layouts
         found = np.frombuffer(first[0], dtype).reshape(exact.shape)
-        assert (abs(found - exact) <= allowed).all()  # a rounding for each term
+        assert (abs(found - exact) <= allowed).all()  # one rounding per term
 
 
 def test_a_matrix_times_its_own_transpose_keeps_that_too(bytes_by_count):
-    """For such a product NumPy lets BLAS compute only one half of the symmetric result."""
+    """For such a product NumPy has BLAS compute only half of the symmetric result."""
     for n, k in ((100, 90), (400, 300)):
         (a,) = drawn([(n, k)], np.float32)
         first, *others = bytes_by_count(
@@ -97,7 +97,7 @@ def test_a_matrix_times_its_own_transpose_keeps_that_too(bytes_by_count):
 
 
 def linear_and_gradients(n=64, inputs=784, outputs=1024):
-    """The output of a linear layer, its three gradients, and those of a gradient's square."""
+    """The output of a linear layer, its three gradients, and the gradients of a gradient's square."""
     arrays = drawn([(n, inputs), (outputs, inputs), (outputs,)], np.float32)
     x, w, b = (tensor(a, requires_grad=True) for a in arrays)
     y = F.linear(x, w, b)
@@ -135,7 +135,7 @@ print([hashlib.sha256(array.tobytes()).hexdigest() for array in found])
 
 
 def test_threads_that_multiply_at_once_get_the_same_bytes():
-    """For example, in a notebook that trains on a separate thread."""
+    """For example in a notebook that trains on a separate thread."""
     threads.set_num_threads(2)
     pairs = [drawn(shapes, np.float32) for shapes in SHAPES[:6]]
     found = []
@@ -185,7 +185,7 @@ def test_parts_make_the_whole(sizes, batch, layouts, dtype, work):
     ],
 )
 def test_where_a_product_is_cut(shape, depth, axis, lengths):
-    """Other cuts would give other bytes, so resumed runs need the cuts to stay as they are."""
+    """Other cuts would give other bytes, so the cuts must not change for the sake of resumed runs."""
     *batch, m, n = shape
     a, b = np.zeros((*batch, m, depth), np.float32), np.zeros((*batch, depth, n), np.float32)
     with patch.object(products.np, "matmul", wraps=np.matmul) as multiplied:

@@ -1,4 +1,4 @@
-"""What recipes promise: how many modes a member covers, on seeds that were fixed beforehand."""
+"""The promises of recipes: the number of modes that a member covers, on seeds fixed beforehand."""
 
 import os
 

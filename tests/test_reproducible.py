@@ -42,7 +42,7 @@ def without_a_gpu(monkeypatch):
 
 
 def contents(folder: Path) -> dict[str, object]:
-    """What is in each file of a run, but for what tells of the clock and of its interruptions."""
+    """The contents of each file of a run, without times and traces of interruptions."""
     found = {str(p.relative_to(folder)): p for p in Path(folder).rglob("*") if p.is_file()}
     del found["events.jsonl"]
     kept = {name: path.read_bytes() for name, path in found.items()}
@@ -50,15 +50,15 @@ def contents(folder: Path) -> dict[str, object]:
 
 
 def differing(one: dict, other: dict) -> list:
-    """The names of what is not in both alike."""
+    """The names of entries that differ or are in only one."""
     return sorted(n for n in one.keys() | other.keys() if one.get(n) != other.get(n))
 
 
-# -- in another process, of other threads, workers and surroundings ---------------------------------
+# -- in another process, with other threads, workers and environments -------------------------------
 
-# At 64 x 64 pixels and these widths D's second layer has 64 tiles an image for minimal filtering, the
-# third 16, the fourth 4: of 40 images blocks of the second and of the third are shared by the threads,
-# and the fourth is done at once; of 12, the third is done at once, and the fourth by columns.
+# At 64 x 64 pixels and these widths, minimal filtering has 64 tiles per image in D's second layer, 16
+# in the third, 4 in the fourth. With 40 images, the threads share blocks of the second and the third
+# layer, and the fourth is done at once. With 12, the third is done at once, and the fourth by columns.
 SIZES = ["--image-size", "64", "--ngf", "16", "--ndf", "16", "--nz", "8", "--flip"]
 PICTURES = 1030  # three chunks of the cache, for the workers to share
 
@@ -79,7 +79,7 @@ def celeba(tmp_path_factory):
     return root
 
 
-# The first game is played as it is; from then on what takes longer than the game is left out.
+# The first game is played in full; in later ones, what takes longer than the game is left out.
 PLAY = """
 import json, sys
 from minigan.commands import main
@@ -96,11 +96,11 @@ for words in json.load(sys.stdin):
 def fresh(
     folder: Path, games: list[list[str]], number: int, count: int, blas: int, workers: int
 ) -> list[dict[str, object]]:
-    """What the games leave, which a new process plays one after the other in this folder.
+    """The contents that the games leave. A new process plays them one after another in this folder.
 
-    number   of the process: an even one is told its threads by an option, an odd one by the environment
+    number   of the process: an even one gets its threads by an option, an odd one by the environment
     count    of threads
-    blas     the number of threads that BLAS would have by itself
+    blas     the number of threads that BLAS would use by itself
     workers  of the data
     """
     environment = {key: os.environ[key] for key in os.environ if not key.startswith("MINIGAN")}
@@ -127,7 +127,7 @@ def fresh(
 
 
 def played(out: Path) -> dict[str, object]:
-    """The contents of the only run in `out` and of its cache, without what depends on the place."""
+    """The contents of the only run in `out` and of its cache, without what depends on its place."""
     (run,) = numbered_runs(out)
     found = contents(run) | {f"cache/{p.name}": p.read_bytes() for p in out.glob("cache/*")}
     config = json.loads(found["config.json"])
@@ -146,7 +146,7 @@ EVERY_GAME = list(product(MEMBERS, ("ring", "faces", "folder", "zip"), (12, 40))
 
 
 def command(member: str, data: str, batch: int, root: Path) -> list[str]:
-    """The words that play a game, with its pictures below `root`."""
+    """The command line of a game, with its pictures below `root`."""
     words = ["train", member]
     if "d_steps" in MEMBERS[member].Options.names():
         words += ["--d-steps", "2"]
@@ -162,7 +162,7 @@ def command(member: str, data: str, batch: int, root: Path) -> list[str]:
 
 
 def test_another_process_gives_the_same_bytes(tmp_path, celeba, thread_counts):
-    """Whatever the threads, the workers, the seed of hashes, locale, time zone, folder and umask."""
+    """For any number of threads and workers, hash seed, locale, time zone, folder and umask."""
     games = EVERY_GAME if DEEP else SOME_GAMES
     machines = list(product((1, 2, 3, 5), (0, 1, 2, 3))) if DEEP else [(1, 2), (5, 3)]
     counts = thread_counts(*(count for count, _ in machines))
@@ -170,7 +170,7 @@ def test_another_process_gives_the_same_bytes(tmp_path, celeba, thread_counts):
     for i, (count, (_, workers)) in enumerate(zip(counts, machines, strict=True)):
         folder = tmp_path / str(i)
         folder.mkdir()
-        # Every other process is given its pictures by a path that begins elsewhere.
+        # Every other process gets its pictures through a path in another place.
         root = Path(os.path.relpath(celeba, folder)) if i % 2 else celeba
         words = [command(*game, root) for game in games]
         found = fresh(folder, words, i, count, blas[i % 2], workers)
@@ -183,19 +183,19 @@ def test_another_process_gives_the_same_bytes(tmp_path, celeba, thread_counts):
         assert len([name for name in left if name.endswith(".safetensors")]) == 2
 
 
-# -- interrupted, and gone on with ------------------------------------------------------------------
+# -- interrupted and resumed ------------------------------------------------------------------------
 
 
 class Crash(Exception):
     pass
 
 
-PLACES = {"step": (Loop, "play"), "update": (Player, "descend")}  # of G or D, several in a step
+PLACES = {"step": (Loop, "play"), "update": (Player, "descend")}  # of G or D; a step has several
 
 
 @contextmanager
 def stopped(place: str, how: str, at: int):
-    """Let the `at`-th step, or update, from now on be hit by a signal or by a crash."""
+    """Make a signal or a crash hit the `at`-th step or update from now on."""
     owner, name = PLACES[place]
     go, calls = getattr(owner, name), iter(range(1, 1000))
 
@@ -210,7 +210,7 @@ def stopped(place: str, how: str, at: int):
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(owner, name, gone)
-            # It plays steps as well, before the run.
+            # The estimate plays steps too, before the run.
             patch.setattr(session, "estimate", lambda *arguments: Estimate(1.0, 1.0))
             yield
     finally:
@@ -222,7 +222,7 @@ FACES: Game = ("dcgan", "faces", [])
 
 
 def live(place: str, how: str, at: int, game: Game, run: list) -> None:
-    """Go on, or begin, until the `at`-th step or update from now or the end, whichever is first."""
+    """Resume or start the run, up to its end or the `at`-th step or update from now."""
     with stopped(place, how, at):
         try:
             code = tiny.go_on("runs", *game, run)
@@ -232,13 +232,13 @@ def live(place: str, how: str, at: int, game: Game, run: list) -> None:
 
 
 def whole(game: Game, run: list, out: str = "runs") -> Run:
-    """Go on, or begin, up to the end: the run."""
+    """Resume or start the run, up to its end; return it."""
     assert tiny.go_on(out, *game, run) == 0
     return Run(numbered_runs(Path(out))[-1])
 
 
 def flags(values: dict[str, st.SearchStrategy]) -> st.SearchStrategy[list]:
-    """Flags and their values as words of a command line; True is a flag without a value."""
+    """Flags and their values as words of a command line; True means a flag without a value."""
     return st.fixed_dictionaries(values).map(
         lambda chosen: [w for pair in chosen.items() if pair[1] for w in pair if w is not True]
     )
@@ -297,7 +297,7 @@ def folder(curves: bool = False):
 
 
 def straight(game: Game, run: list, curves: bool = False) -> dict[str, object]:
-    """What a run leaves that nothing interrupts."""
+    """The contents left by a run that nothing interrupts."""
     with folder(curves):
         return contents(whole(game, run).folder)
 
@@ -315,7 +315,7 @@ OFTEN_ENOUGH = ["--steps", 9, "--sample-every", 4, "--checkpoint-every", 2, "--k
     True,
 )
 @example(
-    ("wgan-gp", "faces", ["--flip"]),  # six updates a step: within the second, third and fifth
+    ("wgan-gp", "faces", ["--flip"]),  # six updates per step: within the second, third and fifth
     OFTEN_ENOUGH,
     [("update", "SIGINT", 9), ("update", "crash", 4), ("update", "crash", 15)],
     False,
@@ -331,7 +331,7 @@ def test_whatever_interrupts_a_run_it_leaves_the_same_folder(game, run, stops, c
 @settings(max_examples=settings.default.max_examples // 3 if DEEP else 3)
 @given(games, runs, st.lists(st.integers(1, 14), min_size=1, max_size=4, unique=True), stops)
 def test_a_run_prolonged_is_the_same_but_for_a_line_and_a_grid_at_each_end(game, run, ends, stops):
-    """Each earlier end leaves a line of metrics and a grid, unless that step has them anyway."""
+    """Each earlier end leaves a line of metrics and a grid, unless its step has them anyway."""
     *ends, last = sorted(ends)
     expected = straight(game, [*run, "--steps", last])
     each = straight(game, [*run, "--steps", last, "--log-every", 1, "--sample-every", 1])
@@ -408,7 +408,7 @@ def test_sixteen_that_start_at_once_train_sixteen_runs_with_one_cache():
         for run in runs:
             assert differing(contents(run), expected) == []
         drawn = [int(line) for line in Path("loads").read_text().split()]
-        assert drawn == list(range(20))  # by one of them, once
+        assert drawn == list(range(20))  # by one process, once
 
 
 @LINUX
@@ -436,7 +436,7 @@ NEVER = {("wgan-gp", n): "a ring has no images" for n in ("norm", "network", "au
 for _name in ("pack", "minibatch_std", "minibatch_discrimination"):
     NEVER["wgan-gp", _name] = "no slope of its own for --penalty to penalise"
 NEVER["dcgan", "condition"] = "member dcgan is told no classes"
-# What else a run needs that has the option.
+# The other options that a run with this option needs.
 NEEDS = {"noise_steps": ["--instance-noise", "0.1"], "sharpness": ["--combine", "softmax"]}
 OFF = {"fresh_noise": "--reuse-fakes", "tf32": "--no-tf32"}
 START = ["--steps", 6, "--checkpoint-every", 1, "--keep", 9]
@@ -448,7 +448,7 @@ FIXED = {
     + ([n for n in DataOptions.names() if n != "data"] if DATA_OF[member] == "celeba" else [])
     for member in walk.SOME
 }
-# What the others have in common with the first is the same.
+# The options that other members share with the first behave the same.
 ALTERED = [("dcgan", name) for name in FIXED["dcgan"]]
 ALTERED += [(m, n) for m in walk.SOME[1:] for n in FIXED[m] if DEEP or n not in FIXED["dcgan"]]
 
@@ -469,8 +469,10 @@ def begin(out: str, member: str, *flags) -> Run:
 
 @pytest.fixture(scope="module")
 def stopped_runs(tmp_path_factory):
-    """A folder with data/, the same in moved/, and a run of each member that was stopped at step 3; and
-    each checkpoint's bytes up to step 7, of a run that was not."""
+    """A folder with data/, a copy in moved/, and a run of each member that was stopped at step 3.
+
+    Also the bytes of each checkpoint up to step 7, of a run that was not stopped.
+    """
     root = tmp_path_factory.mktemp("stopped")
     saved = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -490,9 +492,9 @@ def stopped_runs(tmp_path_factory):
 
 @pytest.fixture
 def stopped_run(stopped_runs, tmp_path, monkeypatch):
-    """A copy of the run of a member that was stopped, in the folder to work in."""
+    """A copy of a member's stopped run, in the working folder."""
     tiny.hurry(monkeypatch)
-    monkeypatch.setattr(threads, "_threads", None)  # what is set here is forgotten afterwards
+    monkeypatch.setattr(threads, "_threads", None)  # undoes the setting afterwards
     shutil.copytree(stopped_runs[0], tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return lambda member: Run(numbered_runs(Path(member))[-1])
@@ -579,13 +581,13 @@ def test_other_images_are_refused(stopped_run, capsys):
 @LINUX
 @pytest.mark.parametrize("kind", ["images", "points"])
 def test_a_long_run_grows_by_nothing_and_needs_no_garbage_collector(kind):
-    """Kept at each step, any tensor would be an object a step, and an image's activations 16 kB."""
+    """A leak at each step would show: a tensor is one object, an image's activations are 16 kB."""
     with folder():
         grown = script(kind, *(MEMBERS if kind == "points" else walk.SOME))
     for member, found in grown.items():
         assert len({(each["files"], each["threads"]) for each in found}) == 1, member
-        # What is kept at each step shows between the first two looks and between the last two; what is
-        # made once, such as a line that is printed for the first time, shows in one of them at most.
+        # A leak at each step shows between the first two looks and between the last two. An object made
+        # once, such as for the first printing of a line, shows in at most one of them.
         steps = found[1]["step"] - found[0]["step"]
         memory, objects = (
             min(b[what] - a[what] for a, b in pairwise(found)) for what in ("memory", "objects")

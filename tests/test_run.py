@@ -1,4 +1,4 @@
-"""The run folder: each number is given once, files are whole or absent, metrics have each step once."""
+"""The run folder: each number is used once, files are whole or absent, metrics have each step once."""
 
 import errno
 import json
@@ -47,9 +47,9 @@ def test_runs_beyond_five_digits_are_still_in_order(tmp_path):
 
 
 def test_runs_that_start_at_once_get_different_numbers(tmp_path, monkeypatch):
-    """Without the lock the first two would read the same highest number before either makes a folder.
+    """Without the lock, the first two would read the same highest number before either makes a folder.
 
-    With it they never both wait at the barrier, which therefore breaks, and all continue.
+    With the lock, they never both wait at the barrier. So the barrier breaks, and all continue.
     """
     look, two = module.numbered_runs, threading.Barrier(2)
 
@@ -249,7 +249,7 @@ def test_what_happens_to_files_of_a_run_in_use_is_told_in_a_sentence(
     assert str(caught.value).startswith(message.format(run.folder))
     command = python("-m", "minigan", "resume", run.folder)
     assert f", then resume with {command} (or start again," in str(caught.value)
-    with run.in_use():  # the lock is free
+    with run.in_use():  # the lock is free again
         pass
 
 
@@ -263,12 +263,12 @@ def test_a_configuration_that_is_no_table_is_named(tmp_path, text):
 
 # -- metrics, events, skipped files -------------------------------------------------------------------
 
-# Of some member; the run folder knows no metric by name but the step and the epoch.
+# Metrics of some member; the run folder knows only the step and the epoch by name.
 NAMES = ("loss_d", "loss_g", "grad_d", "grad_g", "d_x", "images_per_second")
 
 
 def line(step, **others):
-    """A line of metrics, as a training writes it."""
+    """A line of metrics, as a run writes it."""
     return {"step": step, "epoch": step // 9, **dict.fromkeys(NAMES, step / 3), **others}
 
 
@@ -306,7 +306,7 @@ def test_metrics_are_cut_back_to_the_step_of_the_checkpoint(tmp_path, steps, tai
     path = run.folder / "metrics.jsonl"
     path.write_bytes(text(*map(line, range(1, 5))) + tail)
     kept = [line(i) for i in range(1, min(steps, 4) + 1)]
-    assert run.cut_metrics(steps) == kept  # without a warning, which would be an error here
+    assert run.cut_metrics(steps) == kept  # without a warning, which would raise here
     metrics = run.open_metrics()
     metrics.write(line(steps + 1, loss_g=0.5))
     metrics.close()
@@ -400,14 +400,14 @@ def test_a_wrong_line_among_the_metrics_is_told_and_costs_no_other(tmp_path, nam
     assert all(each.isprintable() and "; " in each and len(each) < 500 for each in said)
     assert len(said) == 2
     assert said[1].endswith("and the old file is now metrics.jsonl.damaged")
-    run.cut_metrics(4, said.append)  # now all is well
+    run.cut_metrics(4, said.append)  # now nothing is damaged
     assert run.metrics(said.append) == [line(1), line(2), line(4)]
     assert len(said) == 2
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_lines_after_the_checkpoint_are_written_again_so_faults_there_do_not_matter(tmp_path, name):
-    """For example, after a power cut; the lines up to a checkpoint are flushed to disk before it."""
+    """For example after a power cut. Lines up to a checkpoint are flushed to disk before it."""
     run = Run.create(tmp_path, "x", {})
     path = run.folder / "metrics.jsonl"
     wrong = WRONG[name][0] if name not in ("again", "backwards") else text(line(3), line(3))
@@ -419,7 +419,7 @@ def test_lines_after_the_checkpoint_are_written_again_so_faults_there_do_not_mat
 
 @pytest.mark.parametrize("end", [b"\r\n", b"\r"])
 def test_what_editors_do_to_metrics_loses_nothing(tmp_path, end):
-    """Blank lines, other line ends, a byte order mark, no final newline, another order of keys."""
+    """Blank lines, other line ends, a byte order mark, no final newline, other orders of keys."""
     run = Run.create(tmp_path, "x", {})
     turned = dict(reversed(line(2).items()))
     edited = b"\xef\xbb\xbf" + text(line(1)) + b"\n  \t\n" + text(turned, line(4))[:-1]
@@ -486,13 +486,13 @@ def test_a_huge_file_of_nothing_is_not_read_to_its_end(tmp_path, monkeypatch):
     run, said = Run.create(tmp_path, "x", {}), []
     path = run.folder / "metrics.jsonl"
     path.write_bytes(text(line(1)))
-    os.truncate(path, 2**42)  # takes no room on the disk
+    os.truncate(path, 2**42)  # takes no space on disk
     run.cut_metrics(5, said.append)
     assert path.read_bytes() == text(line(1))
     assert "line 2 is wrong (not JSON), and 999 more, and what follows was not read; " in said[0]
     assert (run.folder / "metrics.jsonl.damaged").stat().st_size == 2**42
     os.truncate(path, 2**42)
-    run.cut_metrics(1, said.append)  # what follows might hold lines of earlier steps
+    run.cut_metrics(1, said.append)  # the unread rest might hold lines of earlier steps
     assert "line 1001 is wrong (not JSON), and what follows was not read; " in said[1]
 
 

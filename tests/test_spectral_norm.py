@@ -1,4 +1,4 @@
-"""Spectral normalisation: numbers worked by hand, its gradient, and what moves u and v."""
+"""Spectral normalisation: numbers worked by hand, its gradient, and the changes of u and v."""
 
 import copy
 
@@ -14,7 +14,7 @@ from minigan.optim import SGD
 from minigan.tensor import grad
 
 rng = np.random.default_rng
-EXACT = {"rtol": 1e-12, "atol": 1e-14}  # float64: some rounding errors of a few products
+EXACT = {"rtol": 1e-12, "atol": 1e-14}  # float64: the rounding errors of a few products
 
 LAYERS = {
     "Linear": (lambda: nn.Linear(3, 2), (4, 3)),
@@ -36,7 +36,7 @@ def linear(W, u=None, v=None):
 
 
 def rows(layer):
-    """The weight as a matrix by PyTorch's definition: the output channels in front, then flattened."""
+    """The weight as a matrix by PyTorch's definition: output channels first, then flattened."""
     W = layer.weight_orig.numpy()
     W = W.swapaxes(0, 1) if isinstance(layer, nn.ConvTranspose2d) else W
     return W.reshape(len(W), -1)
@@ -101,7 +101,7 @@ def test_a_weight_of_zeros_gives_no_nan_in_u_and_v():
 
 @each_layer
 def test_first_and_second_derivatives(make, shape):
-    """In evaluation mode, in which u and v are the constants that the gradient takes them for."""
+    """In evaluation mode, where u and v are constants, as the gradient assumes."""
     init.manual_seed(0)
     layer = spectral_norm(make().double(), generator=rng(1)).eval()
     fn, parameters = as_function(layer)
@@ -110,7 +110,7 @@ def test_first_and_second_derivatives(make, shape):
 
 
 def test_a_graph_stays_valid_when_u_and_v_move():
-    """D(real) - D(fake): the second pass moves u and v, which the first pass has used."""
+    """D(real) - D(fake): the second pass changes u and v, which the first pass used."""
     real, fake = (tensor(rng(i).standard_normal((4, 3))) for i in (1, 2))
     layer, twin = (linear(rng(3).standard_normal((2, 3))) for _ in range(2))
     W = layer.weight_orig
@@ -140,7 +140,7 @@ def test_a_pass_in_training_mode_is_one_iteration_and_one_in_evaluation_mode_non
     expected = layer.eval()(x).numpy()
     np.testing.assert_allclose(expected, x.numpy() @ W.T / (u @ W @ v), **EXACT)
     np.testing.assert_array_equal(layer(x).numpy(), expected)
-    repr(layer), layer.weight  # reading moves nothing either
+    repr(layer), layer.weight  # reading changes nothing either
     np.testing.assert_allclose(layer.weight_u.numpy(), u, **EXACT)
 
 
@@ -168,7 +168,7 @@ def test_a_checkpoints_tree_sees_u_and_v_move():
 
 
 def test_a_state_dict_written_by_hand_gives_the_quotient_of_pytorch():
-    """Equal outputs in evaluation mode: PyTorch divides by u^T W v, whatever u and v are."""
+    """Equal outputs in evaluation mode, where PyTorch divides by u^T W v for any u and v."""
     state = {
         "weight_orig": rng(0).standard_normal((2, 3, 2, 2)),  # (in, out, kh, kw)
         "weight_u": np.array([0.6, 0.8, 0.0]),
@@ -197,7 +197,7 @@ def test_the_generator_fixes_the_first_u_and_v():
 
 
 def test_the_average_of_a_network_copies_u_and_v():
-    """The average of two vectors of length 1 is shorter, sigma too small, and the output too large."""
+    """The average of two vectors of length 1 is shorter, which makes sigma too small."""
     net = nn.Sequential(spectral_norm(nn.Linear(3, 2), generator=rng(0)), nn.BatchNorm1d(2))
     player = Player(net, SGD(net.parameters(), 0.1), ema=0.9)
     before = player.average.state_dict_numpy()
@@ -244,7 +244,7 @@ def test_it_is_a_layer_of_a_sequential_and_prints_as_one():
     assert isinstance(net[0], nn.Linear)
 
 
-# -- the way back and refusals --------------------------------------------------------------------
+# -- removal and refusals -------------------------------------------------------------------------
 
 
 @each_layer
@@ -252,7 +252,7 @@ def test_removing_leaves_the_quotient(make, shape):
     layer = make().double()
     weight = layer.weight
     spectral_norm(layer, generator=rng(0))
-    assert layer.weight_orig is weight  # so an optimiser that has it goes on
+    assert layer.weight_orig is weight  # so an optimiser that holds it keeps working
     x = tensor(rng(2).standard_normal(shape))
     layer(x)
     expected = layer.eval()(x).numpy()
@@ -262,12 +262,12 @@ def test_removing_leaves_the_quotient(make, shape):
     assert type(layer) is type(make())
     assert set(layer.state_dict()) == {"weight", "bias"}
     assert set(vars(layer)) == set(vars(make())) | {"training"}
-    spectral_norm(layer)  # and forth again
+    spectral_norm(layer)  # and normalise it again
 
 
 def test_what_has_no_weight_or_is_normalised_already_is_refused():
     layer = spectral_norm(nn.Linear(3, 2))
-    with pytest.raises(ValueError, match="this Linear is normalised already; call remove"):
+    with pytest.raises(ValueError, match="this Linear is already normalised; call remove"):
         spectral_norm(layer)
     with pytest.raises(TypeError, match=r"expected one of Linear, Conv2d.*, not ReLU\(\)"):
         spectral_norm(nn.ReLU())

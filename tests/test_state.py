@@ -1,4 +1,4 @@
-"""State trees: what was written is restored into the live tree, and no other form is accepted."""
+"""State trees: saved values are restored into the live tree, and no other form is accepted."""
 
 import copy
 import json
@@ -25,7 +25,7 @@ rng = np.random.default_rng
 
 
 def pair(seed=0, optimizer=Adam):
-    """A network of two kinds of parameters and buffers, and its optimiser after two steps."""
+    """A network with two kinds of parameters and buffers, and its optimiser after two steps."""
     network = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2))
     for p in network.parameters():
         p.data[...] = rng(seed).standard_normal(p.shape).astype("f")
@@ -55,7 +55,7 @@ def form(array):
     return array.dtype, array.shape, array.tobytes()
 
 
-# -- there and back -----------------------------------------------------------------------------------
+# -- saving and restoring -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("optimizer", [Adam, RMSprop])
@@ -99,13 +99,13 @@ def test_a_leaf_that_cannot_be_saved_is_named(tmp_path, leaf, kind):
         with pytest.raises(TypeError, match=f"^extra.pool.decay is a {kind}: a checkpoint holds "):
             call()
     assert not (tmp_path / "c").exists()
-    of["extra"]["pool"]["decay"] = np.array(0.5)  # as the message says
+    of["extra"]["pool"]["decay"] = np.array(0.5)  # as the message advises
     state.write(tmp_path / "c", of, GAME)
     assert state.read(tmp_path / "c", of, GAME)["extra.pool.decay"] == 0.5
 
 
 class Points:
-    """As much of a data set as a Draw asks for when it is made."""
+    """The parts of a data set that a Draw needs when it is made."""
 
     name, shape = "points", (2,)
 
@@ -184,7 +184,7 @@ def test_any_tree_comes_back(tmp_path_factory, made, dtype):
     assert contents(other) == contents(live)
 
 
-# -- another form is refused by the leaf's name -------------------------------------------------------
+# -- other forms are refused, with the leaf's name ----------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def original(tmp_path_factory):
 
 
 def refused(original, arrays, table):
-    """What is said of a checkpoint of these, or None if it is taken; what is live never changes."""
+    """The error for a checkpoint of these, or None if it is accepted; the live state never changes."""
     path, live = original[2] / "other", tree(1)
     before = contents(live)
     path.write_bytes(signed(json.dumps(table), arrays))
@@ -279,7 +279,7 @@ NAME = "net.0.weight"
             f"{NAME} is float64 (2, 1, 3, 3), expected float32 (2, 1, 3, 3); ",
         ),
         (
-            lambda a: a.update({NAME: a[NAME][:1]}),  # NumPy would spread it
+            lambda a: a.update({NAME: a[NAME][:1]}),  # NumPy would broadcast it
             f"{NAME} is float32 (1, 1, 3, 3), expected float32 (2, 1, 3, 3); ",
         ),
         (
@@ -347,7 +347,7 @@ def test_an_option_that_is_missing_in_a_checkpoint_is_newer_and_had_its_default(
     game = GAME.table()
     del game["options"]["noise"], game["data"]["flip"]
     assert refused(original, original[0], {**original[1], "game": game}) is None
-    del game["options"]["lr"]  # of the recipe, so not the default
+    del game["options"]["lr"]  # set by the recipe, so not the default
     said = refused(original, original[0], {**original[1], "game": game})
     assert "--lr 0.0002 -> 0.0005" in said
 

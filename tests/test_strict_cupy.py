@@ -1,4 +1,4 @@
-"""The stand-in for CuPy refuses what CuPy refuses, and the engine runs on it as it does on NumPy."""
+"""The double of CuPy refuses what CuPy refuses, and the engine runs on it as on NumPy."""
 
 import copy
 import inspect
@@ -30,12 +30,12 @@ from minigan.tensor import Tensor, grad
 from minigan.training import looks, state
 from minigan.training.run import Run
 
-EXACT = {"rtol": 1e-10, "atol": 1e-12}  # float64's 1e-16 after some hundred terms in another order
+EXACT = {"rtol": 1e-10, "atol": 1e-12}  # float64's 1e-16 after hundreds of terms in another order
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cupy():
-    backend.gpu_trouble.cache_clear()  # what has been found out about this machine's GPUs
+    backend.gpu_trouble.cache_clear()  # forgets this machine's GPUs
     with pytest.MonkeyPatch.context() as patch:
         yield strict_cupy.install(patch, devices=2)
     backend.gpu_trouble.cache_clear()
@@ -137,7 +137,7 @@ def test_the_double_has_nothing_that_cupy_has_not():
 
 
 def fits(mine, real):
-    """Whether these parameters are among those that the fixture writes down, in the same places."""
+    """Whether these parameters are among those in the fixture, in the same places."""
     words = [word.rstrip("=") for word in real.split(", ")]
     stars = {word for word in words if word.startswith("*")}
     positional = list(itertools.takewhile(lambda word: word not in stars, words))
@@ -156,7 +156,7 @@ def fits(mine, real):
 def test_every_name_of_the_modules_is_one_of_cupys(cupy):
     for module in (cupy, cupy.cuda, cupy.cuda.runtime, cupy.cuda.memory, cupy.lib.stride_tricks):
         for name in vars(module):
-            ours = name.startswith("__") or name == "CUDARuntimeError"  # which is no public name
+            ours = name.startswith("__") or name == "CUDARuntimeError"  # not a public name
             assert ours or f"{module.__name__}.{name}" in NAMES, f"{module.__name__}.{name}"
 
 
@@ -244,7 +244,7 @@ def test_what_costs_time_is_counted(cupy, a):
         assert cost(call) == wait
     assert cost(lambda: cupy.asarray(HOST)) == copy_in
     assert cost(lambda: a[np.array([0])]) == (1, 0, 1, 0, 0)
-    assert cost(lambda: a[a > 1]) == (2, 0, 0, 1, 1)  # the mask, and how many there are
+    assert cost(lambda: a[a > 1]) == (2, 0, 0, 1, 1)  # the mask, and its number of true elements
     assert cost(lambda: a @ a.T) == (0, 1, 0, 0, 0)
     assert cost(lambda: cupy.cuda.get_current_stream().synchronize()) == (0, 0, 0, 0, 1)
 
@@ -259,7 +259,7 @@ def test_arrays_stay_on_their_gpu_and_do_not_meet_others(cupy, a):
             ):
                 wrong()
         assert cupy.asarray(a).device.id == 1
-        assert a.get().shape == (2, 3)  # to the host from any
+        assert a.get().shape == (2, 3)  # to the host from any GPU
     assert cupy.cuda.Device().id == cupy.cuda.runtime.getDevice() == 0
 
 
@@ -270,7 +270,7 @@ def test_the_memory_pool_knows_what_is_in_use_and_runs_out(cupy):
     assert pool.used_bytes() == before + 8000 <= pool.total_bytes()
     part = big[:1]
     del big
-    assert pool.used_bytes() == before + 8000  # a view holds it
+    assert pool.used_bytes() == before + 8000  # a view keeps it alive
     del part
     assert pool.used_bytes() == before
     pool.set_limit(size=before + 7999)
@@ -289,7 +289,7 @@ def test_it_is_there_as_long_as_the_fixture_is(cupy):
     assert sys.modules["cupy"] is cupy
 
 
-# -- kernels of one's own -----------------------------------------------------------------------
+# -- kernels from source ------------------------------------------------------------------------
 
 SOURCE = """
 typedef long long Index;
@@ -305,7 +305,7 @@ LINE = np.dtype([("slope", "f8"), ("offset", "i4")], align=True)
 
 @pytest.fixture
 def line(cupy):
-    """The kernel, and arguments that are right."""
+    """The kernel, and correct arguments."""
     kernel = cupy.RawModule(code=SOURCE, options=("-DReal=float",)).get_function("line")
     x, struct = cupy.asarray(np.arange(300, dtype="f")), np.array((2.0, 3), LINE)
     return kernel, [x, cupy.empty(300, "f"), np.int64(300), np.float32(10), struct]
@@ -334,11 +334,11 @@ def test_a_raw_kernel_computes_on_the_arrays_memory(cupy, line):
             TypeError,
             "needs a cupy.ndarray of float32, not ndarray",
         ),
-        (0, lambda xp: xp.zeros((300, 2), "f")[:, 0], ValueError, "sees no strides"),
+        (0, lambda xp: xp.zeros((300, 2), "f")[:, 0], ValueError, "ignores strides"),
         (1, lambda xp: np.float32(1), TypeError, "needs a cupy.ndarray"),
         (2, lambda xp: 300, TypeError, "parameter 2, `Index`, needs a np.int64: a Python int has"),
         (2, lambda xp: np.int32(300), TypeError, "needs a np.int64"),
-        (3, lambda xp: 10.0, TypeError, "needs a np.float32: a Python float has other bits"),
+        (3, lambda xp: 10.0, TypeError, "needs a np.float32: a Python float has different bits"),
         (3, lambda xp: np.float64(10), TypeError, "needs a np.float32"),
         (3, lambda xp: xp.zeros((), "f"), TypeError, "needs a np.float32"),
         (4, lambda xp: (2.0, 3), TypeError, "`Line`, needs a 0-d structured array, not a tuple"),
@@ -403,7 +403,7 @@ def test_an_elementwise_kernel_broadcasts_and_takes_its_letters_from_its_arrays(
         (lambda xp, k, a: k(a, 1, xp.empty((2, 3))), TypeError, "Type is mismatched. a float32"),
         (lambda xp, k, a: k(a, 1, HOST), TypeError, "Unsupported type"),
         (lambda xp, k, a: k(a, 1, xp.empty((1, 2, 3), "f")[0, 0]), ValueError, "Out shape"),
-        (lambda xp, k, a: k(a.astype(int), 0.5), TypeError, "0.5 for a parameter of int64"),
+        (lambda xp, k, a: k(a.astype(int), 0.5), TypeError, "0.5 does not fit a parameter of in"),
         (lambda xp, k, a: k(a, 1, size=3), TypeError, "keyword"),
         (
             lambda xp, k, a: xp.ElementwiseKernel("T x", "T y", "y = x", "a b"),
@@ -433,7 +433,7 @@ def random_like(y, seed):
 
 
 def derivatives(fn, inputs):
-    """The output, the gradients by the rules, those of the gradients, and those by fused kernels."""
+    """The output, its gradients by the rules, their gradients, and its gradients by fused kernels."""
     y = fn(*inputs)
     v = random_like(y, 0)
     first = grad(y, inputs, v, create_graph=True)
@@ -447,9 +447,7 @@ def assert_same(found, expected):
         assert (f is None) == (e is None)
         if e is not None:
             assert (f.shape, f.dtype) == (e.shape, e.dtype)
-            scale = np.abs(e.numpy()).max(
-                initial=1
-            )  # where terms cancel, it is they that are rounded
+            scale = np.abs(e.numpy()).max(initial=1)  # where terms cancel, their rounding counts
             np.testing.assert_allclose(f.numpy() / scale, e.numpy() / scale, **EXACT)
 
 
@@ -477,7 +475,7 @@ def test_every_composed_function_is_the_same_there(name):
     moved = [there(x) for x in leaves]
     counters.reset()
     found = derivatives(function.call, moved)
-    assert counters.device_to_host == 0  # nothing that the host would have to wait for
+    assert counters.device_to_host == 0  # nothing for which the host must wait
     assert {g.device for g in found if g is not None} == {"cuda:0"}
     assert_same(found, derivatives(function.call, leaves))
 
@@ -556,7 +554,7 @@ def test_gradcheck_works_there():
 
 def test_a_network_that_is_there_already_is_initialised_there():
     expected = np.random.default_rng(0).normal(0.0, 1.0, (2, 3)).astype("f")
-    for part in (lambda p: p, lambda p: p.data):  # the parameter, and its array
+    for part in (lambda p: p, lambda p: p.data):  # the parameter, then its array
         layer = nn.Linear(3, 2).cuda(0)
         init.normal_(part(layer.weight), 0.0, 1.0, np.random.default_rng(0))
         assert layer.weight.device == "cuda:0"
@@ -586,7 +584,7 @@ def test_tensors_go_there_and_back_with_their_gradients(cupy):
     assert x.grad.numpy().tolist() == [2, 4]
     assert tensor(y).data is not y.data
     assert repr(y.detach()) == "tensor([1., 2.])"
-    with pytest.raises(RuntimeError, match="operands are on cpu, cuda:0; bring them together"):
+    with pytest.raises(RuntimeError, match="operands are on cpu, cuda:0; move them to one device"):
         x + y
     assert tensor([1, 2], device="cuda").to("float64").sum().item() == 3
 
@@ -601,16 +599,16 @@ def test_gradients_have_memory_of_their_own_there(cupy):
     ):
         arrays = [v.data, *(g.data for g in found)]
         assert not any(cupy.may_share_memory(x, y) for x, y in itertools.combinations(arrays, 2))
-        found[0].data *= 7  # CuPy writes what is repeated once for each time it is repeated
+        found[0].data *= 7  # CuPy writes a repeated element once per repetition
         assert [g.tolist() for g in found] == [[7, 7], *[[1, 1]] * (len(found) - 1)]
     (a * 2).sum().backward(2.0)
     assert (a.grad.tolist(), a.grad.device) == ([4, 4], "cuda:0")
-    with pytest.raises(RuntimeError, match="gradient is on cpu, the output on cuda:0; bring them"):
+    with pytest.raises(RuntimeError, match="gradient is on cpu, the output on cuda:0; move them"):
         (a + b).backward(v.cpu())
 
 
 def test_a_batch_norms_gradients_are_not_copied_there(cupy, monkeypatch):
-    """Although two of them are rows of one array."""
+    """Although two of the gradients are rows of one array."""
     layer = nn.BatchNorm2d(3).to("cuda")
     x = minigan.randn(4, 3, 2, 2, device="cuda", requires_grad=True)
     monkeypatch.setattr(Tensor, "clone", None)
@@ -686,7 +684,7 @@ def test_two_steps_of_a_member_are_the_same_there(name, kind):
 @pytest.mark.parametrize(("name", "kind"), walk.WALK)
 def test_a_step_of_a_member_keeps_to_its_budget_and_waits_for_what_is_read_alone(name, kind):
     member, draw = walk.game(name, kind, "cuda:0")
-    for _ in range(2):  # the first makes the moments
+    for _ in range(2):  # the first step makes the moments
         counters.reset()
         metrics = member.step(draw)
         draw.next_step()
@@ -707,15 +705,15 @@ def test_samples_and_pictures_are_drawn_there_from_the_average_and_from_g(name, 
     counters.reset()
     view.samples(1)
     parts = -(-draw.data.shown // looks.at_once(draw.data.shape))
-    assert counters.device_to_host == 2 * parts  # the average's, and G's
-    assert counters.host_to_device == 0  # the noise lies there
+    assert counters.device_to_host == 2 * parts  # of the average, and of G
+    assert counters.host_to_device == 0  # the noise is already there
     assert {path.name for path in view.run.samples.iterdir()} == {
         "step-00000001.png", "real-beside-fake.png", "raw-beside-average.png",
     }  # fmt: skip
 
 
 def test_a_copy_of_a_network_lies_there_as_the_network_does():
-    """CuPy's own deepcopy gives C order, in which the average of G would be sampled more slowly."""
+    """CuPy's own deepcopy gives C order, which would make sampling the average of G slower."""
     G = Generator(8, 4, 3, 16, np.random.default_rng(0)).to("cuda")
     for p, copied in zip(G.parameters(), copy.deepcopy(G).parameters(), strict=True):
         assert (copied.data.strides, copied.device) == (p.data.strides, p.device)
@@ -723,12 +721,12 @@ def test_a_copy_of_a_network_lies_there_as_the_network_does():
 
 
 def test_a_whole_run_goes_on_from_its_checkpoint_there(cupy, tmp_path, monkeypatch):
-    monkeypatch.setenv("CUPY_TF32", "0")  # which the run sets, here to be restored
-    with cupy.cuda.Device(0):  # and this
+    monkeypatch.setenv("CUPY_TF32", "0")  # the run sets it; monkeypatch restores it
+    with cupy.cuda.Device(0):  # the device is restored too
         here = tiny.train(tmp_path / "here", "--steps", 6)
         run = tiny.train(tmp_path / "there", "--steps", 3, "--device", "cuda:1")
         tiny.train(tmp_path / "there", "--resume", "auto", "--steps", 6, "--device", "cuda:1")
-    with cupy.cuda.Device(0):  # in a process of its own
+    with cupy.cuda.Device(0):  # as in a separate process
         drawn = ["--run", str(run.folder), "--n", "3", "--device", "cuda:1"]
         assert tiny.generate.main(drawn) == 0
     expected, found = ({row["step"]: row for row in tiny.metrics(r)} for r in (here, run))

@@ -1,4 +1,4 @@
-"""The Tensor and the walk: what is recorded, in which order gradients flow, and what is freed."""
+"""The Tensor and the walk: what is recorded, the order of gradients, and what is freed."""
 
 import copy
 import doctest
@@ -19,7 +19,7 @@ from minigan.gans import objectives
 from minigan.models.dcgan import Discriminator, Generator
 from minigan.tensor import OPERATIONS, Tensor, grad, op
 
-engine = sys.modules["minigan.tensor"]  # the page; `minigan.tensor` is the function
+engine = sys.modules["minigan.tensor"]  # the file; `minigan.tensor` is the function
 
 
 def param(*values):
@@ -69,8 +69,8 @@ def test_a_new_tensor_holds_a_copy():
 
 
 class OfPyTorch:
-    """What a PyTorch tensor shows of itself: NumPy reads it on the CPU, without gradient, unless it
-    is of bfloat16."""
+    """A stand-in for PyTorch's tensors. NumPy can read them on the CPU, without a gradient, unless
+    they are bfloat16."""
 
     dtype = "torch.bfloat16"
 
@@ -162,7 +162,7 @@ NOT_NUMBERS = {
 @pytest.mark.parametrize("dtype", [None, "float32"])
 @pytest.mark.parametrize("name", [*STRANGE, *NOT_NUMBERS])
 def test_what_holds_no_numbers_makes_no_tensor(name, dtype):
-    """A dtype does not help: NumPy would read None as NaN, and drop imaginary parts."""
+    """A given dtype does not help, because NumPy would read None as NaN, and drop imaginary parts."""
     error = ValueError if name.startswith("differ") else TypeError
     with pytest.raises(error, match=name) as caught:
         tensor({**STRANGE, **NOT_NUMBERS}[name], dtype=dtype)
@@ -240,7 +240,7 @@ def test_requires_grad_is_checked_when_it_is_assigned():
 
 @pytest.mark.parametrize("value", ["float64", np.float64, np.dtype("f"), 4, None, [True, False]])
 def test_what_is_no_flag_is_not_taken_for_requires_grad(value):
-    """For example, a dtype. In PyTorch, too, a dtype is never the second argument."""
+    """For example a dtype, which is never the second argument in PyTorch either."""
     a = np.ones(2, "f")
     for call in (
         lambda: tensor([1.0, 2.0], value),
@@ -256,7 +256,7 @@ def test_what_is_no_flag_is_not_taken_for_requires_grad(value):
 
 def test_leaves_are_deep_copied_and_results_are_not():
     class Named(Tensor):
-        """With attributes of its own."""
+        """A subclass with its own attributes."""
 
     x, named = param(1.0, 2.0), Named(np.ones(2, "f"))
     x.grad, named.names = tensor([3.0, 4.0]), ["a"]
@@ -341,7 +341,7 @@ def test_comparisons_are_elementwise_and_not_recorded(name):
         assert (y.numpy().tolist(), y.dtype, y.requires_grad) == (expected, bool, False)
     assert getattr(tensor(2.0), name)(2).item() is getattr(2.0, name)(2)
     assert (b < x).numpy().tolist() == (b < a).tolist()
-    assert len({x, x, tensor(a)}) == 2  # in sets and dicts a tensor is itself
+    assert len({x, x, tensor(a)}) == 2  # in sets and dicts a tensor equals only itself
 
 
 # -- the gradients ------------------------------------------------------------------------------
@@ -395,7 +395,7 @@ def test_grad_changes_no_grad_attribute_and_reaches_tensors_within_the_graph():
 def test_each_gradient_is_complete_before_it_is_handed_on():
     a = param(3.0)
     b = a + a
-    # of 2a^2; 9 if b were visited before c's part arrived
+    # the gradient of 2a^2; 9 if b were visited before c's part arrived
     assert grad(b * a, a, retain_graph=True)[0].item() == 12
     assert grad([b, b * 1, b], a, [None, tensor([2.0]), None])[0].item() == 8
 
@@ -442,7 +442,7 @@ def test_a_gradient_is_recorded_only_under_create_graph():
     assert grad(grad(first, x, create_graph=True), x)[0].item() == 6
     y.backward(create_graph=True)
     assert grad(x.grad, x)[0].item() == 12
-    x.grad = None  # the loop from x through its gradient to x is the user's to open
+    x.grad = None  # the user must break the cycle from x through its gradient to x
 
 
 def test_detach_ends_the_history():
@@ -487,7 +487,7 @@ def test_each_thread_decides_for_itself_whether_it_records():
     assert seen == [False, True, True]
 
 
-# -- whose memory a gradient is -----------------------------------------------------------------
+# -- the memory of gradients --------------------------------------------------------------------
 
 
 def memory(*tensors):
@@ -599,10 +599,10 @@ def test_no_addition_is_lost_when_threads_add_to_one_leaf(monkeypatch):
     other = threading.Thread(target=lambda: x.backward(2.0))
 
     def interrupted(a, b):
-        """Between the reading and the replacing of x.grad, the other thread gets its turn."""
+        """Between the read and the replacement of x.grad, let the other thread run."""
         if not other.ident:
             other.start()
-            other.join(0.05)  # it ends before only if nothing makes it wait for this one
+            other.join(0.05)  # it ends here only if nothing makes it wait for this thread
         return add(a, b)
 
     monkeypatch.setattr(Tensor, "__add__", interrupted)
@@ -643,7 +643,7 @@ def test_no_rule_is_called_that_nobody_needs(asked):
     asked.clear()
 
     alone = grad(loss, list(G.parameters()))
-    assert ("conv", 1) not in asked  # D's weights cost G's half nothing
+    assert ("conv", 1) not in asked  # G's half does not compute gradients of D's weights
     assert asked.count(("conv", 0)) == 3  # the image's gradient passes all layers of D
     for a, b in zip(alone, both[: len(alone)], strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
@@ -651,7 +651,7 @@ def test_no_rule_is_called_that_nobody_needs(asked):
     asked.clear()
     D.logits(fake.detach()).mean().backward()
     assert asked.count(("conv", 1)) == 3
-    assert asked.count(("conv", 0)) == 2  # D's first layer has no use for the image's gradient
+    assert asked.count(("conv", 0)) == 2  # D's first layer does not need the image's gradient
     assert not {"conv_image", "tanh"} & {name for name, _ in asked}  # and G is not walked
 
 
@@ -666,7 +666,7 @@ def test_constants_cost_nothing(asked):
 
 @pytest.fixture
 def live_tensors():
-    """How many Tensors there are, while nobody collects cycles."""
+    """The number of Tensors, while the garbage collector is off."""
     gc.collect()
     gc.disable()
     yield lambda: sum(issubclass(type(o), Tensor) for o in gc.get_objects())
@@ -736,7 +736,7 @@ def test_a_chain_of_5000_operations_is_differentiated_and_freed():
 
     z = x
     for _ in range(1700):
-        z = F.tanh(z)  # its rule has y in it, so that second derivatives walk the chain, too
+        z = F.tanh(z)  # its rule uses y, so second derivatives walk the chain too
     (first,) = grad(z, x, create_graph=True)
     assert np.isfinite(grad(first, x)[0].item())
 
@@ -748,7 +748,7 @@ def test_a_backward_pass_releases_what_it_has_used(live_tensors):
     z = y.exp()
     w = z * z
     grad(w, x)
-    del z  # the walk has released it in w, and y in it
+    del z  # the walk has released it from w, and y from it
     assert live_tensors() == before + 1
     for again in (w.backward, lambda: grad(y, x), lambda: (y * 1).backward()):
         with pytest.raises(RuntimeError, match=r"mul: .* shape \(1,\); .* retain_graph=True"):
@@ -776,7 +776,7 @@ def test_a_backward_pass_may_be_split_at_an_intermediate_result():
     for g, e in zip(grad(h, [x, w], gh), expected, strict=True):
         np.testing.assert_allclose(g.numpy(), e)
 
-    h = f()  # two losses of one result, which each pass on what they have
+    h = f()  # two losses of one result, which each pass on their own gradient
     gh = grad((h * h).sum(), h)[0] + grad(h.sum(), h)[0]
     h.backward(gh)
     np.testing.assert_allclose(x.grad.numpy(), expected[0])
@@ -802,7 +802,7 @@ def test_a_released_result_can_still_be_the_target_of_another_pass():
     grad(h, x)
     assert grad(h * h, h)[0].item() == 18
     with pytest.raises(RuntimeError, match="mul: a backward pass has released"):
-        grad(h * x, x)  # x lies above h, but it might lie below it as well
+        grad(h * x, x)  # x lies above h, but might also lie below it
     with pytest.raises(RuntimeError, match="mul: a backward pass has released"):
         grad(h * x, [h, x])
 
@@ -908,7 +908,7 @@ def test_a_condition_that_changes_later_does_not_change_the_gradient():
 
 
 class OnAnotherDevice:
-    """An array that says it lives on GPU 1."""
+    """An array that claims to be on GPU 1."""
 
     dtype, shape, ndim, size = np.dtype("float32"), (2,), 1, 2
     device = type("Device", (), {"id": 1})()
@@ -926,7 +926,7 @@ def test_operands_on_two_devices_are_refused_by_name():
 
 @pytest.fixture
 def scratch_operations(monkeypatch):
-    """Operations made in a test are forgotten after it."""
+    """Remove operations that a test made."""
     monkeypatch.setattr(engine, "OPERATIONS", dict(OPERATIONS))
 
 

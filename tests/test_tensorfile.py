@@ -1,4 +1,4 @@
-"""Tensor files equal those of the safetensors library, and are written a piece at a time."""
+"""Tensor files equal the safetensors library's, and are written one piece at a time."""
 
 import contextlib
 import errno
@@ -42,7 +42,7 @@ def as_bytes(arrays):
 
 
 def bits(arrays):
-    """The arrays in C order, which is what the library takes them for."""
+    """The arrays in C order, which the library assumes."""
     return {k: np.asarray(a, order="C") for k, a in arrays.items()}
 
 
@@ -153,7 +153,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path, monkeypatch):
 
 @contextlib.contextmanager
 def peak():
-    """A list that gets the most bytes that were held at once."""
+    """A list that receives the peak number of allocated bytes."""
     found = []
     tracemalloc.start()
     try:
@@ -176,17 +176,17 @@ def test_no_more_than_a_piece_is_held(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="limits memory as Linux does")
 def test_where_memory_is_limited_a_training_ends_in_one_sentence_and_goes_on(tmp_path):
-    """At a checkpoint, with the limit that clusters set. (The timeout: safetensors hung here.)"""
+    """At a checkpoint, under the limit that clusters set. (The timeout: safetensors hung here.)"""
     script = Path(__file__).with_name("starved.py")
     done = subprocess.run(
         [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     ended, code, err, code_after, size = json.loads(done.stdout)
-    assert ended == errno.ENOMEM  # before matplotlib is loaded, which would hang or abort
+    assert ended == errno.ENOMEM  # before matplotlib is loaded, because that would hang or abort
     assert code == 1
     assert re.fullmatch(r"error: no memory left(: [^;]+)?; lower --batch-size.*\n", err)
-    assert code_after == 0  # the run is unlocked, and its first checkpoint whole
+    assert code_after == 0  # the run is unlocked, and its first checkpoint is whole
     run = Run(tmp_path / "runs" / tiny.FIRST)
     assert [e["step"] for e in tiny.events(run) if e["event"] == "resume"] == [1]
     assert tiny.saved(run) == [1, 2, 3]
@@ -208,7 +208,7 @@ def test_a_checkpoint_that_does_not_fit_into_memory_is_not_taken_for_a_bad_one(
         raise MemoryError
 
     monkeypatch.setattr(np, "empty", full)
-    with pytest.raises(MemoryError):  # or a run would go back to an older one
+    with pytest.raises(MemoryError):  # otherwise a run would go back to an older checkpoint
         checkpoint.read_file(tmp_path / "c")
 
 

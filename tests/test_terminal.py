@@ -1,4 +1,4 @@
-"""The terminal: what it shows at any width, and Ctrl-C, which takes effect at once."""
+"""The terminal: its contents at any width, and Ctrl-C, which takes effect at once."""
 
 import os
 import re
@@ -82,13 +82,13 @@ console.run(lambda: main(["train", "dcgan", *sys.argv[1:]]))
 
 
 class Program:
-    """A run on a terminal of its own, of this many columns."""
+    """A run on its own terminal, with this number of columns."""
 
     def __init__(self, folder, columns, *flags, more="", stdout=None):
         self.ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         words = [sys.executable, "-c", WITHOUT_CURVES.format(more=more), *TRAIN, *map(str, flags)]
-        # A session of its own, in which the terminal's Ctrl-C reaches it.
+        # Its own session, so that the terminal's Ctrl-C reaches it.
         begin = "import os, sys, fcntl, termios; os.setsid(); "
         begin += "fcntl.ioctl(2, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
         streams = {"stdin": theirs, "stdout": stdout or theirs, "stderr": theirs}
@@ -97,7 +97,7 @@ class Program:
         self.text = ""
 
     def read(self, until=None):
-        """What it writes, up to this text or to its end."""
+        """Its output, up to this text or to its end."""
         limit = time.monotonic() + 120
         while until is None or until not in self.text:
             assert time.monotonic() < limit, self.text
@@ -105,7 +105,7 @@ class Program:
                 continue
             try:
                 found = os.read(self.ours, 65536)
-            except OSError:  # Linux's word for the end
+            except OSError:  # Linux's way to report the end
                 found = b""
             if not found:
                 break
@@ -122,7 +122,7 @@ class Program:
 
 
 def last_bar(text):
-    """The bar as it stands at the end."""
+    """The final state of the bar."""
     return re.findall(r"\r([ 0-9]+%\|[^\r\n]*)", text)[-1]
 
 
@@ -149,7 +149,7 @@ def test_on_a_terminal_of_any_width_there_is_a_bar_and_what_has_room(tmp_path, c
 
 
 def test_the_width_is_that_of_the_terminal_which_has_the_bar(tmp_path):
-    """For example, in `minigan train ... | tee log`, where stdout has no width."""
+    """For example in `minigan train ... | tee log`, where stdout has no width."""
     with (
         open(tmp_path / "log", "wb") as log,
         Program(tmp_path, 40, "--steps", 3, stdout=log) as program,
@@ -160,7 +160,7 @@ def test_the_width_is_that_of_the_terminal_which_has_the_bar(tmp_path):
     assert b"Done: look at" in (tmp_path / "log").read_bytes()
 
 
-# The step that is being played waits for a file, so what is said meanwhile is said at once.
+# The current step waits for a file, so text that appears meanwhile was printed at once.
 WAIT = """
 import os, time
 from minigan.training.loop import Loop

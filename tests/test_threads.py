@@ -1,4 +1,4 @@
-"""Blocks of work are shared, whatever interrupts them; BLAS is limited to one thread if possible."""
+"""Blocks of work are shared whatever interrupts them, and BLAS is limited to one thread if possible."""
 
 import contextvars
 import dis
@@ -26,7 +26,7 @@ from minigan.backend.reference import Window
 from minigan.doctor import machine
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
-PATIENCE = 60  # seconds for what happens at once, or the test fails
+PATIENCE = 60  # seconds before a test fails that should pass at once
 TIMER = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer with a signal here")
 
 
@@ -36,13 +36,13 @@ def two_threads(monkeypatch):
 
 
 class Alarm(BaseException):
-    """What the handlers here raise: an exception that nobody else knows."""
+    """The exception that the handlers here raise, and nothing else does."""
 
 
 @contextmanager
 def on_alarm(handler):
     before = signal.signal(signal.SIGALRM, handler)
-    gc.disable()  # what is raised in a finalizer is lost, and pytest reports it
+    gc.disable()  # an exception in a finalizer would be lost, and reported by pytest
     try:
         yield
     finally:
@@ -58,16 +58,16 @@ def within_share(frame):
 
 
 def settings():
-    """What a call must leave as it was: the threads of each BLAS, and NumPy's buffer."""
+    """Settings that a call must restore: the threads of each BLAS, and NumPy's buffer."""
     return [library.num_threads for library, _ in threads._blas()], np.getbufsize()
 
 
 class Blocks:
-    """Blocks that count themselves: each is begun, computes for a while, and is ended."""
+    """Blocks that count themselves: each begins, computes for a while, and ends."""
 
     def __init__(self, count):
         self.count, self.sums = count, np.zeros(count)
-        self.begun, self.ended = [], []  # by helpers: nobody interrupts those
+        self.begun, self.ended = [], []  # on helpers, which are never interrupted
         self.numbers = np.arange(4096.0)
 
     def __call__(self, i):
@@ -86,7 +86,7 @@ class Blocks:
 
 
 def assert_sound(before):
-    """The next calls, on this thread and on another, are complete; the settings are the user's."""
+    """The next calls, on this thread and another, are complete, and the settings are the user's."""
     assert settings() == before
     blocks = Blocks(5)
     blocks.share()
@@ -94,7 +94,7 @@ def assert_sound(before):
     other = threading.Thread(target=blocks.share, daemon=True)
     other.start()
     other.join(PATIENCE)
-    assert not other.is_alive(), "another thread waits for a turn that nobody gives back"
+    assert not other.is_alive(), "another thread waits for a turn that was never passed on"
     assert (blocks.sums == 2 * blocks.numbers.sum()).all()
     assert settings() == before
     assert threads._turn == {}
@@ -105,7 +105,7 @@ def assert_sound(before):
 
 @TIMER
 def test_what_a_handler_raises_is_raised_after_the_helpers_block_is_done():
-    """However often it raises, and whether the main thread is in its block or already waiting."""
+    """However often the handler raises, whether the main thread is in its block or already waiting."""
     before, result = settings(), np.zeros(2)
     begun, heard, left = threading.Event(), [], threading.Event()
 
@@ -139,7 +139,7 @@ def test_what_a_handler_raises_is_raised_after_the_helpers_block_is_done():
 @TIMER
 @pytest.mark.parametrize("most", [1, 9])
 def test_a_call_survives_interruptions_at_any_moment(most):
-    """One in a call, or up to nine, each during the handling of the previous one or soon after."""
+    """One exception in a call, or up to nine, each while the previous one is handled or soon after."""
     before, drawn = settings(), random.Random(0)
     left = interrupted = 0
 
@@ -203,10 +203,10 @@ class Interruption:
 
 def test_a_call_survives_an_interruption_at_each_instruction():
     before, n, tracer = settings(), 0, sys.gettrace()
-    threads.share(lambda i: None, 2)  # the helper exists, and BLAS is known
+    threads.share(lambda i: None, 2)  # so that the helper exists, and BLAS is known
     while True:
         blocks, interruption = Blocks(3), Interruption(n)
-        sys._getframe().f_trace_opcodes = True  # Python 3.12 asks for it before
+        sys._getframe().f_trace_opcodes = True  # Python 3.12 needs this first
         sys.settrace(interruption)
         try:
             blocks.share()
@@ -236,7 +236,7 @@ def test_a_call_that_could_not_end_is_ended_by_the_next_one():
         else:
             begun.set()
             assert go.wait(PATIENCE)
-            late.wait(0.1)  # no new call begins meanwhile
+            late.wait(0.1)  # no new call starts meanwhile
             done.append(i)
 
     def next_work(i):
@@ -289,16 +289,16 @@ def test_the_arrays_of_a_call_are_let_go_when_it_ends():
     assert (call.errors, call.busy) == ([], set())
 
 
-# -- calls within calls, and beside them ---------------------------------------------------------------
+# -- nested and simultaneous calls ---------------------------------------------------------------------
 
 
 def test_a_block_may_share_out_work_itself():
-    """On the calling thread or on a helper; that thread then does all of it."""
+    """On the calling thread or on a helper, which then does all the work of the inner call."""
     numbers, done, both = np.ones(1 << 16), [], threading.Barrier(2)
 
     def work(i):
         if i < 2:
-            both.wait(PATIENCE)  # so that each thread has one of them
+            both.wait(PATIENCE)  # so that each thread has one block
         mine = threading.get_ident()
         threads.share(
             lambda j: done.append((i, j, numbers.sum(), threading.get_ident() == mine)), 9
@@ -324,7 +324,7 @@ def test_a_call_within_another_leaves_the_helpers_to_that_one():
 
 @TIMER
 def test_a_handler_may_use_the_engine():
-    """Even if it interrupts the engine's own work: neither overwrites the other's memory."""
+    """Even if it interrupts the engine's own work. Neither overwrites the other's memory."""
     rng = np.random.default_rng(0)
     arguments = []
     for side, n in ((16, 40), (8, 24), (32, 6)):  # in blocks, at once, few channels
@@ -358,7 +358,7 @@ def test_a_handler_may_use_the_engine():
 
 
 def test_blas_has_one_thread_in_a_block_whatever_other_threads_begin_and_end():
-    """They switch often, so that one starts a call while another may be ending one."""
+    """The threads switch often, so that one starts a call while another may be ending one."""
     before, seen = settings(), set()
     libraries = [library for library, _ in threads._blas()]
 
@@ -445,7 +445,7 @@ def test_a_turn_that_was_not_given_back_is_taken_by_whoever_waits():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_process_forked_within_a_call_does_not_wait_for_helpers_that_it_does_not_have():
-    """It can make calls of its own. If it continues this one, it gets an error: blocks are missing."""
+    """The child can make its own calls. Continuing the interrupted one is an error."""
     parent, begun, forked = os.getpid(), threading.Event(), threading.Event()
     children = []
 
@@ -477,7 +477,7 @@ def test_a_process_forked_within_a_call_does_not_wait_for_helpers_that_it_does_n
 
 
 def test_without_room_for_threads_those_there_are_do_the_work(monkeypatch):
-    """For example, under `ulimit -u`. When there is room again, more threads are started."""
+    """For example under `ulimit -u`. Once the limit allows, more threads are started."""
     blocks, start = Blocks(9), threading.Thread.start
 
     def refused(thread):
@@ -505,11 +505,11 @@ def test_memory_in_use_is_not_given_out_again():
     assert threads.scratch("test", (10,), np.float32).ctypes.data == address
 
 
-# -- what equal bytes rest on --------------------------------------------------------------------------
+# -- conditions for equal bytes ------------------------------------------------------------------------
 
 
 class Library(SimpleNamespace):
-    """A BLAS as threadpoolctl shows it, which makes NumPy's products."""
+    """A BLAS as threadpoolctl shows it, which NumPy's products use."""
 
     def __init__(self, **facts):
         usual = {"user_api": "blas", "internal_api": "openblas", "version": "0.3"}
@@ -523,7 +523,7 @@ class Library(SimpleNamespace):
 
 @pytest.fixture
 def seen(monkeypatch):
-    """Let threadpoolctl see these libraries, as a process does that has just begun."""
+    """Let threadpoolctl see these libraries, as in a new process."""
 
     def see(*libraries):
         controller = SimpleNamespace(lib_controllers=list(libraries), info=lambda *_: [])
@@ -572,7 +572,7 @@ def test_a_blas_that_obeys_is_seen_to_do_so_and_gets_its_threads_back(seen):
 
 
 def test_numpys_blas_is_known_by_the_function_that_numpy_calls():
-    """Not by its file's name. Another library that has the same functions does not count."""
+    """It is not recognised by its file name. Another library with the same functions does not count."""
     if threads.blas_trouble():
         pytest.skip(threads.blas_trouble())
     for library in (lib for lib, _ in threads._blas() if threads._multiplies_for_numpy(lib)):
@@ -588,7 +588,7 @@ def test_the_doctor_says_so(seen):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert "NumPy's BLAS cannot be limited to one thread" in machine.describe()["BLAS"]
-        threads.share(lambda i: None, 2)  # it is told already
+        threads.share(lambda i: None, 2)  # it was already told
 
 
 def test_a_training_says_so_in_one_line(seen, tmp_path, monkeypatch, capsys):
@@ -624,7 +624,7 @@ def test_what_the_caller_has_said_of_floating_point_errors_holds_on_every_thread
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_blocks_are_computed_under_the_same_settings_on_every_thread(monkeypatch, count):
-    """One thread for BLAS and the same buffer for NumPy, whatever the user has set, whoever calls."""
+    """One thread for BLAS and the same buffer for NumPy, whatever the user has set, on any thread."""
     monkeypatch.setattr(threads, "_threads", count)
     found, together = set(), threading.Barrier(count)
 
@@ -634,7 +634,7 @@ def test_blocks_are_computed_under_the_same_settings_on_every_thread(monkeypatch
 
     before = np.setbufsize(4096)
     try:
-        with threadpool_limits(3, user_api="blas"):  # by this thread, which is alive
+        with threadpool_limits(3, user_api="blas"):  # set by this thread, which is alive
             threads.share(work, count)
             assert np.getbufsize() == 4096
             other = threading.Thread(target=threads.share, args=(work, count))

@@ -1,4 +1,4 @@
-"""A member from outside the package: one line registers it, and then everything works for it too."""
+"""A member from outside the package: one line registers it, and everything works for it too."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class ToyOptions(base.Options):
 
 
 class Toy(base.GAN):
-    """A least squares game with a running mean of D's scores, as nobody has published it."""
+    """A least squares game with a running mean of D's scores, invented for this test."""
 
     Options = ToyOptions
 
@@ -54,7 +54,7 @@ class Toy(base.GAN):
         return {"loss_d": loss_D, "loss_g": loss_G, "level": minigan.tensor(self.extra["level"][0])}
 
 
-# -- what it gets -------------------------------------------------------------------------------------
+# -- what works for it --------------------------------------------------------------------------------
 
 SIZES = ["--nz", "4", "--ngf", "4", "--ndf", "4", "--batch-size", "4", "--device", "cpu"]
 IMAGES = ["--image-size", "16", "--max-images", "22", "--workers", "1"]
@@ -86,7 +86,7 @@ def test_pictures_curves_and_samples(data):
 
 @pytest.mark.parametrize("data", DATA)
 def test_exact_resume(data, monkeypatch):
-    """The member has several updates per step, and state of its own."""
+    """The member has several updates per step, and its own state."""
     tiny.hurry(monkeypatch)
     whole = train("--steps", 7, data=data)
     parts = train("--steps", 3, data=data)

@@ -1,4 +1,4 @@
-"""The game and the run around it: repeatable, resumable, and unaffected by pictures and logs."""
+"""The game and its run: repeatable, resumable, and unaffected by pictures and logs."""
 
 import io
 import itertools
@@ -32,7 +32,7 @@ rng = np.random.default_rng
 
 @pytest.fixture(autouse=True)
 def somewhere_else(tmp_path, monkeypatch):
-    """Work in an empty folder, and leave out the curves, which take longer than the run."""
+    """Work in an empty folder, and skip the curves, which take longer than the run."""
     monkeypatch.chdir(tmp_path)
     tiny.hurry(monkeypatch)
 
@@ -41,7 +41,7 @@ def somewhere_else(tmp_path, monkeypatch):
 
 
 class Drawn:
-    """The batches of a game of three steps, and other noise at each call; always the same series."""
+    """The batches of three steps of a game, and new noise at each call; always the same sequence."""
 
     def __init__(self):
         self.batches, self.noises, self.asked = 0, rng(5), 0
@@ -56,7 +56,7 @@ class Drawn:
 
 
 def game(**options):
-    """A DCGAN in float64, away from its first values, where D knows nothing."""
+    """A DCGAN in float64, away from its initial values, at which D knows nothing."""
     options = {"batch_size": 4, "nz": 3, "ngf": 2, "ndf": 2, "lr": 0.01, "ema": 0.0, **options}
     member = DCGAN(DCGAN.Options(**options), (1, 16, 16), rng(0))
     for seed, name in enumerate("GD"):
@@ -126,7 +126,7 @@ def test_three_steps_equal_the_same_steps_by_hand(fresh, loss):
         assert played == pytest.approx(by_hand, rel=1e-9)
     for name, player in member.players.items():
         expected = other.players[name].net.state_dict()
-        for key, value in player.net.state_dict().items():  # batch norm's buffers are among them
+        for key, value in player.net.state_dict().items():  # batch norm's buffers included
             np.testing.assert_allclose(value.numpy(), expected[key].numpy(), 1e-8, 1e-11, True, key)
 
 
@@ -135,7 +135,7 @@ def snapshot(network):
 
 
 def changed(before, after):
-    """The kinds of entries that differ: "weights" and "buffers" of batch norm."""
+    """The kinds of entries that differ: "weights", and "buffers" of batch norm."""
     names = [key for key in before if not np.array_equal(before[key], after[key])]
     return {"buffers" if "running" in n or "tracked" in n else "weights" for n in names}
 
@@ -146,7 +146,7 @@ def test_each_half_of_a_step_updates_its_own_network_only(fresh, monkeypatch):
     G, D = (member.players[name].net for name in "GD")
     seen, reached = [], []
 
-    for player in member.players.values():  # note both networks right before and after its step
+    for player in member.players.values():  # record both networks right before and after the step
         step = player.optimizer.step
 
         def noted(grads, step=step):
@@ -171,13 +171,13 @@ def test_each_half_of_a_step_updates_its_own_network_only(fresh, monkeypatch):
     assert all(g is None for g in reached)  # D's loss does not depend on G
     assert (changed(g0, g1), changed(d0, d1)) == (set(), {"weights"})
     assert changed(g1, g2) == ({"buffers"} if fresh else set())
-    assert changed(d1, d2) == {"buffers"}  # G's half calls D, and that is all
+    assert changed(d1, d2) == {"buffers"}  # G's half calls D, but does not train it
     assert (changed(g2, g3), changed(d2, d3)) == ({"weights"}, set())
     assert changed(g3, snapshot(G)) == changed(d3, snapshot(D)) == set()
     assert all(p.grad is None for p in (*G.parameters(), *D.parameters()))
 
 
-# -- noise and pictures that do not disturb --------------------------------------------------------
+# -- noise and pictures do not affect training ---------------------------------------------------
 
 
 def test_numbers_of_different_keys_are_independent_and_repeat():
@@ -186,7 +186,7 @@ def test_numbers_of_different_keys_are_independent_and_repeat():
     keys = [(s, n, *more) for s in (0, 1) for n in names for more in ((), (0,), (0, 1), (1, 0))]
     drawn = [first(*key) for key in keys]
     assert len(set(drawn)) == len(keys)
-    assert [first(*key) for key in reversed(keys)] == drawn[::-1]  # nothing is carried along
+    assert [first(*key) for key in reversed(keys)] == drawn[::-1]  # no state is carried along
     assert first("1") != first(1)
 
 
@@ -208,7 +208,7 @@ def drawing(**options):
 
 
 def drawn(draw, steps):
-    """What a member is given in these steps."""
+    """The draws of a member in these steps."""
     found = []
     for _ in range(steps):
         values = (draw.reals(), draw.noise(), draw.uniform("u", 1), draw.noise())
@@ -218,7 +218,7 @@ def drawn(draw, steps):
 
 
 def test_what_is_drawn_in_a_step_is_a_function_of_the_seed_and_the_step():
-    """So a checkpoint holds only three numbers for it, and resumed runs draw as if never stopped."""
+    """So a checkpoint needs only three numbers for them, and resumed runs draw as if never stopped."""
     whole, first = drawing(), drawing()
     expected = drawn(whole, 20)
     assert len(set(expected)) == len(expected)
@@ -238,7 +238,7 @@ def test_what_one_name_draws_does_not_shift_what_another_draws():
         assert busy.noise().numpy().tobytes() == plain.noise().numpy().tobytes()
         for draw in (plain, busy):
             draw.next_step()
-    # and a call more in one step changes no later step
+    # and an extra call in one step changes no later step
     busy.noise()
     for draw in (plain, busy):
         draw.next_step()
@@ -274,18 +274,18 @@ def test_pixels_become_values_from_minus_one_to_one():
 def test_sampling_uses_the_running_statistics_and_changes_nothing():
     member = game()
     G = member.players["G"].net
-    G(tensor(rng(1).standard_normal((16, 3))))  # moves the statistics
+    G(tensor(rng(1).standard_normal((16, 3))))  # changes the statistics
     before, z = snapshot(G), tensor(rng(2).standard_normal((5, 3)))
     samples = member.sample(z).numpy()
     assert samples.shape == (5, 1, 16, 16)
     assert changed(before, snapshot(G)) == set()
     assert all(module.training for module in G.modules())
     alone = np.concatenate([member.sample(z[i : i + 1]).numpy() for i in range(5)])
-    np.testing.assert_allclose(alone, samples, atol=1e-12)  # none depends on its neighbours
+    np.testing.assert_allclose(alone, samples, atol=1e-12)  # no sample depends on its neighbours
 
 
 def picture_of(run, prefix, seed=7):
-    """What a network of a run's newest checkpoint makes of the noise of the run's pictures."""
+    """The output of a network of a run's newest checkpoint for the noise of the run's pictures."""
     arrays, _ = checkpoint.read_file(checkpoint.newest_first(run.checkpoints)[0])
     G = Generator(8, 4, 3, 16, generator(seed, "init"))
     own = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
@@ -301,7 +301,7 @@ def pixels(path):
 
 
 def test_a_picture_shows_the_average_and_the_raw_generator_beside_it():
-    """Both at the same noise, which has a key of its own."""
+    """Both use the same noise, which has its own key."""
     run = tiny.train("out", "--steps", 3, "--seed", 7)
     average = picture_of(run, "players.G.average.")
     raw = picture_of(run, "players.G.net.")
@@ -342,7 +342,7 @@ def test_with_grids_at_every_step_or_none_at_all_the_run_is_the_same(monkeypatch
     assert tiny.metrics(often) == tiny.metrics(seldom) == tiny.metrics(never)
 
 
-# -- the same again --------------------------------------------------------------------------------
+# -- the same again ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("flags", [[], ["--reuse-fakes", "--flip", "--noise", "uniform"]])
@@ -360,9 +360,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(flags):
     assert {f"players.{name}" for name in expected} <= set(differing)
 
 
-# At 64 x 64 pixels D's second layer has 64 tiles an image for minimal filtering, the third 16, the
-# fourth 4. So 12 images fill several blocks of the second, do the third at once, and leave the
-# fourth to columns; 40 fill blocks of the third and do the fourth at once. Ends are of few channels.
+# At 64 x 64 pixels, minimal filtering has 64 tiles per image in D's second layer, 16 in the third, 4 in
+# the fourth. So 12 images fill several blocks of the second, do the third at once, and leave the fourth
+# to columns; 40 fill blocks of the third and do the fourth at once. The outer layers have few channels.
 @pytest.mark.parametrize("batch", [12, 40])
 def test_the_number_of_threads_changes_no_byte_of_a_run(batch, monkeypatch, thread_counts):
     class Pixels:
@@ -420,14 +420,14 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(straight, stops, capsys
     assert tiny.newest(run) == arrays
     assert tiny.metrics(run) == rows
     assert [row["step"] for row in rows] == list(range(1, 13))
-    assert grids.items() <= tiny.grids(run).items()  # one more for each stop
+    assert grids.items() <= tiny.grids(run).items()  # one more grid for each stop
     resumes = [(e["step"], e["checkpoint"]) for e in tiny.events(run) if e["event"] == "resume"]
     assert resumes == [(k, f"step-{k:08d}.safetensors") for k in stops]
     assert "skipped" not in capsys.readouterr().out
 
 
 def test_a_run_resumed_on_another_number_of_threads_is_the_same(straight, monkeypatch):
-    monkeypatch.setattr(threads, "_threads", None)  # what is set here is forgotten afterwards
+    monkeypatch.setattr(threads, "_threads", None)  # undoes the setting afterwards
     tiny.train("out", "--steps", 5, *OPTIONS, "--threads", 1)
     assert threads.get_num_threads() == 1
     run = tiny.train("out", "--steps", 12, "--resume", "auto", "--threads", 3)
@@ -449,17 +449,17 @@ def test_a_crash_between_two_checkpoints_costs_only_the_steps_since_the_last(str
         with pytest.raises(ZeroDivisionError):
             tiny.train("out", "--steps", 12, *OPTIONS)
     with open(f"out/{tiny.FIRST}/metrics.jsonl", "a") as file:
-        file.write('{"step": 7, "epo')  # as a process killed in the middle of a line leaves it
+        file.write('{"step": 7, "epo')  # as left by a process killed in the middle of a line
     run = tiny.train("out", "--resume", "auto")
     assert [e["step"] for e in tiny.events(run) if e["event"] == "resume"] == [6]
     assert (tiny.newest(run), tiny.metrics(run)) == straight[:2]
 
 
-# -- Ctrl-C, in the process itself (the signal to a process of its own is in test_examples) ---------
+# -- Ctrl-C, in the process itself (the signal to a process of its own is in test_examples) ------
 
 
 def press_ctrl_c(monkeypatch, at_step, numbers=(signal.SIGINT,)):
-    """Send SIGINT, or other signals, while that step is being played."""
+    """Send SIGINT, or other signals, while this step is being played."""
     steps = iter(range(1, 1000))
 
     def played(step, member, draw):
@@ -500,7 +500,7 @@ has_hangup = pytest.mark.skipif(HANGUP is None, reason="Windows has no SIGHUP")
 
 
 class Ended(BaseException):
-    """By a signal that no run has listened to; it would have been the end of pytest."""
+    """A signal that no run handled has ended the process: here, pytest."""
 
 
 @pytest.fixture
@@ -519,7 +519,7 @@ def deadly():
     ("numbers", "code"),
     [
         ([HANGUP], 129),
-        ([HANGUP, HANGUP], 129),  # of the system, and of the shell that ends
+        ([HANGUP, HANGUP], 129),  # from the system, and from the ending shell
         ([HANGUP, signal.SIGTERM], 129),  # as when the machine is shut down
         ([signal.SIGTERM, HANGUP], 143),
     ],
@@ -606,7 +606,7 @@ def test_a_second_ctrl_c_ends_at_once(monkeypatch, capsys, sigint):
     assert told.endswith(f"-m minigan resume {run.folder}")
 
 
-# -- what the user sees meanwhile --------------------------------------------------------------------
+# -- progress reports ----------------------------------------------------------------------------
 
 
 def scores(step):
@@ -641,7 +641,7 @@ METRICS = "Loss_D 1.23  Loss_G 0.500  D(x) 0.70  D(G(z)) before 0.25  D(G(z)) af
     ],
 )
 def test_without_a_terminal_there_is_a_plain_line_now_and_then(monkeypatch, first, total, lines):
-    """For the first step, every ten seconds, and for the last; a step takes four seconds here."""
+    """At the first step, every ten seconds, and at the last step; a step takes four seconds here."""
     clock = [100.0]
     monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(sys, "stderr", io.StringIO())
@@ -689,7 +689,7 @@ def test_the_lines_of_a_run_count_from_the_step_it_went_on_from(monkeypatch, cap
     ]
 
 
-# -- variants ----------------------------------------------------------------------------------------
+# -- variants ------------------------------------------------------------------------------------
 
 
 def test_grey_pictures_are_learnt_and_drawn():

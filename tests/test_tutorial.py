@@ -1,4 +1,4 @@
-"""PyTorch's DCGAN tutorial runs, and the documentation lists each of its lines that had to change."""
+"""PyTorch's DCGAN tutorial runs, and the documentation lists each line of it that had to change."""
 
 import re
 import runpy
@@ -18,12 +18,12 @@ def test_pytorchs_dcgan_tutorial_trains(capsys):
     losses = np.array([found["D_losses"], found["G_losses"]])
     assert losses.shape == (2, 6)  # 2 epochs of 3 batches
     assert np.isfinite(losses).all()
-    assert losses[0, -1] < losses[0, 0]  # D learns to know noise
+    assert losses[0, -1] < losses[0, 0]  # D learns to recognise noise
     assert [tuple(images.shape) for images in found["img_list"]] == [(64, 3, 64, 64)] * 2
     assert (found["img_list"][0].numpy() != found["img_list"][1].numpy()).any()
     ours = dcgan.Generator(8, 4), dcgan.Discriminator(4)
     for network, own in zip((found["netG"], found["netD"]), ours, strict=True):
-        own.load_state_dict(network.state_dict())  # of the same names and shapes
+        own.load_state_dict(network.state_dict())  # has the same names and shapes
 
 
 def test_the_documentation_lists_each_line_that_had_to_change():

@@ -1,4 +1,4 @@
-"""Tiny runs, started through the command line's `main`, and ways to read the files they leave."""
+"""Tiny runs, started through the command line's `main`, and functions that read their files."""
 
 import importlib.util
 import json
@@ -17,28 +17,28 @@ from minigan.training.run import Run, numbered_runs
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
-# 20 drawn faces of 16 x 16 pixels in batches of 4: five steps an epoch, some milliseconds each
+# 20 drawn faces of 16 x 16 pixels in batches of 4: five steps per epoch, a few milliseconds each
 SIZES = {"--image-size": 16, "--ngf": 4, "--ndf": 4, "--nz": 8, "--batch-size": 4}
 SIZES |= {"--max-images": 20, "--workers": 1, "--device": "cpu"}
 TINY = [str(word) for pair in SIZES.items() for word in pair]
-FIRST = "00000-dcgan-faces16"  # the run that they leave first
-# The same for each kind of data; there are 100,000 points, so no epoch of theirs comes to its end.
+FIRST = "00000-dcgan-faces16"  # the first run that they create
+# The same for each kind of data. An epoch of points never ends, because there are 100,000.
 POINTS = {"--ngf": 4, "--ndf": 4, "--nz": 4, "--batch-size": 4, "--workers": 1, "--device": "cpu"}
 DATA = {"faces": TINY, "ring": [str(word) for pair in POINTS.items() for word in pair]}
 DATA["digits"] = TINY
 
 
 def images(member: str) -> str:
-    """The images that a member is trained on here: digits, which have labels, if it needs them."""
+    """The images for a member: digits, which have labels, if it needs labels, else faces."""
     return "digits" if MEMBERS[member].conditional else "faces"
 
 
 def flip(member: str) -> list[str]:
-    """The flag that mirrors these images, if they may be mirrored."""
+    """The flag that mirrors a member's images, if they may be mirrored."""
     return ["--flip"] if images(member) == "faces" else []
 
 
-# Another value for each option than tiny runs have.
+# For each option, a value other than that of tiny runs.
 OTHERS = {
     "image_size": 32,
     "max_images": 19,
@@ -111,7 +111,7 @@ def hurry(patch) -> None:
 
 
 def example(name: str):
-    """The module of an example, which is a script and in no package."""
+    """An example as a module; it is a script outside any package."""
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -122,21 +122,21 @@ train_celeba, generate = example("train_celeba"), example("generate")
 
 
 def train(out, *flags, code: int = 0) -> Run:
-    """Train with these flags beside the tiny ones; the newest run in `out`."""
+    """Train with these flags added to the tiny ones; return the newest run in `out`."""
     assert train_celeba.main([*TINY, "--out", str(out), *map(str, flags)]) == code
     return Run(numbered_runs(Path(out))[-1])
 
 
 def start(out, member: str, data: str, *flags) -> int:
-    """Start a tiny run of any member by `minigan train`; the exit code."""
+    """Start a tiny run of any member by `minigan train`; return the exit code."""
     words = ["train", member, "--data", data, *DATA[data], "--out", out, *flags]
     return commands.main([str(word) for word in words])
 
 
 def go_on(out, member: str, data: str, game=(), run=()) -> int:
-    """Go on with the newest run in `out`, or start one if none has a checkpoint; the exit code.
+    """Resume the newest run in `out`, or start one if none has a checkpoint; return the exit code.
 
-    game, run  flags of which only the latter may be given again
+    game, run  flags; only those in `run` may be given again when resuming
     """
     if Run.find("auto", Path(out)) is None:
         return start(out, member, data, *game, *run)
@@ -149,13 +149,13 @@ def saved(run: Run) -> list[int]:
 
 
 def newest(run: Run) -> tuple[dict[str, bytes], dict[str, int]]:
-    """What the newest checkpoint holds: the arrays as bytes, and the whole numbers."""
+    """The contents of the newest checkpoint: the arrays as bytes, and the whole numbers."""
     arrays, table = checkpoint.read_file(checkpoint.newest_first(run.checkpoints)[0])
     return {key: np.asarray(array).tobytes() for key, array in arrays.items()}, table["numbers"]
 
 
 def metrics(run: Run) -> list[dict]:
-    """metrics.jsonl, read strictly, without what the clock says."""
+    """metrics.jsonl, read strictly, without the times."""
     lines = (run.folder / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     for row in rows:
@@ -172,7 +172,7 @@ def grids(run: Run) -> dict[str, bytes]:
 
 
 def wrap_steps(monkeypatch, wrap) -> None:
-    """Call wrap(step, member, draw) for each step of a run, and not for those of its estimate."""
+    """Call wrap(step, member, draw) for each step of a run, but not for the steps of its estimate."""
     step, play = DCGAN.step, Loop.play
 
     def played(loop):

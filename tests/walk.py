@@ -1,4 +1,4 @@
-"""Every member on each kind of data, tiny and on any device, for the tests of devices."""
+"""Every member on each kind of data, in tiny sizes on any device, for the tests of devices."""
 
 import os
 
@@ -18,13 +18,14 @@ SEED = 3
 GAME = {"nz": 4, "ngf": 4, "ndf": 4, "batch_size": 4, "seed": SEED}
 KINDS = ("points", "images")
 WALK = [(name, kind) for name in MEMBERS for kind in KINDS]
-# What the loop promises, and not the member, is tested with these: in CI with one that updates D once a
-# step, and one that does so several times and differentiates twice.
+# Promises of the loop, which do not depend on the member, are tested with these. In CI they are one
+# that updates D once per step, and one that updates D several times and differentiates twice.
 SOME = list(MEMBERS) if os.environ.get("HYPOTHESIS_PROFILE") == "deep" else ["dcgan", "wgan-gp"]
 
-# What a step of each member may cost on a GPU, the average of G included: at most so many launches of
-# kernels (when this was written, a tenth fewer) and matrix products, and exactly so many copies to the
-# GPU, which are the batches and whatever is drawn on the host. A new member needs rows of its own.
+# The cost of a step of each member on a GPU, including the average of G: the largest number of kernel
+# launches (a tenth above the number when this was written) and of matrix products, and the exact number
+# of copies to the GPU, which are the batches and everything drawn on the host. A new member needs its
+# own rows.
 BUDGETS = {
     ("dcgan", "points"): (100, 33, 3),
     ("dcgan", "images"): (120, 33, 3),
@@ -48,7 +49,7 @@ BUDGETS = {
 
 
 def d_steps(name: str, count: int = 2) -> dict[str, int]:
-    """The option to update D so often a step, if the member has it: twice shows what five times do."""
+    """The option for `count` updates of D per step, if the member has it; 2 shows what 5 would."""
     return {"d_steps": count} if "d_steps" in MEMBERS[name].Options.names() else {}
 
 
@@ -63,12 +64,12 @@ def dataset(kind: str, image_size: int = 16) -> Dataset:
 
 
 def classes_of(name: str, data: Dataset) -> int:
-    """How many classes of this data the member is told apart."""
+    """The number of classes of this data that the member is told; 0 if it is not conditional."""
     return len(data.classes) if MEMBERS[name].conditional else 0
 
 
 def game(name: str, kind: str, device: str, image_size: int = 16, **options) -> tuple[GAN, Draw]:
-    """A member with its first weights on the device, and what is drawn for it."""
+    """A member with its initial weights on the device, and its Draw."""
     data, o = dataset(kind, image_size), MEMBERS[name].Options(**{**GAME, **options})
     rng, K = generator(o.seed, "init"), classes_of(name, data)
     member = MEMBERS[name](o, data.shape, rng, device, classes=K)
@@ -77,12 +78,12 @@ def game(name: str, kind: str, device: str, image_size: int = 16, **options) -> 
 
 
 def inputs(member: GAN, draw: Draw) -> tuple[Tensor, ...]:
-    """What samples are drawn from: z, and y if the member is conditional."""
+    """The inputs of a sample: z, and y if the member is conditional."""
     return (draw.noise(), draw.labels()) if member.conditional else (draw.noise(),)
 
 
 def double(member: GAN, draw: Draw) -> tuple[GAN, "Doubled"]:
-    """Both in float64."""
+    """The member and its Draw in float64."""
     for player in member.players.values():
         for net in filter(None, (player.net, player.average)):
             net.double()
@@ -90,7 +91,7 @@ def double(member: GAN, draw: Draw) -> tuple[GAN, "Doubled"]:
 
 
 class Doubled:
-    """What is drawn, in float64."""
+    """A Draw whose numbers are converted to float64."""
 
     def __init__(self, draw: Draw):
         self._draw, self.next_step = draw, draw.next_step

@@ -1,9 +1,9 @@
 """The only folder that distinguishes NumPy's arrays from CuPy's.
 
 The rest of minigan asks here which module an array belongs to and how to move it (`device.py`).
-`reference.py` has the heavy kernels for both modules in plain array code. Learn from that page; the
-fast kernels are tested against it. They have the same names: `cpu.py` has them for NumPy, in blocks and
-on all cores, and `gpu.py` for CuPy, with the CUDA sources in the same folder.
+`reference.py` has the heavy kernels for both modules in plain array code; start there. The fast kernels
+have the same names and are tested against it: `cpu.py` for NumPy, in blocks and on all cores, and
+`gpu.py` for CuPy, with the CUDA sources in the same folder.
 """
 
 from .device import (

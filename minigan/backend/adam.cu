@@ -1,6 +1,6 @@
 // Adam (Kingma & Ba 2015, algorithm 1) for all parameters of a network in one launch.
 //
-// Compiled with -DReal=float or -DReal=double and -DMANY=<parameters a launch>; gpu.py launches it.
+// Compiled with -DReal=float or -DReal=double and -DMANY=<parameters per launch>; gpu.py launches it.
 
 typedef long long Index;
 
@@ -16,7 +16,7 @@ struct Parameters {
 };
 
 // b1 and b2 are the betas, rest1 and rest2 are 1 - b1 and 1 - b2. The host computes these differences
-// in double, because 1 - 0.999f has lost two digits.
+// in double, because 1 - 0.999f would lose two digits.
 // Launch: one row of blocks along y per parameter; along x the threads stride over its numbers.
 extern "C" __global__ void adam(
     Parameters all, Real b1, Real rest1, Real b2, Real rest2, Real eps)

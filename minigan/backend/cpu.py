@@ -1,6 +1,6 @@
 """The kernels of `reference.py` for the CPU, under the same names, in blocks and on all cores.
 
-This page only lists them; each is defined in the file it is imported from.
+This file only lists them; each is defined in the file that it is imported from.
 """
 
 from __future__ import annotations

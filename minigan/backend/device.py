@@ -22,7 +22,7 @@ from .reference import Array
 
 
 class DeviceError(UserError, RuntimeError):
-    """The requested device is unknown or unusable on this machine."""
+    """The requested device is unknown, or cannot be used on this machine."""
 
 
 def array_module(array: Array) -> ModuleType:

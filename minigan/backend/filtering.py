@@ -19,9 +19,8 @@ few units in the last place of max |w| * sum |x| over the tile's pixels, even if
 much smaller: next to a weight of 1e8, a weight of 1 is lost in float32. (A sum may also become infinite
 or NaN; `_if_finite` in convolution.py discards such results.)
 
-In two directions this makes 9 products for a tile of 2 x 2 outputs. The other two derivatives of the
-trilinear form follow by transposition: B'[(G w) . (A y)] for the image, G'[(B d) . (A y)] for the
-weight.
+In two directions, a tile of 2 x 2 outputs needs 9 products. The other two derivatives of the trilinear
+form follow by transposition: B'[(G w) . (A y)] for the image, G'[(B d) . (A y)] for the weight.
 
 Letters: n images in a block of work, th x tw tiles per image, K = 4C numbers in a block of pixels,
 O channels of the grid. The products are nine matrix products over T = n*th*tw tiles.
@@ -97,8 +96,8 @@ def _filter(
     into: _Image | _Grid | None = None,
     taps: np.ndarray | None = None,
 ) -> np.ndarray | None:
-    """Multiply a factor by the taps and store the result in `into`. Given both factors, also compute
-    the weight's gradient from them in the same pass, and return it.
+    """Multiply a factor by the taps, and store the result in `into`. Given both factors, also
+    compute the weight's gradient from them in the same pass, and return it.
 
     The threads share the blocks of tiles. Within a block, the 3 x 3 products are computed row by row,
     so that intermediate results stay in the cache. If the whole batch is a single block, it has many

@@ -21,10 +21,10 @@ import numpy as np
 from . import reference
 from .reference import Array, Window, kernel_rows
 
-THREADS = 256  # in a block whose threads work independently
+THREADS = 256  # threads in a block of the kernels whose threads work independently
 SUMMING = 512  # threads in a block that sums: THREADS in norm.cu
 MANY = 32  # parameters in a launch of Adam: 32 * 56 bytes of the 4 KiB that arguments may take up
-BLOCKS = 512  # at most, along one parameter in a launch of Adam: enough for the widest GPU
+BLOCKS = 512  # the most along one parameter in a launch of Adam: enough for the widest GPU
 ROWS = 65535  # CUDA's limit for blocks along y; the kernels stride beyond it
 
 FIELDS = ("h", "w", "kh", "kw", "sh", "sw", "ph", "pw", "oh", "ow")
@@ -198,7 +198,7 @@ def batch_norm_gradients(xp, g, y, x, mean, inv_std, w, slope):
 # -- elementwise: CuPy generates loop and indices around a formula, for arrays in any order -----------
 #
 # By default CuPy would store the result in the order (N, C, H, W), which the next convolution would
-# have to copy. So the kernels below pass it memory for the result in the order of the input.
+# have to copy. So the kernels below are given memory for the result, in the input's order.
 
 
 @functools.cache

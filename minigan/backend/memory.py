@@ -2,7 +2,7 @@
 
 The C library returns a large array's memory to the system as soon as it is freed. The next array of the
 same size gets fresh pages, with a page fault for every 4 KB, which costs more than filling them.
-Training frees and allocates the same sizes at every step, so this page tells the library to keep freed
+Training frees and allocates the same sizes at every step, so this file tells the library to keep freed
 memory. (glibc only; elsewhere nothing happens. `man mallopt` describes the two settings.)
 """
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from .threads import share
 
-PARTS = 4  # of a product, at most: for each part, BLAS copies the uncut factor again
+PARTS = 4  # the most parts of a product: for each, BLAS copies the uncut factor again
 PART_WORK = 1 << 24  # multiplications in a part: with fewer, waking a thread does not pay
 PART_EDGE = 128  # a part's rows or columns are a multiple of this: BLAS is slow on narrow matrices
 
@@ -39,7 +39,7 @@ def matmul(xp: ModuleType, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def qr(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """np.linalg.qr by LAPACK on one thread, because its last bits, too, depend on the number."""
+    """np.linalg.qr by LAPACK on one thread, because its last bits also depend on that number."""
     factors: list[tuple[np.ndarray, np.ndarray]] = []
     share(lambda i: factors.append(np.linalg.qr(a)), 1)
     return factors[0]
@@ -48,7 +48,7 @@ def qr(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _cuts(shape: tuple[int, ...], parts: int) -> tuple[int, list[slice]]:
     """The axis along which a result (..., M, N) is cut, and the cuts, at most `parts`.
 
-    It is the longest batch axis if that has at least `parts` matrices, else the longer of M and N.
+    The axis is the longest batch axis if it has at least `parts` matrices, else the longer of M and N.
     """
     batch = max(range(len(shape) - 2), key=shape.__getitem__, default=None)
     if batch is not None and shape[batch] >= parts:

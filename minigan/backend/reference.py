@@ -18,8 +18,8 @@ Array = Any  # a numpy.ndarray or a cupy.ndarray
 class Window:
     """How a kernel slides over an image; each field is (vertical, horizontal), in pixels.
 
-    The image's size is stored, not inferred: with an inexact stride several image sizes give the same
-    grid, so the way back from the grid would have to guess.
+    The image's size is stored, because it cannot be inferred from the grid: with an inexact stride,
+    several image sizes give the same grid.
     """
 
     image: tuple[int, int]
@@ -245,7 +245,7 @@ def cross_entropy(xp: ModuleType, x: Array, t: Array | float) -> Array:
 
 
 def cross_entropy_gradient(xp: ModuleType, g: Array, x: Array, t: Array | float) -> Array:
-    """Its derivative by x, g * ((1 - t) sigmoid(x) - t sigmoid(-x)), exact on both tails.
+    """cross_entropy's derivative by x: g * ((1 - t) sigmoid(x) - t sigmoid(-x)), exact on both tails.
 
     (This equals g * (sigmoid(x) - t), but sigmoid(x) - 1 has no digits left where D is certain.)
     """
@@ -275,11 +275,11 @@ def adam(
 ) -> None:
     """Algorithm 1 of Kingma & Ba 2015 for each (p, g, m, v, step), in place on p, m and v.
 
-    Each of the four arrays may have a memory order of its own. Each number depends only on the numbers
-    at the same index, so the order changes no byte of the result, only the speed; p's order for all is
+    Each of the four arrays may have its own memory order. Each number depends only on the numbers at
+    the same index, so the order affects the speed, but no byte of the result; p's order for all is
     fastest. (Exact resuming relies on this, because a gradient averaged over processes, or a restored
-    moment, may have another order than the original. The order of a weight does matter to products: it
-    changes their last bits.)
+    moment, may have another order than the original. A weight's order does change the last bits of
+    products.)
     """
     refuse_half(moved)
     b1, b2 = betas

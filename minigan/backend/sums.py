@@ -1,4 +1,4 @@
-"""Sums over axes on the CPU, which lose few digits for any number of terms."""
+"""Sums over axes on the CPU that lose few digits, for any number of terms."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from . import reference
 
 BUFFERS = np.lib.NumpyVersion(np.__version__) < "2.3.0"  # releases that sum buffer by buffer
-TERMS = 128  # at most this many terms of a sum are added one after another in float32
-RUN = 2048  # numbers in a row to add, at least, if the shape allows: short runs are slow
+TERMS = 128  # the most terms of a sum that are added one after another in float32
+RUN = 2048  # the least length of runs to add, if the shape allows: short runs are slow
 
 
 def _added_in_turn(x: np.ndarray, axes: tuple[int, ...]) -> list[int]:
@@ -20,7 +20,7 @@ def _added_in_turn(x: np.ndarray, axes: tuple[int, ...]) -> list[int]:
     Along the innermost contiguous run of memory, NumPy adds in a tree, which loses few digits. If the
     run has gaps, is not aligned or is float16, it adds one buffer after another; before release 2.3 it
     always does. (Whether NumPy treats an axis of stride 0 as a run depends on the other axes; here it
-    counts as none.)
+    does not count as a run.)
     """
     order = sorted((a for a in range(x.ndim) if x.shape[a] > 1), key=lambda a: abs(x.strides[a]))
     copied = BUFFERS or not x.flags.aligned or x.dtype == np.float16

@@ -61,7 +61,7 @@ def _available() -> int:
 def get_num_threads() -> int:
     """The number of threads that the kernels use.
 
-    It is what `set_num_threads` has set, else MINIGAN_NUM_THREADS, else the number of available cores.
+    It is the number that `set_num_threads` set, else MINIGAN_NUM_THREADS, else the available cores.
     Raises ThreadsError if MINIGAN_NUM_THREADS is needed and is not a number of threads.
     """
     global _threads
@@ -74,9 +74,9 @@ def set_num_threads(count: int) -> None:
     """Set the number of threads that the kernels use from now on."""
     global _threads
     if not isinstance(count, Integral) or isinstance(count, bool):
-        raise TypeError(f"set_num_threads: {count!r} threads; give a whole number")
+        raise TypeError(f"set_num_threads: the number of threads must be an int, not {count!r}")
     if count < 1:
-        raise ValueError(f"set_num_threads: {count} threads; give at least 1")
+        raise ValueError(f"set_num_threads: the number of threads must be at least 1, not {count}")
     _threads = int(count)
 
 
@@ -115,7 +115,7 @@ def share(work: Callable[[int], None], count: int) -> None:
 
 
 def _within_share(frame: FrameType | None) -> bool:
-    """Whether `share` is on the stack whose top is this frame, or may be.
+    """Whether `share` is, or may be, on the stack whose top is this frame.
 
     A generator that a running thread has just left no longer knows its caller. If the walk ends at a
     generator, `share` may be on the stack.
@@ -139,10 +139,10 @@ class _Call:
         self.errors: list[BaseException] = []  # raised on helpers
         self.waiting: list[threading.Lock] = []  # a lock for each thread that waits for this call
         self.thread = threading.get_ident()
-        self.lent: int | None = None  # entries of _lent that belong to the calls around this one
+        self.lent: int | None = None  # entries of _lent that belong to enclosing calls
 
     def take_turn(self, caller: FrameType) -> bool:
-        """Wait for this call's turn. False if it gets none, because this thread is in another call."""
+        """Wait for this call's turn. False if it gets none, because its thread is already in a call."""
         # setdefault is atomic: it takes the turn and records whose it is in one step.
         while (other := _turn.setdefault("call", self)) is not self:
             mine = other.thread == self.thread
@@ -372,9 +372,9 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """This thread's scratch memory of that name, with undefined content.
 
-    It is the memory of the last call unless that is still in use, for example by a kernel that a signal
-    handler has interrupted to run another. So drop it before the next call. Otherwise new memory is
-    taken, with a page fault for every 4 KB, which costs more than filling them.
+    The last call's memory is reused unless it is still in use, for example by a kernel that a signal
+    handler has interrupted to run another. So drop the array before the next call. Otherwise new memory
+    is taken, with a page fault for every 4 KB, which costs more than filling it.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     held = getattr(_scratch, name, None)

@@ -64,7 +64,7 @@ LIMIT = 60  # seconds, after which no further turn starts
 
 
 class Drawn:
-    """The same batch of random pixels for every step, and noise; equal on all devices."""
+    """One batch of random pixels, used at every step, and noise; both are equal on all devices."""
 
     def __init__(self, size: Size, device: str, dtype: Any):
         self.size, self.device, self.dtype, self.calls = size, device, dtype, 0
@@ -99,12 +99,12 @@ class Game:
 
 
 def trained(label: str, device: str, dtype: Any) -> list[np.ndarray]:
-    """The metrics of two steps, and the networks' state after them. The first step moves no weight.
+    """The metrics of two steps, and the networks' state after them. The first step changes no weight.
 
-    So the losses and gradients of D's half and of G's half are functions of the same first weights.
-    In float32 only these are comparable. Adam divides each gradient by its own size, so a gradient
-    that is nothing but rounding still moves its weight by lr. In float64 the eps in its divisor
-    prevents that.
+    So the first step's losses and gradients, in D's half and in G's half, depend only on the initial
+    weights. In float32 only these are comparable. Adam divides each gradient by its own size, so a
+    gradient that is only a rounding error still moves its weight by lr. In float64 the eps in its
+    divisor prevents that.
     """
     game = Game(device, dtype, TRAININGS[label])
     metrics = []
@@ -158,13 +158,13 @@ def report_tf32(device: str) -> int:
 
 
 def ask_for_tf32(device: str) -> dict[str, Any]:
-    """The report of `report_tf32` from another process, started like this one with more options.
+    """The report of `report_tf32` from another process, started like this one, with more options.
 
     If --device is then given twice, the last one counts.
     """
     import cupy
 
-    cupy.get_default_memory_pool().free_all_blocks()  # it needs the memory that this one keeps
+    cupy.get_default_memory_pool().free_all_blocks()  # the other process needs this memory
     command = [sys.executable, *sys.orig_argv[1:], "--device", device, "--report-tf32"]
     child = subprocess.run(command, capture_output=True, text=True)
     if child.returncode:
@@ -196,7 +196,7 @@ def deviation(found: list[np.ndarray], exact: list[np.ndarray]) -> float:
 
 
 def hold(bound: float, off: float) -> float:
-    """The deviation. Raises OutOfBound if it is too large or NaN."""
+    """Return the deviation. Raises OutOfBound if it exceeds the bound or is NaN."""
     if not off <= bound:
         raise OutOfBound(f"off by {off:.2g} of the largest number, {bound:g} allowed")
     return off
@@ -206,7 +206,7 @@ def same_bits(found: list[np.ndarray], before: list[np.ndarray]) -> bool:
     """True if all arrays have the same bits. Raises OutOfBound if not."""
     differing = sum(a.tobytes() != b.tobytes() for a, b in zip(found, before, strict=True))
     if differing:
-        raise OutOfBound(f"{differing} of {len(found)} arrays differ in bits from the first time")
+        raise OutOfBound(f"{differing} of {len(found)} arrays differ in bits from the first run")
     return True
 
 

@@ -198,7 +198,7 @@ def derivatives(name: str, case: Case, device: str, dtype: Any) -> list[np.ndarr
 
 
 def moved(kind: type[optim.Optimizer], options: dict, device: str, dtype: Any) -> list[np.ndarray]:
-    """Some weights after three steps of an optimiser; one has another memory order."""
+    """Some weights after three steps of an optimiser; one of them has another memory order."""
     shapes = ((64, 32, 4, 4), (500,), (3, 1))
     ps = [tensor(draw(f"p{i}", s, dtype), device=device) for i, s in enumerate(shapes)]
     ps[0] = ps[0].permute(3, 2, 1, 0)

@@ -1,4 +1,4 @@
-"""Checks of the arguments of layers, with their error messages. Used by the pages of `nn`."""
+"""Checks of the arguments of layers, with their error messages. Used by the files of `nn`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def check_bool(name: str, value: bool) -> None:
         raise ValueError(f"{name} must be True or False, not {shown(value)}")
 
 
-# PyTorch's options that minigan does not support, with the values that it accepts. Layers take them so
-# that calls may pass them, and the options after them, by position.
+# PyTorch's options that minigan does not support, and the only values that it accepts for them. Layers
+# accept the options so that calls can pass them, and those after them, by position.
 ONLY = {
     "dilation": (1, (1, 1)),
     "groups": (1,),

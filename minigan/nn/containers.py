@@ -12,7 +12,7 @@ from .normalization import BatchNorm1d, BatchNorm2d
 
 
 class _Numbered(Module):
-    """Modules in a row, named "0", "1", ... by default."""
+    """A sequence of modules, named "0", "1", ... by default."""
 
     def append(self, module: Module) -> Module:
         """Add a module at the end, and return the container."""
@@ -94,7 +94,9 @@ class ModuleDict(Module):
 
     def __init__(self, modules: Mapping[str, Module] | None = None):
         if modules is not None and not isinstance(modules, Mapping):
-            raise TypeError(f"ModuleDict: expected names with Modules, not {shown(modules)}")
+            raise TypeError(
+                f"ModuleDict: expected a mapping of names to Modules, not {shown(modules)}"
+            )
         for name, module in (modules or {}).items():
             self[name] = module
 

@@ -1,4 +1,4 @@
-"""Dropout layers, and where their random numbers come from."""
+"""Dropout layers, and the source of their random numbers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Convert a state dict's values for one tensor from minigan, PyTorch or NumPy to a host array.
 
-`Module.load_state_dict` calls this page for each tensor, before it changes any.
+`Module.load_state_dict` calls `values_for` for each tensor before it changes any.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ..tensor import Tensor
 def values_for(own: Tensor, value: Any, place: str) -> np.ndarray:
     """The value as a host array of the shape and dtype of the tensor `own`.
 
-    Raises TypeError or ValueError, with a message that begins with `place`, if it cannot be converted:
-    it has another shape, or numbers that the dtype cannot hold.
+    Raises TypeError or ValueError, with a message that begins with `place`, if it cannot be converted,
+    for example because it has another shape, or numbers that the dtype cannot hold.
     """
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{place} is a masked array; give hidden values a number with .filled(...)")
+        raise TypeError(f"{place} is a masked array; replace the masked values with .filled(...)")
     convert = "convert it first: a bfloat16 or complex tensor with .float()"
     try:
         array = _array(value)

@@ -1,4 +1,4 @@
-"""Losses as modules. Each calls the function of its name in `functional`."""
+"""Losses as modules. Each calls one function of `functional`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .module import Module
 
 
 class _Loss(Module):
-    """What the losses share: how the elements' losses become one number."""
+    """What the losses share: the reduction of the elements' losses to one number."""
 
     def __init__(self, *, reduction: str = "mean"):
         self.reduction = reduction
@@ -43,7 +43,7 @@ class L1Loss(_Loss):
 
 
 class CrossEntropyLoss(_Loss):
-    """F.cross_entropy of logits, for labels or probabilities"""
+    """F.cross_entropy of logits; the target is labels or probabilities"""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(input, target, reduction=self.reduction)

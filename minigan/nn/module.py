@@ -19,7 +19,7 @@ from .loading import values_for
 
 
 class Parameter(Tensor):
-    """A Tensor that a Module trains, made of an array or of another Tensor's array."""
+    """A Tensor that a Module trains, made from an array or from another Tensor's array."""
 
     __slots__ = ()
 
@@ -42,7 +42,7 @@ class Buffer(Tensor):
     def __init__(self, data: backend.Array | Tensor, averaged: bool = True):
         if isinstance(data, Tensor) and data.requires_grad:
             raise RuntimeError(
-                "a Buffer passes no gradient on, but this tensor requires one; give tensor.detach()"
+                "a Buffer stops gradients, but this tensor requires one; give tensor.detach()"
             )
         super().__init__(data)
         self.averaged = averaged and self.dtype.kind == "f"
@@ -135,7 +135,7 @@ class Module:
     ) -> Iterator[tuple[str, Module]]:
         """This module, under the name "", and all below it; a shared one is listed once.
 
-        memo and prefix are for the recursion: the modules seen so far, and the name of this one.
+        memo and prefix serve the recursion: the modules seen so far, and this module's name.
         """
         memo = set() if memo is None else memo
         if id(self) not in memo:
@@ -196,7 +196,7 @@ class Module:
     def state_dict_numpy(self) -> dict[str, np.ndarray]:
         """The state dict as arrays for other programs: copies on the host, C-contiguous.
 
-        Some libraries, such as safetensors, read memory without regard to its order. Use this for them:
+        Some libraries, such as safetensors, ignore an array's memory order. Use this for them:
         `safetensors.numpy.save_file(net.state_dict_numpy(), path)`. The weights of convolutions, and
         the arrays that their `numpy()` returns, are not in C order in memory.
         """
@@ -209,9 +209,9 @@ class Module:
 
         The tensors keep their memory and its order, so everything that shares it sees the new values.
         If `strict`, a missing or unexpected name raises KeyError. A wrong shape, or a value that the
-        tensor's dtype cannot hold, always raises ValueError. Surplus digits are rounded, such as those
-        of integers above 2^24 in float32. Nothing changes unless everything fits. Returns the missing
-        and the unexpected names.
+        tensor's dtype cannot hold, always raises ValueError. Digits that the dtype cannot hold are
+        rounded, such as those of integers above 2^24 in float32. Nothing changes unless everything
+        fits. Returns the missing and the unexpected names.
         """
         place = type(self).__name__
         if not isinstance(state_dict, Mapping):

@@ -128,7 +128,7 @@ class LayerNorm(_Affine):
 class InstanceNorm2d(_Affine):
     """F.instance_norm of (N, C, H, W); like PyTorch's, without scale and shift by default
 
-    Running statistics are not supported. `momentum`, which is theirs, must keep its default.
+    Running statistics are not supported, so `momentum`, which only they use, must keep its default.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A network with other weights for a while: the same function of an input, at another point."""
+"""Compute with a network under other weights, and restore its own weights afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .module import Buffer, Module
 
 @contextmanager
 def replaced(network: Module, weights: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, the network computes with these Tensors in place of its parameters, in their order.
+    """Inside, the network computes with these Tensors instead of its parameters, in their order.
 
     The weights may be results with a graph, such as w - lr g, and gradients pass through them. Buffers
     are copies inside, so that running statistics stay as they are. A graph that is built inside
@@ -22,8 +22,8 @@ def replaced(network: Module, weights: Sequence[Tensor]) -> Iterator[None]:
     parameters = list(network.parameters())
     if [w.shape for w in weights] != [p.shape for p in parameters]:
         raise ValueError(
-            f"replaced: the weights of shapes {[w.shape for w in weights]} are not in the place of "
-            f"parameters of shapes {[p.shape for p in parameters]}"
+            f"replaced: the weights have the shapes {[w.shape for w in weights]}, but the parameters "
+            f"have {[p.shape for p in parameters]}"
         )
     new = {id(p): w for p, w in zip(parameters, weights, strict=True)}
     new |= {id(b): Buffer(b.data.copy(order="K")) for b in network.buffers()}

@@ -10,8 +10,8 @@ mode:
     v <- W^T u / |W^T u|        u <- W v / |W v|        sigma = u^T W v
 
 u and v are kept between passes. The weight changes little from one pass to the next, so a single
-iteration is enough. u and v are constants to the gradient, which therefore is G / sigma minus
-<G, W> / sigma^2 u v^T, if G is the gradient with respect to W / sigma (equation 12).
+iteration is enough. The gradient treats u and v as constants (equation 12): if G is the gradient with
+respect to W / sigma, the gradient with respect to W is G / sigma - <G, W> / sigma^2 u v^T.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class _SpectralNorm(Module):
 
     @property
     def weight(self) -> Tensor:
-        """W / sigma with the present u and v. Reading it moves neither.
+        """W / sigma with the current u and v. Reading it changes neither.
 
-        The graph gets copies of u and v, so that it stays valid when a later pass moves them. D(x) -
-        D(G(z)) has two passes before its gradient.
+        The graph gets copies of u and v, so that it stays valid when a later pass changes them. A loss
+        such as D(x) - D(G(z)) makes two passes before its gradient.
         """
         u, v = self.weight_u.clone(), self.weight_v.clone()
         return self.weight_orig / (u * (self._matrix() @ v)).sum()
@@ -56,7 +56,7 @@ class _SpectralNorm(Module):
         return self.weight_orig.transpose(0, self.rows).flatten(1)  # (out, in, ...) -> (out, rest)
 
     def _iterate(self) -> None:
-        """Move u and v, in place like every buffer, because a checkpoint refers to their memory."""
+        """Update u and v in place, as for every buffer, because a checkpoint refers to their memory."""
         with no_grad():
             W, u = self._matrix(), self.weight_u
             for _ in range(self.n_power_iterations):
@@ -99,26 +99,26 @@ def spectral_norm(
 ) -> Module:
     """Let a layer use W / sigma instead of its weight W, and return the layer.
 
-    The layer changes its class, to one of those above. Its weight remains the same Parameter, under the
-    name `weight_orig`; initialise it before, or under that name. u and v, normal and of length 1, are
-    drawn from `generator` in this order; by default from the one that `manual_seed` seeds.
+    The layer's class changes to one of those above. Its weight remains the same Parameter, under the
+    name `weight_orig`; initialise it before, or under that name. u and v are drawn in this order from
+    `generator`, by default the one that `manual_seed` seeds: normal numbers, scaled to length 1.
 
-    In evaluation mode u and v do not move, but the weight is still divided by sigma. An average of the
-    network copies u and v (see `Buffer.averaged`), because the average of two vectors of length 1 is
-    shorter.
+    In evaluation mode u and v do not change, but the weight is still divided by sigma. An average of
+    the network copies u and v (see `Buffer.averaged`), because the average of two vectors of length 1
+    is shorter.
 
-    n_power_iterations  iterations for each forward pass in training mode
+    n_power_iterations  iterations per forward pass in training mode
     eps                 the smallest length that u and v are divided by
     name, dim           PyTorch's; only the defaults are supported
 
     Raises TypeError for a layer that is not a Linear, Conv2d or ConvTranspose2d, and ValueError for one
-    that is normalised already.
+    that is already normalised.
     """
     check_only("spectral_norm", name=name, dim=dim)
     (n_power_iterations,) = sizes("spectral_norm", n_power_iterations=n_power_iterations)
     if type(module) in _PLAIN:
         raise ValueError(
-            f"spectral_norm: this {_PLAIN[type(module)].__name__} is normalised already; "
+            f"spectral_norm: this {_PLAIN[type(module)].__name__} is already normalised; "
             "call remove_spectral_norm first"
         )
     if type(module) not in _NORMALIZED:

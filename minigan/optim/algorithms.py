@@ -1,4 +1,4 @@
-"""SGD, RMSprop and Adam: each has its formula, its options and its `update`."""
+"""SGD, RMSprop and Adam, each with its formula, options and `update`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class SGD(Optimizer):
     The first b is g itself, as in PyTorch. With weight_decay, g is g + weight_decay p.
     """
 
-    # "step" tells the first step from later ones. PyTorch's SGD does not keep it; there, a buffer
-    # exists only after the first step.
+    # "step" distinguishes the first step from later ones. PyTorch's SGD does not keep it, because there
+    # a buffer exists only after the first step.
     ENTRIES: ClassVar = {"step": "momentum", "momentum_buffer": "momentum"}
     IMPLIED: ClassVar = {"step": 1}
 
@@ -119,8 +119,8 @@ class Adam(Optimizer):
 
     with m' = m / (1 - b1^t) and v' = v / (1 - b2^t). (Kingma & Ba 2015, algorithm 1.)
 
-    v holds squares. In float32, a gradient beyond 5.8e20 (at b2 = 0.999) makes it infinite, after which
-    its weight never moves again. Clip gradients that may be that large.
+    v holds squares. In float32, a gradient beyond 5.8e20 (at b2 = 0.999) makes v infinite, after which
+    the weight never moves again. Clip gradients that may be that large.
     """
 
     ENTRIES: ClassVar = dict.fromkeys(("step", "exp_avg", "exp_avg_sq"))

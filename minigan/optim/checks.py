@@ -49,13 +49,13 @@ def checked_parameters(params: Iterable[Tensor], name: str) -> list[Tensor]:
     """
     if isinstance(params, Tensor):  # iterating over it would work, but its rows are not leaves
         raise TypeError(
-            f"{name}: params must be an iterable of tensors, is a single Tensor; give [w]"
+            f"{name}: params must be an iterable of tensors, not a single Tensor; give [w]"
         )
     try:
         found = list(params)
     except TypeError:
         raise TypeError(
-            f"{name}: params must be an iterable of tensors, is a {type(params).__name__}; "
+            f"{name}: params must be an iterable of tensors, not a {type(params).__name__}; "
             "give network.parameters()"
         ) from None
     if not found:
@@ -85,7 +85,7 @@ def checked_parameters(params: Iterable[Tensor], name: str) -> list[Tensor]:
             )
         if (first := seen.setdefault(id(p.data), i)) != i:
             raise ValueError(
-                f"{name}: parameter {i} has the data of parameter {first}; give each parameter once"
+                f"{name}: parameter {i} shares the data of parameter {first}; give each parameter once"
             )
     return found
 

@@ -39,7 +39,7 @@ class Optimizer:
         for name, value in options.items():
             words, fits = OPTIONS.get(name, ("", lambda value: True))
             if not fits(value):
-                raise ValueError(f"{type(self).__name__}: {name} must be {words}, is {value!r}")
+                raise ValueError(f"{type(self).__name__}: {name} must be {words}, not {value!r}")
         for p in self.params if "eps" in options else ():
             if options["eps"] < np.finfo(p.dtype).tiny:  # too small to prevent 0 / 0
                 raise ValueError(
@@ -58,8 +58,8 @@ class Optimizer:
     def tree(self) -> dict[str, dict[str, Any]]:
         """The live state of each parameter by its number: {"0": {"step": 3, "exp_avg": array}, ...}.
 
-        State that does not exist yet is created. So the form of the tree depends only on the parameters
-        and the options, not on which parameters have been stepped. Creating it early changes no result.
+        State that does not exist yet is created, which changes no result. So the form of the tree
+        depends only on the parameters and the options, not on which parameters have been stepped.
         """
         return {str(i): self._created(i) for i in range(len(self.params))}
 
@@ -74,7 +74,7 @@ class Optimizer:
     def step(self, grads: Sequence[Tensor | None] | None = None) -> None:
         """One update. Parameters whose gradient is None do not change."""
         if isinstance(grads, Tensor):
-            raise TypeError("step: grads must be a list of gradients, is a Tensor; give [g]")
+            raise TypeError("step: grads must be a list of gradients, not a Tensor; give [g]")
         grads = [p.grad for p in self.params] if grads is None else list(grads)
         if len(grads) != len(self.params):
             raise ValueError(f"step: {len(grads)} gradients for {len(self.params)} parameters")

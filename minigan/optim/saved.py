@@ -1,7 +1,7 @@
 """Read an optimiser's saved state dict, minigan's or PyTorch's, strictly.
 
 Everything is checked and copied before the optimiser uses it. `Optimizer.load_state_dict` is the only
-caller. This page reads the optimiser's `params`, `options`, `ENTRIES` and `IMPLIED`.
+caller. This file reads the optimiser's `params`, `options`, `ENTRIES` and `IMPLIED`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_STEPS = 2**53  # a float counts exactly up to here
 
 
 class Optimizer(Protocol):
-    """What this page needs of `optimizer.Optimizer`, whose page imports this one."""
+    """What this file needs of `optimizer.Optimizer`, whose file imports this one."""
 
     params: list[Tensor]
     options: dict[str, Any]
@@ -66,7 +66,7 @@ def saved_states(optimizer: Optimizer, saved: Any, options: dict[str, Any]) -> l
     """The state of each parameter in a state dict, as copies. Raises ValueError if it does not fit."""
     kind, count = type(optimizer).__name__, len(optimizer.params)
     if not isinstance(saved, Mapping):
-        raise ValueError(f"{kind}: the state must be a dict, is a {type(saved).__name__}")
+        raise ValueError(f"{kind}: the state must be a dict, not a {type(saved).__name__}")
     required = {name for name, on in optimizer.ENTRIES.items() if on is None or options[on]}
     numbers = {key: i for i in range(count) for key in (i, str(i))}
     states: list[dict[str, Any]] = [{} for _ in range(count)]
@@ -74,7 +74,7 @@ def saved_states(optimizer: Optimizer, saved: Any, options: dict[str, Any]) -> l
         i = numbers.get(key)
         if i is None or states[i]:
             raise ValueError(
-                f"{kind}: the state's {key!r} is not a number from 0 to {count - 1}, or occurs twice"
+                f"{kind}: in the state, {key!r} is not a number from 0 to {count - 1}, or occurs twice"
             )
         if not isinstance(entries, Mapping):
             raise ValueError(f"{kind}: the state of parameter {i} must be a dict")
@@ -103,7 +103,7 @@ def _saved_entry(p: Tensor, name: str, value: Any, where: str) -> int | Array:
         raise ValueError(f"{where} has shape {found.shape}, not {shape}")
     if name == "step":
         if not (0 <= found <= MOST_STEPS and found == int(found)):
-            raise ValueError(f"{where} must be a whole number of at least 0, is {found.item()}")
+            raise ValueError(f"{where} must be a whole number of at least 0, not {found.item()}")
         return int(found)
     with np.errstate(over="ignore"):
         found = found.astype(p.dtype)

@@ -1,26 +1,26 @@
-"""Seconds for a training step of the documented DCGAN: minigan beside PyTorch, on the same cores.
+"""Seconds for a training step of the documented DCGAN: minigan and PyTorch on the same cores.
 
     python -m pip install -e '.[bench]'
     python tests/benchmarks/dcgan_step.py                # the step: speed, ratios, peak memory
     python tests/benchmarks/dcgan_step.py --batches 16,64,128 --compile --json figures.json
     python tests/benchmarks/dcgan_step.py --layers --sampling --scaling --data --ablate
-    python tests/benchmarks/dcgan_step.py --before ../old   # beside another checkout of minigan
+    python tests/benchmarks/dcgan_step.py --before ../old   # and another checkout of minigan
 
-The step is the PyTorch tutorial's, float32, 64 x 64 pixels, ngf = ndf = 64, nz = 100: D on reals, D
-on detached fakes, D's Adam on the sum; then G through the updated D on the same fakes, G's Adam. All
-engines start from the same weights, see the same batches and must report the same first losses,
-else the exit code is 1. Making a batch, in the memory layout that the engine likes, is not timed.
+The step is the PyTorch tutorial's, float32, 64 x 64 pixels, ngf = ndf = 64, nz = 100: D on reals, D on
+detached fakes, D's Adam on the sum; then G through the updated D on the same fakes, G's Adam. All
+engines start from the same weights and see the same batches. They must report the same first losses, or
+the exit code is 1. Making a batch, in the engine's preferred memory layout, is not timed.
 
-Each engine lives in a process of its own (`engines.py`), so that peak memory is the engine's. This
-process asks them for a few steps at a time, in turns: A B C A B C ... What slows the machine down for
-a while slows all of them. Those that wait are idle; how idle is printed. The number of threads is set
-by environment variables before anything is imported, alike for all.
+Each engine has its own process (`engines.py`), so that peak memory is the engine's. This process asks
+them for a few steps at a time, in turns: A B C A B C ... So whatever slows the machine down for a while
+slows all of them. Waiting engines should be idle; the CPU time that they use is printed. Environment
+variables set the same number of threads for all before anything is imported.
 
 Work is counted in the direct form: 2 * grid * C_in * C_out * 16 operations for each of a layer's
-forward pass, input gradient and weight gradient. So an engine that gets by with fewer, as minigan's
-minimal filtering does, can show more than 100 % of the machine's GEMM rate (NumPy's, best of three).
+forward pass, input gradient and weight gradient. So an engine that needs fewer, as minigan with minimal
+filtering does, can exceed 100 % of the machine's GEMM rate (NumPy's, best of three).
 
-Without PyTorch minigan is measured alone. No time is judged here.
+Without PyTorch, only minigan is measured. No time counts as a failure.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-# NumPy and all that imports it stay out of this process: Linux lets the peak memory of a process
-# begin with that of the process which started it, so this one has to be small.
+# This process must not import NumPy, because on Linux a process's peak memory starts at that of the
+# process that started it, so this one has to be small.
 
 WARM_UP = 3  # turns
-SETTLE = 0.3  # seconds before a turn, in which the threads of the engine before it stop spinning
+SETTLE = 0.3  # seconds before a turn, in which the previous engine's threads stop spinning
 BUSY = 0.5  # load average
 SAME_LOSS = 1e-4  # relative, at the first step
 GEMM_SIZE = 2048
@@ -61,7 +61,7 @@ THREADS = ("MINIGAN_NUM", "OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "VECLIB_MAXIMUM"
 
 
 class Failure(Exception):
-    """An engine did not do its work; the message says which and why."""
+    """An engine failed; the message says which and why."""
 
 
 class Worker:
@@ -89,7 +89,7 @@ class Worker:
         self.answers.put("null")  # the process has ended
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """Its answer; raises Failure if there is none in time, or none any more."""
+        """The engine's answer. Raises Failure if it is late or its process has died."""
         try:
             self.process.stdin.write(json.dumps({"do": do, **request}) + "\n")
             self.process.stdin.flush()
@@ -106,7 +106,7 @@ class Worker:
 
     def close(self) -> None:
         with suppress(OSError):
-            self.process.stdin.close()  # the end of its requests
+            self.process.stdin.close()  # ends its requests
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
@@ -121,7 +121,7 @@ def crew(
     members: dict[Any, tuple[str, int]],
     warm_up: int = WARM_UP,
 ) -> Iterator[dict[Any, Worker]]:
-    """Warm workers {label: Worker} of {label: (kind, batch)}; one that fails is named, and left out."""
+    """Warm workers {label: Worker} for {label: (kind, batch)}; one that fails is named and left out."""
     workers: dict[Any, Worker] = {}
     try:
         for label, (kind, batch) in members.items():
@@ -154,17 +154,17 @@ def in_turns(options: argparse.Namespace, task: str, members: dict[Any, tuple[st
 
 
 def values(found: dict, key: str = "seconds") -> list[float]:
-    """One figure of all turns."""
+    """One measured value from all turns."""
     return [turn[key] for turns in found["rounds"] for turn in turns]
 
 
 def by_round(found: dict, key: str = "seconds") -> list[float]:
-    """One figure of each round: the mean of its turns."""
+    """One measured value for each round: the mean of its turns."""
     return [sum(turn[key] for turn in turns) / len(turns) for turns in found["rounds"]]
 
 
 def ratios(found: dict, base: dict) -> list[float]:
-    """Round by round, the seconds in multiples of those of `base`."""
+    """Round by round, the seconds divided by those of `base`."""
     return [a / b for a, b in zip(by_round(found), by_round(base), strict=True)]
 
 
@@ -172,7 +172,7 @@ def ratios(found: dict, base: dict) -> list[float]:
 
 
 def table(title: str, head: str, rows: list[list]) -> None:
-    """An aligned Markdown table; `head` has its columns between bars, all but the first are numbers."""
+    """Print an aligned Markdown table; `head` names its columns, all of numbers except the first."""
     cells = [[name.strip() for name in head.split("|")]]
     cells += [[cell if isinstance(cell, str) else digits(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -185,14 +185,14 @@ def table(title: str, head: str, rows: list[list]) -> None:
 
 
 def digits(x: float | None) -> str:
-    """Three significant digits and no exponent; whole numbers as they are."""
+    """Three significant digits without an exponent; whole numbers unchanged."""
     if x is None or isinstance(x, int):
         return "" if x is None else str(x)
     return f"{x:.{min(5, max(0, 2 - math.floor(math.log10(abs(x) or 1))))}f}"
 
 
 def machine(options: argparse.Namespace) -> dict[str, Any]:
-    """What is measured on; printed, and returned."""
+    """A description of the machine, printed and returned."""
     model, cpuinfo = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     if cpuinfo.exists():
         lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
@@ -220,9 +220,11 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
         print(f"{key:9} {value}")
     if hasattr(os, "getloadavg") and os.getloadavg()[0] > BUSY:
         print(
-            "\nOther programs run, or did a minute ago. They slow PyTorch, whose threads wait for each"
+            "\nOther programs are running, or were a minute ago. They slow PyTorch, whose threads wait"
         )
-        print("other after every operation, more than minigan: believe what an idle machine says.")
+        print(
+            "for each other after every operation, more than minigan. Results need an idle machine."
+        )
     return found | {"ablations": about["ablations"]}
 
 
@@ -283,7 +285,7 @@ def steps(options: argparse.Namespace, batch: int) -> dict[str, Any]:
 
 
 def ablations(options: argparse.Namespace, batch: int, names: list[str]) -> dict[str, Any]:
-    """minigan with single parts replaced or added."""
+    """minigan with one part replaced or added."""
     found = in_turns(options, "train", {name: (name, batch) for name in (MINIGAN, *names)})
     rows = []
     for label, one in found.items():
@@ -295,19 +297,19 @@ def ablations(options: argparse.Namespace, batch: int, names: list[str]) -> dict
 
 
 def scaling(options: argparse.Namespace) -> dict[str, Any]:
-    """minigan's cost of an image, over batch sizes."""
+    """minigan's cost per image, by batch size."""
     found = in_turns(options, "train", {b: (MINIGAN, b) for b in SCALED})
     cost = {b: 1e3 * median(values(one)) / b for b, one in found.items()}
     middle = median(cost.values())
     worst = max(abs(c / middle - 1) for c in cost.values())
     rows = [[str(b), c, f"{c / middle - 1:+.1%}", found[b]["peak"]] for b, c in cost.items()]
-    title = f"minigan over batch sizes; the largest deviation from the median is {worst:.1%}"
+    title = f"minigan by batch size; the largest deviation from the median is {worst:.1%}"
     table(title, "batch | ms/image | deviation | peak MB", rows)
     return {"ms_per_image": cost, "largest_deviation": worst, "batches": found}
 
 
 def sampling(options: argparse.Namespace) -> dict[int, Any]:
-    """G alone."""
+    """G's forward pass alone."""
     kinds, rows, figures = [MINIGAN] + EAGER * options.torch, [], {}
     for batch in SAMPLED:
         figures[batch] = found = in_turns(options, "sample", {k: (k, batch) for k in kinds})
@@ -320,7 +322,7 @@ def sampling(options: argparse.Namespace) -> dict[int, Any]:
 
 
 def layers(options: argparse.Namespace, batch: int, step: float) -> dict[str, Any]:
-    """Each pass of each layer by itself; `step` are the seconds of minigan's whole step."""
+    """Each pass of each layer by itself; `step` is the seconds of minigan's whole step."""
     kinds = [MINIGAN] + EAGER * options.torch
     found = in_turns(options, "layers", {kind: (kind, batch) for kind in kinds})
     tasks = found[MINIGAN]["first"][0]
@@ -358,7 +360,7 @@ def layers(options: argparse.Namespace, batch: int, step: float) -> dict[str, An
 
 
 def data(options: argparse.Namespace, batch: int, step: float) -> dict[str, Any]:
-    """Decoding, and what the batches of an epoch cost beside its steps."""
+    """Decoding, and the cost of an epoch's batches next to its steps."""
     with crew(options, "data", {MINIGAN: (MINIGAN, batch)}, warm_up=0) as workers:
         (found,) = workers[MINIGAN].ask("measure", count=1)["turns"]
     whole = step + found["reals"] + 2 * found["noise"]
@@ -380,28 +382,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--batch", default="128", dest="batches", metavar="N")
-    add("--batches", metavar="N,N,...", help="several; the other tables are for the last")
+    add("--batches", metavar="N,N,...", help="several batch sizes; the other tables use the last")
     add("--rounds", type=int, default=7)
     add("--steps-per-round", type=int, default=1)
     add("--threads", type=int, default=available(), help="default: the cores of this process")
-    add("--timeout", type=float, default=900, help="seconds an engine has for an answer")
+    add("--timeout", type=float, default=900, help="seconds that an engine may take to answer")
     add(
         "--before",
         type=Path,
         metavar="FOLDER",
-        help="another checkout, measured in turns with this",
+        help="another checkout, measured in turns with this one",
     )
     add("--compile", action="store_true", help="torch.compile too; it takes minutes")
-    add("--ablate", action="store_true", help="minigan with single parts replaced or added")
+    add("--ablate", action="store_true", help="minigan with one part replaced or added")
     add("--scaling", action="store_true", help=f"minigan at batch {', '.join(map(str, SCALED))}")
     add("--sampling", action="store_true", help=f"G alone, batch {' and '.join(map(str, SAMPLED))}")
     add("--layers", action="store_true", help="each pass of each layer")
     add("--data", action="store_true", help="decoding and batches")
-    add("--json", type=Path, metavar="FILE", help="write all figures")
+    add("--json", type=Path, metavar="FILE", help="write all measurements")
     options = parser.parse_args()
     options.torch = importlib.util.find_spec("torch") is not None
     if not options.torch:
-        print("PyTorch is not installed (pip install -e '.[bench]'): minigan is measured alone.\n")
+        print("PyTorch is not installed (pip install -e '.[bench]'): only minigan is measured.\n")
 
     figures: dict[str, Any] = {"machine": machine(options), "steps": {}}
     for batch in map(int, options.batches.split(",")):

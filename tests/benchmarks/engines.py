@@ -1,10 +1,10 @@
 """The engines that dcgan_step.py compares; each process of this program is one of them.
 
-    python tests/benchmarks/engines.py KIND      # requests on stdin, answers on stdout, lines of JSON
+    python tests/benchmarks/engines.py KIND      # requests on stdin, answers on stdout: lines of JSON
 
 First {"do": "begin", "task": "train", "batch": 128, "warm_up": 3}, then {"do": "measure", "count": 1}
-as often as wanted. A task is a method that prepares something and returns its turn, a function to be
-called again and again; the tasks are `train`, `sample`, `layers` and, for minigan, `data`.
+as often as wanted. A task is a method that prepares something and returns its turn, a function that is
+called repeatedly. The tasks are `train`, `sample`, `layers` and, for minigan, `data`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 
 Turn = Callable[[], dict[str, Any]]
 LR, BETAS = 2e-4, (0.5, 0.999)
-SAMPLED = 64  # images for a turn of sampling, however large the batch
+SAMPLED = 64  # images per turn of sampling, whatever the batch size
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Layer:
 
     def calls(self, skips: bool) -> dict[str, int]:
         """How often a step runs each pass, with D's weight gradients in G's half skipped or not."""
-        first = self.number == 1  # nobody asks for z's gradient, and for images' in G's half only
+        first = self.number == 1  # z's gradient is never needed, the images' only in G's half
         both = "weight grad" if first else "both grads"
         found = dict.fromkeys(("forward", "input grad", "weight grad", "both grads"), 0)
         if self.net == "G":
@@ -64,7 +64,7 @@ class Layer:
         return found
 
     def step_gflop(self, skips: bool) -> float:
-        """An image's part in a step."""
+        """The GFLOP of a step, per image."""
         calls = self.calls(skips)
         return self.gflop * (sum(calls.values()) + calls["both grads"])
 
@@ -102,10 +102,10 @@ def peak_memory() -> float | None:
 
 
 class Engine:
-    """What all engines do, with networks G and D, two Adams, and modules `nn` of PyTorch's names."""
+    """What all engines share: networks G and D, two Adams, and modules `nn` with PyTorch's names."""
 
-    skips = True  # D's weight gradients in G's half
-    inplace = False  # whether an activation overwrites what batch norm gives it
+    skips = True  # whether G's half skips D's weight gradients
+    inplace = False  # whether an activation overwrites the output of batch norm
     imported: float | None = None  # MB, after the imports
 
     def begin(self, task: str, batch: int, warm_up: int) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class Engine:
         return {"turns": turns, "idle": idle, "peak": peak_memory()}
 
     def train(self, batch: int) -> Turn:
-        """Training steps, one after another; the result of each are Loss_D and Loss_G."""
+        """Training steps, one after another; each returns Loss_D and Loss_G."""
         numbers = iter(range(10**9))
 
         def turn() -> dict:
@@ -134,7 +134,7 @@ class Engine:
         return turn
 
     def sample(self, batch: int) -> Turn:
-        """G in evaluation mode, without gradients; the seconds are those of a batch."""
+        """G in evaluation mode, without gradients; the seconds are per batch."""
         z = self.tensor(np.random.RandomState(0).standard_normal((batch, 100, 1, 1)))
         count = max(1, SAMPLED // batch)
         self.G.eval()
@@ -157,7 +157,7 @@ class Engine:
 
         def images(channels: int, side: int) -> Any:
             array = rng.standard_normal((batch, side, side, channels))
-            return self.tensor(array.transpose(0, 3, 1, 2))  # channels last, as in the training
+            return self.tensor(array.transpose(0, 3, 1, 2))  # channels last, as in training
 
         def leaf(t: Any) -> Any:
             return t.detach().requires_grad_()
@@ -200,7 +200,7 @@ class Engine:
 
 
 def first_weights(network: Any, seed: int) -> dict[str, np.ndarray]:
-    """Convolutions N(0, 0.02), scales of batch norm N(1, 0.02), shifts 0, by the parameters' order."""
+    """Convolutions N(0, 0.02), scales of batch norm N(1, 0.02), shifts 0, in the parameters' order."""
     rng, found = np.random.RandomState(seed), {}
     for name, p in network.named_parameters():
         values = rng.normal(0 if len(p.shape) == 4 else 1, 0.02, tuple(p.shape))
@@ -210,7 +210,7 @@ def first_weights(network: Any, seed: int) -> dict[str, np.ndarray]:
 
 @dataclass
 class Given:
-    """What a member asks for in a step: this batch, and this noise."""
+    """A member's draws in a step: this batch and this noise."""
 
     x: Any
     z: Any
@@ -223,7 +223,7 @@ class Given:
 
 
 class Minigan(Engine):
-    """minigan, whole, with a part replaced, or with an average of G's weights."""
+    """minigan as it is, with a part replaced, or with an average of G's weights."""
 
     def __init__(self, patch: Callable[[], None] = lambda: None, ema: float = 0.0):
         import minigan
@@ -252,11 +252,11 @@ class Minigan(Engine):
 
     def adam_alone(self, net: str) -> Callable[[], None]:
         adam = self.member.players[net].optimizer
-        grads = [self.minigan.tensor(p.data * 1e-3) for p in adam.params]  # laid out alike
+        grads = [self.minigan.tensor(p.data * 1e-3) for p in adam.params]  # in p's order
         return lambda: adam.step(grads)
 
     def data(self, batch: int) -> Turn:
-        """Decoding of a zip like CelebA's, and what is drawn for a step from 16,384 images."""
+        """Decoding of a zip like CelebA's, and the draws of a step from 16,384 images."""
         sys.path.insert(0, str(Path(__file__).parents[1]))
         import celeba_factory
 
@@ -274,7 +274,7 @@ class Minigan(Engine):
             pixels = np.tile(decoded["result"], (32, 1, 1, 1))  # 200 MB
             data = ImageSet(cache.Images(pixels, [], [], {}, ""), 3, "tiled")
             draw = Draw(data, batch, 100, seed=0)
-            draw.reals()  # the order of the epoch is drawn with its first batch
+            draw.reals()  # the first batch also draws the epoch's order
             count = draw.per_epoch - 1
             return {
                 "images_per_second": len(source) / decoded["seconds"],
@@ -287,7 +287,7 @@ class Minigan(Engine):
 
 
 class PyTorch(Engine):
-    """PyTorch as the tutorial writes it, or with what may make it faster."""
+    """PyTorch as in the tutorial, or with options that may make it faster."""
 
     inplace = True
 
@@ -323,7 +323,7 @@ class PyTorch(Engine):
         return self.torch.autograd.grad(y, leaves, g, retain_graph=True)
 
     def step(self, x: Any, z: Any) -> list[float]:
-        """The body of the tutorial's loop, the numbers that it reports included."""
+        """The body of the tutorial's loop, including the numbers that it reports."""
         netG, netD, criterion = self.G, self.D, self.criterion
         netD.zero_grad()
         label = self.torch.full((len(x),), 1.0)
@@ -362,7 +362,7 @@ class PyTorch(Engine):
 
 
 class Gemm(Engine):
-    """What the machine can do: NumPy's float32 product of two square matrices."""
+    """The machine's peak rate: NumPy's float32 product of two square matrices."""
 
     def train(self, size: int) -> Turn:
         a, b = np.random.RandomState(0).standard_normal((2, size, size)).astype(np.float32)
@@ -381,12 +381,12 @@ class Gemm(Engine):
         }
 
 
-# What minigan owes to its parts: name -> a function that replaces one, called after `import minigan`
-# and before the first kernel runs. One that no longer fits the sources is named, and left out.
+# What each part of minigan contributes: {name: a function that replaces the part}. It is called after
+# `import minigan`, before the first kernel. One that no longer fits the sources is named and left out.
 
 
 def replace(module: str, **parts: Any) -> None:
-    """Put other parts in the place of those of these names in a module of minigan.backend."""
+    """Replace the parts with these names in a module of minigan.backend."""
     place = importlib.import_module(f"minigan.backend.{module}")
     for name, part in parts.items():
         getattr(place, name)
@@ -394,7 +394,7 @@ def replace(module: str, **parts: Any) -> None:
 
 
 def with_reference(convolutions: bool) -> None:
-    """Kernels of reference.py in the place of cpu.py's: the convolutions, or all others."""
+    """Use reference.py's kernels instead of cpu.py's: the convolutions, or all others."""
     from minigan.backend import cpu, reference
 
     for name, kernel in inspect.getmembers(reference, inspect.isfunction):
@@ -446,7 +446,7 @@ def without_fused_rules() -> None:
 
 def without_kept_memory() -> None:
     if "minigan.backend.cpu" in sys.modules:
-        raise RuntimeError("minigan.backend.cpu has told malloc already")
+        raise RuntimeError("minigan.backend.cpu has already configured malloc")
     replace("memory", keep_freed_memory=lambda: False)
 
 
@@ -464,7 +464,7 @@ ABLATIONS: dict[str, Callable[[], None]] = {
     "one thread": partial(replace, "threads", _threads=1),
 }
 
-AVERAGE = "an average of G's weights"  # which is no part of the step that is compared
+AVERAGE = "an average of G's weights"  # not part of the step that is compared
 KINDS: dict[str, Callable[[], Engine]] = {
     "GEMM": Gemm,
     "minigan": Minigan,
@@ -479,7 +479,7 @@ KINDS: dict[str, Callable[[], Engine]] = {
 
 def main(kind: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what others print goes to stderr
+    os.dup2(2, 1)  # what libraries print goes to stderr
     engine = None
     for line in sys.stdin:
         request = json.loads(line)

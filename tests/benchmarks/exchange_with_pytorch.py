@@ -1,4 +1,4 @@
-"""Weights to PyTorch and back in a file of safetensors, and the DCGAN tutorial in PyTorch itself.
+"""Exchange weights with PyTorch through safetensors files, and run the DCGAN tutorial in PyTorch.
 
     python tests/benchmarks/exchange_with_pytorch.py
 
@@ -6,7 +6,7 @@ Prints one line for each of: the file that minigan writes and PyTorch reads, wit
 file that PyTorch writes and minigan reads; the frozen file of `tests/test_nn.py`, written anew; a
 bfloat16 state dict; `tests/dcgan_tutorial.py` with PyTorch's own imports. Fails with an AssertionError.
 
-Needs PyTorch, which minigan does not: without it the script says so and is content.
+Needs PyTorch, which minigan does not. Without it the script says so and exits with 0.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ try:
     import safetensors.torch
     import torch
 except ImportError:
-    print("exchange_with_pytorch: PyTorch is not installed, nothing to exchange with")
+    print("exchange_with_pytorch: PyTorch is not installed, so there is nothing to exchange with")
     sys.exit(0)
 
 import minigan
@@ -35,7 +35,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def network(library):
-    """The same network of minigan or PyTorch, by the same calls."""
+    """The same network in minigan or PyTorch, made by the same calls."""
     nn = library.nn
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, 2, 1, 1, 1, False),
@@ -49,7 +49,7 @@ def network(library):
 
 
 def same_outputs(ours, theirs) -> None:
-    """Both in evaluation mode give the same, but for the rounding of float32."""
+    """In evaluation mode both give the same outputs, except for float32 rounding."""
     x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype("f")
     ours, theirs = ours.eval(), theirs.eval()
     expected = theirs(torch.tensor(x)).detach().numpy()
@@ -94,7 +94,7 @@ def bfloat16() -> None:
         ours.load_state_dict(state)
     except TypeError as error:
         said = str(error)
-    assert ".float()" in said, "a bfloat16 state dict was taken, or refused without a remedy"
+    assert ".float()" in said, "a bfloat16 state dict was accepted, or refused without a remedy"
     ours.load_state_dict({name: t.float() for name, t in state.items()})
     same_outputs(ours, theirs)
 
@@ -110,7 +110,7 @@ def tutorial() -> None:
     assert said.getvalue().count("Loss_D: ") == 2
     assert np.isfinite(names["D_losses"] + names["G_losses"]).all()
     G = minigan.models.dcgan.Generator(8, 4)
-    G.load_state_dict(names["netG"].state_dict())  # trained there, used here
+    G.load_state_dict(names["netG"].state_dict())  # trained in PyTorch, used here
     noise = names["fixed_noise"]
     found = G.eval()(minigan.tensor(noise.numpy())).numpy()
     np.testing.assert_allclose(found, names["netG"].eval()(noise).detach().numpy(), atol=1e-4)
@@ -126,7 +126,7 @@ def main() -> None:
     frozen()
     print("the frozen file of tests/test_nn.py: the same bytes")
     bfloat16()
-    print("a bfloat16 state dict: refused, and taken as .float()")
+    print("a bfloat16 state dict: refused, but accepted after .float()")
     tutorial()
     print("tests/dcgan_tutorial.py: runs in PyTorch, and its G in minigan")
 

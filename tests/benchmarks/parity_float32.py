@@ -1,17 +1,17 @@
-"""30 steps of the full-size DCGAN in float32, minigan beside PyTorch, and state dicts both ways.
+"""30 steps of the full-size DCGAN in float32, in minigan and PyTorch, and state dicts both ways.
 
     python tests/benchmarks/parity_float32.py [--steps 30] [--batch 16]
 
-PyTorch trains freely. Before each step minigan's networks are loaded with PyTorch's weights and
-statistics; minigan keeps its own Adam moments, does the same step, and its losses must agree to
-1e-4. (Left to themselves, two float32 trainings part company: rounding grows from step to step.)
-Loss_D is the tutorial's, of reals plus fakes; Loss_G has passed through the D that minigan's own
-Adam has just updated, so the moments count.
+PyTorch trains freely. Before each step, PyTorch's weights and statistics are loaded into minigan's
+networks. minigan keeps its own Adam moments and does the same step, and its losses must agree to 1e-4.
+(Two independent float32 runs would diverge, because rounding errors grow from step to step.) Loss_D is
+the tutorial's, of reals plus fakes. Loss_G is computed with the D that minigan's own Adam has just
+updated, so it tests the moments too.
 
-(Loss_D's half of the fakes is not compared by itself: PyTorch computes it as x - logsigmoid(x), of
-which float32 leaves two or three digits once D is certain, x = -10. minigan's softplus keeps all.)
+(The fakes' half of Loss_D is not compared separately. PyTorch computes it as x - logsigmoid(x), which
+in float32 keeps only two or three digits once D is certain, at x = -10. minigan's softplus keeps all.)
 
-Needs PyTorch, which minigan does not: without it the script says so and is content.
+Needs PyTorch, which minigan does not. Without it the script says so and exits with 0.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 try:
     import torch
 except ImportError:
-    print("parity_float32: PyTorch is not installed, nothing to compare with")
+    print("parity_float32: PyTorch is not installed, so there is nothing to compare with")
     sys.exit(0)
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
@@ -115,7 +115,7 @@ def main() -> int:
     theirs = outputs(g_torch, d_torch, torch.tensor, real, z)
     there = difference(outputs(g, d, minigan.tensor, real, z), theirs)
 
-    # And back, into networks that have never seen a PyTorch state dict, after a step of minigan's.
+    # The other direction, after a step of minigan, into networks that never loaded PyTorch's weights.
     step(g, d, adam_g, adam_d, real, z)
     g_new, d_new = pytorch.networks("parity/other", size, "float32")
     for module, source in ((g_new, g), (d_new, d)):

@@ -1,9 +1,9 @@
-"""How fast NumPy adds and copies, by the length of the runs in which the numbers lie in memory.
+"""How fast NumPy adds and copies, depending on the length of contiguous runs in memory.
 
     python tests/benchmarks/runs.py
 
-65,536 float32 numbers (256 KB an array: they stay in the second-level cache), one thread, the best of
-many calls, in 10^9 numbers a second. `docs/performance.md` quotes the table.
+Uses 65,536 float32 numbers (256 KB per array, which fits the second-level cache) and one thread. Prints
+the best of many calls, in 10^9 numbers per second. `docs/performance.md` quotes the table.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ LENGTHS = 64, 128, 256, 512, 1024, 2048, 4096
 
 
 def rate(call: Callable[[], object]) -> float:
-    """10^9 numbers a second."""
+    """The rate of a call, in 10^9 numbers per second."""
     return COUNT / 1e9 / min(timeit.repeat(call, number=50, repeat=9)) * 50
 
 
 def runs(length: int) -> np.ndarray:
-    """COUNT numbers in runs of that length, with as large a gap behind each."""
+    """COUNT numbers in runs of this length, each followed by a gap of the same length."""
     array = empty((COUNT // length, 2 * length), np.float32)
     array[...] = 1
     return array[:, :length]
@@ -45,7 +45,7 @@ def main() -> None:
     a, b, out = flat
     print(f"add, one run: {rate(lambda: np.add(a, b, out=out)):.1f}")
     x, y, z = (unaligned() for _ in range(3))
-    print(f"add, one run, not at a line of the cache: {rate(lambda: np.add(x, y, out=z)):.1f}\n")
+    print(f"add, one run, not aligned to a cache line: {rate(lambda: np.add(x, y, out=z)):.1f}\n")
     print("| run | copy | add, NumPy's own buffer | add, minigan's |")
     print("|---|---|---|---|")
     for length in LENGTHS:

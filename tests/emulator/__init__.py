@@ -2,20 +2,20 @@
 
     python -m emulator [--guard] [--reverse] [--no-poison] script.py | -m module ...
 
-It takes the place of the CUDA runtime below CuPy 14.2, before CuPy is imported; what CuPy does above
-it, from the broadcasting to the sources that it generates, is CuPy's own code. It makes loud what a
-GPU may hide: uninitialised memory (NaN), accesses out of bounds and after free (`guard`), results
-that hang on the order of threads (`reverse`), barriers that some threads do not reach, sizes of
-launches that CUDA refuses. It counts launches, copies and synchronisations.
+It replaces the CUDA runtime below CuPy 14.2, before CuPy is imported. Everything above it, from
+broadcasting to the generated sources, is CuPy's own code. The emulator reveals what a GPU may hide:
+uninitialised memory (NaN), accesses out of bounds and after free (`guard`), results that depend on the
+order of threads (`reverse`), barriers that some threads do not reach, launch sizes that CUDA refuses.
+It counts launches, copies and synchronisations.
 
-It cannot show: races between threads that run at once, the order of streams, TF32 and fused
-multiply-adds, warp intrinsics, CUB's reductions, speed. What CuPy brings compiled (sort, random
-numbers) raises NotImplementedError.
+It cannot show races between threads that run at once, the order of streams, TF32 and fused
+multiply-adds, warp intrinsics, CUB's reductions, or speed. Functions that CuPy ships compiled (sorting,
+random numbers) raise NotImplementedError.
 
-    kernels.py, shim.h   a CUDA source through g++; need no CuPy
-    device.py, blas.py   what CuPy calls of CUDA's runtime and driver, and of cuBLAS
-    memory.cpp           the device's memory, and the report of a kernel that leaves it
-    capsules.py          how CuPy's compiled modules come to call these
+    kernels.py, shim.h   compile and run a CUDA source with g++; they do not need CuPy
+    device.py, blas.py   the functions that CuPy calls in CUDA's runtime and driver, and in cuBLAS
+    memory.cpp           the device's memory, and the report of an access outside it
+    capsules.py          makes CuPy's compiled modules call these
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
     "unavailable",
 ]
 
-VERSION = "14.2."  # of CuPy: private names of it are replaced
+VERSION = "14.2."  # of CuPy, because private names of CuPy are replaced
 COUNTERS = (
     *("launches", "products", "memsets", "synchronisations", "allocations"),
     *("host_to_device", "device_to_host", "device_to_device"),
@@ -56,7 +56,7 @@ _sources: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {}
 
 
 def unavailable() -> str | None:
-    """Why the emulator cannot be used here, or None."""
+    """Why the emulator cannot be used here; None if it can."""
     if trouble := kernels.unavailable():
         return trouble
     for distribution in ("cupy-cuda12x", "cupy-cuda11x", "cupy-cuda13x", "cupy"):
@@ -66,7 +66,7 @@ def unavailable() -> str | None:
             continue
         if version.startswith(VERSION):
             return None
-        return f"{distribution} is of version {version}; the emulator is made for {VERSION}*"
+        return f"{distribution} has version {version}; the emulator is made for {VERSION}*"
     return "CuPy is not installed"
 
 
@@ -78,10 +78,10 @@ def installed() -> bool:
 def install(poison: bool = True, guard: bool = False, reverse: bool = False) -> None:
     """Put the emulator below CuPy, which must not have been imported.
 
-    poison   fill fresh memory with 0xFF: NaN, or -1
-    guard    end the process, naming the kernel, where memory is accessed out of bounds or after free;
-             in kernels that CuPy has not written, also where a shared or local array is, and where
-             an int overflows
+    poison   fill new memory with 0xFF: NaN as a float, -1 as an int
+    guard    end the process, naming the kernel, if memory is accessed out of bounds or after free. In
+             kernels other than CuPy's, also if an index leaves a shared or local array, or an int
+             overflows
     reverse  run blocks and threads from the last to the first
     """
     global _installed
@@ -90,8 +90,8 @@ def install(poison: bool = True, guard: bool = False, reverse: bool = False) -> 
     if "cupy" in sys.modules:
         raise RuntimeError("the emulator comes too late: cupy has been imported")
     _installed = True
-    os.environ["CUPY_ACCELERATORS"] = ""  # no CUB, which is compiled
-    os.environ["CUPY_CACHE_IN_MEMORY"] = "1"  # a real GPU's kernels shall not be met
+    os.environ["CUPY_ACCELERATORS"] = ""  # without CUB, which is compiled
+    os.environ["CUPY_CACHE_IN_MEMORY"] = "1"  # must not find a real GPU's kernels
 
     from cupy_backends.cuda import libs
     from cupy_backends.cuda.api import driver, runtime
@@ -113,7 +113,7 @@ def install(poison: bool = True, guard: bool = False, reverse: bool = False) -> 
 
     compiler._compile_using_nvrtc_no_warning = _compile
     compiler._get_nvrtc_version = lambda: (12, 9)
-    compiler._preprocess = lambda *_: ""  # asks NVRTC for its version
+    compiler._preprocess = lambda *_: ""  # would ask NVRTC for its version
     cupy.cuda.set_allocator(None)
     compiled = {
         cupy.cuda.thrust: ("sort", "lexsort", "argsort"),
@@ -126,7 +126,7 @@ def install(poison: bool = True, guard: bool = False, reverse: bool = False) -> 
 
 
 class _Missing(ModuleType):
-    """A module of which nothing exists."""
+    """A module in which every name is missing."""
 
     def __getattr__(self, name: str) -> Any:
         raise NotImplementedError(f"{self.__name__}.{name} does not exist in the emulator")
@@ -140,14 +140,14 @@ def _compile(
     name_expressions: Sequence[str] | None = None,
     *_: Any,
 ) -> tuple[bytes, dict[str, str]]:
-    """In the place of CuPy's function: a path for the binary, and the names of templates' instances."""
+    """Replaces CuPy's function; returns a path instead of the binary, and the instances' names."""
     import cupy
 
     from . import device
 
     instances = tuple(name_expressions or ())
     _record(source, tuple(options), instances)
-    # Of the headers that CuPy adds, its own will do; NVIDIA's are not made to come after a shim.
+    # Of the headers that CuPy adds, use only its own, because NVIDIA's do not work after a shim.
     heeded = [o for o in options if not o.startswith("-I") or "cupy" in Path(o[2:]).parts]
     heeded += [f"-DCUPY_VERSION={cupy.__version__}", "-D__CUDACC_VER_MAJOR__=12"]
     # CuPy's own kernels may let an int overflow: integer arrays wrap around.
@@ -171,20 +171,20 @@ def _record(source: str, options: tuple[str, ...], instances: tuple[str, ...]) -
 def sources() -> dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]]:
     """Every CUDA source compiled in this process: name -> source, options, name expressions.
 
-    With the environment variable EMULATOR_SOURCES, they are left in that folder too.
+    They are also written to the folder that the environment variable EMULATOR_SOURCES names, if any.
     """
     return dict(_sources)
 
 
 def counters() -> dict[str, int]:
-    """What has happened since the start, or the last reset_counters()."""
+    """The counts since the start, or since the last reset_counters()."""
     from . import device
 
     return {name: device.counts[name] for name in COUNTERS}
 
 
 def launch_log() -> list[str]:
-    """The kernels and products since then, by name, in order."""
+    """The names of the kernels and products launched since then, in order."""
     from . import device
 
     return list(device.log)

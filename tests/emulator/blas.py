@@ -1,7 +1,7 @@
-"""The products of cuBLAS by NumPy: stands in the place of cupy_backends.cuda.libs.cublas.
+"""The products of cuBLAS, computed by NumPy. Replaces cupy_backends.cuda.libs.cublas.
 
-As there, matrices are column-major with a leading dimension, and scalars are given by address. What
-is not here does not exist in the emulator, and CuPy's use of it raises.
+As in cuBLAS, matrices are column-major with a leading dimension, and scalars are given by address. Any
+other function of cuBLAS raises NotImplementedError when CuPy calls it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _pointer_mode = CUBLAS_POINTER_MODE_HOST
 
 
 class CUBLASError(RuntimeError):
-    """CuPy looks for it by name."""
+    """CuPy looks this class up by name."""
 
 
 def __getattr__(name: str) -> Any:
@@ -54,7 +54,7 @@ def getPointerMode(handle: int) -> int:
 
 
 def setPointerMode(handle: int, mode: int) -> None:
-    global _pointer_mode  # CuPy sets it back; host and device have one memory here
+    global _pointer_mode  # CuPy resets it; host and device share their memory here
     _pointer_mode = mode
 
 
@@ -62,7 +62,7 @@ def setPointerMode(handle: int, mode: int) -> None:
 
 
 class _Memory:
-    """Makes an array of an address, by NumPy's array interface."""
+    """Turns an address into an array, through NumPy's array interface."""
 
     def __init__(self, address: int, dtype: type, shape: tuple, strides: tuple):
         self.__array_interface__ = {
@@ -178,7 +178,7 @@ def _geam(name: str, t: type) -> Callable:
 
     def add(ta, tb, m, n, alpha, a, lda, beta, b, ldb, c, ldc):
         alpha, beta = (_matrix(scalar, t, 1, 1, 1)[0, 0] for scalar in (alpha, beta))
-        terms = ((alpha, a, ta, lda), (beta, b, tb, ldb))  # a scalar of 0: the matrix is not read
+        terms = ((alpha, a, ta, lda), (beta, b, tb, ldb))  # scalar 0: the matrix is not read
         total = sum(f * _operand(at, t, op, m, n, ld) for f, at, op, ld in terms if f != 0)
         _matrix(c, t, m, n, ldc)[...] = total
 
@@ -212,7 +212,7 @@ def _nrm2(name: str, t: type) -> Callable:
     return lambda handle, *arguments: _run(name, nrm2, *arguments)
 
 
-# sgemm, dgemm, cgemm, zgemm, ...: of one type each
+# sgemm, dgemm, cgemm, zgemm, ...: each for one type
 _MATRICES = {"gemm": _gemm, "geam": _geam, "gemv": _gemv}
 _MATRICES["gemmBatched"] = lambda name, t: _batched(name, t, t, t)
 _VECTORS = {"dot": _dot, "nrm2": _nrm2}

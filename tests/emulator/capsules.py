@@ -1,8 +1,8 @@
 """Replaces the C functions of CuPy's compiled modules by Python functions.
 
-A Cython module offers its C functions to others in `__pyx_capi__`: a capsule with the address, named
-by the signature. Modules imported later take them from there. So each is replaced, before that, by
-a C function made here that calls a Python function of the same name, and hands on its exception.
+A Cython module offers its C functions to others in `__pyx_capi__`: a capsule with the address, named by
+the signature. Modules imported later take them from there. So, before that, each is replaced by a C
+function made here, which calls a Python function of the same name and passes on its exception.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from . import kernels
 
-# C type -> (how PyObject_CallFunction names it, what converts a result, the value with an exception)
+# C type -> (its code for PyObject_CallFunction, the result's converter, the value after an exception)
 _TYPES = {
     "int": ("i", "PyLong_AsLong(result)", "-1"),
     "unsigned int": ("I", "PyLong_AsLongLong(result)", "-1"),
@@ -42,14 +42,14 @@ long PyLong_AsLong(PyObject*);
 long long PyLong_AsLongLong(PyObject*);
 double PyFloat_AsDouble(PyObject*);
 PyObject* functions[COUNT];
-int ended;  // Python is being taken down, and CuPy frees what it holds: there is nobody left to call
+int ended;  // Python is shutting down while CuPy frees memory: nothing can be called any more
 """
 
 
 def replace(module: ModuleType, functions: Mapping[str, Callable], keep: tuple[str, ...]) -> None:
-    """Replace all functions of a compiled module, also as attributes, but those in `keep`.
+    """Replace all functions of a compiled module except those in `keep`, its attributes included.
 
-    Those that `functions` lacks raise NotImplementedError with their name.
+    Functions missing from `functions` raise NotImplementedError with their name.
     """
     functions = {n: f for n, f in functions.items() if callable(f) and not n.startswith("__")}
     capsules = module.__pyx_capi__
@@ -69,11 +69,11 @@ def replace(module: ModuleType, functions: Mapping[str, Callable], keep: tuple[s
     _kept.append((library, table))
 
 
-_kept: list[Any] = []  # what CuPy's modules point to
+_kept: list[Any] = []  # objects that CuPy's modules point to
 
 
 def missing(module: ModuleType, name: str) -> Callable:
-    """In the place of a function that cannot run here."""
+    """Replaces a function that cannot run here."""
 
     def raises(*_: Any, **__: Any) -> None:
         raise NotImplementedError(f"{module.__name__}.{name} does not exist in the emulator")
@@ -85,10 +85,10 @@ def _trampoline(i: int, signature: str) -> str:
     signature = re.sub(r"^struct __pyx_obj\w+ \*", "PyObject *", signature)
     result, parameters = re.fullmatch(r"(.*?) ?\((.*)\)", signature).groups()
     types = re.sub(_ENUMS, "int", parameters + ",")[:-1].split(", ")
-    # Cython's own: an int at the end, and a structure of optional arguments, which are left out.
+    # Cython adds an int at the end and a structure of optional arguments, which are left out.
     types = [t for t in types if "__pyx" not in t and t != "void"]
     if any(t not in _TYPES for t in (result, *types)):
-        return f"void function{i}() {{ __builtin_trap(); }}\n"  # of textures
+        return f"void function{i}() {{ __builtin_trap(); }}\n"  # for textures
     formats = "".join(_TYPES[t][0] for t in types)
     declared = ", ".join(f"{t} a{n}" for n, t in enumerate(types)) or "void"
     passed = "".join(f", a{n}" for n in range(len(types)))

@@ -1,4 +1,4 @@
-// Half precision as CuPy's float16.cuh wants it: a type that converts to and from float.
+// Half precision as CuPy's float16.cuh needs it: a type that converts to and from float.
 #pragma once
 
 struct __half_raw {

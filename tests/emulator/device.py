@@ -1,6 +1,6 @@
-"""What CuPy calls of the CUDA runtime and driver, under their names, on host memory.
+"""The functions of the CUDA runtime and driver that CuPy calls, under their names, on host memory.
 
-A function that is not here does not exist in the emulator: CuPy's call of it raises.
+Any other function raises NotImplementedError when CuPy calls it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from . import kernels
 
-NAME = "g++ in the place of a GPU"
+NAME = "g++ instead of a GPU"
 CAPABILITY = (8, 0)
 OUT_OF_MEMORY, INVALID_DEVICE = 2, 101  # of cudaError
 _HOST_TO_DEVICE, _DEVICE_TO_HOST = 1, 2  # of cudaMemcpyKind
@@ -26,7 +26,7 @@ _HOST_TO_DEVICE, _DEVICE_TO_HOST = 1, 2  # of cudaMemcpyKind
 
 @dataclass
 class Options:
-    """What install() was asked for."""
+    """The options of install()."""
 
     poison: bool = True
     guard: bool = False
@@ -55,7 +55,7 @@ def _current() -> ctypes.Array:
 
 
 def run(name: str, work: Callable, *arguments: Any) -> None:
-    """Do something to device memory under a name, which is reported if it ends in a fault."""
+    """Call `work`, which uses device memory. If it faults, the report gives this name."""
     _current().value = name.encode()[:255]
     try:
         work(*arguments)
@@ -89,8 +89,8 @@ def setDevice(device: int) -> None:
         raise _error(INVALID_DEVICE)
 
 
-# By the numbers of cudaDeviceAttr: sizes of a block and of a grid, shared memory, the size of a warp,
-# the number of multiprocessors, and the compute capability.
+# {cudaDeviceAttr: value}: sizes of a block and of a grid, shared memory, the size of a warp, the number
+# of multiprocessors, and the compute capability.
 _ATTRIBUTES = dict(enumerate((kernels.THREADS, *kernels.BLOCK, *kernels.GRID, kernels.SHARED), 1))
 _ATTRIBUTES |= {10: 32, 16: 1, 75: CAPABILITY[0], 76: CAPABILITY[1]}
 
@@ -132,7 +132,7 @@ def deviceSynchronize() -> None:
     counts["synchronisations"] += 1
 
 
-# -- contexts, streams, events: there is one context, and all has been done when a call returns --------
+# -- contexts, streams, events: one context; all work is done when a call returns --------------------
 
 
 def _nothing(*_: int) -> None:
@@ -214,7 +214,7 @@ def freeHost(address: int) -> None:
 
 
 def pointerGetMemoryType(address: int) -> int:
-    """Asked of host memory: whether it is pinned."""
+    """Called for host memory: whether it is pinned."""
     from cupy_backends.cuda.api import runtime
 
     if any(start <= address < start + size for start, size in _pinned.items()):
@@ -266,7 +266,7 @@ def memsetAsync(to: int, value: int, size: int, stream: int) -> None:
 
 
 def pointerGetAttributes(address: int) -> Any:
-    """Asked of device memory that others hand to CuPy."""
+    """Called for device memory that other libraries pass to CuPy."""
     from cupy_backends.cuda.api import runtime
 
     return runtime.PointerAttributes(0, address, address, runtime.memoryTypeDevice)

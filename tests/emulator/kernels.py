@@ -1,11 +1,11 @@
-"""CUDA sources through g++: compile, find a kernel, launch it on host memory.
+"""Compile CUDA sources with g++, find a kernel, launch it on host memory.
 
-Needs g++ alone, not CuPy:
+Needs only g++, not CuPy:
 
     library = compile(source, ("-std=c++17", "-DReal=float"))
     launch(library, "scale", (blocks,), (256,), [np.uintp(x.ctypes.data), np.float32(0.9)])
 
-`shim.h` says how a kernel runs. The sources are changed in one place: dynamic shared memory,
+`shim.h` explains how a kernel runs. The sources are changed in one place: dynamic shared memory,
 `extern __shared__ T name[]`, becomes a pointer.
 """
 
@@ -29,23 +29,23 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
-# No contraction: a fused multiply-add would round otherwise than the formula, here and not there.
+# No contraction, because a fused multiply-add would round differently from the formula in some places.
 FLAGS = ("-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-w", "-fPIC", "-shared")
 FLAGS += ("-fvisibility=hidden", "-fno-gnu-unique")  # every library has its own threadIdx
-# In a checked library an index outside of a shared or local array, or an overflowing int, is a trap.
+# In a checked library, an index outside a shared or local array, or an overflowing int, traps.
 CHECKS = ("-fsanitize=bounds,signed-integer-overflow", "-fsanitize-undefined-trap-on-error")
 
-STACK = 64 * 1024  # of each thread of a block; what is not touched costs nothing
+STACK = 64 * 1024  # bytes for each thread of a block; untouched memory costs nothing
 GRID, BLOCK, THREADS = (2**31 - 1, 65535, 65535), (1024, 1024, 64), 1024  # CUDA's limits
-SHARED = 48 * 1024  # bytes a block
+SHARED = 48 * 1024  # bytes per block
 
 
 class KernelError(RuntimeError):
-    """A kernel that does not compile, or a launch that a GPU would refuse or that would hang it."""
+    """A kernel does not compile, or a launch would be refused by a GPU or hang it."""
 
 
 def unavailable() -> str | None:
-    """Why kernels cannot be run here, or None."""
+    """Why kernels cannot be run here; None if they can."""
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         return f"kernels run on Linux x86-64 only, this is {sys.platform} {platform.machine()}"
     return None if shutil.which("g++") else "g++ is not installed"
@@ -55,7 +55,7 @@ def unavailable() -> str | None:
 
 
 def cache_folder() -> Path:
-    """Where compiled things are kept, under names made of their content."""
+    """Where compiled libraries are kept, under names made from their content."""
     folder = os.environ.get("EMULATOR_CACHE") or Path.home() / ".cache" / "minigan-emulator"
     Path(folder).mkdir(parents=True, exist_ok=True)
     return Path(folder)
@@ -63,7 +63,7 @@ def cache_folder() -> Path:
 
 @functools.cache
 def _compiler() -> str:
-    """What goes into every library beside its source: g++, by its version, and the headers here."""
+    """What every library depends on besides its source: the version of g++, and the headers here."""
     version = subprocess.run(
         ["g++", "--version"], capture_output=True, text=True, check=True
     ).stdout
@@ -71,10 +71,10 @@ def _compiler() -> str:
 
 
 def build(source: str, flags: Sequence[str]) -> Path:
-    """The library that g++ makes of a C++ source, from the cache if it is there.
+    """The library that g++ builds from a C++ source, taken from the cache if it is there.
 
-    Other processes may want the same at the same time: each writes a file of its own, and the last
-    one to rename it wins.
+    Several processes may build the same library at once: each writes its own file, and the last one to
+    rename it wins.
     """
     key = hashlib.sha256("\0".join([source, *flags, _compiler()]).encode()).hexdigest()[:32]
     library = cache_folder() / f"{key}.so"
@@ -96,11 +96,11 @@ def compile(
     instances: Sequence[str] = (),
     checked: bool = False,
 ) -> Path:
-    """The library of a CUDA source's kernels.
+    """Compile a CUDA source's kernels to a library.
 
-    options    NVRTC's; -D, -I and -std are heeded, the others mean nothing to a CPU
-    instances  of templates, such as "kernel<float>", to be compiled as well
-    checked    stop at an index outside of an array of known size and at an integer overflow
+    options    NVRTC's options; only -D, -I and -std have an effect on a CPU
+    instances  instances of templates to compile too, such as "kernel<float>"
+    checked    stop at an index outside an array of known size, and at an integer overflow
     """
     heeded = [o for o in options if o.startswith(("-D", "-I", "-std", "--std"))]
     if not any("std=" in o for o in heeded):
@@ -141,7 +141,7 @@ def _without_comments(source: str) -> str:
 
 
 def kernel_names(source: str) -> list[str]:
-    """The kernels of a source in its order, without the templates, which have no one name."""
+    """The kernels of a source, in order, without templates, which do not have a single name."""
     found = _KERNEL.finditer(_without_comments(source))
     return [match[2] for match in found if not match[1]]
 
@@ -179,7 +179,7 @@ class _Launch(ctypes.Structure):
 
 _OUTCOMES = {
     1: "divergent barrier: some threads of a block wait at a __syncthreads() that others do not reach",
-    2: f"more than {SHARED} bytes of shared memory, with that of all kernels of its source",
+    2: f"more than {SHARED} bytes of shared memory, counting all kernels of its source",
 }
 
 _blocks: tuple[int, int] | None = None
@@ -198,7 +198,7 @@ def only_blocks(first: int, stop: int) -> Iterator[None]:
 
 @functools.cache
 def _workspace() -> tuple[mmap.mmap, int, int]:
-    """Memory with the addresses of a block's dynamic shared memory and of its threads' stacks."""
+    """The workspace, and the addresses in it of a block's dynamic shared memory and its stacks."""
     memory = mmap.mmap(-1, SHARED + THREADS * STACK, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     return memory, start, start + SHARED
@@ -209,10 +209,10 @@ def function(path: Path, name: str, reverse: bool = False) -> Callable[..., None
 
     arguments  the address of an array with the address of each argument, as for cuLaunchKernel
     """
-    # GPUs since Volta do not wait for threads that have ended. CuPy's scans lean on that, CUDA's
-    # guide does not promise it: for all other kernels it is an error.
+    # GPUs since Volta do not wait for threads that have ended. CuPy's scans rely on that, but CUDA's
+    # guide does not promise it. So for all other kernels it is an error.
     may_end_early = name.startswith("cupy_")
-    entry = ctypes.PyDLL(str(path))[_entry(name)]  # PyDLL: one kernel at a time
+    entry = ctypes.PyDLL(str(path))[_entry(name)]  # PyDLL keeps the lock: one kernel at a time
 
     def run(grid: Sequence[int], block: Sequence[int], shared: int, arguments: int) -> None:
         grid, block = (tuple((*size, 1, 1)[:3]) for size in (grid, block))
@@ -250,7 +250,7 @@ def launch(
     shared: int = 0,
     reverse: bool = False,
 ) -> None:
-    """Run a kernel once; each argument is a number or structure of NumPy with the parameter's bits."""
+    """Run a kernel once. Each argument is a NumPy number or structure with the parameter's bits."""
     values = [np.array(argument) for argument in arguments]
     addresses = (ctypes.c_void_p * len(values))(*(v.ctypes.data for v in values))
     function(path, name, reverse)(grid, block, shared, ctypes.addressof(addresses))

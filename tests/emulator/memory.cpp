@@ -1,4 +1,4 @@
-// The memory of the device that is not there, and the last words when a kernel leaves it.
+// The emulated device's memory, and the report when a kernel accesses memory outside it.
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -8,11 +8,11 @@
 #include <unistd.h>
 
 const size_t PAGE = 4096, ALIGNMENT = 16;
-const size_t BIG = size_t(1) << 30;    // above it, pages are given as they are touched, and not filled
-const size_t ARENA = size_t(1) << 44;  // of addresses, none of which is given twice
+const size_t BIG = size_t(1) << 30;    // larger blocks get pages when touched, and are not filled
+const size_t ARENA = size_t(1) << 44;  // addresses, none of which is used twice
 
 struct Block {  // [page | unused, start ... start + bytes, unused | a page without access]
-    char *pages, *start, *end;  // end: of its last page
+    char *pages, *start, *end;  // end: the end of its last page
     size_t bytes;
     bool freed;
 };
@@ -27,7 +27,7 @@ static void say(const char* what, const Block* block, const char* at)
 {
     char line[500], where[150] = "";
     if (block && at >= block->start + block->bytes)
-        snprintf(where, sizeof where, ", %zd bytes behind the end of", at - block->start - block->bytes);
+        snprintf(where, sizeof where, ", %zd bytes past the end of", at - block->start - block->bytes);
     else if (block && at < block->start)
         snprintf(where, sizeof where, ", %zd bytes before the start of", block->start - at);
     else if (block)
@@ -52,7 +52,7 @@ static const Block* nearest(char* at)
 
 static void on_fault(int number, siginfo_t* info, void*)
 {
-    // Python's faulthandler, if it came first, raises the signal again; the true one follows.
+    // If Python's faulthandler ran first, it raised this signal again; the real one follows.
     if (info->si_code <= 0) return;
     char* at = (char*)info->si_addr;
     const bool ours = !blocks.empty() && at >= arena && at < arena + ARENA;
@@ -60,19 +60,19 @@ static void on_fault(int number, siginfo_t* info, void*)
                        : number == SIGFPE                    ? "integer division by zero"
                                                              : "array index or integer overflow";
     say(what, ours ? nearest(at) : nullptr, at);
-    signal(number, SIG_DFL);  // and the instruction faults once more
+    signal(number, SIG_DFL);  // then the instruction faults again
 }
 
 extern "C" void report_faults()
 {
-    standard_error = dup(2);  // pytest will put a file in its place
+    standard_error = dup(2);  // pytest will replace it by a file
     struct sigaction action = {};
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO;
     for (int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigaction(number, &action, nullptr);
 }
 
-// Null when there is no room.
+// Returns null if there is no room.
 extern "C" void* allocate(size_t bytes, int poison, int guard)
 {
     if (!guard && bytes <= BIG) {
@@ -95,7 +95,7 @@ extern "C" void* allocate(size_t bytes, int poison, int guard)
     free_page += whole + PAGE;
     const Block block = {pages, pages + whole - room, pages + whole, bytes, false};
     blocks[pages] = block;
-    memset(block.start + bytes, 0xFF, room - bytes);  // release() looks whether these have changed
+    memset(block.start + bytes, 0xFF, room - bytes);  // release() checks whether these have changed
     if (bytes <= BIG) {
         memset(pages, 0xFF, block.start - pages);
         if (poison) memset(block.start, 0xFF, bytes);
@@ -111,7 +111,7 @@ extern "C" void release(char* start)
         if (at == block.start) at += block.bytes;
         if (at < block.end && *at != char(0xFF)) {
             strcpy(current_kernel, "(unknown)");
-            say("has written where nothing is", &block, at);
+            say("has written outside of an array", &block, at);
             abort();
         }
     }

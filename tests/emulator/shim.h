@@ -1,10 +1,9 @@
-// What turns a CUDA source into a C++ source for one CPU thread: put in front of it by kernels.py.
+// Turns a CUDA source into a C++ source for one CPU thread; kernels.py puts it in front of the source.
 //
-// A launch is a loop over the blocks and, in each, over the threads, one after the other. Where the
-// source has barriers, each thread of a block is a fibre with a stack of its own: it runs up to the
-// barrier, then the next one does. Nothing runs at the same time, so there are no races to be seen,
-// and the atomics are plain code. Of a warp there is its barrier; a source with shuffles or votes does not
-// compile.
+// A launch is a loop over the blocks and, in each, over the threads, one after another. If the source
+// has barriers, each thread of a block is a fibre with its own stack: it runs up to the barrier, then
+// the next one does. Nothing runs at the same time, so races cannot be seen, and atomics are plain code.
+// Of the warp's functions, only the barrier exists; a source with shuffles or votes does not compile.
 #pragma once
 #include <assert.h>
 #include <initializer_list>
@@ -26,8 +25,8 @@
 #define __noinline__ __attribute__((noinline))
 #define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)
-// One copy for all blocks, as they run in turn, in a section of its own: run() wipes it before each
-// block. (`extern __shared__`, the dynamic kind, is rewritten by kernels.py.)
+// One copy serves all blocks, because they run in turn. It has its own section, which run() wipes before
+// each block. (kernels.py rewrites `extern __shared__`, the dynamic kind.)
 #define __shared__ static __attribute__((section("shared_memory"), used))
 #define __syncthreads() emulator::barrier(__LINE__)
 #define __syncwarp(...) emulator::barrier(emulator::WARP)
@@ -39,7 +38,7 @@ typedef dim3 uint3;
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 const int warpSize = 32;
 
-// Of numbers of any two types; of two floats, the one that is a number.
+// For numbers of any two types. If one of two floats is NaN, the result is the other.
 #define EXTREME(name, floating, relation)                                                     \
     template <class A, class B, class T = std::common_type_t<A, B>,                           \
               class = std::enable_if_t<std::is_arithmetic<A>() && std::is_arithmetic<B>()>>   \
@@ -74,15 +73,15 @@ inline char* dynamic_shared;
 
 enum { RUNS = 0, ENDED = -1, WARP = -2 };
 struct Fibre {
-    void* stack;  // where it left off
-    int place;    // one of the above, WARP being the warp's barrier; or the line of the block's barrier
+    void* stack;  // where it stopped
+    int place;    // one of the above (WARP is the warp's barrier), or the line of the block's barrier
 };
 inline Fibre fibres[1024], *running;
 inline void* scheduler;
 inline void (*thread_body)(const void*);
 inline const void* thread_data;
 
-// Save the callee's registers and the stack pointer, and go on where `resume` left off.
+// Save the callee's registers and the stack pointer, and continue where `resume` stopped.
 __attribute__((naked, noinline)) inline void switch_to(void** save, void* resume)
 {
     asm("push %rbp\n push %rbx\n push %r12\n push %r13\n push %r14\n push %r15\n"
@@ -107,7 +106,7 @@ inline dim3 position(unsigned long long i, dim3 size)
     return {unsigned(i % size.x), unsigned(i / size.x % size.y), unsigned(i / size.x / size.y)};
 }
 
-// Run the threads of a warp up to the next barrier of the block, or to their ends; the barrier's line.
+// Run a warp's threads up to the block's next barrier, or to their ends. Returns the barrier's line.
 inline int run_warp(const Launch& l, int first, int threads)
 {
     int line = ENDED;
@@ -150,10 +149,10 @@ inline Outcome run_fibres(const Launch& l, int threads)
 
 // -- launches ----------------------------------------------------------------------------------------
 
-extern "C" char __start_shared_memory[] __attribute__((weak));  // the linker's names of the section
+extern "C" char __start_shared_memory[] __attribute__((weak));  // the linker's names for the section
 extern "C" char __stop_shared_memory[] __attribute__((weak));
 
-template <class T> struct Argument {  // a copy, for nothing says that the caller's is aligned
+template <class T> struct Argument {  // a copy, because the caller's may not be aligned
     alignas(T) char bytes[sizeof(T)];
     Argument(const void* from) { memcpy(bytes, from, sizeof(T)); }
     operator T&() { return *(T*)bytes; }
@@ -179,7 +178,7 @@ template <bool barriers, class... A> inline int run(void (*kernel)(A...), const 
     dynamic_shared = l.shared;
     for (unsigned long long b = l.first_block; b < l.stop_block; b++) {
         blockIdx = position(l.reverse ? l.first_block + l.stop_block - 1 - b : b, l.grid);
-        // What the last block left is not for this one: NaN, or -1.
+        // This block must not see what the last one left, so fill it with NaN or -1.
         if (static_bytes) memset(__start_shared_memory, 0xFF, static_bytes);
         if (l.dynamic_bytes) memset(l.shared, 0xFF, l.dynamic_bytes);
         if (barriers) {
@@ -250,7 +249,7 @@ inline float __uint_as_float(unsigned x) { return emulator::bits<float>(x); }
 inline long long __double_as_longlong(double x) { return emulator::bits<long long>(x); }
 inline double __longlong_as_double(long long x) { return emulator::bits<double>(x); }
 
-// The quick ones, which a GPU rounds more coarsely than these do.
+// The fast versions, which are less accurate on a GPU than here.
 inline float __expf(float x) { return expf(x); }
 inline float __logf(float x) { return logf(x); }
 inline float __powf(float x, float y) { return powf(x, y); }

@@ -1,7 +1,7 @@
-"""Tests of the CuPy path on a device: a real GPU (`pytest -m gpu`), or the emulator in its place.
+"""Tests of the CuPy path on a device: a real GPU (`pytest -m gpu`) or the emulator.
 
-`tests/test_emulated.py` runs this folder on machines without a GPU, in a child process, as
-`python -m emulator -m pytest tests/gpu`.
+On machines without a GPU, `tests/test_emulated.py` runs this folder in a child process, as `python -m
+emulator -m pytest tests/gpu`.
 """
 
 import emulator

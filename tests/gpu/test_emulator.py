@@ -1,4 +1,4 @@
-"""The emulator itself: CuPy on it computes what NumPy does, and what it is there to catch is caught."""
+"""The emulator itself: CuPy on it computes what NumPy does, and it catches what it should."""
 
 import json
 import os
@@ -150,7 +150,7 @@ def test_elementwise_and_reduction_kernels(rng):
     np.testing.assert_allclose(norm(cupy.asarray(x), axis=1).get(), np.linalg.norm(x, axis=1))
 
 
-# -- the project's way: kernels of its own -------------------------------------------------------------
+# -- kernels from source, as this project uses them ----------------------------------------------------
 
 
 def test_a_block_sums_in_shared_memory_static_and_dynamic(rng):
@@ -196,7 +196,7 @@ def test_arguments_and_indices_arrive_as_in_cuda():
     y = cupy.empty(2 * 3 * 4 * 2 * 3 * 5)
     kernel = cupy.RawModule(code=code, options=("-std=c++17",)).get_function("fill")
     arguments = (np.int32(1), np.float64(2), np.int64(2**40), y)
-    for by_value in (table, table[()]):  # an array without dimensions, or NumPy's void
+    for by_value in (table, table[()]):  # a 0-dimensional array, or NumPy's void
         kernel((2, 3, 4), (2, 3, 5), (by_value, *arguments))
     assert [x.get().tolist() for x in xs] == [[0, 2**40 + 1 + 12 * i - 7] for i in range(3)]
     np.testing.assert_array_equal(y.get(), (100 * np.arange(24)[:, None] + np.arange(30)).ravel())
@@ -219,7 +219,7 @@ def test_a_python_float_hands_over_the_wrong_bits():
     assert y.get()[0] == np.array([1.1]).view("f")[0] != np.float32(1.1)
 
 
-# -- what it is there to catch, in this process --------------------------------------------------------
+# -- errors that it must catch, in this process --------------------------------------------------------
 
 
 def test_fresh_memory_is_nan_also_where_something_lay():
@@ -258,7 +258,7 @@ def test_launches_that_cuda_refuses():
         with pytest.raises(KernelError, match="CUDA_ERROR_INVALID_VALUE: kernel nothing"):
             kernel(grid, block, ())
     library = emulator.kernels.compile('extern "C" __global__ void nothing() {}')
-    for grid, block in (((0,), (1,)), ((1,), (0,))):  # of which CuPy makes 1
+    for grid, block in (((0,), (1,)), ((1,), (0,))):  # CuPy would turn a 0 into a 1
         with pytest.raises(KernelError, match="CUDA_ERROR_INVALID_VALUE: kernel nothing"):
             emulator.kernels.launch(library, "nothing", grid, block, ())
     with pytest.raises(KernelError, match="dynamic shared memory"):
@@ -288,7 +288,7 @@ def test_what_is_compiled_into_cupy_raises(function):
 def test_counters_and_the_log():
     host, kernel = np.ones((8, 8), "f"), raw("void nothing() {}", "nothing")
     x = cupy.asarray(host)
-    x @ x  # compiled, and cuBLAS set up
+    x @ x  # compiles the kernel and sets up cuBLAS
     emulator.reset_counters()
     assert not any(emulator.counters().values())
     x = cupy.asarray(host)
@@ -304,7 +304,7 @@ def test_counters_and_the_log():
     found = emulator.counters()
     assert emulator.launch_log()[:2] == ["nothing", "cublasGemmEx"]
     assert found.pop("synchronisations") >= 2
-    assert found.pop("launches") + found["device_to_device"] == 2  # the copy is one or the other
+    assert found.pop("launches") + found["device_to_device"] == 2  # the copy is one of the two
     found.pop("device_to_device")
     assert found == {
         "products": 1,
@@ -339,7 +339,7 @@ def test_a_library_is_compiled_once(tmp_path, monkeypatch):
             emulator.kernels.compile(other)
 
 
-# -- what it is there to catch, in a child that may die ------------------------------------------------
+# -- errors that it must catch, in a child that may die ------------------------------------------------
 
 HEAD = """
 import sys
@@ -363,10 +363,10 @@ kernel = raw("move(const float* x, float* y, int i, int j) {{ y[i] = x[j]; }}", 
 kernel((1,), (1,), (x, y, np.int32({i}), np.int32({j})))
 cupy.cuda.Device().synchronize()
 """
-OUTSIDE = {  # n, the index that is written, the index that is read, what is said
-    "read behind": (7, 0, 8, "4 bytes behind the end of memory of 28 bytes"),
+OUTSIDE = {  # n, the index written, the index read, the report
+    "read behind": (7, 0, 8, "4 bytes past the end of memory of 28 bytes"),
     "read before": (1024, 0, -1, "4 bytes before the start of memory of 4096 bytes"),
-    "written behind": (8, 8, 0, "0 bytes behind the end of memory of 32 bytes"),
+    "written behind": (8, 8, 0, "0 bytes past the end of memory of 32 bytes"),
     "written before": (1024, -2, 0, "8 bytes before the start of memory of 4096 bytes"),
 }
 
@@ -385,7 +385,7 @@ def test_a_write_into_the_gap_before_a_guard_is_found_when_the_memory_is_freed(t
     for i, j, dies in ((6, 6, False), (7, 0, True), (-1, 0, True)):
         done = child(tmp_path, MOVE.format(n=7, i=i, j=j) + "del x, y", "--guard")
         assert (done.returncode != 0) == dies, done.stderr
-        assert ("has written where nothing is" in done.stderr) == dies
+        assert ("has written outside of an array" in done.stderr) == dies
 
 
 def test_the_report_is_seen_below_pytest(tmp_path):
@@ -403,7 +403,7 @@ def test_the_report_is_seen_below_pytest(tmp_path):
     ]
     done = subprocess.run([*command, tmp_path], capture_output=True, text=True)
     assert done.returncode < 0
-    assert "emulator: kernel move: no access to this address, 0 bytes behind" in done.stderr
+    assert "emulator: kernel move: no access to this address, 0 bytes past" in done.stderr
 
 
 def test_freed_memory_is_not_accessible(tmp_path):
@@ -468,7 +468,7 @@ def test_the_command_line(tmp_path):
     script = "print(sys.argv[1:], __name__, cupy.empty(2, np.int8).tolist(), cupy.is_available())"
     done = child(tmp_path, script)
     assert done.stdout == "['an', 'argument'] __main__ [-1, -1] True\n", done.stderr
-    untouched = "print(cupy.empty(2**28, np.int8).any())"  # as the kernel gives it: zeros
+    untouched = "print(cupy.empty(2**28, np.int8).any())"  # as the operating system gives it: zeros
     assert child(tmp_path, untouched).stdout == "True\n"
     assert child(tmp_path, untouched, "--no-poison").stdout == "False\n"
     assert "usage: python -m emulator" in child(tmp_path, script, "--unknown").stderr

@@ -1,4 +1,4 @@
-"""`python -m minigan doctor` on the device: every case of its surface, and small trainings."""
+"""`python -m minigan doctor` on the device: every case of its surface, and small training runs."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from minigan import doctor
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Small trainings and arrays, and no child process, which would have to be started as this was."""
+    """Small runs and arrays, and no child process, which would have to be started like this one."""
     tiny = doctor.Size(4, 8, 4, 16)
     large = doctor.surface.large_cases()
     kept = {name: large[name] for name in ("sum of many", "large matmul")}

@@ -1,4 +1,4 @@
-"""Layers, networks and losses: forward, first and second derivatives on the GPU are the CPU's."""
+"""Layers, networks and losses: forward, first and second derivatives on the GPU equal the CPU's."""
 
 import copy
 
@@ -40,7 +40,7 @@ def layers():
 
 
 def derivatives(fn, leaves, seed):
-    """The output of fn, its gradients, and the gradients of a number made of those."""
+    """The output of fn, its gradients, and the gradients of a number computed from those."""
     y = fn()
     draw = rng(seed)
     like = lambda t: tensor(draw.standard_normal(t.shape), dtype=t.dtype).to(t.device)
@@ -51,7 +51,7 @@ def derivatives(fn, leaves, seed):
     if recorded:
         again = grad(recorded, leaves, [like(g) for g in recorded], allow_unused=True)
         second = [g for g in again if g is not None]
-    fused = grad(fn(), leaves, like(y), allow_unused=True)  # the kernels, where nothing is recorded
+    fused = grad(fn(), leaves, like(y), allow_unused=True)  # by the fused kernels
     return [t.numpy() for t in (y, *used, *second, *(g for g in fused if g is not None))]
 
 
@@ -61,7 +61,7 @@ def test_a_layer_forward_and_its_derivatives(name):
     for device in ("cpu", "cuda:0"):
         layer, shape = layers()[name]
         for i, p in enumerate(layer.parameters()):
-            p.data = rng(i).uniform(0.2, 1, p.shape)  # the constructors draw anew each time
+            p.data = rng(i).uniform(0.2, 1, p.shape)  # the constructors draw new values each time
         layer.double().to(device)
         x = tensor(rng(99).standard_normal(shape)).to(device).requires_grad_()
         leaves = [x, *layer.parameters()]
@@ -70,11 +70,11 @@ def test_a_layer_forward_and_its_derivatives(name):
     assert len(found["cpu"]) == len(found["cuda:0"])
     for expected, got in zip(found["cpu"], found["cuda:0"], strict=True):
         scale = max(1.0, np.abs(expected).max())
-        # float64, and second derivatives of deep networks, which cancel
+        # for float64; second derivatives of deep networks cancel
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-10 * scale)
 
 
-# Those that call more of CuPy than sums and arithmetic. The double of CuPy has them all.
+# Functions that need more of CuPy than sums and arithmetic. The double of CuPy is tested with all.
 COMPOSED = (
     "cross_entropy",
     "max along",
@@ -147,7 +147,7 @@ def test_an_optimiser_and_its_state_dict(name):
             optimizer.step(
                 [tensor(draw.standard_normal(p.shape)).to(device) for p in G.parameters()]
             )
-            if step == 1:  # through a state dict, as a checkpoint takes it
+            if step == 1:  # through a state dict, as in a checkpoint
                 state = optimizer.state_dict()
                 optimizer = OPTIMISERS[name](G.parameters())
                 optimizer.load_state_dict(state)
@@ -170,7 +170,7 @@ def test_state_dicts_travel_both_ways_and_keep_the_order_in_memory():
 
 
 def test_gradients_have_memory_of_their_own_and_are_copied_only_for_it(monkeypatch):
-    """CuPy's `base` and `may_share_memory` tell who shares what."""
+    """CuPy's `base` and `may_share_memory` show which arrays share memory."""
     a, b = (tensor([2.0, 3.0], device="cuda", requires_grad=True) for _ in "ab")
     v = tensor([1.0, 1.0], device="cuda")
     for found in (grad(a + b.reshape(2), [a, b], v), grad(a.sum() + b.sum(), [a, b])):

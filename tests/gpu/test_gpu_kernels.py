@@ -1,4 +1,4 @@
-"""Each of the project's CUDA kernels computes what `reference.py` says, in any order of memory."""
+"""Each of the project's CUDA kernels computes what `reference.py` does, in any memory order."""
 
 import numpy as np
 import pytest
@@ -7,10 +7,10 @@ from minigan.backend import gpu, move, reference
 from minigan.backend.reference import Window
 
 DTYPES = [np.float32, np.float64]
-# Rounding after sums of a few hundred terms: some 30 units in the last place.
+# The rounding of sums of a few hundred terms: about 30 units in the last place.
 CLOSE = {np.float32: {"rtol": 1e-5, "atol": 1e-5}, np.float64: {"rtol": 1e-12, "atol": 1e-12}}
 # image, kernel, stride, padding: the DCGAN's three; inexact and uneven strides; padding beyond the
-# image; kernels of one pixel; windows that leave pixels out.
+# image; kernels of one pixel; windows that skip pixels.
 GEOMETRIES = [
     ((8, 8), (4, 4), (2, 2), (1, 1)),
     ((4, 4), (4, 4), (1, 1), (0, 0)),
@@ -37,7 +37,7 @@ def rng():
 
 
 def put(array, order=None):
-    """The array on the device; with `order`, its axes lie in memory in that order."""
+    """The array on the device; with `order`, its axes are in that order in memory."""
     if order is not None:
         array = np.asarray(array.transpose(order), order="C").transpose(np.argsort(order))
     return move(array, "cuda:0")
@@ -129,7 +129,7 @@ def test_normalisation_and_activation_forward_and_backward(xp, rng, shape, slope
             found = gpu.batch_norm_gradients(xp, gg, put(y), gx, *on_gpu, on, slope)
             found = [f.reshape(e.shape) for f, e in zip(found, expected, strict=True)]
             for f, e in zip(found, expected, strict=True):
-                # 20 times as much: dx is a difference of numbers that are larger than itself
+                # 20 times as much, because dx is a difference of larger numbers
                 bound = {k: 20 * v for k, v in CLOSE[dtype].items()}
                 np.testing.assert_allclose(f.get(), e, **bound)
 
@@ -204,7 +204,7 @@ def test_adam_moves_every_parameter_of_a_network(xp, rng, count, dtype):
         arrays = [np.asarray(np.abs(rng.standard_normal(shape)), dtype) for _ in "pgmv"]
         axes = rng.permutation(len(shape))
         on_gpu = [put(arrays[0], axes), put(arrays[1]), *(put(a, axes) for a in arrays[2:])]
-        expected.append((*arrays, 1 + i))  # each has a step count of its own
+        expected.append((*arrays, 1 + i))  # each has its own step count
         found.append((*on_gpu, 1 + i))
     for _ in range(2):
         reference.adam(np, expected, 0.01, (0.5, 0.999), 1e-8)
@@ -239,9 +239,9 @@ def test_lerp_moves_arrays_in_place_whatever_their_order(xp, rng, dtype):
 
 
 def test_indices_beyond_2_to_the_31(xp):
-    """The last blocks of columns with 2.4e9 elements, on memory that is only promised.
+    """The last blocks of columns with 2.4e9 elements, on memory that is reserved but not filled.
 
-    The emulator runs just these blocks; on a GPU the test would take 10 GB and is left out.
+    The emulator runs only these blocks. On a GPU the test would take 10 GB, so it is skipped.
     """
     emulator = pytest.importorskip("emulator")
     if not emulator.installed():

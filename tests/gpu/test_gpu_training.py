@@ -1,4 +1,4 @@
-"""The training on the GPU: the CPU's losses, few launches, no copy to the host but for reports."""
+"""Training on the GPU: the CPU's losses, few launches, no copy to the host except for reports."""
 
 import os
 
@@ -20,13 +20,13 @@ STEPS = 8 if DEEP else 3
 
 @pytest.fixture(autouse=True)
 def somewhere_else(tmp_path, monkeypatch):
-    """Work in an empty folder, and leave out the curves, which take longer than the training."""
+    """Work in an empty folder, and skip the curves, which take longer than the run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)
 
 
 def play(member, draw):
-    """One step; its metrics, unread."""
+    """Play one step; return its metrics, still on the device."""
     metrics = member.step(draw)
     draw.next_step()
     return metrics
@@ -43,7 +43,7 @@ REUSED = [("dcgan", "images", double, {"fresh_noise": False}) for double in (Fal
 
 @pytest.mark.parametrize(("name", "kind", "double", "options"), [*FLOAT32, *FLOAT64, *REUSED])
 def test_the_metrics_are_those_of_the_cpu(name, kind, double, options):
-    """And, in float64, so are samples of G and of its average."""
+    """In float64, samples of G and of its average are the CPU's too."""
     games = [walk.game(name, kind, device, **options) for device in ("cpu", "cuda:0")]
     if double:
         games = [walk.double(*game) for game in games]
@@ -67,10 +67,10 @@ def test_a_second_run_gives_the_same_bits(name, kind):
 
 @pytest.mark.parametrize(("name", "kind"), walk.WALK)
 def test_memory_is_that_of_the_second_step_for_good(name, kind):
-    """What is in use between steps stays the same, and so does what the pool holds.
+    """The memory in use between steps stays the same, and so does the pool's size.
 
-    Of free pieces of one size the pool takes any, by address, so what it has to hold varies a little:
-    for WGAN-GP by up to 21 % in 100 trials, for the DCGAN not at all.
+    Among free pieces of one size the pool picks by address, so its size varies a little: for WGAN-GP by
+    up to 21 % in 100 trials, for the DCGAN not at all.
     """
     cupy = pytest.importorskip("cupy")
     pool = cupy.cuda.MemoryPool()
@@ -85,12 +85,12 @@ def test_memory_is_that_of_the_second_step_for_good(name, kind):
         assert held <= pool.total_bytes() <= (held if name == "dcgan" else 1.25 * held)
 
 
-# -- budgets, which the emulator counts ----------------------------------------------------------------
+# -- budgets, counted by the emulator ----------------------------------------------------------------
 
 
 @pytest.fixture
 def count():
-    """The emulator's counters over a function's call."""
+    """The change of the emulator's counters during a function's call."""
     emulator = pytest.importorskip("emulator")
     if not emulator.installed():
         pytest.skip("only the emulator counts launches and copies")
@@ -151,7 +151,7 @@ def test_the_public_api_stays_below_300_launches_as_well(count):
     assert counted["device_to_host"] == counted["synchronisations"] == 0
 
 
-# -- the command line ----------------------------------------------------------------------------------
+# -- the command line --------------------------------------------------------------------------------
 
 OPTIONS = ["--steps", 6, "--log-every", 2, "--sample-every", 3, "--checkpoint-every", 3]
 
@@ -165,7 +165,7 @@ def test_a_whole_run_has_the_cpu_s_losses_and_goes_on_there_and_back():
         for name in expected:
             assert found[name] == pytest.approx(expected[name], rel=1e-4), name
     assert on_gpu.config["device"] == "cuda:0"
-    # go on from the GPU's checkpoint on the CPU, and the other way
+    # resume the GPU's checkpoint on the CPU, and the other way round
     tiny.train("gpu", "--resume", "auto", "--steps", 8, "--device", "cpu")
     tiny.train("cpu", "--resume", "auto", "--steps", 8, "--device", "cuda")
     for found, expected in zip(tiny.metrics(on_gpu), tiny.metrics(on_cpu), strict=True):

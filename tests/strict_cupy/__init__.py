@@ -1,4 +1,4 @@
-"""A strict double of CuPy: the same names over NumPy arrays, and a refusal of whatever CuPy refuses.
+"""A strict double of CuPy: CuPy's names on NumPy arrays, which refuse whatever CuPy refuses.
 
 With it the whole engine runs on "GPU arrays" in any process, without a GPU, a driver or CuPy:
 
@@ -6,11 +6,10 @@ With it the whole engine runs on "GPU arrays" in any process, without a GPU, a d
     def cupy(monkeypatch):
         return strict_cupy.install(monkeypatch)
 
-It is stricter than the real one where that one lets a mistake pass (np.exp of its arrays, indices out
-of range, reading fresh memory), lacks what the engine does not use (NotImplementedError says so), and
-has nothing that CuPy has not: the tests hold it to tests/fixtures/cupy_names.json. `counters` counts
-what costs time on a GPU. What it cannot show is what only CuPy itself knows: its kernels' rounding,
-its generated code, the order of streams.
+It is stricter than CuPy where CuPy lets a mistake pass (np.exp of its arrays, indices out of range,
+reading new memory). What the engine does not use raises NotImplementedError. It has no name that CuPy
+lacks, which the tests check against tests/fixtures/cupy_names.json. `counters` counts what costs time
+on a GPU. It cannot show the rounding of CuPy's kernels, its generated code or the order of streams.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ DTYPES += ("float16", "float32", "float64", "dtype", "newaxis", "inf", "nan", "p
 
 
 def install(monkeypatch: pytest.MonkeyPatch, devices: int = 1) -> Module:
-    """Put the double in the place of `cupy`, with that many GPUs, until the monkeypatch is undone."""
+    """Replace `cupy` by the double, with this number of GPUs, until the monkeypatch is undone."""
     machine.reset(devices)
     counters.reset()
     modules = cuda.modules()

@@ -1,9 +1,9 @@
-"""Arrays that hold a NumPy array and let nobody near it, and the functions on them.
+"""Arrays that wrap a NumPy array without giving access to it, and the functions on them.
 
-What CuPy does otherwise than NumPy is done here as CuPy does it: nothing converts implicitly, every
-result is an array, what a ufunc or a reduction returns is in C order whatever its operands' is, and
-fresh memory holds garbage. Promotion needs no code: CuPy 14's loops are NumPy's (they were compared,
-dtype by dtype), and both treat Python's numbers as NEP 50 says.
+Where CuPy differs from NumPy, this file does as CuPy: nothing converts implicitly, every result is an
+array, the result of a ufunc or a reduction is in C order whatever the order of its operands, and new
+memory holds garbage. Promotion needs no code, because CuPy 14's loops are NumPy's (compared dtype by
+dtype), and both treat Python's numbers according to NEP 50.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SCATTERED = (
 
 
 class ndarray:
-    """A cupy.ndarray. `_array` is its memory, for this package alone."""
+    """A cupy.ndarray. `_array` is its memory, used only in this package."""
 
     __slots__ = ("_array", "_memory")
     __hash__ = None
@@ -40,7 +40,7 @@ class ndarray:
     def __getattr__(self, name: str) -> Any:
         raise missing("cupy.ndarray", name)
 
-    # -- what NumPy is not to do with it --
+    # -- what NumPy must not do with it --
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> None:
         raise TypeError("Implicit conversion to a NumPy array is not allowed; use .get()")
@@ -49,7 +49,7 @@ class ndarray:
         raise TypeError(f"np.{func.__name__} of a CuPy array: call CuPy's own function")
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> ndarray:
-        """np.float64(2) * a comes here and is right; np.exp(a) is refused, though CuPy computes it."""
+        """Handles np.float64(2) * a, and refuses np.exp(a), although CuPy computes it."""
         if method != "__call__" or not any(isinstance(x, np.generic) for x in inputs):
             raise TypeError(f"np.{ufunc.__name__} of a CuPy array: call CuPy's own function")
         return UFUNCS[ufunc.__name__](*inputs, **kwargs)
@@ -64,7 +64,7 @@ class ndarray:
     itemsize = property(lambda self: self._array.itemsize)
     strides = property(lambda self: self._array.strides)
     T = property(lambda self: view(self, self._array.T))
-    base = property(lambda self: self._memory)  # the real one has the array that owns the memory
+    base = property(lambda self: self._memory)  # in CuPy, the array that owns the memory
 
     @property
     def flags(self) -> Any:
@@ -115,14 +115,14 @@ class ndarray:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, key: Any) -> ndarray:
-        """A view, or a copy if arrays are in the index. CuPy wraps what is out of range, this not."""
+        """A view, or a copy if the index holds arrays. Unlike CuPy, this does not wrap indices."""
         entries, advanced = as_numpys(key)
         if advanced:
             return launched(operand(self)[entries].copy())
         return view(self, self._array[entries])
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """CuPy takes a host array where the index is an array, too; here it must be moved first."""
+        """If the index is an array, CuPy accepts host values; here they must be moved first."""
         entries, _ = as_numpys(key)
         if isinstance(value, (list, tuple, np.ndarray)):
             value = np.asarray(value)
@@ -134,7 +134,7 @@ class ndarray:
 
     fill = lambda self, value: self.__setitem__(..., value)
 
-    # -- shape: a view, where there can be one --
+    # -- shape: a view if possible --
 
     def reshape(self, *shape: Any) -> ndarray:
         found = self._array.reshape(*shape)
@@ -162,7 +162,7 @@ class ndarray:
         return into(out, np.clip, operand(self), *bounds)
 
 
-# -- arrays made and taken ----------------------------------------------------------------------
+# -- creating and unwrapping arrays -------------------------------------------------------------
 
 
 def address(array: np.ndarray) -> int:
@@ -180,19 +180,19 @@ def view(of: ndarray, array: np.ndarray) -> ndarray:
 
 
 def fresh(array: np.ndarray) -> ndarray:
-    """An array of its own, on the current GPU, around one that nothing else refers to."""
+    """A new array on the current GPU that wraps an array to which nothing else refers."""
     return wrapped(array, Memory(address(array), array.nbytes))
 
 
 def launched(values: Any, order: str = "C") -> ndarray:
-    """What a kernel has computed; of no elements, CuPy launches none."""
+    """The result of a kernel, counted as a launch. For no elements, CuPy launches none."""
     result = fresh(np.array(values, order=order, copy=None))
     counters.launches += bool(result.size)
     return result
 
 
 def operand(x: Any) -> Any:
-    """What a kernel of CuPy sees of an argument: an array of the current GPU, or a number."""
+    """An argument as CuPy's kernels see it: an array on the current GPU, or a number."""
     if isinstance(x, ndarray):
         if x._memory.device != machine.current:
             raise ValueError(
@@ -213,7 +213,7 @@ def arrays_only(*arrays: Any) -> list[np.ndarray]:
 
 
 def into(out: Any, function: Callable, *values: Any, **options: Any) -> ndarray:
-    """A kernel that writes to `out`, or to a new array. A GPU does not warn of infinities."""
+    """Run a kernel that writes to `out` or to a new array. A GPU does not warn of infinities."""
     with np.errstate(all="ignore"):
         if out is None:
             return launched(function(*values, **options))
@@ -224,10 +224,10 @@ def into(out: Any, function: Callable, *values: Any, **options: Any) -> ndarray:
 
 
 def as_numpys(key: Any) -> tuple[tuple, bool]:
-    """The index as NumPy takes it, and whether there are arrays in it.
+    """The index in NumPy's form, and whether it holds arrays.
 
-    One on the host is copied to the GPU by every such call; the True ones of a mask must be counted
-    before the result's size is known, so the host waits for them.
+    Each call copies a host array in the index to the GPU. The host waits for a mask, because its true
+    elements must be counted before the result's size is known.
     """
     entries, advanced = [], False
     for entry in key if isinstance(key, tuple) else (key,):
@@ -247,7 +247,7 @@ def as_numpys(key: Any) -> tuple[tuple, bool]:
                 counters.synchronisations += 1
         entries.append(entry)
     if not any(entry is ... for entry in entries):
-        entries.append(...)  # with it, NumPy gives an array and no scalar
+        entries.append(...)  # with it, NumPy returns an array, not a scalar
     return tuple(entries), advanced
 
 
@@ -255,7 +255,7 @@ def as_numpys(key: Any) -> tuple[tuple, bool]:
 
 
 class Ufunc:
-    """A cupy.ufunc; it knows no `where` and no `order`."""
+    """A cupy.ufunc, without the options `where` and `order`."""
 
     def __init__(self, function: np.ufunc):
         self.function = function
@@ -272,7 +272,7 @@ class Ufunc:
 
 
 class ScatteredUfunc(Ufunc):
-    """One that has an `at`: CUDA can do it atomically, for some dtypes."""
+    """A ufunc with the method `at`, which CUDA can do atomically for some dtypes."""
 
     def at(self, a: ndarray, indices: Any, b: Any = None) -> None:
         entries, advanced = as_numpys(indices)
@@ -297,7 +297,7 @@ UFUNCS = {
 def _binary(name: str, swapped: bool = False, inplace: bool = False) -> Callable:
     def method(self: ndarray, other: Any) -> Any:
         if not isinstance(other, ndarray) and getattr(other, "__array_ufunc__", self) is None:
-            return NotImplemented  # as NEP 13 has it: the other's operator knows what to do
+            return NotImplemented  # as NEP 13 says: the other operand's operator decides
         a, b = (other, self) if swapped else (self, other)
         return UFUNCS[name](a, b, out=self if inplace else None)
 
@@ -350,7 +350,7 @@ def array(obj: Any, dtype: Any = None, copy: bool = True, order: str | None = "K
     if host.dtype.kind not in "biufc":
         raise ValueError(f"Unsupported dtype {host.dtype}")
     if order in "KA":
-        order = "F" if host.flags.fnc else "C"  # no other order survives the way to the GPU
+        order = "F" if host.flags.fnc else "C"  # no other order survives the transfer to the GPU
     counters.host_to_device += 1
     return fresh(np.array(host, order=order))
 
@@ -364,7 +364,7 @@ def ascontiguousarray(a: Any, dtype: Any = None) -> ndarray:
 
 
 def poisoned(array: np.ndarray) -> ndarray:
-    """Fresh memory: whatever reads it before writing is to be noticed."""
+    """New memory, filled so that reading it before writing shows."""
     kind = array.dtype.kind
     array.fill(np.nan if kind in "fc" else True if kind == "b" else np.iinfo(array.dtype).max)
     return fresh(array)
@@ -428,7 +428,7 @@ def concatenate(tup: Sequence[ndarray], axis: int = 0) -> ndarray:
 
 
 def pad(array: ndarray, pad_width: Any, mode: str = "constant", **kwargs: Any) -> ndarray:
-    """CuPy fills all with 0 and copies; for another number it copies and then fills edge by edge."""
+    """CuPy fills with 0 and copies. For another value it copies and then fills edge by edge."""
     if mode != "constant":
         raise NotImplementedError(f"the double lacks cupy.pad's mode {mode!r}")
     (values,) = arrays_only(array)
@@ -450,7 +450,7 @@ def broadcast_to(array: ndarray, shape: Any) -> ndarray:
 
 
 def as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
-    """CuPy lets it reach beyond the allocation; this does not."""
+    """CuPy lets the view reach beyond the allocation; this does not."""
     found = np.lib.stride_tricks.as_strided(x._array, shape, strides)
     low, high = np.lib.array_utils.byte_bounds(found)
     memory = x._memory
@@ -467,9 +467,9 @@ def may_share_memory(a: ndarray, b: ndarray, max_work: int | None = None) -> boo
 
 
 def matmul(a: ndarray, b: ndarray, /, *, out: ndarray | None = None) -> ndarray:
-    """The product; cuBLAS reads a transposed matrix as it is, any other order is copied before.
+    """The product. cuBLAS reads a transposed matrix directly; any other order is copied first.
 
-    Into an `out` that it cannot write CuPy copies afterwards; here that is refused.
+    If CuPy cannot write to `out`, it copies the product there afterwards; here that is refused.
     """
     values = arrays_only(a, b)
     for x in values:

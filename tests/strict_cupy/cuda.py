@@ -1,4 +1,4 @@
-"""cupy.cuda: devices, the one stream, the memory pool and some of the runtime."""
+"""cupy.cuda: devices, a single stream, the memory pool, and parts of the runtime."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Device:
 
 
 class Stream:
-    """There is one, and work in it is done before the call that asks for it returns."""
+    """The only stream. Each call finishes its work before it returns."""
 
     def __getattr__(self, name: str) -> Any:
         raise missing("cupy.cuda.Stream", name)
@@ -53,7 +53,7 @@ Stream.null = Stream()
 
 
 class MemoryPool:
-    """The current GPU's pool, which keeps what is freed: its total is the most that was ever in use."""
+    """The current GPU's pool. It keeps freed memory, so its total is the most that was ever in use."""
 
     def __getattr__(self, name: str) -> Any:
         raise missing("cupy.cuda.MemoryPool", name)
@@ -100,7 +100,7 @@ RUNTIME = (getDeviceCount, getDevice, memGetInfo, getDeviceProperties, deviceSyn
 
 
 def modules() -> dict[str, Module]:
-    """cupy.cuda and what is below it."""
+    """cupy.cuda and its submodules."""
     runtime = Module("cupy.cuda.runtime", CUDARuntimeError=CUDARuntimeError)
     runtime.__dict__.update({function.__name__: function for function in RUNTIME})
     memory = Module("cupy.cuda.memory", OutOfMemoryError=state.OutOfMemoryError)

@@ -1,7 +1,7 @@
-"""RawModule, RawKernel and ElementwiseKernel: CUDA source on NumPy's memory, by way of g++.
+"""RawModule, RawKernel and ElementwiseKernel: CUDA sources compiled by g++, on NumPy's memory.
 
-The emulator compiles and launches, within CUDA's limits. Here stands what nothing checks on a GPU: that
-each argument has the type of the kernel's parameter.
+The emulator compiles and launches them, within CUDA's limits. This file adds a check that no GPU makes:
+each argument must have the type of the kernel's parameter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ C_NAMES = {np.dtype(name): c_type for c_type, name in C_TYPES.items()}
 
 
 def launch(code: str, options: tuple, name: str, grid: tuple, block: tuple, args: list) -> None:
-    """Compile, if need be, and run; each argument is a NumPy number or structure, or an address."""
+    """Compile if necessary, and run. Each argument is a NumPy number or structure, or an address."""
     counters.launches += 1
     emulator.launch(_library(code, options), name, grid, block, [np.array(x) for x in args])
 
@@ -68,7 +68,7 @@ class RawKernel:
         launch(code, self.options, self.name, grid, block, values)
 
     def _argument(self, where: str, kind: str, x: Any) -> Any:
-        """What is handed over for a parameter of that C type: the array's memory, or x itself."""
+        """The value to pass for a parameter of this C type: the array's address, or x itself."""
         base = kind.replace("const ", "").rstrip("*")
         dtype = C_TYPES.get(self._meaning(base))
         if kind.endswith("*"):
@@ -76,19 +76,19 @@ class RawKernel:
                 found = x.dtype if isinstance(x, ndarray) else type(x).__name__
                 raise TypeError(f"{where} needs a cupy.ndarray of {dtype}, not {found}")
             if not operand(x).flags.c_contiguous:
-                raise ValueError(f"{where} sees no strides, and the array has {x.strides}")
+                raise ValueError(f"{where} ignores strides, but the array has {x.strides}")
             return np.uintp(x.data.ptr)
         if dtype is None:
             if not isinstance(x, (np.void, np.ndarray)) or x.shape or not x.dtype.names:
                 raise TypeError(f"{where} needs a 0-d structured array, not a {type(x).__name__}")
         elif type(x) is not np.dtype(dtype).type:
             raise TypeError(
-                f"{where} needs a np.{dtype}: a Python {type(x).__name__} has other bits"
+                f"{where} needs a np.{dtype}: a Python {type(x).__name__} has different bits"
             )
         return x
 
     def _meaning(self, c_type: str) -> str:
-        """What stands behind a name that the options or a typedef have given."""
+        """The type behind a name that the options or a typedef define."""
         names = dict(re.findall(r"-D(\w+)=([\w ]+)", "\n".join(self.options)))
         names |= {new: old for old, new in re.findall(r"typedef ([\w ]+) (\w+);", self.code)}
         return names.get(c_type, c_type)
@@ -109,7 +109,7 @@ class RawModule:
 
 
 class ElementwiseKernel:
-    """A formula in C for each element. Operands broadcast; a letter is the dtype of what is given."""
+    """A formula in C for each element. Operands broadcast; a letter is the argument's dtype."""
 
     def __init__(self, in_params: str, out_params: str, operation: str, name: str = "kernel"):
         if not name.isidentifier():
@@ -135,7 +135,7 @@ class ElementwiseKernel:
         ]
         for x, dtype in zip(values, dtypes, strict=False):
             if not isinstance(x, np.ndarray) and not np.can_cast(type(x), dtype, "same_kind"):
-                raise TypeError(f"{self.name}: {x!r} for a parameter of {dtype} is cut off")
+                raise TypeError(f"{self.name}: {x!r} does not fit a parameter of {dtype}")
         shape = np.broadcast_shapes(*(a.shape for a in values if isinstance(a, np.ndarray)))
         outs = list(args[self.nin :]) or [empty(shape, dtype) for dtype in dtypes[self.nin :]]
         if any(out.shape != shape for out in outs):
@@ -153,7 +153,7 @@ class ElementwiseKernel:
         return outs[0] if len(outs) == 1 else tuple(outs)
 
     def _letters(self, values: list) -> dict[str, np.dtype]:
-        """The dtype of each letter: outputs decide, then inputs; numbers have no say."""
+        """The dtype of each letter: outputs decide, then inputs; Python numbers do not count."""
         found: dict[str, np.dtype] = {}
         given = list(zip(self.parameters, values, strict=False))
         for (kind, name), x in given[self.nin :] + given[: self.nin]:
@@ -164,7 +164,7 @@ class ElementwiseKernel:
         return found
 
     def _source(self, dtypes: list[np.dtype], letters: dict[str, np.dtype]) -> str:
-        """A kernel of one thread, which goes through all elements one after another."""
+        """A kernel of one thread, which computes all elements one after another."""
         lines = [f"typedef {C_NAMES[dtype]} {letter};" for letter, dtype in letters.items()]
         named = [(C_NAMES[d], name) for d, (_, name) in zip(dtypes, self.parameters, strict=True)]
         pointers = ", ".join(f"{kind}* _{name}" for kind, name in named)

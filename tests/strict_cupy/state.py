@@ -1,4 +1,4 @@
-"""What the double knows: its GPUs and their memory, its counters, and the real CuPy's names."""
+"""The double's state: its GPUs and their memory, its counters, and the real CuPy's names."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from types import ModuleType
 from typing import Any
 
 NAMES = json.loads((Path(__file__).parents[1] / "fixtures" / "cupy_names.json").read_text())
-TOTAL_MEMORY = 16 << 30  # of each GPU, as it says of itself
+TOTAL_MEMORY = 16 << 30  # of each GPU, as it reports
 
 
 @dataclass
 class Counters:
     """What costs time on a GPU. A view costs nothing, and is not counted."""
 
-    launches: int = 0  # kernels: a ufunc, a reduction, a copy on the GPU, a kernel of one's own
-    products: int = 0  # matmul and its kin
+    launches: int = 0  # kernels: ufuncs, reductions, copies on the GPU, kernels from source
+    products: int = 0  # matmul and similar
     host_to_device: int = 0
     device_to_host: int = 0
     synchronisations: int = 0  # the host waits for the GPU
@@ -28,7 +28,7 @@ class Counters:
 
 
 class Machine:
-    """The GPUs: how many there are, which one is current, and what is in use of each one's memory."""
+    """The GPUs: their number, the current one, and the memory in use on each."""
 
     def __init__(self) -> None:
         self.reset(1)
@@ -52,11 +52,11 @@ class OutOfMemoryError(MemoryError):
 
 
 class Memory:
-    """An allocation: which GPU it is on and where; an array and its views hold on to one of these."""
+    """An allocation: its GPU and its address. An array and its views refer to the same one."""
 
     def __init__(self, address: int, size: int):
         self.device, self.address, self.size = machine.current, address, size
-        self.used = machine.used  # the machine may be another one by the time it is freed
+        self.used = machine.used  # the machine may have been replaced by the time this is freed
         if self.used[self.device] + size > machine.limit:
             self.size = 0
             raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes.")
@@ -68,7 +68,7 @@ class Memory:
 
 
 def missing(path: str, name: str) -> Exception:
-    """What to raise for a name that is not there: does the real one have it?"""
+    """The error for a missing name; it depends on whether the real CuPy has the name."""
     if f"{path}.{name}" in NAMES:
         return NotImplementedError(f"the double lacks {path}.{name}, which the real one has")
     return AttributeError(f"{path!r} has no attribute {name!r}")

@@ -103,8 +103,8 @@ def conv_transpose2d(
     """The transpose of conv2d as a linear map, PyTorch's conv_transpose2d.
 
     input (N, O, OH, OW) or (O, OH, OW), weight (O, C, kh, kw), bias (C,) -> (N, C, H, W), where
-    H = (OH - 1) * stride - 2*padding + kh + output_padding. conv2d maps `stride` image sizes to the
-    same grid; output_padding chooses one of them.
+    H = (OH - 1) * stride - 2*padding + kh + output_padding. conv2d gives images of
+    `stride` different sizes the same grid; output_padding chooses one of these sizes.
     """
     check_alike("conv_transpose2d", input=input, weight=weight, bias=bias)
     if input.ndim == 3:

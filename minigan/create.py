@@ -56,9 +56,9 @@ def ones(*size: Any, **options: Any) -> Tensor:
 
 
 def arange(start: float, end: float | None = None, step: float = 1, **options: Any) -> Tensor:
-    """start, start + step, ..., without end; arange(n) counts from 0. Integers give int64.
+    """start, start + step, ..., up to but not including end; arange(n) counts from 0.
 
-    Raises ValueError if the number of values is not finite.
+    Integers give int64. Raises ValueError if the number of values is not finite.
     """
     start, end = (0, start) if end is None else (start, end)
     try:
@@ -88,7 +88,7 @@ def _floating(dtype: Any) -> np.dtype:
 
 
 def rand(*size: Any, dtype: Any = None, **options: Any) -> Tensor:
-    """Random numbers, uniform in [0, 1). TypeError: dtype is not one of floats."""
+    """Random numbers, uniform in [0, 1). TypeError: dtype is not floating-point."""
     dtype = _floating(dtype)
     values = init.generator().random(_shape(size)).astype(dtype)
     below_one = 1 - np.finfo(dtype).epsneg  # rounding to a narrower dtype may give 1
@@ -96,7 +96,7 @@ def rand(*size: Any, dtype: Any = None, **options: Any) -> Tensor:
 
 
 def randn(*size: Any, dtype: Any = None, **options: Any) -> Tensor:
-    """Random numbers, N(0, 1). TypeError: dtype is not one of floats."""
+    """Random numbers, N(0, 1). TypeError: dtype is not floating-point."""
     return _new(init.generator().standard_normal(_shape(size)), _floating(dtype), **options)
 
 

@@ -31,7 +31,7 @@ def manual_seed(seed: int) -> None:
 
 
 def _renew_lock() -> None:
-    """Replace the generator's lock in a forked process, where the holding thread is missing."""
+    """Replace the generator's lock in a forked process, which lacks the thread that held it."""
     global _default
     bits = _default.bit_generator
     renewed = type(bits)(bits.seed_seq)

@@ -106,7 +106,7 @@ def _invert(self: Tensor) -> Tensor:
 
 
 def _write(self: Tensor, name: str, value: Any, index: Any = ...) -> Tensor:
-    """Change values in place, and count the change, so that graphs that read the old ones are refused.
+    """Change values in place, and count the change: graphs that used the old values are then refused.
 
     Raises RuntimeError if the change would have to be recorded, the memory is shared or read-only, or
     the value is on another device; TypeError or ValueError if the value does not fit.

@@ -1,7 +1,7 @@
 """Scores as probabilities: softmax, its logarithm, and log-sum-exp, under PyTorch's names.
 
 All three subtract the largest score first, so that no exponential overflows. The results do not depend
-on what is subtracted. So it can be a constant, and the gradients are correct without it.
+on the number subtracted. So it is treated as a constant, and the gradients are still correct.
 """
 
 from __future__ import annotations

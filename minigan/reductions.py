@@ -138,7 +138,7 @@ def std(
     *,
     correction: int | None = None,
 ) -> Tensor:
-    """The square root of `var`. Its gradient is infinite where all elements are equal."""
+    """The square root of `var`. Where all elements are equal, its gradient is NaN (PyTorch's is 0)."""
     return sqrt(var(input, dim, unbiased, keepdim, correction=correction))
 
 

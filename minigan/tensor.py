@@ -178,8 +178,8 @@ def tensor(
 ) -> Tensor:
     """A new leaf with a copy of `data`: numbers, nested lists, an array, a Tensor (or PyTorch's).
 
-    Arrays keep their dtype; Python floats become float32, as in PyTorch. A dtype that is given must
-    hold the values. An integer dtype cuts off the fractions of floats.
+    Arrays keep their dtype; Python floats become float32, as in PyTorch. An integer `dtype` cuts off
+    the fractions of floats. Raises ValueError for values outside its range.
     """
     if isinstance(data, Tensor):
         data = data.data

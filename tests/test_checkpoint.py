@@ -196,7 +196,7 @@ EARLIER = {
 @pytest.mark.parametrize("name", EARLIER)
 def test_an_earlier_format_is_refused_by_name_with_the_remedy(tmp_path, name):
     (tmp_path / "c").write_bytes(save({"G.main.0.weight": np.zeros(3, "f")}, EARLIER[name]))
-    said = f"{tmp_path / 'c'}: {name} was written by minigan 0.1, but this version reads 'minigan "
+    said = f"{tmp_path / 'c'}: its format is {name!r}, of minigan 0.1, but this version reads 'minigan "
     said += "checkpoint 3'; start a new run, or continue with minigan 0.1"
     for read in (checkpoint.read_file, checkpoint.read_table):
         with pytest.raises(CheckpointError) as caught:

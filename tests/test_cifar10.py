@@ -97,7 +97,7 @@ def test_only_files_with_other_digests_are_told(tmp_path, monkeypatch):
     assert open_cifar10(tmp_path, 32, None).notes == []
     monkeypatch.setattr(cifar10, "SHA256", {**digests, NAMES[2]: "0"})
     (note,) = open_cifar10(tmp_path, 32, None).notes
-    assert note == f"not published as CIFAR-10: data_batch_3.bin in {tmp_path}."
+    assert note == f"not the published CIFAR-10: data_batch_3.bin in {tmp_path}."
 
 
 def label_ten(files: dict[str, bytes]) -> dict[str, bytes]:

@@ -87,7 +87,7 @@ def test_a_class_without_an_image_that_can_be_used_is_told():
     Path("pets/.hidden").mkdir()
     data = opened("pets")
     assert data.classes == ("cats", "dogs", "fish")
-    assert "no class, because there are no images in them: birds, snails." in data.notes
+    assert "left out subfolders without images: birds, snails." in data.notes
     assert "classes without an image: fish." in data.notes
 
 

@@ -44,7 +44,7 @@ REMEDIES = {
 }
 WAYS = (  # how to continue: with a run, before there is one, and before its images exist
     f"-m minigan resume runs/{tiny.FIRST} (or start again, if the run has no checkpoint yet)",
-    "then start again, or with another --out",
+    "then start again, or use another --out",
     "then start again, or use another run",
     "or give the path of another run instead of auto",
     "or choose another folder for the cache",

@@ -219,7 +219,7 @@ def test_the_digest_tells_which_of_the_two_sets_a_file_is_of(tmp_path, monkeypat
 
 def test_files_that_are_not_the_published_ones_are_used_and_told(tmp_path):
     (note,) = open_mnist(written(tmp_path), "mnist", 28, None).notes
-    assert note == f"not published as MNIST: {tmp_path / IMAGES}, {tmp_path / LABELS}."
+    assert note == f"not the published MNIST: {tmp_path / IMAGES}, {tmp_path / LABELS}."
 
 
 def test_the_whole_way_from_files_to_a_batch(tmp_path, monkeypatch):

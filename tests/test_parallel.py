@@ -660,10 +660,10 @@ def test_an_mpiexec_of_another_mpi_is_one_sentence(monkeypatch, capsys):
         (
             2,
             "--ngpu 4 --batch-size 8",
-            "--ngpu 4, but mpiexec has started 2 processes; drop one of the two",
+            "--ngpu 4, but mpiexec has started 2 processes; use only one of the two",
         ),
-        (2, "--ngpu 0", "--ngpu 0, but mpiexec has started 2 processes; drop one of the two"),
-        (1, "--ngpu 2", "--ngpu 2, but mpiexec has started 1 processes; drop one of the two"),
+        (2, "--ngpu 0", "--ngpu 0, but mpiexec has started 2 processes; use only one of the two"),
+        (1, "--ngpu 2", "--ngpu 2, but mpiexec has started 1 processes; use only one of the two"),
         (
             3,
             "",

@@ -100,8 +100,8 @@ def _filter(
     compute the weight's gradient from them in the same pass, and return it.
 
     The threads share the blocks of tiles. Within a block, the 3 x 3 products are computed row by row,
-    so that intermediate results stay in the cache. If the whole batch is a single block, it has many
-    channels, and the threads share the nine products instead.
+    so that intermediate results stay in the cache. If the whole batch is a single block, as in layers
+    with many channels, the threads share the nine products instead.
     """
     tiles = factors[0].tiles
     count = len(factors[0].array) * tiles

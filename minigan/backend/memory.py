@@ -21,5 +21,5 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    # No array gets a mapping of its own, and up to 2 GB - 1 free bytes stay at the top of the heap.
+    # No array gets a mapping of its own, and up to 2 GB of free memory stays at the top of the heap.
     return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))

@@ -201,7 +201,7 @@ class _Call:
         self.work = None  # frees its arrays, although a late helper may still hold the call
         if self.lent is not None:
             _restore_blas(self.lent)
-            self.lent = None  # or a repeated `end` might restore for the call whose turn it is then
+            self.lent = None  # otherwise a repeated `end` could lift the limit during the next call
         if _turn.get("call") is self:
             del _turn["call"]
         while self.waiting:

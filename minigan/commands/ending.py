@@ -25,8 +25,8 @@ def run(command: Command, given: dict[str, Any]) -> int:
         return command(given, group)
     except UserError as error:
         return group.fail(f"error: {plain(error)}", FAILED)
-    except OSError as error:  # outside of a run; `Run.in_use` makes RunErrors of others
-        text = f"error: {plain(trouble(error))}, then start again, or with another --out"
+    except OSError as error:  # outside a run; inside one, `Run.in_use` turns it into a RunError
+        text = f"error: {plain(trouble(error))}, then start again, or use another --out"
         return group.fail(text, FAILED)
     except MemoryError as error:  # CuPy's error for a full GPU is a subclass
         text = f"error: {no_memory(error)}; lower --batch-size, --ngf or --ndf, or close other programs"

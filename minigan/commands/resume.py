@@ -17,7 +17,8 @@ from .train import DATAROOT, play, prepare
 def add(commands: Any) -> None:
     """Add the command. It takes a run's options and --dataroot; the game and the data stay the same."""
     about = "continue a run; only options that do not affect the weights may change"
-    parser = commands.add_parser("resume", help=about, description=about)
+    kept = "an option that is not given keeps the run's value, whatever default is shown here"
+    parser = commands.add_parser("resume", help=about, description=f"{about}; {kept}")
     parser.add_argument(
         "where", metavar="RUN", help="a run folder, or auto for the newest in --out"
     )

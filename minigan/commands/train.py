@@ -25,7 +25,7 @@ from ..training.settings import RunOptions, check_name
 
 DATAROOT = (
     "img_align_celeba.zip, or any folder or zip of images (JPEG, PNG, WebP, BMP, GIF), or the files of "
-    "another --data; by default looked for in the folder data/"
+    "the chosen --data; by default looked for in the folder data/"
 )
 NO_DATA = """\
 No --dataroot and no data/img_align_celeba.zip: training on faces that the program draws itself.

@@ -125,7 +125,7 @@ class ZipImages(ImageFiles):
                 f"compressed with zip method {info.compress_type}; "
                 "only 0 (stored) and 8 (deflated) are read"
             )
-        if not 0 <= info.header_offset <= end - info.compress_size:  # a zip bomb may share its data
+        if not 0 <= info.header_offset <= end - info.compress_size:  # in a bomb, entries share data
             raise Unreadable("overlaps the next file or lies outside the zip")
         try:
             with self.archive.open(info) as file:

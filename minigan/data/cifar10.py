@@ -63,7 +63,7 @@ def open_cifar10(root: str | Path, image_size: int, max_images: int | None) -> A
     planes = planes.reshape(-1, CHANNELS, SIDE, SIDE)  # (N, 3072) -> (N, 3, 32, 32)
     pixels = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))  # (N, 32, 32, 3)
     others = [name for name in SHA256 if hashlib.sha256(files[name]).hexdigest() != SHA256[name]]
-    notes = [f"not published as CIFAR-10: {', '.join(others)} in {path}."] if others else []
+    notes = [f"not the published CIFAR-10: {', '.join(others)} in {path}."] if others else []
     return Arrays("cifar10", pixels, labels, CLASSES, image_size, notes)
 
 

@@ -1,7 +1,7 @@
 """Decide by their paths which files of a folder or zip are images to use.
 
 If a folder `img_align_celeba` contains images, only those are used, because that is CelebA's folder.
-Otherwise all images are used. folder.py and archive.py list the files and call this page.
+Otherwise all images are used. folder.py and archive.py list the files and call this file.
 """
 
 from __future__ import annotations

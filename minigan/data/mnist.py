@@ -72,7 +72,7 @@ def open_mnist(root: str | Path, kind: str, image_size: int, max_images: int | N
         )
     check_labels(paths["labels"], labels, CLASSES[kind], EMNIST)
     others = [str(paths[part]) for part, (_, name) in found.items() if name is None]
-    notes = [f"not published as {TITLES[kind]}: {', '.join(others)}."] if others else []
+    notes = [f"not the published {TITLES[kind]}: {', '.join(others)}."] if others else []
     pixels, labels = pixels[:max_images], labels[:max_images].astype(np.int64)
     return Arrays(kind, pixels, labels, CLASSES[kind], image_size, notes)
 

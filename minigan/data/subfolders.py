@@ -4,7 +4,7 @@
     pets/cats/more/2.png
     pets/dogs/1.webp
 
-celeba.py reads the images; this page names their classes.
+celeba.py reads the images; this file names their classes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def open_subfolders(
     chosen = sorted(i for _, i in sorted(order)[:max_images])
     notes = [files.left_out] if files.left_out else []
     if empty := _empty(Path(root), set(classes), leave_out):
-        notes.append(f"no class, because there are no images in them: {', '.join(empty)}.")
+        notes.append(f"left out subfolders without images: {', '.join(empty)}.")
     number = {name: k for k, name in enumerate(classes)}
     return Subfolders(files, chosen, [number[name] for name in each], classes, notes)
 

@@ -45,8 +45,9 @@ SATURATED = Sign(
 def frozen_generator(size: int, beta2: float, eps: float = 1e-8) -> Sign:
     """The sign that G, with `size` weights, moves by less than STILL lr per step under Adam.
 
-    A gradient g of the reported norm moves a weight by about lr r in root mean square. This is Adam
-    (Kingma & Ba 2015, algorithm 1) without its first moment, for all n = size weights together:
+    In root mean square, a step moves a weight by about lr r. Here r is computed from the reported norms
+    |g| as by Adam (Kingma & Ba 2015, algorithm 1) without its first moment, for all n = size weights
+    together:
 
         v = beta2 v + (1 - beta2) |g|^2,   r = |g| / (sqrt(v / (1 - beta2^t)) + eps sqrt(n))
     """

@@ -121,7 +121,7 @@ def _read_text(path: Path) -> tuple[str, str]:
     found, digest, text = (*lines, "", "")[:3]
     if EARLIER.fullmatch(found):
         raise CheckpointError(
-            f"{path}: {found} was written by minigan 0.1, but this version reads {FORMAT!r}; "
+            f"{path}: its format is {found!r}, of minigan 0.1, but this version reads {FORMAT!r}; "
             "start a new run, or continue with minigan 0.1"
         )
     if found != FORMAT:

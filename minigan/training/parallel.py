@@ -7,8 +7,8 @@ DataParallel, and the minibatch layers of D. The running statistics of the leade
 Only the leader writes files and prints.
 
 mpiexec starts the processes, and they communicate by MPI, through mpi4py. Gradients travel by MPI on
-CPUs, and by NCCL on GPUs, through cupyx.distributed. (The tests replace NCCL with a stand-in; it has
-never been run on a machine with two GPUs.) A single process needs none of these.
+CPUs, and by NCCL on GPUs, through cupyx.distributed. (The tests replace NCCL with a stand-in;
+training on two GPUs has never been tried.) A single process needs none of these.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def arrange(group: Group, wanted: int | None, given: int | None) -> None:
         restart(wanted)
     if started() is not None and given is not None and max(given, 1) != group.size:
         raise UserError(
-            f"--ngpu {given}, but mpiexec has started {group.size} processes; drop one of the two"
+            f"--ngpu {given}, but mpiexec has started {group.size} processes; use only one of the two"
         )
 
 

@@ -21,7 +21,7 @@ POINTS |= {"steps": 4000, "sample_every": 100}
 
 # Gulrajani et al. 2017 use a penalty of 0.1 and batches of 256 for their toy data, and update D five
 # times per step. Two updates with three times G's learning rate (Heusel et al. 2017) do as well in half
-# the time: after this number of steps, all of five seeds cover the ring.
+# the time: after the steps given below, all five seeds that were tried cover the ring.
 CRITIC = {**POINTS, "penalty": 0.1, "beta1": 0.5, "beta2": 0.9, "d_steps": 2, "d_lr": 3e-3}
 
 # Images of 28 or 32 pixels a side: 1500 to 3000 steps, which take two to five minutes on two cores. A

@@ -1,4 +1,4 @@
-"""What to do about trouble: this page decides, and the loop carries it out.
+"""What to do about trouble: this file decides, and the loop carries it out.
 
 not finite       a metric is not finite; the run stops even with "warn", because it cannot recover
 spoiled weights  weights or moments are not finite; they are never saved, so the run stops or rolls back

@@ -204,6 +204,10 @@ def test_in_a_thread_it_trains_alike_and_leaves_the_signals_alone(without_curves
     [
         ("dcgan", {"clip": 2}, "dcgan has no option clip; see --help"),
         ("stylegan9", {}, r"member 'stylegan9' is not one of dcgan, "),
+        (["dcgan"], {}, r"member \['dcgan'\] is not one of dcgan, "),
+        (None, {}, r"member None is not one of dcgan, "),
+        ("dcgan", {"data": ["ring"]}, r"--data \['ring'\]: expected str"),
+        ("dcgan", {"data": None}, "--data None: expected str"),
         ("dcgan", {"lr": -1.0}, "--lr -1.0: must be above 0"),
         ("dcgan", {"lr": "1"}, "--lr 1: expected float"),
         ("dcgan", {"batch_size": 10**6}, "--batch-size 1000000: ring has 100000 samples"),
@@ -218,7 +222,7 @@ def test_in_a_thread_it_trains_alike_and_leaves_the_signals_alone(without_curves
 )
 def test_an_option_that_cannot_be_is_an_error_of_the_user(member, options, message):
     with pytest.raises(UserError, match=message):
-        minigan.train(member, "ring", **{"say": lambda text: None, **options})
+        minigan.train(member, **{"data": "ring", "say": lambda text: None, **options})
 
 
 @pytest.mark.parametrize(

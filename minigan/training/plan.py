@@ -121,9 +121,11 @@ def choose(member: str, given: dict[str, Any]) -> Plan:
 
     Raises UserError for an unknown member, an unknown option or an illegal value.
     """
-    if member not in MEMBERS:
+    if not isinstance(member, str) or member not in MEMBERS:
         raise UserError(f"member {short(repr(member))} is not one of {', '.join(MEMBERS)}")
     given = dict(given)
+    if "data" in given:
+        DataOptions(data=given["data"])  # refuses a wrong value, before anything is looked up by it
     dataroot = given.pop("dataroot", None)
     if MEMBERS[member].conditional and dataroot is None and "condition" not in given:
         given.setdefault("data", "digits")  # the default, faces, has no classes

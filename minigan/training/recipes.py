@@ -51,14 +51,16 @@ RECIPES["unrolled", "faces"] = {**FACES, "steps": 300}
 RECIPES["unrolled", "ring"] = RECIPES["unrolled", "grid"] = {**POINTS, "steps": 2000}
 RECIPES["conditional", "ring"] = RECIPES["conditional", "grid"] = POINTS
 
-for _member in ("dcgan", "conditional"):
+for _member in ("dcgan", "lsgan", "hinge", "feature-matching", "ensemble", "conditional"):
     RECIPES[_member, "digits"] = SMALL
     RECIPES[_member, "mnist"] = RECIPES[_member, "fashion-mnist"] = MANY
     RECIPES[_member, "shapes"] = {**SMALL, **COLOUR, "epochs": 15}
     RECIPES[_member, "cifar10"] = {**MANY, **COLOUR}
+RECIPES["unrolled", "digits"] = {**SMALL, "steps": 400}
 
 # D is updated five times per step, so an epoch has a fifth of the steps, and D is narrower.
 RECIPES["wgan-gp", "digits"] = {**SMALL, "ndf": 16, "epochs": 40}
+RECIPES["wgan", "digits"] = {**SMALL, "ndf": 16, "epochs": 40, "lr": 2e-4}
 RECIPES["wgan-gp", "mnist"] = {**MANY, "ndf": 16, "epochs": 7}
 RECIPES["wgan-gp", "fashion-mnist"] = RECIPES["wgan-gp", "mnist"]
 

@@ -138,8 +138,14 @@ def std(
     *,
     correction: int | None = None,
 ) -> Tensor:
-    """The square root of `var`. Where all elements are equal, its gradient is NaN (PyTorch's is 0)."""
-    return sqrt(var(input, dim, unbiased, keepdim, correction=correction))
+    """The square root of `var`. Where all elements are equal, its gradient is 0, as in PyTorch."""
+    return _root(var(input, dim, unbiased, keepdim, correction=correction))
+
+
+def _root(squares: Tensor) -> Tensor:
+    """The square root, with the gradient 0 at 0, where the slope is infinite."""
+    zero = squares.data == 0
+    return where(zero, 0.0, sqrt(where(zero, 1.0, squares)))
 
 
 @with_axis
@@ -153,9 +159,7 @@ def norm(input: Tensor, p: float = 2, dim: Dims = None, keepdim: bool = False) -
     check_floats("norm", input)
     if input.dtype == np.float16:  # the sum of squares would overflow
         return cast(norm(cast(input, np.float32), p, dim, keepdim), np.float16)
-    squares = sum_over(input * input, dim, keepdim)
-    zero = squares.data == 0  # where the square root has an infinite slope
-    return where(zero, 0.0, sqrt(where(zero, 1.0, squares)))
+    return _root(sum_over(input * input, dim, keepdim))
 
 
 def normalize(input: Tensor, p: float = 2, dim: Dims = 1, eps: float = 1e-12) -> Tensor:

@@ -251,6 +251,12 @@ def test_products_of_integers_and_of_nothing():
     assert F.prod(tensor(3.0)).item() == 3
 
 
+def test_the_gradient_of_a_deviation_of_equal_numbers_is_zero():
+    x = tensor(np.array([[1, 1, 1], [1, 2, 3]], "f"), requires_grad=True)
+    (found,) = grad(F.std(x, 1).sum(), x)
+    np.testing.assert_allclose(found.numpy(), [[0, 0, 0], [-0.5, 0, 0.5]], atol=1e-7)  # by hand
+
+
 def test_the_gradient_of_a_norm_of_zeros_is_zero():
     x = tensor([[0.0, 0.0], [3.0, 4.0]], requires_grad=True)
     assert F.norm(x, dim=1).tolist() == [0, 5]

@@ -58,7 +58,7 @@ def different_bins(
     Time is O(N k d) a round of Lloyd's algorithm, of which there are at most 100, started by k-means++
     (Arthur & Vassilvitskii 2007); memory is that of one more copy of both sets and of a block.
     """
-    real, fake = as_rows("different_bins", 1, real=real, fake=fake)
+    real, fake = as_rows("different_bins", real=real, fake=fake)
     check_whole("different_bins", "k", k, 2)
     check_positive("different_bins", "z", z)
     middle = real.mean(0)

@@ -33,15 +33,20 @@ def seeded(name: str, seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def as_rows(name: str, least: int, **sets: Any) -> list[np.ndarray]:
-    """The sets (N, ...) as float64 matrices (N, d), one sample a row, all of one width.
+def check_counts(name: str, least: int, **sets: np.ndarray) -> None:
+    """Raise UserError unless each set has at least this many samples."""
+    for key, samples in sets.items():
+        if len(samples) < least:
+            raise UserError(
+                f"{name}: {key} needs at least {least} samples, has {len(samples)}; give more"
+            )
 
-    name   of the metric, for the message
-    least  the number of samples that the metric needs in each set
-    """
+
+def as_rows(name: str, **sets: Any) -> list[np.ndarray]:
+    """The sets (N, ...) as float64 matrices (N, d), one sample a row, all of one width."""
     found = []
     for key, given in sets.items():
-        rows = _numbers(name, key, given, least)
+        rows = _numbers(name, key, given)
         if rows.ndim < 2 or rows[0].size == 0:
             raise UserError(
                 f"{name}: {key} has shape {rows.shape}; give one sample a row, of shape (N, d)"
@@ -61,7 +66,7 @@ def as_images(name: str, side: int, **sets: Any) -> list[np.ndarray]:
     """
     found = []
     for key, given in sets.items():
-        images = _numbers(name, key, given, 1)
+        images = _numbers(name, key, given)
         if images.ndim != 4 or images.shape[1] == 0 or min(images.shape[2:]) < side:
             raise UserError(
                 f"{name}: {key} has shape {images.shape}; "
@@ -72,14 +77,14 @@ def as_images(name: str, side: int, **sets: Any) -> list[np.ndarray]:
     return found
 
 
-def _numbers(name: str, key: str, given: Any, least: int) -> np.ndarray:
-    """An array of at least `least` finite real numbers along its first axis."""
+def _numbers(name: str, key: str, given: Any) -> np.ndarray:
+    """An array of finite real numbers, with at least one along its first axis."""
     array = np.asarray(given)
     if array.dtype.kind not in "fiu":
-        raise UserError(f"{name}: {key} must be an array of real numbers, not of {array.dtype}")
-    if array.ndim == 0 or len(array) < least:
-        count = len(array) if array.ndim else "no"
-        raise UserError(f"{name}: {key} has {count} samples; at least {least} are needed")
+        raise UserError(f"{name}: {key} holds {array.dtype}; give a NumPy array of real numbers")
+    if array.ndim == 0:
+        raise UserError(f"{name}: {key} is a single number; give an array of samples")
+    check_counts(name, 1, **{key: array})
     if array.size and not max(-float(array.min()), float(array.max())) <= LARGEST:
         raise UserError(
             f"{name}: {key} holds values that are not finite or beyond {LARGEST:g}; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .checks import as_rows
+from .checks import as_rows, check_counts
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -31,7 +31,8 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
     Time is O((N + M) d^2 + d^3), memory that of four copies of the larger set.
     """
-    a, b = as_rows("frechet_distance", 2, a=a, b=b)
+    a, b = as_rows("frechet_distance", a=a, b=b)
+    check_counts("frechet_distance", 2, a=a, b=b)
     mean_a, root_a = _moments(a)
     mean_b, root_b = _moments(b)
     overlap = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()

@@ -28,7 +28,7 @@ def kernel_distance(
     """
     check_whole("kernel_distance", "subsets", subsets, 1)
     check_whole("kernel_distance", "size", size, 2)
-    a, b = as_rows("kernel_distance", 2, a=a, b=b)
+    a, b = as_rows("kernel_distance", a=a, b=b)
     for key, rows in (("a", a), ("b", b)):
         if len(rows) < size:
             raise UserError(

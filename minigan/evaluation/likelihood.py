@@ -27,7 +27,7 @@ def parzen_log_likelihood(
 
     Time is O(N M d), memory that of a block.
     """
-    samples, test = as_rows("parzen_log_likelihood", 1, samples=samples, test=test)
+    samples, test = as_rows("parzen_log_likelihood", samples=samples, test=test)
     check_positive("parzen_log_likelihood", "sigma", sigma)
     logs = np.empty(len(test))
     for part, d in squared_distances(test, samples):

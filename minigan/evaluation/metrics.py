@@ -11,7 +11,8 @@ flattened. Images are (N, C, H, W).
                        parzen_log_likelihood     historical; it misleads
     images             sliced_wasserstein        texture and form, scale by scale
                        ms_ssim                   how alike the images of a set are
-    points             earth_mover, earth_mover_1d
+    points             earth_mover               exact, of small sets
+                       earth_mover_1d            exact, of any number of numbers
     a classifier's     inception_score           of its probabilities
     answers            mode_coverage             of its labels, where the modes are known
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .checks import as_rows, check_whole
+from .checks import as_rows, check_counts, check_whole
 from .distances import ROUNDING, squared_distances, squares
 
 
@@ -26,7 +26,8 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[fl
 
     Time is O((N + M)^2 d), memory that of one more copy of both sets and of a block.
     """
-    real, fake = _prepared("precision_recall", real, fake, k, both=True)
+    real, fake = _prepared("precision_recall", real, fake, k)
+    check_counts("precision_recall", k + 1, fake=fake)
     around_real, around_fake = _radii(real, k), _radii(fake, k)
     precise, recalled = np.zeros(len(fake), bool), np.zeros(len(real), bool)
     for part, d in squared_distances(real, fake):
@@ -49,7 +50,7 @@ def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> tuple[fl
 
     Time is O(N (N + M) d), memory that of one more copy of both sets and of a block.
     """
-    real, fake = _prepared("density_coverage", real, fake, k, both=False)
+    real, fake = _prepared("density_coverage", real, fake, k)
     around_real = _radii(real, k)
     inside, covered = 0, np.zeros(len(real), bool)
     for part, d in squared_distances(real, fake):
@@ -59,14 +60,11 @@ def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> tuple[fl
     return inside / (k * len(fake)), float(covered.mean())
 
 
-def _prepared(
-    name: str, real: np.ndarray, fake: np.ndarray, k: int, both: bool
-) -> list[np.ndarray]:
+def _prepared(name: str, real: np.ndarray, fake: np.ndarray, k: int) -> list[np.ndarray]:
     """The two sets, checked, and measured from the reals' mean, so that an offset costs no digits."""
     check_whole(name, "k", k, 1)
-    (real,) = as_rows(name, k + 1, real=real)
-    (fake,) = as_rows(name, k + 1 if both else 1, fake=fake)
-    real, fake = as_rows(name, 1, real=real, fake=fake)
+    real, fake = as_rows(name, real=real, fake=fake)
+    check_counts(name, k + 1, real=real)  # k neighbours, and itself
     centre = real.mean(0)
     return [real - centre, fake - centre]
 

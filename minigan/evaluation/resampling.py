@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
-from .checks import check_whole, seeded
+from .checks import check_counts, check_whole, seeded
 
 
 def standard_error(
@@ -33,9 +32,7 @@ def standard_error(
     `frechet_distance` is a higher value. With 50 repeats the error itself is known to within 10 %.
     """
     check_whole("standard_error", "repeats", repeats, 2)
-    for key, rows in (("a", a), ("b", b)):
-        if np.ndim(rows) == 0 or len(rows) < 2:
-            raise UserError(f"standard_error: {key} must have at least 2 rows to be halved")
+    check_counts("standard_error", 2, a=a, b=b)
     rng = seeded("standard_error", seed)
     half = lambda rows: rows[rng.permutation(len(rows))[: len(rows) // 2]]
     found = [metric(half(a), half(b)) for _ in range(repeats)]

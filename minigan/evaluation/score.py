@@ -26,7 +26,7 @@ def inception_score(
 
     Time and memory are O(N K).
     """
-    (p,) = as_rows("inception_score", 1, probabilities=probabilities)
+    (p,) = as_rows("inception_score", probabilities=probabilities)
     check_whole("inception_score", "splits", splits, 1, len(p))
     if p.min() < 0 or np.abs(p.sum(1) - 1).max() > SUM:
         raise UserError(

@@ -32,7 +32,7 @@ def ms_ssim(a: np.ndarray, b: np.ndarray, span: float = 2.0) -> float:
     section 5). High means alike. Faces are more alike than digits, so the number says nothing unless
     that for pairs of reals stands beside it.
 
-    Time is O(N C H W), memory that of a block.
+    Time is O(N C H W), memory that of some ten blocks.
     """
     a, b = as_images("ms_ssim", 2 ** (len(WEIGHTS) - 1), a=a, b=b)
     check_positive("ms_ssim", "span", span)

@@ -20,7 +20,7 @@ def earth_mover_1d(a: np.ndarray, b: np.ndarray) -> float:
     for key, given in (("a", a), ("b", b)):
         if np.ndim(given) != 1:
             raise UserError(f"earth_mover_1d: {key} must be numbers (N,), not {np.shape(given)}")
-        (column,) = as_rows("earth_mover_1d", 1, **{key: np.reshape(given, (-1, 1))})
+        (column,) = as_rows("earth_mover_1d", **{key: np.reshape(given, (-1, 1))})
         sides.append(np.sort(column[:, 0]))
     places = np.sort(np.concatenate(sides))
     below = [np.searchsorted(side, places[:-1], "right") / len(side) for side in sides]
@@ -35,7 +35,7 @@ def earth_mover(a: np.ndarray, b: np.ndarray) -> float:
     See Arjovsky, Chintala & Bottou 2017, equation 1. It is meant for points in the plane: in many
     dimensions even two sets of one distribution are far apart. Time is O(N^3), memory 8 N^2 bytes.
     """
-    a, b = as_rows("earth_mover", 1, a=a, b=b)
+    a, b = as_rows("earth_mover", a=a, b=b)
     if len(a) != len(b):
         raise UserError(
             f"earth_mover: a has {len(a)} rows and b {len(b)}; give as many of both, one for each pair"

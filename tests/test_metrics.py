@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -91,7 +90,9 @@ def test_blocks_change_nothing(shape, metric, monkeypatch):
         np.testing.assert_allclose(numbers(metric(a, b)), whole, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", set(OF_ROWS) - {"different_bins"})  # its first centres are drawn
+@pytest.mark.parametrize(
+    "name", [n for n in OF_ROWS if n != "different_bins"]
+)  # its first centres are drawn
 @given(seed=seeds)
 def test_the_order_of_the_rows_does_not_matter(name, seed):
     rng = np.random.default_rng(seed)
@@ -124,6 +125,15 @@ def test_scales_and_offsets(name, seed, scale, offset):
     moved = OF_ROWS[name](scale * (a + offset), scale * (b + offset))
     expected = LAWS[name](np.array(OF_ROWS[name](a, b)), scale)
     np.testing.assert_allclose(moved, expected, rtol=1e-9)  # 100 costs two of 15 digits, squared
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in LAWS if n != "earth_mover"]
+)  # it subtracts rows before it squares
+def test_a_large_offset_costs_few_digits(name):
+    a, b = (np.round(normal(seed, 12, 3) * 2**20) / 2**20 for seed in (0, 1))
+    moved = OF_ROWS[name](a + 2**28, b + 2**28)  # exact, but the squares would need 96 bits
+    np.testing.assert_allclose(moved, OF_ROWS[name](a, b), rtol=1e-6)
 
 
 @pytest.mark.parametrize("metric", OF_ROWS.values(), ids=OF_ROWS)
@@ -267,7 +277,7 @@ def test_frechet_of_singular_gaussians_is_the_closed_form():
 def test_frechet_of_a_shifted_copy_is_the_squared_shift(seed):
     rng = np.random.default_rng(seed)
     a, shift = rng.standard_normal((20, 5)), rng.standard_normal(5)
-    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-12)
+    assert 0 <= frechet_distance(a, a) < 1e-12
     assert frechet_distance(a, a + shift) == pytest.approx((shift**2).sum(), rel=1e-12)
 
 
@@ -340,7 +350,7 @@ def test_kernel_distance_depends_on_the_seed_alone():
 def test_inception_score_of_known_probabilities():
     for classes in (2, 10):
         certain = np.tile(np.eye(classes), (7, 1))
-        assert inception_score(certain, splits=1) == (pytest.approx(classes), 0)
+        assert inception_score(certain, splits=1) == (pytest.approx(classes, rel=1e-12), 0)
         flat = np.full((40, classes), 1 / classes)
         assert inception_score(flat) == (pytest.approx(1), pytest.approx(0, abs=1e-12))
         assert inception_score(certain[[1] * 40]) == (1, 0)  # one class only
@@ -356,324 +366,3 @@ def test_inception_score_shuffles_fakes_that_are_sorted_by_class():
     assert 9.6 < mean < 10
     assert 0 < deviation < 0.2
     assert inception_score(certain) == (mean, deviation) != inception_score(certain, seed=1)
-
-
-# -- neighbours ---------------------------------------------------------------------------------------
-
-
-def naive_neighbours(real, fake, k):
-    """Precision, recall, density and coverage, a pair at a time."""
-    distance = lambda p, q: np.sqrt(((p - q) ** 2).sum())
-    radius = lambda rows, i: sorted(
-        distance(rows[i], q) for j, q in enumerate(rows) if j != i
-    )[k - 1]  # fmt: skip
-    inside = np.array(
-        [[distance(x, f) <= radius(real, i) for f in fake] for i, x in enumerate(real)]
-    )
-    back = np.array([[distance(x, f) <= radius(fake, j) for x in real] for j, f in enumerate(fake)])
-    return (
-        inside.any(0).mean(),
-        back.any(0).mean(),
-        inside.sum() / (k * len(fake)),
-        inside.any(1).mean(),
-    )
-
-
-@pytest.mark.parametrize("k", [1, 3, 5])
-@given(seed=seeds)
-def test_neighbours_are_as_by_naive_loops(k, seed):
-    rng = np.random.default_rng(seed)
-    real, fake = rng.standard_normal((14, 3)), 0.5 + rng.standard_normal((9, 3))
-    found = (*precision_recall(real, fake, k), *density_coverage(real, fake, k))
-    np.testing.assert_allclose(found, naive_neighbours(real, fake, k), rtol=1e-12)
-
-
-def test_a_set_covers_itself():
-    # ties: each ball reaches its k-th neighbour exactly, at whatever offset and scale
-    for scale, offset in [(1, 0), (0.1, 1e3), (1e-3, 1 / 3)]:
-        a = scale * normal(0, 80, 40) + offset
-        copy = np.random.default_rng(0).permutation(a)
-        assert precision_recall(a, copy) == (1, 1)
-        density, coverage = density_coverage(a, copy, k=4)
-        assert coverage == 1
-        assert density == 5 / 4  # itself and four neighbours
-
-
-def test_constant_sets_cover_each_other():
-    a = np.full((20, 7), 0.1)  # with "<" instead of "<=", or with rounding, all were 0
-    assert precision_recall(a, a) == (1, 1)
-    assert density_coverage(a, a)[1] == 1
-    three = np.repeat(normal(0, 3, 700), 10, axis=0)  # each row has copies, at distance 0
-    assert precision_recall(three, three[:25]) == (1, 1)
-    assert density_coverage(three, three[:15])[1] == 2 / 3
-
-
-def test_the_edge_of_a_ball_is_inside_and_no_row_is_its_own_neighbour():
-    real = np.arange(5.0)[:, None]
-    assert precision_recall(real, np.array([[-1.0], [5.0], [5.001], [9.0]]), k=1)[0] == 0.5
-    assert density_coverage(real, np.array([[5.0]]), k=1) == (1, 0.2)
-
-
-def test_a_tight_cluster_is_precise_and_recalls_little():
-    real, fake = normal(0, 300, 2), 0.05 * normal(1, 300, 2)
-    precision, recall = precision_recall(real, fake)
-    assert precision > 0.8
-    assert recall < 0.3
-    assert precision_recall(fake, real) == (recall, precision)
-    assert density_coverage(real, fake)[1] < 0.3
-
-
-def test_an_outlier_forgives_precision_but_not_density():
-    real = np.concatenate([normal(0, 100, 5), np.full((1, 5), 50.0)])
-    bad = 20 + normal(1, 100, 5)
-    assert precision_recall(real, bad)[0] == 1
-    density, coverage = density_coverage(real, bad)
-    assert density == pytest.approx(1 / 5)
-    assert coverage == 1 / 101
-
-
-def test_density_and_coverage_of_equal_distributions_have_their_expectations():
-    n, k = 200, 5
-    draws = [density_coverage(normal(s, n, 16), normal(s + 99, n, 16), k) for s in range(20)]
-    density, coverage = np.mean(draws, axis=0)
-    error = np.std(draws, axis=0, ddof=1) / np.sqrt(20)
-    expected = 1 - math.prod((n - i) / (2 * n - i) for i in range(1, k + 1))
-    assert abs(coverage - expected) < 3 * error[1] < 0.01
-    assert abs(density - 1) < 3 * error[0] < 0.1
-
-
-def test_distances_never_stand_in_memory_at_once(monkeypatch):
-    monkeypatch.setattr(distances, "BLOCK", 2**16)
-    a, b = normal(0, 1500, 4), normal(1, 1500, 4)
-    tracemalloc.start()
-    precision_recall(a, b)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 4 * 8 * 2**16 < 8 * 1500**2 / 8  # four blocks, not an eighth of the matrix
-
-
-# -- images -------------------------------------------------------------------------------------------
-
-
-def naive_ssim(x, y, span):
-    """l and cs of two pictures (H, W), averaged, by the definition of Wang et al. 2004."""
-    size = min(11, *x.shape)
-    sigma = 1.5 * size / 11
-    at = np.arange(size) - (size - 1) / 2
-    window = np.exp(-(at[:, None] ** 2 + at**2) / (2 * sigma**2))
-    window /= window.sum()
-    c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
-    both, structures = [], []
-    for i, j in itertools.product(*(range(side - size + 1) for side in x.shape)):
-        p, q = x[i : i + size, j : j + size], y[i : i + size, j : j + size]
-        mp, mq = (window * p).sum(), (window * q).sum()
-        vp, vq = (window * (p - mp) ** 2).sum(), (window * (q - mq) ** 2).sum()
-        structure = (2 * (window * (p - mp) * (q - mq)).sum() + c2) / (vp + vq + c2)
-        structures.append(structure)
-        both.append(structure * (2 * mp * mq + c1) / (mp**2 + mq**2 + c1))
-    return np.mean(both), np.mean(structures)
-
-
-@pytest.mark.parametrize("side", [16, 22])
-def test_ms_ssim_is_its_definition(side):
-    rng = np.random.default_rng(side)
-    a = rng.uniform(-1, 1, (2, 2, side, side))
-    b = np.clip(a + 0.5 * rng.standard_normal(a.shape), -1, 1)
-    expected = []
-    for x, y in zip(a, b, strict=True):
-        factors = []
-        for scale in range(5):
-            parts = [naive_ssim(p, q, 2) for p, q in zip(x, y, strict=True)]
-            factors.append(np.mean([both if scale == 4 else s for both, s in parts]))
-            half = x.shape[-1] // 2
-            x, y = (
-                z[:, : 2 * half, : 2 * half].reshape(2, half, 2, half, 2).mean((2, 4))
-                for z in (x, y)
-            )
-        weights = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333]
-        expected.append(np.prod(np.maximum(factors, 0) ** weights))
-    assert 0.3 < np.mean(expected) < 0.95
-    assert ms_ssim(a, b) == pytest.approx(np.mean(expected), rel=1e-9)
-
-
-def test_ms_ssim_of_equal_and_of_opposite_images():
-    x = np.random.default_rng(0).uniform(-1, 1, (3, 3, 32, 32))
-    assert ms_ssim(x, x) == pytest.approx(1, abs=1e-12)
-    assert ms_ssim(x, -x) == 0  # negative similarities count as 0
-    y = np.random.default_rng(1).uniform(-1, 1, x.shape)
-    assert 0 < ms_ssim(x, y) < 0.3
-    assert ms_ssim(x, y) == pytest.approx(ms_ssim(y, x), rel=1e-12)
-    bytes_ = np.rint(127.5 * (x + 1)).astype(np.uint8), np.rint(127.5 * (y + 1)).astype(np.uint8)
-    assert 0 < ms_ssim(*bytes_, span=255) < 0.3
-
-
-def test_the_pyramid_adds_up_to_the_images():
-    x = normal(0, 2, 3, 64, 64)
-    bands = list(sliced.pyramid(x))
-    assert [band.shape[-1] for band in bands] == [64, 32, 16]
-    total = bands[-1]
-    for band in bands[-2::-1]:
-        total = band + sliced.grow(total)
-    np.testing.assert_allclose(total, x, atol=1e-12)
-    smooth = np.full((1, 1, 32, 32), 0.7)
-    finest, coarsest = sliced.pyramid(smooth)
-    assert (finest == 0).all()  # and not rounding, which would be normalised to 1
-    np.testing.assert_allclose(coarsest, 0.7, rtol=1e-12)
-
-
-@pytest.fixture
-def few_directions(monkeypatch):
-    monkeypatch.setattr(sliced, "DIRECTIONS", 64)
-
-
-def test_sliced_wasserstein_sees_no_gain_and_no_offset(few_directions):
-    x, y = normal(0, 6, 3, 32, 32), normal(1, 6, 3, 32, 32)
-    assert sliced_wasserstein(x, x) == {32: 0, 16: 0}
-    found = sliced_wasserstein(x, y)
-    gain, offset = np.array([2, 0.5, 3]), np.array([1, -2, 5])
-    tinted = y * gain[:, None, None] + offset[:, None, None]
-    assert sliced_wasserstein(x, tinted) == pytest.approx(found, rel=1e-6)
-    assert sliced_wasserstein(x, y, seed=1) != found
-
-
-def test_sliced_wasserstein_sees_a_blur_at_the_finest_scale_only(few_directions):
-    real, sharp = normal(0, 40, 1, 32, 32), normal(1, 40, 1, 32, 32)
-    frequency = abs(np.fft.fftfreq(32))  # cycles a pixel; the coarser scale has those up to 0.25
-    kept = np.maximum(frequency[:, None], frequency) < 0.375
-    blurred = np.fft.ifft2(np.fft.fft2(sharp) * kept).real
-    before, after = sliced_wasserstein(real, sharp), sliced_wasserstein(real, blurred)
-    assert after[32] > 2 * before[32]
-    assert after[16] == pytest.approx(before[16], rel=0.02)
-
-
-def test_sliced_wasserstein_of_one_image_repeated_is_large(few_directions):
-    real, fake = normal(0, 40, 1, 16, 16), normal(1, 40, 1, 16, 16)
-    healthy, collapsed = (sliced_wasserstein(real, f)[16] for f in (fake, fake[[0] * 40]))
-    assert collapsed > 3 * healthy
-
-
-# -- bins and modes -----------------------------------------------------------------------------------
-
-
-def test_bins_of_two_clusters_are_a_two_proportion_test():
-    place = lambda left, right: (
-        np.array([[-9.0]] * left + [[9.0]] * right) + np.linspace(0, 1, left + right).reshape(-1, 1)
-    )
-    real, fake = place(50, 50), place(60, 40)
-    m = 0.55
-    z = 0.1 / np.sqrt(m * (1 - m) * 2 / 100)  # 1.42
-    assert different_bins(real, fake, k=2, z=z - 0.01)[0] == 2
-    assert different_bins(real, fake, k=2, z=z + 0.01)[0] == 0
-    kl = lambda p, q: sum(x * np.log(x / y) for x, y in zip(p, q, strict=True))
-    p, q, mixed = (0.5, 0.5), (0.6, 0.4), (0.55, 0.45)
-    expected = (kl(p, mixed) + kl(q, mixed)) / 2
-    assert different_bins(real, fake, k=2)[1] == pytest.approx(expected, rel=1e-12)
-    assert different_bins(real, place(100, 0), k=2)[0] == 2
-    assert different_bins(real, real, k=2) == (0, 0)
-
-
-def test_bins_differ_by_chance_in_the_stated_fraction_and_where_a_class_is_missing():
-    rng = np.random.default_rng(0)
-    centres = 6 * rng.standard_normal((10, 5))
-    labels = np.repeat(np.arange(10), 400)
-    draw = lambda: centres[labels] + rng.standard_normal((4000, 5))
-    real, held_out = draw(), draw()
-    by_chance, near = different_bins(real, held_out, k=40)
-    assert by_chance <= 6  # 2 expected, and 4 more is three deviations
-    missing, far = different_bins(real, held_out[labels != 3], k=40)
-    assert missing >= by_chance + 3  # the four or so bins of that class
-    assert far > 4 * near
-
-
-def test_mode_coverage_of_known_counts():
-    assert mode_coverage(np.repeat(np.arange(8), 5), 8) == (8, 0)
-    assert mode_coverage([3] * 9, 1000) == (1, pytest.approx(np.log(1000)))
-    covered, divergence = mode_coverage([0, 0, 0, 2], 4)
-    assert covered == 2
-    assert divergence == pytest.approx(0.75 * np.log(3) + 0.25 * np.log(1))
-
-
-# -- likelihood ---------------------------------------------------------------------------------------
-
-
-def test_parzen_is_its_formula():
-    samples, test = normal(0, 7, 3), normal(1, 5, 3)
-    density = lambda x: np.mean(
-        [np.exp(-((x - s) ** 2).sum() / (2 * 0.3)) / (2 * np.pi * 0.3) ** 1.5 for s in samples]
-    )
-    logs = np.log([density(x) for x in test])
-    mean, error = parzen_log_likelihood(samples, test, np.sqrt(0.3))
-    assert mean == pytest.approx(logs.mean(), rel=1e-12)
-    assert error == pytest.approx(logs.std(ddof=1) / np.sqrt(5), rel=1e-9)
-    far = parzen_log_likelihood(np.zeros((3, 1)), np.full((1, 1), 100.0), 1)  # exp(-5000) is 0
-    assert far == (pytest.approx(-5000 - 0.5 * np.log(2 * np.pi)), 0)
-
-
-def test_parzen_prefers_a_collapsed_generator_to_true_samples():
-    test, validation, true = (normal(seed, 300, 30) for seed in range(3))
-    sigmas = (0.5, 0.7, 1, 1.4)
-
-    def score(samples):
-        sigma = max(sigmas, key=lambda s: parzen_log_likelihood(samples, validation, s)[0])
-        return parzen_log_likelihood(samples, test, sigma)
-
-    (honest, error), (collapsed, _) = score(true), score(np.zeros((300, 30)))
-    assert collapsed > honest + 3 * error
-
-
-# -- the earth mover's distance -----------------------------------------------------------------------
-
-
-@given(seed=seeds, n=st.integers(1, 6))
-def test_earth_mover_is_the_best_of_all_pairings(seed, n):
-    a, b = np.random.default_rng(seed).standard_normal((2, n, 2))
-    every = (
-        np.mean([math.dist(a[i], b[j]) for i, j in enumerate(order)])
-        for order in itertools.permutations(range(n))
-    )
-    assert earth_mover(a, b) == pytest.approx(min(every), rel=1e-12)
-
-
-@given(seed=seeds, n=st.integers(1, 60), m=st.integers(1, 60))
-def test_earth_mover_on_a_line_is_by_sorting(seed, n, m):
-    rng = np.random.default_rng(seed)
-    a, b = np.round(rng.standard_normal(n), 1), np.round(rng.standard_normal(m), 1)  # with ties
-    a_repeated, b_repeated = np.repeat(a, m), np.repeat(b, n)
-    expected = np.abs(np.sort(a_repeated) - np.sort(b_repeated)).mean()
-    assert earth_mover_1d(a, b) == pytest.approx(expected, rel=1e-9, abs=1e-12)
-    if n == m:
-        assert earth_mover(a[:, None], b[:, None]) == pytest.approx(expected, rel=1e-9, abs=1e-12)
-
-
-def test_earth_mover_of_larger_sets():
-    a, b = normal(0, 120, 1), normal(1, 120, 1)
-    assert earth_mover(a, b) == pytest.approx(earth_mover_1d(a[:, 0], b[:, 0]), rel=1e-9)
-    points = normal(2, 120, 2)
-    moved = np.random.default_rng(0).permutation(points + np.array([3, 4]))
-    assert earth_mover(points, moved) == pytest.approx(5, rel=1e-9)
-    assert earth_mover(points, points) == 0
-    assert earth_mover_1d([0.0], [0.0, 1.0]) == 0.5
-
-
-# -- resampling ---------------------------------------------------------------------------------------
-
-
-def test_standard_error_is_that_of_a_difference_of_means():
-    a, b = normal(0, 400, 1), 3 * normal(1, 100, 1)
-    found = standard_error(lambda x, y: (x.mean() - y.mean(), 7), a, b, repeats=400)
-    expected = np.sqrt(a.var(ddof=1) / 400 + b.var(ddof=1) / 100)
-    assert found.shape == (2,)
-    assert found[0] == pytest.approx(expected, rel=0.11)  # three times 1 / sqrt(2 * 400)
-    assert found[1] == 0
-
-
-def test_standard_error_is_the_spread_of_a_metric_over_fresh_draws():
-    draw = lambda seed: (normal(seed, 100, 4), normal(seed + 999, 100, 4) + 1)
-    fresh = np.std([frechet_distance(*draw(seed)) for seed in range(60)], ddof=1)
-    found = standard_error(frechet_distance, *draw(0))
-    assert found.shape == ()
-    assert (
-        0.6 * fresh < found < 1.6 * fresh
-    )  # 60 and 50 draws: 9 % and 10 %, and the one pair of sets
-    again = standard_error(frechet_distance, *draw(0))
-    assert found == again != standard_error(frechet_distance, *draw(0), seed=1)

@@ -29,10 +29,10 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, np.
     """|a_i - b_j|^2 = |a_i|^2 - 2 a_i.b_j + |b_j|^2, by blocks of a's rows.
 
     a, b  (N, d) and (M, d), float64
-    ->    slice of the rows i, and their distances (rows, M), at least 0, which the caller may overwrite
+    ->    slice of the rows i, and their squared distances (rows, M), which the caller may overwrite
 
     One matrix product does the work: N M d operations, and a block at a time in memory. The terms
-    cancel where two rows are nearly equal: see ROUNDING.
+    cancel where two rows are nearly equal, which may even leave a number below 0: see ROUNDING.
     """
     squares_b = squares(b)
     for part in blocks(len(a), len(b)):
@@ -40,4 +40,4 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, np.
         d *= -2
         d += squares(a[part])[:, None]
         d += squares_b
-        yield part, np.maximum(d, 0, out=d)
+        yield part, d

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -199,7 +200,7 @@ P = np.full((4, 2), 0.5)
         (lambda: different_bins(A, A, k=3, z=0), "z must be a positive number, not 0"),
         (lambda: parzen_log_likelihood(A, A, 0.0), "sigma must be a positive number, not 0.0"),
         (lambda: parzen_log_likelihood(A, A, math.nan), "sigma must be a positive number, not nan"),
-        (lambda: earth_mover(A, A[:5]), "a has 12 rows and b 5; give as many of both"),
+        (lambda: earth_mover(A, A[:5]), "a has 12 rows but b has 5, .*; give sets of one size"),
         (lambda: earth_mover_1d(A, A), r"a must be numbers \(N,\), not \(12, 3\)"),
         (lambda: earth_mover_1d(A[0], []), "b needs at least 1 samples, has 0"),
         (lambda: earth_mover_1d(A[0], [math.nan]), "b holds values that are not finite"),
@@ -223,6 +224,7 @@ P = np.full((4, 2), 0.5)
             "repeats must be .* at least 2",
         ),
         (lambda: standard_error(frechet_distance, A, A[:1]), "b needs at least 2 samples, has 1"),
+        (lambda: standard_error(frechet_distance, 3.0, A), "a needs at least 2 samples, has 1"),
     ],
 )
 def test_bad_arguments_are_refused(call, words):
@@ -299,6 +301,15 @@ def test_frechet_is_the_formula_with_the_root_by_eigenvectors(n, m):
         cross = np.sqrt(np.linalg.eigvals(s @ t).astype(complex)).real.sum()
         usual = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(s + t) - 2 * cross
         assert frechet_distance(a, b) == pytest.approx(usual, rel=1e-7)
+
+
+def test_frechet_of_few_samples_builds_no_matrix_of_all_features():
+    a, b = normal(0, 10, 2000), normal(1, 12, 2000)
+    tracemalloc.start()
+    frechet_distance(a, b)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * b.nbytes < 8 * 2000**2 / 20  # copies of the sets, not a twentieth of d x d
 
 
 def test_frechet_rises_as_n_falls_though_the_distributions_are_equal():

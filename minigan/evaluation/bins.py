@@ -19,8 +19,8 @@ def mode_coverage(labels: np.ndarray, modes: int) -> tuple[int, float]:
 
     The protocol of the stacked digits: 1,000 modes, 26,000 fakes, and a mode counts if it occurs once
     (Metz et al. 2017, section 3.3.1; Srivastava et al. 2017, "VEEGAN"). The divergence is 0 if all
-    modes are equally frequent, and log(modes) if only one occurs. An error of the classifier can look
-    like a mode, so print its error rate beside. Time is O(N).
+    modes are equally frequent, and log(modes) if only one occurs. A mistake of the classifier can look
+    like a mode, so report its error rate too. Time is O(N).
     """
     check_whole("mode_coverage", "modes", modes, 1)
     labels = np.asarray(labels)

@@ -58,7 +58,7 @@ def as_rows(name: str, **sets: Any) -> list[np.ndarray]:
 
 
 def as_images(name: str, side: int, **sets: Any) -> list[np.ndarray]:
-    """The sets as they are, checked to be images (N, C, H, W), as many in each, all of one shape.
+    """The sets as they are, checked to be images (N, C, H, W), equally many in each set.
 
     They keep their dtype, because bytes take an eighth of the memory of float64.
 

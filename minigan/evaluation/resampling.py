@@ -19,20 +19,22 @@ def standard_error(
 ) -> np.ndarray:
     """The standard error of metric(a, b): its deviation over random halves of a and b.
 
-    metric  a function of two sets of rows that returns a number, or several
-    a, b    (N, ...) and (M, ...), at least 2 rows each
+    metric  a function of two sets that returns a number or a tuple of them; of `sliced_wasserstein`,
+            which returns a dict, take the values
+    a, b    (N, ...) and (M, ...), at least 2 samples each
     ->      (), or (n,) if the metric returns n numbers
 
     The delete-half jackknife (Shao & Wu 1989, "A General Theory for Jackknife Variance Estimation"): a
     half, drawn without replacement, varies around the whole as much as the whole does around the truth,
-    because (1/(N/2)) (1 - 1/2) = 1/N. A bootstrap, which draws with replacement, would fill the sets
-    with copies. Copies are neighbours at distance 0, and to a covariance they are fewer samples.
+    because (1/(N/2)) (1 - 1/2) = 1/N. A bootstrap draws with replacement, which fills the sets with
+    copies: neighbours at distance 0 to `precision_recall`, fewer samples to `frechet_distance`.
 
-    The error says nothing of a bias: the values for halves lie around the metric at N/2, which for
-    `frechet_distance` is a higher value. With 50 repeats the error itself is known to within 10 %. For
-    precision and density it comes out up to half too large, because balls change with N.
+    The error does not include a bias: for halves, the metric varies around its value at N/2, and for
+    `frechet_distance` that is higher. With 50 repeats the error itself is known to within 10 %. For
+    precision and density it may be half too large, because the balls change with N.
     """
     check_whole("standard_error", "repeats", repeats, 2)
+    a, b = np.atleast_1d(a), np.atleast_1d(b)
     check_counts("standard_error", 2, a=a, b=b)
     rng = seeded("standard_error", seed)
     half = lambda rows: rows[rng.permutation(len(rows))[: len(rows) // 2]]

@@ -27,7 +27,7 @@ FLAT = 1e-10  # of the largest pixel: a band with less than this deviation is ro
 def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, seed: int = 0) -> dict[int, float]:
     """1000 mean |sorted projections of real patches - those of fake ones|, for each scale.
 
-    real, fake  (N, C, S, S), as many in each, at least 7 x 7; computed in float64
+    real, fake  (N, C, S, S), equally many in each, at least 7 x 7; computed in float64
     ->          for each side S, S/2, ... down to 16: the distance; the paper also gives their mean
 
     See Karras, Aila, Laine & Lehtinen 2018, "Progressive Growing of GANs", section 5. From each scale
@@ -35,7 +35,7 @@ def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, seed: int = 0) -> dic
     normalised over the whole set, so the distance does not see a channel's gain or offset: a cast of
     colour, or pixels from 0 to 1 instead of -1 to 1, pass unnoticed. The usual N is 16,384.
 
-    Time is O(N (128 * 512 (log N + 49 C))) a scale; memory is that of one and a quarter copies of both
+    Time is O(128 * 512 N (log N + 49 C)) a scale; memory is that of one and a quarter copies of both
     sets in float64, and of a few blocks.
     """
     real, fake = as_images("sliced_wasserstein", SIDE, real=real, fake=fake)

@@ -30,7 +30,7 @@ def earth_mover_1d(a: np.ndarray, b: np.ndarray) -> float:
 def earth_mover(a: np.ndarray, b: np.ndarray) -> float:
     """The least mean of |a_i - b_s(i)| over all pairings s: the distance W of Wasserstein GANs.
 
-    a, b  (N, d), as many rows in each; computed in float64
+    a, b  (N, d), equally many rows in each; computed in float64
 
     See Arjovsky, Chintala & Bottou 2017, equation 1. It is meant for points in the plane: in many
     dimensions even two sets of one distribution are far apart. Time is O(N^3), memory 8 N^2 bytes.
@@ -38,7 +38,8 @@ def earth_mover(a: np.ndarray, b: np.ndarray) -> float:
     a, b = as_rows("earth_mover", a=a, b=b)
     if len(a) != len(b):
         raise UserError(
-            f"earth_mover: a has {len(a)} rows and b {len(b)}; give as many of both, one for each pair"
+            f"earth_mover: a has {len(a)} rows but b has {len(b)}, and each needs a partner; "
+            "give sets of one size"
         )
     cost = np.stack([np.linalg.norm(x - b, axis=1) for x in a])
     return float(cost[np.arange(len(a)), _assignment(cost)].mean())

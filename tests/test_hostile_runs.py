@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="makes links and
 RUN = Path("stranger") / tiny.FIRST
 FOLDERS = ("samples", "checkpoints", "generated", "generated/single")
 FILES = (
-    *(".lock", "config.json", "metrics.jsonl", "events.jsonl", "skipped.txt"),
+    *(".lock", "config.json", "metrics.jsonl", "events.jsonl", "skipped.txt", "evaluation.json"),
     *("losses.png", "scores.png", "critic.png", "gradients.png", "others.png", "progress.gif"),
     *(f"samples/{name}.png" for name in ("step-00000000", "reals", "real-beside-fake")),
     "samples/raw-beside-average.png",
@@ -64,7 +64,7 @@ def base(tmp_path_factory):
         tiny.hurry(patch)
         run = tiny.train("runs", "--steps", 2, "--checkpoint-every", 1)
         assert tiny.generate.main(["--run", str(run.folder), "--n", "1"]) == 0
-        for name in (*(f"{panel}.png" for panel in PANELS), "skipped.txt"):
+        for name in (*(f"{panel}.png" for panel in PANELS), "skipped.txt", "evaluation.json"):
             (run.folder / name).write_bytes(b"drawn")
         assert all((run.folder / name).is_file() for name in FILES)
     return folder / "runs"

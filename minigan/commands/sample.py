@@ -6,7 +6,6 @@ import argparse
 import functools
 import os
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,9 @@ from ..files import make_own
 from ..gans.base import GAN
 from ..keys import generator, noise
 from ..options import MOST_SEED
-from ..tensor import Tensor
-from ..training import checkpoint, pictures, session
+from ..training import pictures, session
 from ..training.game import Game
-from ..training.looks import COLUMNS, arrange, in_parts
+from ..training.looks import COLUMNS, arrange, draw_samples
 from ..training.parallel import Group
 from ..training.run import Run
 from ..training.settings import DEVICE, LIMITED_THREADS, check_folder, is_path, use_threads
@@ -91,13 +89,13 @@ def sample(given: dict[str, Any], group: Group) -> int:
     _check(given)
     use_threads(given["threads"])
     device = backend.use_device(given["device"], tf32=False)  # precise, not fast: samples are few
-    member, game, path = _load(given["run"])
+    member, game, path = load(given["run"])
     named = given["class"]
     only = None if named is None else game.class_number("--class", named)
     player = member.players["G"]
     for net in filter(None, (player.net, player.average)):
         net.to(device)
-    draw = functools.partial(_draw_samples, member, path, given["raw"], device)
+    draw = functools.partial(draw_samples, member, path, given["raw"], device)
     out = _folder(given["out"], path)
     data = _data(given, game, path)
 
@@ -165,27 +163,6 @@ def _between_classes(game: Game, seed: int, only: int | None) -> Inputs:
     return z, (1 - t) * a + t * b
 
 
-def _draw_samples(
-    member: GAN, path: Path, raw: bool, device: str, z: np.ndarray, y: np.ndarray | None
-) -> np.ndarray:
-    """The samples from z (N, nz) and their classes, drawn in parts to bound the memory.
-
-    path  of the member's checkpoint, for the message
-
-    Raises CheckpointError if the weights are so large that samples are not finite.
-    """
-    make = member.sample_raw if raw else member.sample
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # about overflow, which is checked below
-        inputs = [Tensor(backend.move(each, device)) for each in (z, y) if each is not None]
-        samples = in_parts(make, inputs, member.shape)
-    if not np.isfinite(samples).all():
-        raise checkpoint.CheckpointError(
-            f"{path}: its generator draws values that are not finite; {checkpoint.REMEDY}"
-        )
-    return samples
-
-
 def _check(given: dict[str, Any]) -> None:
     """Raise UserError if an option has an illegal value."""
     if given["n"] is not None and not 1 <= given["n"] <= MOST:
@@ -198,7 +175,7 @@ def _check(given: dict[str, Any]) -> None:
         check_folder("--out", Path(given["out"]))
 
 
-def _load(where: str) -> tuple[GAN, Game, Path]:
+def load(where: str) -> tuple[GAN, Game, Path]:
     """The member of a checkpoint, or of a run's newest readable checkpoint: see `session.load`."""
     say_so = functools.partial(say, stream=STDERR)
     if Path(where).is_file():
@@ -217,7 +194,7 @@ def _folder(out: str | None, path: Path) -> Path:
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-    home = _home(path)
+    home = home_of(path)
     if home is None:
         raise UserError(f"{path} is not in a run; give --out, a folder for the pictures")
     folder = home / "generated"
@@ -225,7 +202,7 @@ def _folder(out: str | None, path: Path) -> Path:
     return folder
 
 
-def _home(path: Path) -> Path | None:
+def home_of(path: Path) -> Path | None:
     """The folder of the run that a checkpoint is in, or None if it is not in a run."""
     folder = Path(os.path.abspath(path)).parent
     in_run = folder.name == "checkpoints" and (folder.parent / "config.json").is_file()
@@ -242,7 +219,7 @@ def _data(given: dict[str, Any], game: Game, path: Path) -> Dataset | None:
         return None
     if len(game.data.shape) < 3:
         raise UserError(f"--neighbours: a {game.data.data} has no images; leave it out")
-    home = _home(path)
+    home = home_of(path)
     if home is None:
         raise UserError(
             f"--neighbours: {path} is not in a run, so its data is unknown; leave it out"

@@ -86,8 +86,12 @@ class Mixture(Dataset):
         1 - e^-4.5 = 98.9 % of true samples are. A mode is covered if it has at least a quarter of its
         fair share of the samples.
         """
-        distance = np.linalg.norm(samples[:, None] - self.centers, axis=2)  # (N, modes)
-        nearest = distance.argmin(1)[distance.min(1) <= 3 * self.std]
-        counts = np.bincount(nearest, minlength=len(self.centers))
+        on = self.mode_of(samples)
+        counts = np.bincount(on[on >= 0], minlength=len(self.centers))
         covered = counts >= len(samples) / len(self.centers) / 4
-        return int(covered.sum()), len(nearest) / len(samples)
+        return int(covered.sum()), int(counts.sum()) / len(samples)
+
+    def mode_of(self, samples: np.ndarray) -> np.ndarray:
+        """The mode that each of the samples (N, 2) is on, (N,) int64; -1 for a sample on none."""
+        distance = np.linalg.norm(samples[:, None] - self.centers, axis=2)  # (N, modes)
+        return np.where(distance.min(1) <= 3 * self.std, distance.argmin(1), -1)

@@ -107,13 +107,21 @@ def free_memory(device: str) -> int | None:
     return min(found, default=None)
 
 
-def check_memory(needed: float, device: str) -> None:
-    """Raise UserError if this many bytes are not free."""
+def check_memory(
+    needed: float,
+    device: str,
+    what: str = "a step",
+    remedy: str = "lower --batch-size, --ngf or --ndf",
+) -> None:
+    """Raise UserError if this many bytes are not free.
+
+    what, remedy  for the message: what needs them, and how to need less
+    """
     free = free_memory(device)
     if free is not None and needed > free:
         raise UserError(
-            f"a step needs about {in_bytes(needed)} of memory, and {in_bytes(free)} are free; lower "
-            "--batch-size, --ngf or --ndf, or close other programs"
+            f"{what} needs about {in_bytes(needed)} of memory, and {in_bytes(free)} are free; "
+            f"{remedy}, or close other programs"
         )
 
 

@@ -6,7 +6,9 @@ mode. So the weights are the same with or without pictures.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from ..keys import generator, noise
 from ..pieces import cat
 from ..tensor import Tensor
 from . import pictures
+from .checkpoint import REMEDY, CheckpointError
 from .run import Run
 
 IMAGES, POINTS = 64, 4096  # samples drawn at a time, to bound the memory
@@ -47,6 +50,25 @@ def in_parts(
             part = [cat([p, p[:1].expand(missing, *p.shape[1:])]) for p in part]
         found.append(make(*part).numpy()[: count - missing])
     return np.concatenate(found)
+
+
+def draw_samples(
+    member: GAN, path: Path, raw: bool, device: str, z: np.ndarray, y: np.ndarray | None
+) -> np.ndarray:
+    """The samples from z (N, nz) and their classes, drawn in parts to bound the memory.
+
+    path  of the member's checkpoint, for the message
+
+    Raises CheckpointError if the weights are so large that samples are not finite.
+    """
+    make = member.sample_raw if raw else member.sample
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # about overflow, which is checked below
+        inputs = [Tensor(backend.move(each, device)) for each in (z, y) if each is not None]
+        samples = in_parts(make, inputs, member.shape)
+    if not np.isfinite(samples).all():
+        raise CheckpointError(f"{path}: its generator draws values that are not finite; {REMEDY}")
+    return samples
 
 
 class Looks:

@@ -6,6 +6,7 @@ events.jsonl   start, resume, rollback, interrupt, done, diverged, skipped files
 samples/       pictures at fixed noise; reals; reals beside fakes; G itself beside its average
 checkpoints/   see checkpoint.py
 generated/     what `minigan sample` draws
+evaluation.json  what `minigan evaluate` measures
 losses.png, scores.png, critic.png, gradients.png, others.png, progress.gif, skipped.txt
 metrics.jsonl.damaged  the old metrics.jsonl, if some of its lines were wrong
 
@@ -32,6 +33,7 @@ from typing import IO, Any
 
 from ..console import python
 from ..errors import UserError
+from ..evaluation import report
 from ..files import (
     FOLDER,
     cautiously,
@@ -51,7 +53,7 @@ FILES = {
     "": (
         *(".lock", "config.json", "metrics.jsonl", "events.jsonl", "skipped.txt"),
         *(f"{panel}.png" for panel in PANELS),
-        "progress.gif",
+        *("progress.gif", "evaluation.json"),
     ),
     "samples": ("step-*.png", "reals.png", "real-beside-fake.png", "raw-beside-average.png"),
     "checkpoints": ("step-*.safetensors",),
@@ -60,7 +62,7 @@ FILES = {
 }
 
 TAIL = 2**20  # bytes of an event, at most
-CONFIG = 2**20  # bytes of config.json, at most
+MOST_JSON = 2**20  # bytes of config.json, and of evaluation.json, at most
 
 
 class RunError(UserError):
@@ -216,20 +218,36 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The content of config.json. Raises RunError if it is not a JSON object."""
-        path = self.folder / "config.json"
-        try:
-            with naming(path), self._open("config.json", "rb") as file:
-                content = file.read(CONFIG + 1)
-            if len(content) > CONFIG:
-                raise ValueError(f"it has more than {CONFIG:,} bytes")
-            found = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise RunError(
-                f"{path} is not JSON: {error}; restore it, or start a new run"
-            ) from error
+        found = self._json("config.json", "restore it, or start a new run")
         if not isinstance(found, dict):
+            path = self.folder / "config.json"
             raise RunError(f"{path} is not a table of options; restore it, or start a new run")
         return found
+
+    def _json(self, name: str, remedy: str) -> Any:
+        """The value in one of the run's files. Raises RunError if it is not JSON."""
+        path = self.folder / name
+        try:
+            with naming(path), self._open(name, "rb") as file:
+                content = file.read(MOST_JSON + 1)
+            if len(content) > MOST_JSON:
+                raise ValueError(f"it has more than {MOST_JSON:,} bytes")
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{path} is not JSON: {error}; {remedy}") from error
+
+    @property
+    def evaluation(self) -> tuple[int, dict[str, report.Entry]] | None:
+        """The step and the metrics of evaluation.json; None if there is none. Raises UserError."""
+        path = self.folder / report.FILE
+        if not is_own(path):
+            return None
+        return report.read(self._json(report.FILE, report.REMEDY), path)
+
+    def write_evaluation(self, step: int, metrics: dict[str, report.Entry]) -> None:
+        """Write evaluation.json, or replace it."""
+        content = json.dumps(report.table(step, metrics), indent=2) + "\n"
+        write_atomically(self.folder / report.FILE, content.encode())
 
     def event(self, kind: str, **details: Any) -> None:
         """Add a line to events.jsonl. It replaces a last line that is cut short."""

@@ -10,6 +10,7 @@ import platform
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
@@ -163,12 +164,21 @@ def _note_start(plan: Plan, data: Dataset, run: Run, new: bool, group: Group) ->
         run.event("data parallel", processes=group.size)
 
 
+def is_own_data(run: Run, data: Dataset) -> bool:
+    """Whether this is the data that the run was started with."""
+    return data.identity["fingerprint"] == _identity(run).get("fingerprint")
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    """What config.json records about the data."""
+    identity = run.config.get("identity")
+    return identity if isinstance(identity, dict) else {}
+
+
 def _check_same_data(run: Run, data: Dataset) -> None:
     """Raise UserError unless this is the data that the run was started with."""
-    identity = run.config.get("identity")
-    before = identity if isinstance(identity, dict) else {}
-    if data.identity["fingerprint"] != before.get("fingerprint"):
-        count = str(before.get("count", "samples"))[:20]
+    if not is_own_data(run, data):
+        count = str(_identity(run).get("count", "samples"))[:20]
         raise UserError(
             f"these {len(data)} samples are not the {count} with which {run.folder} was started; "
             "give their --dataroot, or start a new run"

@@ -1,0 +1,99 @@
+"""From a run's generator and its data to metrics: which samples are drawn, and which protocol results.
+
+The reals are drawn from the data without replacement and divided into two sets: one that the fakes are
+compared with, and one that is judged like the fakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..data import Dataset
+from ..data.decoding import RECIPE
+from ..errors import UserError
+from ..evaluation import table
+from ..evaluation.report import Entry
+from ..evaluation.samples import Samples
+from ..keys import generator, noise
+from .estimate import check_memory
+from .game import Game
+
+USUAL = 2500  # samples: enough for the metrics, and not too many for a CPU
+MOST = 50_000
+COPIES = 24  # float32 images for each of n: three sets, and at most some ten in float64
+
+Draw = Callable[[np.ndarray, "np.ndarray | None"], np.ndarray]  # z and classes -> samples
+
+
+def count(n: int | None, data: Dataset) -> int:
+    """The number of samples in a set, by default USUAL, or half the data. UserError: too many."""
+    half = len(data) // 2
+    if n is None:
+        n = min(USUAL, half)
+    if n > half or half == 0:
+        raise UserError(
+            f"--n {n}: two sets of so many reals need {2 * max(n, 1)}, and the data has {len(data)}; "
+            f"{f'give at most {half}' if half else 'use more data'}"
+        )
+    return n
+
+
+def evaluate(
+    game: Game,
+    data: Dataset,
+    draw: Draw,
+    names: Sequence[str] | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    more: dict[str, Any] | None = None,
+) -> dict[str, Entry]:
+    """The metrics of a generator against its data: see `table.evaluate`.
+
+    draw   the generator: z (N, nz) and the classes (N,), or None, -> samples (N, *shape)
+    names  in `table.METRICS`; by default those that make sense for the data
+    n      fakes, and reals in each of two sets; by default 2500, or half the data if that is less
+    seed   of the noise, and of the choice of reals
+    more   further entries of the protocol
+
+    A conditional generator is asked for the classes of the reals that it is compared with, so the
+    frequencies agree. Images are rounded to 256 levels, as in a file, because those of the data are.
+
+    Raises UserError for metrics that cannot be computed, and for too few samples.
+    """
+    kind, asked = game.data.data, bool(game.classes)
+    n = count(n, data)
+    names = table.usual(kind, asked) if names is None else list(dict.fromkeys(names))
+    table.check(names, kind, asked, n)
+    check_memory(COPIES * n * 4 * int(np.prod(data.shape)), "cpu", f"--n {n}", "give a smaller --n")
+    at = generator(seed, "evaluated reals").permutation(len(data))[: 2 * n]
+    z = noise(generator(seed, "evaluated fakes"), (n, game.options.nz), game.options.noise)
+    real, other = (_reals(kind, data, part) for part in (at[:n], at[n:]))
+    y = real.labels if asked else None
+    fake = Samples(kind, _as_in_a_file(draw(z, y), data.shape), y)
+    protocol = {
+        "seed": seed,
+        "data": kind,
+        "fingerprint": str(data.identity["fingerprint"])[:12],
+        "reals": len(data),
+        **{key: data.identity[key] for key in RECIPE if key in data.identity},
+        **(more or {}),
+    }
+    found = table.evaluate(names, real, other, fake)
+    for entry in found.values():
+        entry["protocol"] |= protocol
+    return found
+
+
+def _reals(kind: str, data: Dataset, at: np.ndarray) -> Samples:
+    labels = None if data.labels is None else data.labels[at]
+    return Samples(kind, data.batch(at, "cpu").numpy(), labels)
+
+
+def _as_in_a_file(samples: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Images rounded to the levels of a byte; points as they are."""
+    if len(shape) < 3:
+        return samples
+    return np.rint((samples.clip(-1, 1) + 1) * 127.5) / np.float32(127.5) - 1

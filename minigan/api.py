@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from .keys import generator, noise
 from .options import MOST_SEED, short
 from .tensor import Tensor
 from .training import session
+from .training.evaluation import evaluate
 from .training.game import Game
-from .training.looks import in_parts
+from .training.looks import draw_samples, in_parts
 from .training.parallel import ALONE
 from .training.plan import choose
+from .training.run import Run
 from .training.settings import check_name
 
 
@@ -59,6 +62,23 @@ class Trained:
         z = noise(generator(int(seed), "sample"), (n, o.nz), o.noise)
         inputs = [each for each in (z, self._classes(n, y)) if each is not None]
         return in_parts(draw, [Tensor(each) for each in inputs], self.member.shape)
+
+    def evaluate(
+        self,
+        metrics: Sequence[str] | None = None,
+        n: int | None = None,
+        seed: int = 0,
+        raw: bool = False,
+        errors: bool = False,
+    ) -> dict[str, dict[str, Any]]:
+        """The metrics of the samples, as `minigan evaluate` computes them from the run's own data.
+
+        The arguments and the result are those of `training.evaluation.evaluate`. No file is written.
+        """
+        data = session.reopen(Run(self.folder), None, lambda text: None)
+        average = not raw and self.member.players["G"].average is not None
+        draw = partial(draw_samples, self.member, self.folder, not average, "cpu")
+        return evaluate(self.game, data, draw, metrics, n, seed, errors, average)
 
     def _classes(self, n: int, y: Any) -> np.ndarray | None:
         """The classes (n,) int64 of n samples, after checks; None if the member has no classes."""

@@ -9,6 +9,7 @@ import pytest
 import tiny
 from hostile import sentence
 
+import minigan
 from minigan import commands
 from minigan.data import digits, faces
 from minigan.data.mixture import Mixture
@@ -141,6 +142,37 @@ def test_raw_measures_g_itself(runs):
     assert [each["protocol"]["average"] for each in found] == [True, False]
 
 
+def test_from_python_the_numbers_are_the_same(runs):
+    run = runs["digits"]
+    evaluate(run.folder, "--metrics", "swd,asked", "--n", "9", "--seed", "4", "--raw")
+    found = minigan.load(run.folder).evaluate(["swd", "asked"], 9, seed=4, raw=True)
+    assert found == written(run)["metrics"]
+    for n, seed in ((0, 0), (True, 0), (2.5, 0), (9, -1), (9, "x")):
+        with pytest.raises(UserError, match="must be a whole number"):
+            minigan.load(run.folder).evaluate(n=n, seed=seed)
+
+
+def test_standard_errors_are_those_of_halves(runs, capsys):
+    run = runs["digits"]
+    evaluate(run.folder, "--metrics", "asked,frechet_pixels", "--errors")
+    entry = written(run)["metrics"]["asked"]
+    assert list(entry["errors"]) == ["share"]
+    (line,) = (l for l in capsys.readouterr().out.splitlines() if l.startswith("asked share"))
+    columns = entry["values"], entry["errors"], entry["reals"]
+    assert line.split()[2:] == [f"{each['share']:.4g}" for each in columns]
+
+
+def test_the_standard_error_of_a_share_is_the_known_one():
+    """sqrt(p (1 - p) / n), known from 20 halves to within 16 %; three times that is allowed."""
+    labels = np.arange(400) % 10
+    x, _ = train_classifier.draw("digits", 1, 400)
+    asked = np.where(np.arange(400) < 100, (labels + 1) % 10, labels)  # a quarter is wrong
+    real, fake = Samples("digits", x, labels), Samples("digits", x, asked)
+    (entry,) = table.evaluate(["asked"], real, real, fake, errors=True).values()
+    assert entry["values"]["share"] == pytest.approx(0.75, abs=0.01)
+    assert entry["errors"]["share"] == pytest.approx(np.sqrt(0.75 * 0.25 / 400), rel=0.48)
+
+
 def test_a_checkpoint_of_a_run_is_measured_in_its_run(runs, capsys):
     run = runs["digits"]
     evaluate(checkpoint.path_of(run.checkpoints, 1), "--metrics", "swd")
@@ -255,10 +287,15 @@ def test_differences_name_what_is_missing_too():
         ("ring", ["--metrics", "modes,swd"], "--metrics swd: it is for faces, celeba, "),
         ("faces", ["--metrics", "classes"], "--metrics classes: it is for digits, shapes, not for"),
         ("faces", ["--metrics", "asked"], "--metrics asked: it is for digits, shapes, not for fa"),
-        ("digits", ["--n", "0"], "--n 0: must be from 1 to 50000"),
+        ("digits", ["--n", "0"], "--n 0: must be a whole number from 1 to 50000"),
         ("digits", ["--n", "11"], "--n 11: two sets of so many reals need 22, and the data has 20"),
         ("digits", ["--n", "5"], "--n 5: density_coverage_digits needs at least 6 samples; give"),
-        ("digits", ["--seed", "-1"], "--seed -1: must be from 0 to"),
+        (
+            "digits",
+            ["--errors"],
+            "--n 10: density_coverage_digits needs at least 12 samples for --err",
+        ),
+        ("digits", ["--seed", "-1"], "--seed -1: must be a whole number from 0 to"),
         ("digits", ["--dataroot", "x"], "--dataroot x: --data digits reads no files; drop one"),
         ("digits", ["--device", "abacus"], "abacus"),
     ],
@@ -290,7 +327,7 @@ def test_a_checkpoint_outside_a_run_is_refused(runs, capsys):
     assert "runs/ has no run with a checkpoint" in refused(capsys, "auto")
 
 
-GOOD = {"values": {"mean": 1.0}, "reals": {"mean": 1}, "protocol": {"n": 3}}
+GOOD = {"values": {"mean": 1.0}, "reals": {"mean": 1}, "errors": {}, "protocol": {"n": 3}}
 
 
 @pytest.mark.parametrize(
@@ -313,6 +350,7 @@ GOOD = {"values": {"mean": 1.0}, "reals": {"mean": 1}, "protocol": {"n": 3}}
         ({"metrics": {"swd": {**GOOD, "values": {"mean": "1"}}}}, "metrics is not a table"),
         ({"metrics": {"swd": {**GOOD, "values": {"mean": True}}}}, "metrics is not a table"),
         ({"metrics": {"swd": {**GOOD, "values": {"mean": 10**400}}}}, "metrics is not a table"),
+        ({"metrics": {"swd": {**GOOD, "errors": {"mean": None}}}}, "metrics is not a table"),
         ({"metrics": {"swd": {**GOOD, "reals": {"mean": float("nan")}}}}, "metrics is not a t"),
     ],
 )

@@ -11,7 +11,7 @@ from ..console import say
 from ..data import Dataset
 from ..errors import UserError
 from ..evaluation import report, table
-from ..options import MOST_SEED, short
+from ..options import MOST_SEED
 from ..training import checkpoint, evaluation, session
 from ..training.evaluation import MOST, USUAL
 from ..training.looks import draw_samples
@@ -21,7 +21,7 @@ from ..training.run import Run
 from ..training.settings import DEVICE, LIMITED_THREADS, use_threads
 from .sample import home_of, load
 
-WIDTHS = (28, 12, 12)  # of the columns: metric, fakes, reals; then those of an earlier evaluation
+WIDTH, CELL = 36, 14  # of the columns in the terminal
 
 
 def add(commands: Any) -> None:
@@ -67,18 +67,24 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=0,
         help=f"seed of the noise and of the choice of reals, 0 to {MOST_SEED} (default: 0)",
     )
+    parser.add_argument(
+        "--errors",
+        action="store_true",
+        help="estimate the standard error of each number too, which takes several times as long",
+    )
     parser.add_argument("--device", default="auto", help=f"{DEVICE} (default: auto)")
     parser.add_argument("--threads", type=int, help=LIMITED_THREADS)
 
 
 def evaluate(given: dict[str, Any], group: Group) -> int:
     """Measure, print the metrics, and write evaluation.json. Returns the exit code."""
-    names = _checked(given)
+    evaluation.check_numbers(given["n"], given["seed"])
+    names = None if given["metrics"] is None else given["metrics"].split(",")
     use_threads(given["threads"])
     device = backend.use_device(given["device"], tf32=False)
     member, game, path = load(given["run"])
     if names is not None:
-        table.check(names, game.data.data, bool(game.classes), given["n"] or MOST)
+        table.check(names, game.data.data, bool(game.classes), given["n"] or MOST, given["errors"])
     home = home_of(path)
     if home is None or not checkpoint.is_named(path):
         raise UserError(
@@ -98,7 +104,8 @@ def evaluate(given: dict[str, Any], group: Group) -> int:
         names,
         given["n"],
         given["seed"],
-        {"average": average},
+        given["errors"],
+        average,
     )
     step = checkpoint.step_of(path)
     whose = "the average of G" if average else "G itself"
@@ -108,15 +115,6 @@ def evaluate(given: dict[str, Any], group: Group) -> int:
     run.write_evaluation(step, found)
     say(f"{run.folder / report.FILE} has the protocol of each number")
     return 0
-
-
-def _checked(given: dict[str, Any]) -> list[str] | None:
-    """The names in --metrics, after a check of the numbers. Raises UserError."""
-    if given["n"] is not None and not 1 <= given["n"] <= MOST:
-        raise UserError(f"--n {given['n']}: must be from 1 to {MOST}")
-    if not 0 <= given["seed"] <= MOST_SEED:
-        raise UserError(f"--seed {given['seed']}: must be from 0 to {MOST_SEED}")
-    return None if given["metrics"] is None else given["metrics"].split(",")
 
 
 def _data(run: Run, dataroot: str | None) -> Dataset:
@@ -133,21 +131,20 @@ def _print(
     earlier: tuple[int, dict[str, report.Entry]] | None,
 ) -> None:
     """A line for each number, and what may not be compared with an earlier evaluation."""
-    before, old = earlier if earlier else (0, {})
-    notes = []
-    _row(f"step {step}", "fakes", "reals", f"at step {before}" if earlier else "")
+    before, old = earlier or (0, {})
+    titles = ("fakes", "+-", "reals", f"at step {before}" if earlier else "")
+    tables, notes = [], []
     for name, entry in found.items():
         differ = report.differences(old[name], entry) if name in old else []
         if differ:
             notes.append(f"{name} cannot be compared with that of step {before}: {differ[0]}")
         comparable = old[name]["values"] if name in old and not differ else {}
-        for key, value in entry["values"].items():
-            cells = (value, entry["reals"][key], comparable.get(key))
-            _row(f"{name} {key}", *("" if each is None else f"{each:.4g}" for each in cells))
+        for key in entry["values"]:
+            cells = (entry["values"], entry["errors"], entry["reals"], comparable)
+            numbers = ("" if key not in cell else f"{cell[key]:.4g}" for cell in cells)
+            tables.append((f"{name} {key}", *numbers))
+    shown = [i for i, title in enumerate(titles, 1) if any(row[i] for row in tables)]
+    for row in [(f"step {step}", *titles), *tables]:
+        say(row[0].ljust(WIDTH) + "".join(row[i].rjust(CELL) for i in shown))
     for note in notes:
-        say(short(note) if len(note) > 400 else note)
-
-
-def _row(name: str, *cells: str) -> None:
-    line = name.ljust(WIDTHS[0]) + "".join(cell.rjust(14) for cell in cells)
-    say(line.rstrip())
+        say(note)

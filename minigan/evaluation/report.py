@@ -3,6 +3,7 @@
     {"format": "minigan evaluation 1", "step": 2000, "metrics": {
         "swd": {"values": {"28": 21.0, "mean": 21.0},      of the fakes
                 "reals": {"28": 2.5, "mean": 2.5},         of as many other reals
+                "errors": {},                              standard errors of the values, if measured
                 "protocol": {"n": 500, "seed": 0, ...}}}}
 
 A number depends on how many samples there were, on the features, on the data and on more. All this is
@@ -21,7 +22,7 @@ FORMAT = "minigan evaluation 1"
 MOST = 1e300  # larger numbers are damage
 REMEDY = "move it away, and evaluate again"
 
-Entry = dict[str, Any]  # "values", "reals" and "protocol" of a metric
+Entry = dict[str, Any]  # "values", "reals", "errors" and "protocol" of a metric
 
 
 def table(step: int, metrics: dict[str, Entry]) -> dict[str, Any]:
@@ -51,9 +52,13 @@ def read(found: Any, where: object) -> tuple[int, dict[str, Entry]]:
 def _is_entry(entry: Any) -> bool:
     return (
         isinstance(entry, dict)
-        and set(entry) == {"values", "reals", "protocol"}
+        and set(entry) == {"values", "reals", "errors", "protocol"}
         and all(isinstance(table, dict) for table in entry.values())
-        and all(map(_is_number, (*entry["values"].values(), *entry["reals"].values())))
+        and all(
+            _is_number(number)
+            for name in ("values", "reals", "errors")
+            for number in entry[name].values()
+        )
     )
 
 

@@ -25,11 +25,13 @@ class Samples:
     def __len__(self) -> int:
         return len(self.values)
 
-    def first(self, n: int) -> Samples:
-        """The first n samples; this very set if it has no more."""
-        if n >= len(self):
-            return self
-        return Samples(self.kind, self.values[:n], None if self.labels is None else self.labels[:n])
+    def take(self, at: np.ndarray | slice) -> Samples:
+        """The samples at these indices, with the features that are already computed."""
+        taken = Samples(
+            self.kind, self.values[at], None if self.labels is None else self.labels[at]
+        )
+        taken._features = {name: rows[at] for name, rows in self._features.items()}
+        return taken
 
     def features(self, name: str) -> np.ndarray:
         """The features (N, d) of images, by a name in FEATURES."""

@@ -24,7 +24,6 @@ from ..data.kinds import KINDS
 from ..data.mixture import Mixture
 from ..errors import UserError
 from ..options import short
-from .checks import check_counts
 from .classifier import QUESTIONS
 from .metrics import (
     density_coverage,
@@ -35,11 +34,13 @@ from .metrics import (
     ms_ssim,
     precision_recall,
     sliced_wasserstein,
+    standard_error,
 )
 from .samples import FEATURES, Samples, digest
 
 Values = dict[str, float]
 POINTS = tuple(name for name, kind in KINDS.items() if kind.points)
+REPEATS = 20  # halves for a standard error, which is then known to within 16 %
 IMAGES = tuple(name for name in KINDS if name not in POINTS)
 
 
@@ -158,7 +159,7 @@ def _of_features(name: str) -> dict[str, Metric]:
 METRICS: dict[str, Metric] = {
     **{name: metric for features in FEATURES for name, metric in _of_features(features).items()},
     "swd": Metric(_swd, most=256),
-    "ms_ssim": Metric(_ms_ssim, most=1000),
+    "ms_ssim": Metric(_ms_ssim, most=5000),
     "classes": Metric(_classes, ("digits", "shapes")),
     "asked": Metric(_asked, ("digits", "shapes"), labels=True),
     "attributes": Metric(_attributes, ("faces",)),
@@ -180,11 +181,12 @@ def usual(kind: str, asked: bool) -> list[str]:
     ]
 
 
-def check(names: Iterable[str], kind: str, asked: bool, n: int) -> None:
+def check(names: Iterable[str], kind: str, asked: bool, n: int, errors: bool = False) -> None:
     """Raise UserError unless each of these metrics can be computed.
 
     kind, asked  as in `usual`
     n            number of fakes, and of reals in each set
+    errors       whether standard errors are wanted, which are computed from halves of the sets
     """
     for name in names:
         if name not in METRICS:
@@ -204,35 +206,40 @@ def check(names: Iterable[str], kind: str, asked: bool, n: int) -> None:
             raise UserError(
                 f"--metrics {name}: this generator is not asked for classes; leave it out"
             )
-        if n < metric.least:
-            raise UserError(f"--n {n}: {name} needs at least {metric.least} samples; give more")
+        if n < (least := metric.least * (2 if errors else 1)):
+            halves = " for --errors, which takes halves" if errors else ""
+            raise UserError(f"--n {n}: {name} needs at least {least} samples{halves}; give more")
 
 
 def evaluate(
-    names: Iterable[str], real: Samples, other: Samples, fake: Samples
+    names: Iterable[str], real: Samples, other: Samples, fake: Samples, errors: bool = False
 ) -> dict[str, dict[str, Any]]:
     """Each metric of the fakes, and of other reals, against the reals, with its protocol.
 
     real, other, fake  equally many samples in each
-    ->                 {name: {"values": {...}, "reals": {...}, "protocol": {...}}}
+    errors             whether to estimate standard errors, which takes several times as long
+    ->                 {name: {"values": {...}, "reals": {...}, "errors": {...}, "protocol": {...}}}
+
+    The errors are those of `standard_error` for the fakes; without them, their table is empty.
     """
-    check_counts("evaluate", 1, real=real.values, other=other.values, fake=fake.values)
-    found = {}
-    for name in names:
-        metric = METRICS[name]
-        n = min(len(fake), metric.most)
-        parameters = metric.parameters(n)
-        values, reals = (
-            {
-                key: float(value)
-                for key, value in metric.measure(
-                    real.first(n), judged.first(n), **parameters
-                ).items()
-            }
-            for judged in (fake, other)
-        )
-        protocol = {"n": n, **parameters}
-        if metric.features:
-            protocol["digest"] = digest(metric.features, fake.values.shape[1:])
-        found[name] = {"values": values, "reals": reals, "protocol": protocol}
-    return found
+    return {name: _entry(METRICS[name], real, other, fake, errors) for name in names}
+
+
+def _entry(
+    metric: Metric, real: Samples, other: Samples, fake: Samples, errors: bool
+) -> dict[str, Any]:
+    n = min(len(fake), metric.most)
+    real, other, fake = (s if len(s) == n else s.take(slice(n)) for s in (real, other, fake))
+    parameters = metric.parameters(n)
+    measure = lambda a, b: {
+        key: float(value) for key, value in metric.measure(a, b, **parameters).items()
+    }
+    values, reals, spread = measure(real, fake), measure(real, other), []
+    if errors:  # of the values, by halves of both sets
+        halves = lambda i, j: [*measure(real.take(i), fake.take(j)).values()]
+        spread = standard_error(halves, np.arange(n), np.arange(n), REPEATS).tolist()
+    protocol = {"n": n, **parameters}
+    if metric.features:
+        protocol["digest"] = digest(metric.features, fake.values.shape[1:])
+    named = dict(zip(values, spread, strict=False))  # empty without errors
+    return {"values": values, "reals": reals, "errors": named, "protocol": protocol}

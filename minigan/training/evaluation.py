@@ -7,10 +7,10 @@ compared with, and one that is judged like the fakes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
+from ..arguments import is_whole
 from ..data import Dataset
 from ..data.decoding import RECIPE
 from ..errors import UserError
@@ -18,6 +18,7 @@ from ..evaluation import table
 from ..evaluation.report import Entry
 from ..evaluation.samples import Samples
 from ..keys import generator, noise
+from ..options import MOST_SEED, short
 from .estimate import check_memory
 from .game import Game
 
@@ -28,17 +29,12 @@ COPIES = 24  # float32 images for each of n: three sets, and at most some ten in
 Draw = Callable[[np.ndarray, "np.ndarray | None"], np.ndarray]  # z and classes -> samples
 
 
-def count(n: int | None, data: Dataset) -> int:
-    """The number of samples in a set, by default USUAL, or half the data. UserError: too many."""
-    half = len(data) // 2
-    if n is None:
-        n = min(USUAL, half)
-    if n > half or half == 0:
-        raise UserError(
-            f"--n {n}: two sets of so many reals need {2 * max(n, 1)}, and the data has {len(data)}; "
-            f"{f'give at most {half}' if half else 'use more data'}"
-        )
-    return n
+def check_numbers(n: int | None, seed: int) -> None:
+    """Raise UserError unless these are numbers of samples and of a seed."""
+    if n is not None and not (is_whole(n) and 1 <= n <= MOST):
+        raise UserError(f"--n {short(n)}: must be a whole number from 1 to {MOST}")
+    if not (is_whole(seed) and 0 <= seed <= MOST_SEED):
+        raise UserError(f"--seed {short(seed)}: must be a whole number from 0 to {MOST_SEED}")
 
 
 def evaluate(
@@ -48,15 +44,17 @@ def evaluate(
     names: Sequence[str] | None = None,
     n: int | None = None,
     seed: int = 0,
-    more: dict[str, Any] | None = None,
+    errors: bool = False,
+    average: bool = True,
 ) -> dict[str, Entry]:
     """The metrics of a generator against its data: see `table.evaluate`.
 
-    draw   the generator: z (N, nz) and the classes (N,), or None, -> samples (N, *shape)
-    names  in `table.METRICS`; by default those that make sense for the data
-    n      fakes, and reals in each of two sets; by default 2500, or half the data if that is less
-    seed   of the noise, and of the choice of reals
-    more   further entries of the protocol
+    draw     the generator: z (N, nz) and the classes (N,), or None, -> samples (N, *shape)
+    names    in `table.METRICS`; by default those that make sense for the data
+    n        fakes, and reals in each of two sets; by default 2500, or half the data if that is less
+    seed     of the noise, and of the choice of reals
+    errors   whether to estimate standard errors too
+    average  whether `draw` uses the average of G's weights, for the protocol
 
     A conditional generator is asked for the classes of the reals that it is compared with, so the
     frequencies agree. Images are rounded to 256 levels, as in a file, because those of the data are.
@@ -64,27 +62,42 @@ def evaluate(
     Raises UserError for metrics that cannot be computed, and for too few samples.
     """
     kind, asked = game.data.data, bool(game.classes)
-    n = count(n, data)
+    check_numbers(n, seed)
+    n = _count(n, data)
     names = table.usual(kind, asked) if names is None else list(dict.fromkeys(names))
-    table.check(names, kind, asked, n)
+    table.check(names, kind, asked, n, errors)
     check_memory(COPIES * n * 4 * int(np.prod(data.shape)), "cpu", f"--n {n}", "give a smaller --n")
-    at = generator(seed, "evaluated reals").permutation(len(data))[: 2 * n]
-    z = noise(generator(seed, "evaluated fakes"), (n, game.options.nz), game.options.noise)
+    at = generator(int(seed), "evaluated reals").permutation(len(data))[: 2 * n]
+    z = noise(generator(int(seed), "evaluated fakes"), (n, game.options.nz), game.options.noise)
     real, other = (_reals(kind, data, part) for part in (at[:n], at[n:]))
     y = real.labels if asked else None
     fake = Samples(kind, _as_in_a_file(draw(z, y), data.shape), y)
     protocol = {
-        "seed": seed,
+        "seed": int(seed),
+        "average": average,
         "data": kind,
         "fingerprint": str(data.identity["fingerprint"])[:12],
         "reals": len(data),
         **{key: data.identity[key] for key in RECIPE if key in data.identity},
-        **(more or {}),
     }
-    found = table.evaluate(names, real, other, fake)
+    found = table.evaluate(names, real, other, fake, errors)
     for entry in found.values():
         entry["protocol"] |= protocol
     return found
+
+
+def _count(n: int | None, data: Dataset) -> int:
+    """The number of samples in a set. UserError: the data has too few."""
+    half = len(data) // 2
+    if n is None and half:
+        return min(USUAL, half)
+    if not n or n > half:
+        most = f"give at most {half}" if half else "use more data"
+        raise UserError(
+            f"--n {n or 1}: two sets of so many reals need {2 * (n or 1)}, and the data has "
+            f"{len(data)}; {most}"
+        )
+    return n
 
 
 def _reals(kind: str, data: Dataset, at: np.ndarray) -> Samples:

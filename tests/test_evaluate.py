@@ -15,6 +15,7 @@ from minigan.data import digits, faces
 from minigan.data.mixture import Mixture
 from minigan.errors import UserError
 from minigan.evaluation import classifier, report, table, train_classifier
+from minigan.evaluation.filters import blur
 from minigan.evaluation.metrics import frechet_distance
 from minigan.evaluation.samples import FEATURES, Samples, digest
 from minigan.keys import generator, noise
@@ -403,7 +404,9 @@ def test_a_shipped_classifier_is_as_good_as_it_says(name):
     assert list(found) == list(recipe["errors"]) == list(classifier.QUESTIONS[name])
     for question, error in found.items():
         stated = recipe["errors"][question]
-        assert stated < (0.1 if question == "hair_colour" else 0.025)  # a bald head shows none
+        assert stated < (
+            0.1 if question == "hair_colour" else 0.025
+        )  # bald heads show it only in the brows
         # five standard errors of a share of this many, and at least two mistakes
         assert count * abs(error - stated) <= max(2, 5 * np.sqrt(count * stated * (1 - stated)))
 
@@ -483,3 +486,76 @@ def test_attributes_notice_a_missing_one():
     assert all_there["difference"] == 0
     assert missing["covered"] < all_there["covered"]
     assert missing["difference"] > 0.02
+
+
+# -- the table in docs/14-evaluation.md -----------------------------------------------------
+
+SHOWN = {  # the columns of the table
+    "frechet_digits": ["distance"],
+    "kernel_digits": ["distance"],
+    "precision_recall_digits": ["precision", "recall"],
+    "density_coverage_digits": ["density", "coverage"],
+    "swd": ["mean"],
+    "ms_ssim": ["similarity"],
+    "classes": ["covered"],
+}
+
+
+def damaged(n):
+    """Reals, and {row of the table: fakes}: other reals with something wrong with them."""
+    x, y = train_classifier.draw("digits", 7, 3 * n)
+    real, fresh, labels = x[:n], x[2 * n :], y[2 * n :, 0]
+    rng = np.random.default_rng(0)
+    wide = np.pad(fresh, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+    noise = 0.2 * rng.standard_normal(fresh.shape)
+    rows = {
+        "other reals": fresh,
+        "blurred": blur(wide, np.array([1, 2, 1]) / 4),
+        "noisy": (fresh + noise).clip(-1, 1),
+        "inverted": -fresh,
+        "no nines": fresh[labels != 9],
+        "100 images repeated": fresh[rng.integers(n // 10, size=n)],  # 100 of 1,000
+        "one image repeated": np.repeat(fresh[:1], n, axis=0),
+    }
+    return Samples("digits", real), {
+        name: Samples("digits", fakes.astype(np.float32)) for name, fakes in rows.items()
+    }
+
+
+def measured(real, fake, names=tuple(SHOWN)):
+    real = real.take(slice(len(fake)))
+    found = table.evaluate(names, real, real, fake)
+    return [found[name]["values"][key] for name in names for key in SHOWN[name]]
+
+
+def test_each_metric_notices_what_the_chapter_says():
+    real, rows = damaged(300)
+    names = [name for name in SHOWN if name not in ("swd", "kernel_digits")]
+    found = {name: measured(real, fake, names) for name, fake in rows.items()}
+    frechet, precision, recall, density, coverage, alike, covered = range(7)
+    good = found["other reals"]
+    assert all(found[name][frechet] > 2 * good[frechet] for name in rows if name != "other reals")
+    assert found["inverted"][precision] == found["inverted"][density] == 0
+    assert found["blurred"][recall] < good[recall] / 2
+    # The images are real ones; a share of 30 images has a standard error of 0.05.
+    assert found["100 images repeated"][precision] > good[precision] - 0.15
+    assert found["one image repeated"][precision] in (0, 1)  # as that image is
+    for name in ("100 images repeated", "one image repeated"):
+        assert found[name][recall] < 0.1
+        assert found[name][coverage] < 0.75 * good[coverage]
+    assert found["one image repeated"][alike] == pytest.approx(1, abs=1e-9)  # float64
+    assert found["100 images repeated"][alike] < good[alike] + 0.1
+    expected = {"no nines": 9, "one image repeated": 1}
+    for name in ("other reals", "no nines", "100 images repeated", "one image repeated"):
+        assert found[name][covered] == expected.get(name, 10)
+
+
+@pytest.mark.skipif(not DEEP, reason="a minute")
+def test_the_table_of_the_chapter_is_true():
+    """To three digits, of which rounding on another machine may move the last."""
+    page = (tiny.ROOT / "docs/14-evaluation.md").read_text(encoding="utf-8")
+    real, rows = damaged(1000)
+    for name, fake in rows.items():
+        (line,) = (each for each in page.splitlines() if each.startswith(f"| {name} |"))
+        shown = [float(cell.replace("−", "-")) for cell in line.split("|")[2:-1]]
+        np.testing.assert_allclose(shown, measured(real, fake), rtol=0.01, atol=2e-4)

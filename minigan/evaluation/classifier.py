@@ -2,7 +2,7 @@
 
     digits   which digit it is
     shapes   which shape it is
-    faces    the ten attributes of a face (the colour of a bald head's hair is a guess)
+    faces    the ten attributes of a face (a bald person shows the colour of hair only in the brows)
 
 FID takes its features from a network that has seen millions of photographs, which is not at hand
 everywhere. These networks have learnt from drawn images alone, so a distance of their features is not

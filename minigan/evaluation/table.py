@@ -24,6 +24,7 @@ from ..data.kinds import KINDS
 from ..data.mixture import Mixture
 from ..errors import UserError
 from ..options import short
+from .checks import seeded
 from .classifier import QUESTIONS
 from .metrics import (
     density_coverage,
@@ -90,9 +91,11 @@ def _swd(real: Samples, fake: Samples) -> Values:
 
 
 def _ms_ssim(real: Samples, fake: Samples) -> Values:
-    """Of pairs of fakes. The reals are not used: they have their own number."""
+    """Of random pairs of fakes, which may come sorted by class; the reals have their own number."""
     half = len(fake) // 2
-    return {"similarity": ms_ssim(fake.values[:half], fake.values[half : 2 * half])}
+    order = seeded("ms_ssim", 0).permutation(len(fake))
+    a, b = (fake.values[part] for part in (order[:half], order[half : 2 * half]))
+    return {"similarity": ms_ssim(a, b)}
 
 
 def _classes(real: Samples, fake: Samples) -> Values:

@@ -4,10 +4,12 @@ import json
 import os
 from pathlib import Path
 
+import celeba_factory as factory
 import numpy as np
 import pytest
 import tiny
 from hostile import sentence
+from PIL import Image
 
 import minigan
 from minigan import commands
@@ -19,7 +21,7 @@ from minigan.evaluation.filters import blur
 from minigan.evaluation.metrics import frechet_distance
 from minigan.evaluation.samples import FEATURES, Samples, digest
 from minigan.keys import generator, noise
-from minigan.training import checkpoint, evaluation, session
+from minigan.training import checkpoint, estimate, evaluation, session
 from minigan.training.looks import draw_samples
 from minigan.training.run import Run, numbered_runs
 
@@ -180,6 +182,35 @@ def test_a_checkpoint_of_a_run_is_measured_in_its_run(runs, capsys):
     assert written(run)["step"] == 1
 
 
+def cats(folder, count, first):
+    """Pictures of one colour each."""
+    images = [Image.new("RGB", (16, 16), (first + i, 2 * i, 0)) for i in range(count)]
+    data = {f"{i}.bmp": factory.encoded(image, "BMP") for i, image in enumerate(images)}
+    return factory.write_files(Path(folder), data)
+
+
+def test_other_data_can_be_compared_with_and_is_told_apart(monkeypatch, capsys):
+    tiny.hurry(monkeypatch)
+    flags = ["--metrics", "frechet_random,precision_recall_pixels"]
+    run = tiny.train("runs", "--dataroot", cats("cats", 12, 0), "--steps", 1)
+    found = []
+    for where in ([], ["--dataroot", "moved"], ["--dataroot", cats("others", 9, 100)]):
+        if where == ["--dataroot", "moved"]:
+            Path("cats").rename("moved")
+        capsys.readouterr()
+        evaluate(run.folder, *flags, *where, "--n", 4)
+        found.append((capsys.readouterr().out, written(run)["metrics"]["frechet_random"]))
+    assert ["which it was not trained on" in out for out, _ in found] == [False, False, True]
+    protocols = [entry["protocol"] for _, entry in found]
+    assert protocols[0] == protocols[1]
+    assert [protocol["reals"] for protocol in protocols] == [12, 12, 9]
+    assert protocols[0]["fingerprint"] != protocols[2]["fingerprint"]
+    assert (protocols[0]["resize"], protocols[0]["crop"]) == ("bilinear", "centre")
+    assert "frechet_random cannot be compared with that of step 1: fingerprint was" in found[2][0]
+    assert "nowhere does not exist" in refused(capsys, run.folder, "--dataroot", "nowhere")
+    assert "cats does not exist" in refused(capsys, run.folder)
+
+
 # -- what a collapse looks like -------------------------------------------------------------
 
 BETTER = {  # whether more is better
@@ -215,6 +246,26 @@ def test_one_sample_repeated_is_worse_than_reals_in_every_number(kind):
                 assert (value < reals) if BETTER[key] else (value > reals), (name, key)
                 compared.append(key)
     assert len(compared) == {"digits": 9, "faces": 7, "ring": 3}[kind]
+
+
+def test_a_single_image_of_a_class_does_not_cover_it():
+    x, y = train_classifier.draw("digits", 1, 100)
+    ones = np.flatnonzero(y[:, 0] == 1)
+    for strays, covered in ((2, 1), (3, 2)):  # a quarter of the fair share is 2.5 of 100
+        at = [*np.resize(ones, 100 - strays), *np.flatnonzero(y[:, 0] == 2)[:strays]]
+        fake = Samples("digits", x[at])
+        assert table.METRICS["classes"].measure(fake, fake)["covered"] == covered
+
+
+def test_similarity_does_not_depend_on_the_order_of_the_classes():
+    """Drawn digits come in turn, so image i and image i + 50 are of one class."""
+    x, _ = train_classifier.draw("digits", 1, 100)
+    shuffled = x[generator(0).permutation(100)]
+    similarity = lambda x: table.METRICS["ms_ssim"].measure(None, Samples("digits", x))[
+        "similarity"
+    ]
+    assert abs(similarity(x) - similarity(shuffled)) < 0.15  # 0.4 apart if classes met
+    assert similarity(x) < 0.45
 
 
 def test_a_generator_whose_weights_are_zero_covers_one_class(runs):
@@ -318,6 +369,15 @@ def test_data_that_is_not_at_hand_is_refused(runs, capsys, monkeypatch):
     monkeypatch.setattr(Run, "config", property(lambda run: json.loads(changed)))
     said = refused(capsys, run.folder)
     assert "these 20 samples are not the 7 with which" in said
+
+
+def test_more_samples_than_fit_into_memory_are_refused(runs, capsys, monkeypatch):
+    monkeypatch.setattr(estimate, "free_memory", lambda device: 10**5)
+    needed = 6 * 10 * 4 * 256  # 6 sets of 10 images of 16 x 16 in float32
+    assert needed < 10**5
+    evaluate(runs["digits"].folder, "--metrics", "ms_ssim")
+    said = refused(capsys, runs["digits"].folder, "--metrics", "frechet_pixels")
+    assert "--n 10 needs about 184 KB of memory, and 100 KB are free; give a smaller --n" in said
 
 
 def test_a_checkpoint_outside_a_run_is_refused(runs, capsys):

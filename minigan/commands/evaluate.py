@@ -8,15 +8,13 @@ from typing import Any
 
 from .. import backend
 from ..console import say
-from ..data import Dataset
 from ..errors import UserError
 from ..evaluation import report, table
 from ..options import MOST_SEED
 from ..training import checkpoint, evaluation, session
 from ..training.evaluation import MOST, USUAL
 from ..training.looks import draw_samples
-from ..training.parallel import ALONE, Group
-from ..training.plan import resumed
+from ..training.parallel import Group
 from ..training.run import Run
 from ..training.settings import DEVICE, LIMITED_THREADS, use_threads
 from .sample import home_of, load
@@ -96,7 +94,8 @@ def evaluate(given: dict[str, Any], group: Group) -> int:
     for net in filter(None, (player.net, player.average)):
         net.to(device)
     average = not given["raw"] and player.average is not None
-    data = _data(run, given["dataroot"])
+    where = given["dataroot"]
+    data = session.open_other(run, where, say) if where else session.reopen(run, None, say)
     found = evaluation.evaluate(
         game,
         data,
@@ -115,14 +114,6 @@ def evaluate(given: dict[str, Any], group: Group) -> int:
     run.write_evaluation(step, found)
     say(f"{run.folder / report.FILE} has the protocol of each number")
     return 0
-
-
-def _data(run: Run, dataroot: str | None) -> Dataset:
-    """The reals: the run's own data, or other data that the user names."""
-    if dataroot is None:
-        return session.reopen(run, None, say)
-    _, data = session.open_for(resumed(run, {"dataroot": dataroot}), ALONE, say)
-    return data
 
 
 def _print(

@@ -24,7 +24,8 @@ from .game import Game
 
 USUAL = 2500  # samples: enough for the metrics, and not too many for a CPU
 MOST = 50_000
-COPIES = 24  # float32 images for each of n: three sets, and at most some ten in float64
+# Sets of n float32 samples in memory at once: of reals, of fakes, and what is computed of them.
+HELD, HELD_FOR_PIXELS = 6, 18
 
 Draw = Callable[[np.ndarray, "np.ndarray | None"], np.ndarray]  # z and classes -> samples
 
@@ -66,7 +67,9 @@ def evaluate(
     n = _count(n, data)
     names = table.usual(kind, asked) if names is None else list(dict.fromkeys(names))
     table.check(names, kind, asked, n, errors)
-    check_memory(COPIES * n * 4 * int(np.prod(data.shape)), "cpu", f"--n {n}", "give a smaller --n")
+    held = HELD_FOR_PIXELS if any(name.endswith("_pixels") for name in names) else HELD
+    needed = held * n * 4 * int(np.prod(data.shape))
+    check_memory(needed, "cpu", f"--n {n}", "give a smaller --n")
     at = generator(int(seed), "evaluated reals").permutation(len(data))[: 2 * n]
     z = noise(generator(int(seed), "evaluated fakes"), (n, game.options.nz), game.options.noise)
     real, other = (_reals(kind, data, part) for part in (at[:n], at[n:]))

@@ -94,6 +94,17 @@ def reopen(run: Run, dataroot: str | None, say: Say) -> Dataset:
     return data
 
 
+def open_other(run: Run, dataroot: str, say: Say) -> Dataset:
+    """Open data of the same kind as a run's, which need not be the same: a test set, for example."""
+    plan = resumed(run, {"dataroot": dataroot})
+    seed, options = plan.options.seed, plan.run
+    data = open_data(plan.data, plan.dataroot, seed, Path(options.out), options.workers)
+    plan.on(data)  # raises UserError if its classes are others
+    for note in data.notes:
+        say(note)
+    return data
+
+
 def expect(plan: Plan, data: Dataset, say: Say, group: Group = ALONE) -> Estimate:
     """Choose the device, and estimate the time and memory of a step.
 

@@ -75,7 +75,7 @@ class Trained:
 
         The arguments and the result are those of `training.evaluation.evaluate`. No file is written.
         """
-        data = session.reopen(Run(self.folder), None, lambda text: None)
+        data = session.reals(Run(self.folder), self.game, None, lambda text: None)
         average = not raw and self.member.players["G"].average is not None
         draw = partial(draw_samples, self.member, self.folder, not average, "cpu")
         return evaluate(self.game, data, draw, metrics, n, seed, errors, average)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import celeba_factory as factory
@@ -371,6 +372,18 @@ def test_data_that_is_not_at_hand_is_refused(runs, capsys, monkeypatch):
     assert "these 20 samples are not the 7 with which" in said
 
 
+@pytest.mark.parametrize("other", ["ring", "faces"])
+def test_a_checkpoint_of_another_run_is_refused(runs, base, capsys, other):
+    """The stranger's config.json is of digits with classes, its checkpoint of something else."""
+    shutil.copytree(base, "copy")
+    mixed, source = Path("copy") / runs["digits"].folder.name, runs[other]
+    content = checkpoint.path_of(source.checkpoints, 2).read_bytes()
+    checkpoint.path_of(mixed / "checkpoints", 2).write_bytes(content)
+    assert "config.json describes another generator than the run's ch" in refused(capsys, mixed)
+    with pytest.raises(UserError, match="describes another generator"):
+        minigan.load(mixed).evaluate()
+
+
 def test_more_samples_than_fit_into_memory_are_refused(runs, capsys, monkeypatch):
     monkeypatch.setattr(estimate, "free_memory", lambda device: 10**5)
     needed = 6 * 10 * 4 * 256  # 6 sets of 10 images of 16 x 16 in float32
@@ -488,6 +501,25 @@ def test_training_is_deterministic_and_learns():
     assert (features**2).mean() == pytest.approx(1, rel=1e-4)  # float32
 
 
+def test_a_trained_classifier_is_written_with_its_recipe(monkeypatch, capsys):
+    """What is written and read again is the network, rounded to float16, with the error of that."""
+    net = train_classifier.train("digits", 100, 1)
+    monkeypatch.setattr(train_classifier, "train", lambda name: net)
+    monkeypatch.setattr(train_classifier, "errors", lambda name, net: {"digit": net.digest})
+    train_classifier.main(["digits", "--out", "."])
+    monkeypatch.setattr(classifier, "path_of", lambda name: Path(f"{name}.safetensors"))
+    classifier.load.cache_clear()
+    found, recipe = classifier.load("digits"), classifier.recipe("digits")
+    classifier.load.cache_clear()
+    assert recipe.keys() == {
+        *("images", "epochs", "batch", "lr", "seed", "tested", "test_seed", "errors")
+    }
+    assert recipe["errors"]["digit"] == found.digest
+    for name, array in found.state_dict_numpy().items():
+        assert (array == array.astype(np.float16)).all(), name
+    assert "digits.safetensors: 219," in capsys.readouterr().out
+
+
 @pytest.mark.skipif(not DEEP, reason="minutes")
 @pytest.mark.parametrize("name", classifier.QUESTIONS)
 def test_training_anew_gives_a_classifier_that_is_as_good(name):
@@ -534,6 +566,7 @@ def test_a_damaged_classifier_is_refused(monkeypatch, tmp_path):
         with pytest.raises(UserError) as caught:
             classifier.load("digits")
         assert sentence(caught.value).endswith("; install minigan again")
+    classifier.load.cache_clear()
 
 
 def test_attributes_notice_a_missing_one():

@@ -94,8 +94,7 @@ def evaluate(given: dict[str, Any], group: Group) -> int:
     for net in filter(None, (player.net, player.average)):
         net.to(device)
     average = not given["raw"] and player.average is not None
-    where = given["dataroot"]
-    data = session.open_other(run, where, say) if where else session.reopen(run, None, say)
+    data = session.reals(run, game, given["dataroot"], say)
     found = evaluation.evaluate(
         game,
         data,

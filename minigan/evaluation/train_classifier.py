@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -92,11 +93,12 @@ def errors(name: str, net: Classifier, count: int = TESTED) -> dict[str, float]:
     return dict(zip(QUESTIONS[name], wrong.tolist(), strict=True))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train the classifiers that are named, and write their files."""
     parser = argparse.ArgumentParser(description="train the shipped classifiers anew")
     parser.add_argument("names", nargs="+", choices=tuple(QUESTIONS))
     parser.add_argument("--out", type=Path, help="by default the package's own folder")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     for name in given.names:
         net = train(name)
         weights = {key: array.astype(np.float16) for key, array in net.state_dict_numpy().items()}

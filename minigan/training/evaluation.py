@@ -67,8 +67,8 @@ def evaluate(
     n = _count(n, data)
     names = table.usual(kind, asked) if names is None else list(dict.fromkeys(names))
     table.check(names, kind, asked, n, errors)
-    held = HELD_FOR_PIXELS if any(name.endswith("_pixels") for name in names) else HELD
-    needed = held * n * 4 * int(np.prod(data.shape))
+    pixels = any(table.METRICS[name].features == "pixels" for name in names)
+    needed = (HELD_FOR_PIXELS if pixels else HELD) * n * 4 * int(np.prod(data.shape))
     check_memory(needed, "cpu", f"--n {n}", "give a smaller --n")
     at = generator(int(seed), "evaluated reals").permutation(len(data))[: 2 * n]
     z = noise(generator(int(seed), "evaluated fakes"), (n, game.options.nz), game.options.noise)

@@ -246,7 +246,7 @@ class Run:
 
     def write_evaluation(self, step: int, metrics: dict[str, report.Entry]) -> None:
         """Write evaluation.json, or replace it."""
-        content = json.dumps(report.table(step, metrics), indent=2) + "\n"
+        content = json.dumps(report.table(step, metrics), indent=2, allow_nan=False) + "\n"
         write_atomically(self.folder / report.FILE, content.encode())
 
     def event(self, kind: str, **details: Any) -> None:

@@ -94,11 +94,24 @@ def reopen(run: Run, dataroot: str | None, say: Say) -> Dataset:
     return data
 
 
-def open_other(run: Run, dataroot: str, say: Say) -> Dataset:
-    """Open data of the same kind as a run's, which need not be the same: a test set, for example."""
-    plan = resumed(run, {"dataroot": dataroot})
+def reals(run: Run, game: Game, dataroot: str | None, say: Say) -> Dataset:
+    """The data to compare a run's generator with.
+
+    game      that of the generator
+    dataroot  where other data of the same kind is, such as a test set; None for the run's own data
+
+    Raises UserError if config.json describes another generator.
+    """
+    plan = resumed(run, {} if dataroot is None else {"dataroot": dataroot})
+    if plan.game != game:
+        raise UserError(
+            f"{run.folder / 'config.json'} describes another generator than the run's checkpoint; "
+            "restore it, or evaluate another run"
+        )
+    if dataroot is None:
+        return reopen(run, None, say)
     seed, options = plan.options.seed, plan.run
-    data = open_data(plan.data, plan.dataroot, seed, Path(options.out), options.workers)
+    data = open_data(plan.data, dataroot, seed, Path(options.out), options.workers)
     plan.on(data)  # raises UserError if its classes are others
     for note in data.notes:
         say(note)

@@ -28,6 +28,7 @@ FLOORS = [
     ("gans",),
     ("doctor",),
     ("data",),
+    ("evaluation",),
     ("training",),
     ("api", "commands"),
     ("__main__",),
@@ -128,6 +129,15 @@ def test_the_members_know_neither_data_nor_training():
                 reached.add(one := todo.pop())
                 todo += [target for target in GRAPH[one] if target not in reached]
             assert not [r for r in reached if r.startswith(("minigan.data", "minigan.training"))]
+
+
+def test_the_metrics_know_only_arrays():
+    reached, todo = set(), ["minigan.evaluation.metrics"]
+    while todo:
+        reached.add(one := todo.pop())
+        todo += [target for target in GRAPH[one] if target not in reached]
+    assert "minigan.evaluation.frechet" in reached
+    assert {r for r in reached if not r.startswith("minigan.evaluation.")} == {"minigan.errors"}
 
 
 def test_the_doctor_loads_neither_data_nor_training():

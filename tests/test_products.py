@@ -112,6 +112,15 @@ def test_the_bytes_of_a_linear_layer_do_not_depend_on_the_number_of_threads(size
     assert others == [first] * len(others)
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_the_gradient_of_a_weight_lies_in_memory_as_the_weight_does(create_graph):
+    """Adam would have to copy any other into the weight's order."""
+    arrays = drawn([(6, 5), (4, 5), (4,)], np.float32)
+    x, w, b = (tensor(a, requires_grad=True) for a in arrays)
+    (found,) = grad((F.linear(x, w, b) ** 2).sum(), w, create_graph=create_graph)
+    assert found.data.strides == w.data.strides
+
+
 def test_another_process_with_other_threads_gives_the_same_bytes(thread_counts):
     """BLAS reads its number of threads when it is loaded."""
     program = """

@@ -211,19 +211,21 @@ def _matmul(xp, a, b):
 def matmul(input: Any, other: Any) -> Tensor:
     """The matrix product: 1-D, 2-D and batches, which broadcast, as in PyTorch and NumPy."""
     a, b = operand(input, "matmul"), operand(other, "matmul")
-    if 0 in (np.ndim(a), np.ndim(b)):
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a.ndim and b.ndim):
         raise ValueError("matmul: an operand is a scalar; use * to scale")
     left = unsqueeze(a, 0) if a.ndim == 1 else a  # (K,) -> (1, K)
     right = unsqueeze(b, 1) if b.ndim == 1 else b  # (K,) -> (K, 1)
     if left.shape[-1] != right.shape[-2]:
         raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit together")
-    try:
-        batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-    except ValueError:
-        raise ValueError(
-            f"matmul: the batch dimensions of shapes {a.shape} and {b.shape} do not broadcast"
-        ) from None
-    y = _matmul(expand(left, *batch, -1, -1), expand(right, *batch, -1, -1))
+    if left.shape[:-2] != right.shape[:-2]:
+        try:
+            batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+        except ValueError:
+            raise ValueError(
+                f"matmul: the batch dimensions of shapes {a.shape} and {b.shape} do not broadcast"
+            ) from None
+        left, right = expand(left, *batch, -1, -1), expand(right, *batch, -1, -1)
+    y = _matmul(left, right)
     if a.ndim == 1:
         y = squeeze(y, -2)
     return squeeze(y, -1) if b.ndim == 1 else y

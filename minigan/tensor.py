@@ -37,7 +37,7 @@ from .arrays import (
     type_name,
 )
 from .backend import Array
-from .operands import REFUSALS, aligned, is_number, misfit
+from .operands import REFUSALS, aligned, alike, is_number, misfit
 from .recording import no_grad, thread
 from .values import Values
 from .walk import accumulate, gradients, topological
@@ -234,13 +234,14 @@ def op(
 
         @functools.wraps(forward)
         def operation(*inputs: Any, **params: Any) -> Tensor:
-            inputs = tuple(operand(x, name) for x in inputs)
-            arrays = aligned(
-                [x.data if isinstance(x, Tensor) else x for x in inputs], name, elementwise
-            )
-            first = next(a for a in arrays if not is_number(a))
+            inputs = tuple([x if isinstance(x, Tensor) else operand(x, name) for x in inputs])
+            arrays = [x._data if isinstance(x, Tensor) else x for x in inputs]
+            first = alike(arrays)  # None: the operands have to be aligned, or refused
+            if first is None:
+                arrays = aligned(arrays, name, elementwise)
+                first = next(a for a in arrays if not is_number(a))
             xp = backend.array_module(first)
-            half = elementwise and first.dtype == np.float16
+            half = elementwise and first.dtype.char == "e"
             if half:  # computed in float32 and rounded once: 70,000 is infinite in float16
                 arrays = [a if is_number(a) else a.astype(np.float32) for a in arrays]
             try:
@@ -249,18 +250,25 @@ def op(
                 raise misfit(name, arrays, params, error) from None
             if half:
                 y = y.astype(np.float16)
-            elif elementwise and y.dtype == np.float64 != first.dtype:
+            elif elementwise and y.dtype.char == "d" != first.dtype.char:
                 y = y.astype(DEFAULT_DTYPE)  # NumPy makes float64 of integers
             result = Tensor(y)
             if view and backend.owner(y) is backend.owner(first):
                 result.changes = inputs[0].changes
-            tensors = [x for x in inputs if isinstance(x, Tensor)]
             # Integers are constant almost everywhere, so they have no history.
-            if thread.recording and any(x.requires_grad for x in tensors) and y.dtype.kind == "f":
-                result._requires_grad = True
-                result.op, result.inputs, result.params = operation, inputs, params
-                result.seen = tuple(getattr(x, "version", 0) for x in (*inputs, result))
+            if thread.recording and y.dtype.kind == "f":
+                record(result, inputs, params)
             return result
+
+        def record(result: Tensor, inputs: tuple, params: dict[str, Any]) -> None:
+            for x in inputs:
+                if isinstance(x, Tensor) and x._requires_grad:
+                    break
+            else:
+                return
+            versions = [x.changes[0] if isinstance(x, Tensor) else 0 for x in (*inputs, result)]
+            result._requires_grad, result.seen = True, tuple(versions)
+            result.op, result.inputs, result.params = operation, inputs, params
 
         def rule(i: int) -> Callable:
             if every:

@@ -20,6 +20,10 @@ from minigan.tensor import grad
 
 SHAPES = [  # of the two matrices
     ((2, 2), (2, 2)),
+    ((16, 32), (32, 16)),  # the largest that BLAS computes on one thread by itself: two matrices,
+    ((1, 64), (64, 128)),  # a matrix and a vector,
+    ((1, 8192), (8192, 1)),  # two vectors,
+    ((4, 8, 16), (4, 16, 16)),  # a batch
     ((256, 128), (128, 128)),  # one part
     ((64, 784), (784, 1024)),  # cut along the columns,
     ((1024, 64), (64, 784)),  # the rows,
@@ -88,7 +92,7 @@ def test_the_bytes_of_a_product_do_not_depend_on_the_number_of_threads(
 
 def test_a_matrix_times_its_own_transpose_keeps_that_too(bytes_by_count):
     """For such a product NumPy lets BLAS compute only one half of the symmetric result."""
-    for n, k in ((100, 90), (400, 300)):
+    for n, k in ((16, 32), (90, 1), (100, 90), (400, 300)):
         (a,) = drawn([(n, k)], np.float32)
         first, *others = bytes_by_count(
             lambda a=a: [cpu.matmul(np, a, a.T), cpu.matmul(np, a.T, a)]
@@ -146,7 +150,7 @@ print([hashlib.sha256(array.tobytes()).hexdigest() for array in found])
 def test_threads_that_multiply_at_once_get_the_same_bytes():
     """For example, in a notebook that trains on a separate thread."""
     threads.set_num_threads(2)
-    pairs = [drawn(shapes, np.float32) for shapes in SHAPES[:6]]
+    pairs = [drawn(shapes, np.float32) for shapes in SHAPES[:10]]
     found = []
 
     def multiply():

@@ -8,6 +8,7 @@ import numpy as np
 
 from .threads import share
 
+SMALL = 1 << 13  # multiplications at most: OpenBLAS computes such a product on one thread by itself
 PARTS = 4  # of a product, at most: for each part, BLAS copies the uncut factor again
 PART_WORK = 1 << 24  # multiplications in a part: with fewer, waking a thread does not pay
 PART_EDGE = 128  # a part's rows or columns are a multiple of this: BLAS is slow on narrow matrices
@@ -17,24 +18,28 @@ def matmul(xp: ModuleType, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """See reference.matmul. It is computed in parts, each by BLAS on one thread.
 
     The last bits of a product depend on how many threads BLAS uses, and on where the matrix is cut. So
-    the cuts depend on the shapes alone, and a product too small to cut is a single part.
+    the cuts depend on the shapes alone, and a product too small to cut is a single part. One of at most
+    SMALL multiplications needs no limit for BLAS, and `share` would take longer than the product.
     """
     if a.dtype.char not in "fd":  # BLAS has only float32 and float64
         return np.matmul(a, b)
+    work = a.size * b.shape[-1]
+    if work <= SMALL:
+        return np.matmul(a, b)
     y = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype)  # (..., M, N)
-    parts = min(PARTS, y.size * a.shape[-1] // PART_WORK)
+    parts = min(PARTS, work // PART_WORK)
     if parts < 2:
         share(lambda i: np.matmul(a, b, out=y), 1)
         return y
     axis, cuts = _cuts(y.shape, parts)
 
-    def work(i: int) -> None:
+    def multiply(i: int) -> None:
         part = (slice(None),) * axis + (cuts[i],)
         rows = a if axis == y.ndim - 1 else a[part]
         columns = b if axis == y.ndim - 2 else b[part]
         np.matmul(rows, columns, out=y[part])
 
-    share(work, len(cuts))
+    share(multiply, len(cuts))
     return y
 
 

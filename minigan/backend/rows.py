@@ -13,7 +13,10 @@ import numpy as np
 from . import reference, sums
 from .threads import empty, scratch, share
 
-ELEMENTS = 1 << 18  # numbers in a block of elementwise work: shorter calls are not worth sharing
+# Numbers in a block of elementwise work: shorter calls are not worth sharing. An activation of at most one
+# block takes the reference's few calls instead: for 4 x 4 numbers, to make rows and to share them takes 20
+# times as long as to compute.
+ELEMENTS = 1 << 18
 SEEN = 1e-5  # of a standard deviation: the rounding error of a mean is normally smaller than this
 
 
@@ -188,7 +191,7 @@ def batch_norm_gradients(xp, g, y, x, mean, inv_std, w, slope):
 
 def leaky_relu(xp: ModuleType, x: np.ndarray, slope: float) -> np.ndarray:
     """See reference.leaky_relu."""
-    if x.ndim < 2 or slope == 1 or x.dtype.kind != "f":
+    if x.size <= ELEMENTS or x.ndim < 2 or slope == 1 or x.dtype.kind != "f":
         return reference.leaky_relu(xp, x, slope)
     rows, (y, out) = _rows(x), _empty_like(x)
     cuts = row_cuts(rows)
@@ -208,7 +211,7 @@ def keep(xp: ModuleType, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def leaky_relu_gradient(xp: ModuleType, g: np.ndarray, y: np.ndarray, slope: float) -> np.ndarray:
     """See reference.leaky_relu_gradient."""
-    if y.ndim < 2:
+    if y.size <= ELEMENTS or y.ndim < 2:
         return keep(xp, g, y > 0) if slope == 0 else reference.leaky_relu_gradient(xp, g, y, slope)
     g_rows, y_rows, (dx, out) = _rows(g), _rows(y), _empty_like(y)
     cuts = row_cuts(y_rows)

@@ -110,7 +110,9 @@ def one_dim(dim: int, ndim: int) -> int:
 
 def all_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
     """`dim` as a sorted tuple of positions; None means all."""
-    dims = range(ndim) if dim is None else dim if hasattr(dim, "__iter__") else [dim]
+    if dim is None:
+        return tuple(range(ndim))
+    dims = dim if hasattr(dim, "__iter__") else [dim]
     found = sorted(one_dim(d, ndim) for d in dims)
     if len(set(found)) != len(found):
         raise ValueError(f"dimensions {tuple(dims)} name one dimension twice")

@@ -261,10 +261,12 @@ def tanh(xp, x):
 
 @op(lambda g, y, x: g * y * sigmoid(-x), elementwise=True)
 def sigmoid(xp, x):
-    """1 / (1 + e^-x), exact on both tails. The rule uses sigmoid(-x), because 1 - y loses digits."""
-    x = floats(x)
-    small = xp.exp(-xp.abs(x))
-    return xp.where(x >= 0, 1, small) / (1 + small)
+    """1 / (1 + e^-x), exact on both tails. The rule uses sigmoid(-x), because 1 - y loses digits.
+
+    Where e^-x is too large for the dtype (float32: below -88.7), the result is 0, as in PyTorch.
+    """
+    with np.errstate(over="ignore"):
+        return 1 / (1 + xp.exp(-floats(x)))
 
 
 @op(lambda g, y, x: g * sigmoid(x), elementwise=True)

@@ -255,20 +255,13 @@ def op(
             result = Tensor(y)
             if view and backend.owner(y) is backend.owner(first):
                 result.changes = inputs[0].changes
+            requires = [isinstance(x, Tensor) and x._requires_grad for x in inputs]
             # Integers are constant almost everywhere, so they have no history.
-            if thread.recording and y.dtype.kind == "f":
-                record(result, inputs, params)
+            if thread.recording and True in requires and y.dtype.kind == "f":
+                result._requires_grad = True
+                result.op, result.inputs, result.params = operation, inputs, params
+                result.seen = tuple([getattr(x, "changes", (0,))[0] for x in (*inputs, result)])
             return result
-
-        def record(result: Tensor, inputs: tuple, params: dict[str, Any]) -> None:
-            for x in inputs:
-                if isinstance(x, Tensor) and x._requires_grad:
-                    break
-            else:
-                return
-            versions = [x.changes[0] if isinstance(x, Tensor) else 0 for x in (*inputs, result)]
-            result._requires_grad, result.seen = True, tuple(versions)
-            result.op, result.inputs, result.params = operation, inputs, params
 
         def rule(i: int) -> Callable:
             if every:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from . import backend
 from .arrays import type_name
 from .backend import Array
-from .recording import recording, thread
+from .recording import recording
 
 Tensor = Any  # tensor.Tensor, which cannot be imported here because tensor.py imports this page
 
@@ -45,7 +46,7 @@ def topological(outputs: list[Tensor], targets: Sequence[Tensor] = ()) -> list[T
         elif id(t) not in visited:
             visited.add(id(t))
             stack.append((t, True))
-            stack.extend((x, False) for x in t.inputs if getattr(x, "requires_grad", False))
+            stack += [(x, False) for x in t.inputs if getattr(x, "requires_grad", False)]
     return noted[::-1]
 
 
@@ -68,7 +69,7 @@ def gradients(
     wanted = {id(t) for t in targets}
     needed = wanted & {id(t) for t in order}
     for t in reversed(order):
-        if any(id(x) in needed for x in t.inputs):
+        if not needed.isdisjoint(map(id, t.inputs)):
             needed.add(id(t))
 
     pending: dict[int, Tensor] = {}  # gradients added up so far, by tensor
@@ -77,7 +78,7 @@ def gradients(
     def add(x: Tensor, g: Tensor) -> None:
         pending[id(x)] = pending[id(x)] + g if id(x) in pending else g
 
-    with recording(create_graph or thread.recording):
+    with _recording_if(create_graph):
         for y, g in zip(outputs, upstream, strict=True):
             g = g if create_graph else _constant(g)
             add(y, g if g.dtype == y.dtype else g.to(y.dtype))
@@ -95,6 +96,11 @@ def gradients(
             if asked and not retain_graph:  # a mere target keeps its inputs, for another pass
                 y.inputs, y.params, y.seen = (), {}, None
         return _separate([found.get(id(t)) for t in targets], upstream)
+
+
+def _recording_if(create_graph: bool) -> AbstractContextManager:
+    """Record, even under `no_grad`, if a graph is to be created; else leave the switch as it is."""
+    return recording(True) if create_graph else nullcontext()
 
 
 def _input_gradients(g: Tensor, y: Tensor, asked: list[int], create_graph: bool) -> list[Tensor]:
@@ -126,6 +132,8 @@ def _fitted(g: Tensor, y: Tensor, i: int) -> Tensor:
             f"{y.op.name}: the rule of input {i}, of shape {x.shape}, gave a {type_name(g)}; "
             "a rule returns a Tensor, the gradient of its input"
         )
+    if g.shape == x.shape and g.dtype == x.dtype:
+        return g
     if y.op.elementwise:
         extra = g.ndim - x.ndim
         stretched = [i + extra for i, n in enumerate(x.shape) if n == 1 and g.shape[i + extra] != 1]
@@ -148,7 +156,7 @@ def _check_unchanged(y: Tensor) -> None:
     rules those are.
     """
     for i, (x, seen) in enumerate(zip((*y.inputs, y), y.seen, strict=True)):
-        if getattr(x, "version", 0) != seen:
+        if getattr(x, "changes", (0,))[0] != seen:  # a number never changes
             which = "its output" if x is y else f"input {i}"
             raise RuntimeError(
                 f"{y.op.name}: {which}, of shape {x.shape}, was changed in place after the operation "
@@ -197,7 +205,7 @@ if hasattr(os, "register_at_fork"):
 
 def accumulate(leaves: list[Tensor], grads: list[Tensor | None], create_graph: bool) -> None:
     """Add each gradient that is not None to the `.grad` of its leaf."""
-    with _adding, recording(create_graph or thread.recording):
+    with _adding, _recording_if(create_graph):
         for leaf, g in zip(leaves, grads, strict=True):
             if g is not None:
                 _add_to(leaf, g, create_graph)

@@ -24,6 +24,7 @@ SHAPES = [  # of the two matrices
     ((1, 64), (64, 128)),  # a matrix and a vector,
     ((1, 8192), (8192, 1)),  # two vectors,
     ((4, 8, 16), (4, 16, 16)),  # a batch
+    ((256, 1), (1, 128)),  # all products of two vectors
     ((256, 128), (128, 128)),  # one part
     ((64, 784), (784, 1024)),  # cut along the columns,
     ((1024, 64), (64, 784)),  # the rows,
@@ -150,7 +151,7 @@ print([hashlib.sha256(array.tobytes()).hexdigest() for array in found])
 def test_threads_that_multiply_at_once_get_the_same_bytes():
     """For example, in a notebook that trains on a separate thread."""
     threads.set_num_threads(2)
-    pairs = [drawn(shapes, np.float32) for shapes in SHAPES[:10]]
+    pairs = [drawn(shapes, np.float32) for shapes in SHAPES[:11]]
     found = []
 
     def multiply():

@@ -23,6 +23,10 @@ def matmul(xp: ModuleType, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     if a.dtype.char not in "fd":  # BLAS has only float32 and float64
         return np.matmul(a, b)
+    if a.shape[-1] == 1:
+        return (
+            a * b
+        )  # (..., M, 1) * (..., 1, N): there is nothing to add up, and BLAS is slow at it
     work = a.size * b.shape[-1]
     if work <= SMALL:
         return np.matmul(a, b)

@@ -121,6 +121,8 @@ def all_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
 
 def all_sizes(sizes: tuple) -> tuple[int, ...]:
     """The arguments of f(2, 3) or f((2, 3)), Python's or NumPy's integers, as a tuple of ints."""
+    if set(map(type, sizes)) == {int}:
+        return sizes
     nested = len(sizes) == 1 and (
         not hasattr(sizes[0], "__index__") or getattr(sizes[0], "ndim", 0)
     )

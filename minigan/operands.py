@@ -31,8 +31,8 @@ def alike(arrays: list) -> Any:
     first = arrays[0] if arrays else None
     if type(first) is not np.ndarray or first.dtype.kind != "f":
         return None
-    for a in arrays[1:]:
-        if not (is_number(a) or (type(a) is np.ndarray and a.dtype == first.dtype)):
+    for a in arrays:
+        if (type(a) is not np.ndarray or a.dtype != first.dtype) and not is_number(a):
             return None
     return first
 

@@ -18,7 +18,7 @@ from .rows import (
     moments,
     scale_shift,
 )
-from .sums import average, total
+from .sums import average, norm, total
 from .updates import adam, lerp
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "lerp",
     "matmul",
     "moments",
+    "norm",
     "scale_pixels",
     "scale_shift",
     "total",

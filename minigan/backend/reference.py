@@ -162,6 +162,11 @@ def average(xp: ModuleType, x: Array, axes: tuple[int, ...], keepdims: bool) -> 
     return x.mean(axis=axes, keepdims=keepdims)
 
 
+def norm(xp: ModuleType, arrays: list[Array]) -> Array:
+    """The length of all arrays as one vector: the root of the sum of all squares."""
+    return xp.sqrt(sum((a * a).sum() for a in arrays))
+
+
 def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
     """Mean and (biased) variance per channel. A second sum corrects the rounding of the mean."""
     mean = _sum(x) / _count(x)

@@ -76,3 +76,14 @@ def average(xp: ModuleType, x: np.ndarray, axes: tuple[int, ...], keepdims: bool
     """See reference.average."""
     y = (sum_over(x, axes) / math.prod([x.shape[a] for a in axes])).astype(x.dtype, copy=False)
     return y if keepdims else y.squeeze(axes)
+
+
+def norm(xp: ModuleType, arrays: list[np.ndarray]) -> np.ndarray:
+    """See reference.norm. BLAS squares and adds up RUN numbers at a time, in one pass."""
+    added = 0.0
+    for a in arrays:
+        a = a.ravel(order="K")
+        whole = a.size // RUN * RUN
+        for rows in (a[:whole].reshape(-1, RUN), a[None, whole:]):
+            added += np.vecdot(rows, rows).sum(dtype=np.float64)
+    return np.asarray(math.sqrt(added), arrays[0].dtype)

@@ -91,9 +91,11 @@ def gradients(
             if id(y) in wanted:
                 found[id(y)] = g
             asked = [i for i, x in enumerate(y.inputs) if id(x) in needed]
+            if not asked:  # a leaf, or a target that keeps its inputs, for another pass
+                continue
             for i, gx in zip(asked, _input_gradients(g, y, asked, create_graph), strict=True):
                 add(y.inputs[i], _fitted(gx, y, i))
-            if asked and not retain_graph:  # a mere target keeps its inputs, for another pass
+            if not retain_graph:
                 y.inputs, y.params, y.seen = (), {}, None
         return _separate([found.get(id(t)) for t in targets], upstream)
 
@@ -109,13 +111,12 @@ def _input_gradients(g: Tensor, y: Tensor, asked: list[int], create_graph: bool)
     Without create_graph the rules get constants, so nothing is recorded. (Switching recording off would
     also switch it off for signal handlers.)
     """
-    if asked:
-        _check_unchanged(y)
-    if asked and y.op.fused and not create_graph:
+    _check_unchanged(y)
+    if y.op.fused and not create_graph:
         return y.op.fused(g, y, asked)
     if create_graph:
         return [y.op.rule(i)(g, y, *y.inputs, **y.params) for i in asked]
-    constants = [_constant(x) for x in (y, *y.inputs)] if asked else []
+    constants = [_constant(x) for x in (y, *y.inputs)]
     return [_constant(y.op.rule(i)(g, *constants, **y.params)) for i in asked]
 
 

@@ -57,13 +57,9 @@ from .tensor import Tensor, op, operand
 
 
 def _linear_fused(xp, asked, g, y, x, w, b=None):
-    kernels = backend.kernels(xp)
-    gradients = (
-        lambda: kernels.matmul(xp, g, w),
-        lambda: kernels.matmul(xp, g.T, x),
-        lambda: kernels.total(xp, g, (0,), False),
-    )
-    return [gradients[i]() for i in asked]
+    kernels, factors = backend.kernels(xp), ((g, w), (g.T, x))
+    found = kernels.matmuls(xp, [factors[i] for i in asked if i < 2])
+    return [*found, kernels.total(xp, g, (0,), False)] if 2 in asked else found
 
 
 @op(

@@ -142,7 +142,7 @@ def conv_image_gradients(xp, asked, w, y, x, window, memo=None):
 
 # -- sums, and statistics per channel -----------------------------------------------------------------
 
-matmul, norm = reference.matmul, reference.norm
+matmul, matmuls, norm = reference.matmul, reference.matmuls, reference.norm
 total, average = reference.total, reference.average
 
 

@@ -135,6 +135,11 @@ def matmul(xp: ModuleType, a: Array, b: Array) -> Array:
     return xp.matmul(a, b)
 
 
+def matmuls(xp: ModuleType, pairs: list[tuple[Array, Array]]) -> list[Array]:
+    """`matmul` of each pair; none may depend on another's result."""
+    return [xp.matmul(a, b) for a, b in pairs]
+
+
 # -- per channel: all dimensions of (N, C, ...) but C are reduced; statistics are (1, C, 1, ...) -----
 
 

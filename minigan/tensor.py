@@ -203,6 +203,7 @@ def op(
     every: Callable | None = None,
     elementwise: bool = False,
     view: bool = False,
+    arithmetic: bool = False,
     fused: Callable | None = None,
 ) -> Callable[[Callable], Callable[..., Tensor]]:
     """Make an operation of a function on arrays, given one backward rule per input.
@@ -222,6 +223,8 @@ def op(
                  both. All other rules must return exactly their input's shape.
     every        one rule for all inputs, of which there may be any number; its first argument is the
                  input's position
+    arithmetic   the rules are made of + - * / ** alone. So where nothing is recorded, they are applied
+                 to raw arrays, without the cost of operations.
     view         the result may share the first input's memory; if it does, they share one version
     fused        a kernel that computes what the rules compute, on raw arrays and all at once. It gets
                  the array module and the positions of the inputs whose gradients are needed, then what
@@ -271,13 +274,17 @@ def op(
             return rules[i]
 
         def all_at_once(g: Tensor, y: Tensor, asked: list[int]) -> list[Tensor]:
-            xp, arrays = backend.array_module(y.data), map(raw, y.inputs)
-            return [Tensor(a) for a in fused(xp, asked, g.data, y.data, *arrays, **y.params)]
+            arrays = [g.data, y.data, *map(raw, y.inputs)]
+            if arithmetic:
+                found = [operation.rule(i)(*arrays, **y.params) for i in asked]
+            else:
+                found = fused(backend.array_module(y.data), asked, *arrays, **y.params)
+            return [Tensor(a) for a in found]
 
         operation.name = name
         operation.elementwise = elementwise
         operation.rule = rule
-        operation.fused = all_at_once if fused else None
+        operation.fused = all_at_once if fused or arithmetic else None
         OPERATIONS[name] = operation
         return operation
 

@@ -113,7 +113,9 @@ def all_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
 
     Raises ValueError if a dimension is named twice, and TypeError or IndexError as `one_dim` does.
     """
-    dims = range(ndim) if dim is None else dim if hasattr(dim, "__iter__") else [dim]
+    if dim is None:
+        return tuple(range(ndim))
+    dims = dim if hasattr(dim, "__iter__") else [dim]
     found = sorted(one_dim(d, ndim) for d in dims)
     if len(set(found)) != len(found):
         raise ValueError(f"dimensions {tuple(dims)} name a dimension twice")
@@ -122,6 +124,8 @@ def all_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
 
 def all_sizes(sizes: tuple) -> tuple[int, ...]:
     """The arguments of f(2, 3) or f((2, 3)) as a tuple of ints. TypeError: one is not an integer."""
+    if set(map(type, sizes)) == {int}:
+        return sizes
     nested = len(sizes) == 1 and (
         not hasattr(sizes[0], "__index__") or getattr(sizes[0], "ndim", 0)
     )

@@ -6,6 +6,7 @@ defined below.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,28 @@ from .shapes import (
 from .tensor import Tensor, op, operand
 
 
+def _linear_fused(xp, asked, g, y, x, w, b=None):
+    kernels, factors = backend.kernels(xp), ((g, w), (g.T, x))
+    found = kernels.matmuls(xp, [factors[i] for i in asked if i < 2])
+    return [*found, kernels.total(xp, g, (0,), False)] if 2 in asked else found
+
+
+@op(
+    lambda g, y, x, w, *b: matmul(g, w),
+    lambda g, y, x, w, *b: matmul(transpose(g, 0, 1), x),
+    lambda g, y, x, w, b: sum(g, 0),
+    fused=_linear_fused,
+)
+def _linear(xp, x, w, b=None):
+    """x W^T + b for a matrix x.
+
+    It is one operation, because the rule of x @ W^T would compute the gradient of W^T. That lies in
+    memory by columns, and Adam would have to copy it into W's order.
+    """
+    y = backend.kernels(xp).matmul(xp, x, w.T)  # (N, out)
+    return y if b is None else xp.add(y, b, out=y)
+
+
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b: input (..., in), weight (out, in), bias (out,) -> (..., out)."""
     check_alike("linear", input=input, weight=weight, bias=bias)
@@ -65,8 +88,12 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"linear: the bias has shape {bias.shape}, expected {weight.shape[:1]}")
-    y = input @ transpose(weight, 0, 1)
-    return y if bias is None else y + bias
+    rest = () if bias is None else (bias,)
+    if input.ndim == 2:
+        return _linear(input, weight, *rest)
+    rows = math.prod(input.shape[:-1])
+    y = _linear(reshape(input, rows, input.shape[-1]), weight, *rest)  # (..., in) -> (rows, in)
+    return reshape(y, *input.shape[:-1], len(weight))  # (rows, out) -> (..., out)
 
 
 # -- losses -------------------------------------------------------------------------------------

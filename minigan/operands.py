@@ -23,6 +23,20 @@ def is_number(x: Any) -> bool:
     return isinstance(x, (bool, int, float))
 
 
+def alike(arrays: list) -> Any:
+    """The first operand if all others are like it, NumPy arrays of its floating dtype, or numbers.
+
+    Then there is nothing to align. This is so for nearly every operation, and told fast.
+    """
+    first = arrays[0] if arrays else None
+    if type(first) is not np.ndarray or first.dtype.kind != "f":
+        return None
+    for a in arrays:
+        if (type(a) is not np.ndarray or a.dtype != first.dtype) and not is_number(a):
+            return None
+    return first
+
+
 def aligned(arrays: list, name: str, elementwise: bool) -> list:
     """The operands of the operation `name` as its forward gets them, all arrays in one dtype.
 

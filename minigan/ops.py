@@ -51,31 +51,31 @@ def _keep(xp, x, *, mask):
 # -- arithmetic ---------------------------------------------------------------------------------
 
 
-@op(lambda g, y, a, b: g, lambda g, y, a, b: g, elementwise=True)
+@op(lambda g, y, a, b: g, lambda g, y, a, b: g, elementwise=True, arithmetic=True)
 def add(xp, a, b):
     """a + b"""
     return a + b
 
 
-@op(lambda g, y, a, b: g, lambda g, y, a, b: -g, elementwise=True)
+@op(lambda g, y, a, b: g, lambda g, y, a, b: -g, elementwise=True, arithmetic=True)
 def sub(xp, a, b):
     """a - b"""
     return a - b
 
 
-@op(lambda g, y, a, b: g * b, lambda g, y, a, b: g * a, elementwise=True)
+@op(lambda g, y, a, b: g * b, lambda g, y, a, b: g * a, elementwise=True, arithmetic=True)
 def mul(xp, a, b):
     """a * b"""
     return a * b
 
 
-@op(lambda g, y, a, b: g / b, lambda g, y, a, b: -(g * y) / b, elementwise=True)
+@op(lambda g, y, a, b: g / b, lambda g, y, a, b: -(g * y) / b, elementwise=True, arithmetic=True)
 def div(xp, a, b):
     """a / b; integers give float32"""
     return xp.true_divide(a, b)
 
 
-@op(lambda g, y, x: -g, elementwise=True)
+@op(lambda g, y, x: -g, elementwise=True, arithmetic=True)
 def neg(xp, x):
     """-x"""
     return -x
@@ -128,19 +128,19 @@ def power_of(exponent: Tensor, base: float) -> Tensor:
 # -- elementwise functions ----------------------------------------------------------------------
 
 
-@op(lambda g, y, x: g * y, elementwise=True)
+@op(lambda g, y, x: g * y, elementwise=True, arithmetic=True)
 def exp(xp, x):
     """e ** x"""
     return xp.exp(floats(x))
 
 
-@op(lambda g, y, x: g / x, elementwise=True)
+@op(lambda g, y, x: g / x, elementwise=True, arithmetic=True)
 def log(xp, x):
     """The natural logarithm."""
     return xp.log(floats(x))
 
 
-@op(lambda g, y, x: g / (2.0 * y), elementwise=True)
+@op(lambda g, y, x: g / (2.0 * y), elementwise=True, arithmetic=True)
 def sqrt(xp, x):
     """The square root."""
     return xp.sqrt(floats(x))
@@ -255,7 +255,7 @@ def relu(input: Tensor) -> Tensor:
     return _leaky_relu(input, slope=0.0)
 
 
-@op(lambda g, y, x: g * (1.0 - y * y), elementwise=True)
+@op(lambda g, y, x: g * (1.0 - y * y), elementwise=True, arithmetic=True)
 def tanh(xp, x):
     """The hyperbolic tangent."""
     return xp.tanh(floats(x))
@@ -263,10 +263,12 @@ def tanh(xp, x):
 
 @op(lambda g, y, x: g * y * sigmoid(-x), elementwise=True)
 def sigmoid(xp, x):
-    """1 / (1 + e^-x), exact on both tails. The rule uses sigmoid(-x), because 1 - y loses digits."""
-    x = floats(x)
-    small = xp.exp(-xp.abs(x))
-    return xp.where(x >= 0, 1, small) / (1 + small)
+    """1 / (1 + e^-x), exact on both tails. The rule uses sigmoid(-x), because 1 - y loses digits.
+
+    Where e^-x is too large for the dtype (float32: below -88.7), the result is 0, as in PyTorch.
+    """
+    with np.errstate(over="ignore"):
+        return 1 / (1 + xp.exp(-floats(x)))
 
 
 @op(lambda g, y, x: g * sigmoid(x), elementwise=True)

@@ -22,12 +22,13 @@ from .tensor import Tensor, op, operand
 # -- sums and means -----------------------------------------------------------------------------
 
 
-def _kept(shape: tuple[int, ...], dims: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape after reducing `dims` to length 1."""
-    return tuple(1 if i in dims else n for i, n in enumerate(shape))
+def _repeated(g: Tensor, shape: tuple[int, ...], dims: tuple[int, ...]) -> Tensor:
+    """The gradient of a sum over `dims`, repeated along them: the gradient of each of its terms."""
+    kept = tuple([1 if i in dims else n for i, n in enumerate(shape)])
+    return _expand(_reshape(g, shape=kept), shape=shape)
 
 
-@op(lambda g, y, x, *, dims, keepdim: expand(reshape(g, _kept(x.shape, dims)), x.shape))
+@op(lambda g, y, x, *, dims, keepdim: _repeated(g, x.shape, dims))
 def _sum(xp, x, *, dims, keepdim):
     return backend.kernels(xp).total(xp, x, dims, keepdim)
 
@@ -39,16 +40,12 @@ def sum(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     return _sum(input, dims=all_dims(dim, input.ndim), keepdim=keepdim)
 
 
-def _count(x: Tensor, dim: Dims) -> int:
-    """The number of elements that a reduction combines into one."""
-    return math.prod(x.shape[d] for d in all_dims(dim, x.ndim))
+def _count(x: Tensor, dims: tuple[int, ...]) -> int:
+    """The number of elements that a reduction over `dims` combines into one."""
+    return math.prod([x.shape[d] for d in dims])
 
 
-@op(
-    lambda g, y, x, *, dims, keepdim: expand(
-        reshape(g / _count(x, dims), _kept(x.shape, dims)), x.shape
-    )
-)
+@op(lambda g, y, x, *, dims, keepdim: _repeated(g / _count(x, dims), x.shape, dims))
 def _mean(xp, x, *, dims, keepdim):
     """Not a sum and a quotient, because on a GPU those are two kernels and this is one."""
     return backend.kernels(xp).average(xp, x, dims, keepdim)
@@ -61,12 +58,13 @@ def mean(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     Integers are added up exactly, 64-bit ones in float64.
     """
     check_flag("mean", "keepdim", keepdim)
-    count = _count(input, dim)
+    dims = all_dims(dim, input.ndim)
+    count = _count(input, dims)
     if input.dtype.kind in "iu" and input.dtype.itemsize == 8 and count:  # their sum may not fit
         return cast(mean(cast(input, np.float64), dim, keepdim), DEFAULT_DTYPE)
     if count == 0 or input.dtype.kind != "f":
         return sum(input, dim, keepdim) / (count or math.nan)
-    return _mean(input, dims=all_dims(dim, input.ndim), keepdim=keepdim)
+    return _mean(input, dims=dims, keepdim=keepdim)
 
 
 @with_axis
@@ -91,7 +89,7 @@ def var(
     near = mean(input, dim, keepdim=True).detach()
     center = near + mean(input - near, dim, keepdim=True)  # corrects the rounding of the first mean
     square = (input - center) ** 2
-    degrees = _count(input, dim) - correction
+    degrees = _count(input, all_dims(dim, input.ndim)) - correction
     return sum(square, dim, keepdim) / (degrees if degrees > 0 else math.nan)
 
 
@@ -200,9 +198,15 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 # -- matmul -------------------------------------------------------------------------------------
 
 
+def _matmul_fused(xp, asked, g, y, a, b):
+    factors = (g, b.swapaxes(-1, -2)), (a.swapaxes(-1, -2), g)
+    return backend.kernels(xp).matmuls(xp, [factors[i] for i in asked])
+
+
 @op(
     lambda g, y, a, b: _matmul(g, transpose(b, -1, -2)),
     lambda g, y, a, b: _matmul(transpose(a, -1, -2), g),
+    fused=_matmul_fused,
 )
 def _matmul(xp, a, b):
     return backend.kernels(xp).matmul(xp, a, b)
@@ -211,19 +215,21 @@ def _matmul(xp, a, b):
 def matmul(input: Any, other: Any) -> Tensor:
     """The matrix product: 1-D, 2-D and batches, which broadcast, as in PyTorch and NumPy."""
     a, b = operand(input, "matmul"), operand(other, "matmul")
-    if 0 in (np.ndim(a), np.ndim(b)):
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a.ndim and b.ndim):
         raise ValueError("matmul: an operand is a scalar; use * to scale")
     left = unsqueeze(a, 0) if a.ndim == 1 else a  # (K,) -> (1, K)
     right = unsqueeze(b, 1) if b.ndim == 1 else b  # (K,) -> (K, 1)
     if left.shape[-1] != right.shape[-2]:
         raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit together")
-    try:
-        batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-    except ValueError:
-        raise ValueError(
-            f"matmul: the batch dimensions of shapes {a.shape} and {b.shape} do not broadcast"
-        ) from None
-    y = _matmul(expand(left, *batch, -1, -1), expand(right, *batch, -1, -1))
+    if left.shape[:-2] != right.shape[:-2]:
+        try:
+            batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+        except ValueError:
+            raise ValueError(
+                f"matmul: the batch dimensions of shapes {a.shape} and {b.shape} do not broadcast"
+            ) from None
+        left, right = expand(left, *batch, -1, -1), expand(right, *batch, -1, -1)
+    y = _matmul(left, right)
     if a.ndim == 1:
         y = squeeze(y, -2)
     return squeeze(y, -1) if b.ndim == 1 else y

@@ -37,7 +37,7 @@ from .arrays import (
     type_name,
 )
 from .backend import Array
-from .operands import REFUSALS, aligned, is_number, misfit
+from .operands import REFUSALS, aligned, alike, is_number, misfit
 from .recording import no_grad, thread
 from .values import Values
 from .walk import accumulate, gradients, topological
@@ -203,6 +203,7 @@ def op(
     every: Callable | None = None,
     elementwise: bool = False,
     view: bool = False,
+    arithmetic: bool = False,
     fused: Callable | None = None,
 ) -> Callable[[Callable], Callable[..., Tensor]]:
     """Turn a function on arrays into an operation, given one backward rule per input.
@@ -222,6 +223,8 @@ def op(
                  both. All other rules must return exactly their input's shape.
     every        one rule for all inputs, of which there may be any number; its first argument is the
                  input's position
+    arithmetic   the rules are made of + - * / ** alone. So where nothing is recorded, they are applied
+                 to raw arrays, without the cost of operations.
     view         the result may share the first input's memory; if it does, they share one version
     fused        a kernel that computes what the rules compute, on raw arrays and all at once. It gets
                  the array module and the positions of the inputs whose gradients are needed, then what
@@ -234,13 +237,14 @@ def op(
 
         @functools.wraps(forward)
         def operation(*inputs: Any, **params: Any) -> Tensor:
-            inputs = tuple(operand(x, name) for x in inputs)
-            arrays = aligned(
-                [x.data if isinstance(x, Tensor) else x for x in inputs], name, elementwise
-            )
-            first = next(a for a in arrays if not is_number(a))
+            inputs = tuple([x if isinstance(x, Tensor) else operand(x, name) for x in inputs])
+            arrays = [x._data if isinstance(x, Tensor) else x for x in inputs]
+            first = alike(arrays)  # None: the operands have to be aligned, or refused
+            if first is None:
+                arrays = aligned(arrays, name, elementwise)
+                first = next(a for a in arrays if not is_number(a))
             xp = backend.array_module(first)
-            half = elementwise and first.dtype == np.float16
+            half = elementwise and first.dtype.char == "e"
             if half:  # computed in float32 and rounded once: 70,000 is infinite in float16
                 arrays = [a if is_number(a) else a.astype(np.float32) for a in arrays]
             try:
@@ -249,17 +253,17 @@ def op(
                 raise misfit(name, arrays, params, error) from None
             if half:
                 y = y.astype(np.float16)
-            elif elementwise and y.dtype == np.float64 != first.dtype:
+            elif elementwise and y.dtype.char == "d" != first.dtype.char:
                 y = y.astype(DEFAULT_DTYPE)  # NumPy turns integers into float64
             result = Tensor(y)
             if view and backend.owner(y) is backend.owner(first):
                 result.changes = inputs[0].changes
-            tensors = [x for x in inputs if isinstance(x, Tensor)]
+            requires = [isinstance(x, Tensor) and x._requires_grad for x in inputs]
             # Integers are constant almost everywhere, so they have no history.
-            if thread.recording and any(x.requires_grad for x in tensors) and y.dtype.kind == "f":
+            if thread.recording and True in requires and y.dtype.kind == "f":
                 result._requires_grad = True
                 result.op, result.inputs, result.params = operation, inputs, params
-                result.seen = tuple(getattr(x, "version", 0) for x in (*inputs, result))
+                result.seen = tuple([getattr(x, "changes", (0,))[0] for x in (*inputs, result)])
             return result
 
         def rule(i: int) -> Callable:
@@ -270,13 +274,17 @@ def op(
             return rules[i]
 
         def all_at_once(g: Tensor, y: Tensor, asked: list[int]) -> list[Tensor]:
-            xp, arrays = backend.array_module(y.data), map(raw, y.inputs)
-            return [Tensor(a) for a in fused(xp, asked, g.data, y.data, *arrays, **y.params)]
+            arrays = [g.data, y.data, *map(raw, y.inputs)]
+            if arithmetic:
+                found = [operation.rule(i)(*arrays, **y.params) for i in asked]
+            else:
+                found = fused(backend.array_module(y.data), asked, *arrays, **y.params)
+            return [Tensor(a) for a in found]
 
         operation.name = name
         operation.elementwise = elementwise
         operation.rule = rule
-        operation.fused = all_at_once if fused else None
+        operation.fused = all_at_once if fused or arithmetic else None
         OPERATIONS[name] = operation
         return operation
 

@@ -26,7 +26,7 @@ class Values:
     shape = property(lambda self: self._data.shape)
     dtype = property(lambda self: self._data.dtype)
     ndim = property(lambda self: self._data.ndim)
-    device = property(lambda self: backend.Device(backend.device_of(self._data)))
+    device = property(lambda self: backend.device_of(self._data))
 
     def numel(self) -> int:
         """The number of elements."""

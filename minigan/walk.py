@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from . import backend
 from .arrays import type_name
 from .backend import Array
-from .recording import recording, thread
+from .recording import recording
 
 Tensor = Any  # tensor.Tensor, which cannot be imported here because tensor.py imports this file
 
@@ -45,7 +46,7 @@ def topological(outputs: list[Tensor], targets: Sequence[Tensor] = ()) -> list[T
         elif id(t) not in visited:
             visited.add(id(t))
             stack.append((t, True))
-            stack.extend((x, False) for x in t.inputs if getattr(x, "requires_grad", False))
+            stack += [(x, False) for x in t.inputs if getattr(x, "requires_grad", False)]
     return noted[::-1]
 
 
@@ -68,7 +69,7 @@ def gradients(
     wanted = {id(t) for t in targets}
     needed = wanted & {id(t) for t in order}
     for t in reversed(order):
-        if any(id(x) in needed for x in t.inputs):
+        if not needed.isdisjoint(map(id, t.inputs)):
             needed.add(id(t))
 
     pending: dict[int, Tensor] = {}  # gradients added up so far, by tensor
@@ -77,7 +78,7 @@ def gradients(
     def add(x: Tensor, g: Tensor) -> None:
         pending[id(x)] = pending[id(x)] + g if id(x) in pending else g
 
-    with recording(create_graph or thread.recording):
+    with _recording_if(create_graph):
         for y, g in zip(outputs, upstream, strict=True):
             g = g if create_graph else _constant(g)
             add(y, g if g.dtype == y.dtype else g.to(y.dtype))
@@ -90,11 +91,18 @@ def gradients(
             if id(y) in wanted:
                 found[id(y)] = g
             asked = [i for i, x in enumerate(y.inputs) if id(x) in needed]
+            if not asked:  # a leaf, or a target that keeps its inputs, for another pass
+                continue
             for i, gx in zip(asked, _input_gradients(g, y, asked, create_graph), strict=True):
                 add(y.inputs[i], _fitted(gx, y, i))
-            if asked and not retain_graph:  # a tensor that is only a target keeps its inputs
+            if not retain_graph:
                 y.inputs, y.params, y.seen = (), {}, None
         return _separate([found.get(id(t)) for t in targets], upstream)
+
+
+def _recording_if(create_graph: bool) -> AbstractContextManager:
+    """Record, even under `no_grad`, if a graph is to be created; else leave the switch as it is."""
+    return recording(True) if create_graph else nullcontext()
 
 
 def _input_gradients(g: Tensor, y: Tensor, asked: list[int], create_graph: bool) -> list[Tensor]:
@@ -103,13 +111,12 @@ def _input_gradients(g: Tensor, y: Tensor, asked: list[int], create_graph: bool)
     Without create_graph the rules get constants, so nothing is recorded. (Switching recording off would
     also switch it off for signal handlers.)
     """
-    if asked:
-        _check_unchanged(y)
-    if asked and y.op.fused and not create_graph:
+    _check_unchanged(y)
+    if y.op.fused and not create_graph:
         return y.op.fused(g, y, asked)
     if create_graph:
         return [y.op.rule(i)(g, y, *y.inputs, **y.params) for i in asked]
-    constants = [_constant(x) for x in (y, *y.inputs)] if asked else []
+    constants = [_constant(x) for x in (y, *y.inputs)]
     return [_constant(y.op.rule(i)(g, *constants, **y.params)) for i in asked]
 
 
@@ -126,6 +133,8 @@ def _fitted(g: Tensor, y: Tensor, i: int) -> Tensor:
             f"{y.op.name}: the rule of input {i}, of shape {x.shape}, gave a {type_name(g)}; "
             "a rule returns a Tensor, the gradient of its input"
         )
+    if g.shape == x.shape and g.dtype == x.dtype:
+        return g
     if y.op.elementwise:
         extra = g.ndim - x.ndim
         stretched = [i + extra for i, n in enumerate(x.shape) if n == 1 and g.shape[i + extra] != 1]
@@ -148,7 +157,7 @@ def _check_unchanged(y: Tensor) -> None:
     them.
     """
     for i, (x, seen) in enumerate(zip((*y.inputs, y), y.seen, strict=True)):
-        if getattr(x, "version", 0) != seen:
+        if getattr(x, "changes", (0,))[0] != seen:  # a number never changes
             which = "its output" if x is y else f"input {i}"
             raise RuntimeError(
                 f"{y.op.name}: {which}, of shape {x.shape}, was changed in place after the operation "
@@ -197,7 +206,7 @@ if hasattr(os, "register_at_fork"):
 
 def accumulate(leaves: list[Tensor], grads: list[Tensor | None], create_graph: bool) -> None:
     """Add each gradient that is not None to the `.grad` of its leaf."""
-    with _adding, recording(create_graph or thread.recording):
+    with _adding, _recording_if(create_graph):
         for leaf, g in zip(leaves, grads, strict=True):
             if g is not None:
                 _add_to(leaf, g, create_graph)

@@ -524,7 +524,8 @@ def _matmul(draw, rng):
 def _linear(draw, rng):
     batch, inside, out = draw(shapes), draw(sizes), draw(sizes)
     inputs = [leaf(rng, s) for s in ((*batch, inside), (out, inside), (out,))]
-    return F.linear, inputs, lambda x, w, b: ref.matmul(x, w.T) + b
+    bias = draw(st.booleans())
+    return F.linear, inputs[: 2 + bias], lambda x, w, b=0.0: ref.matmul(x, w.T) + b
 
 
 # -- convolution and normalisation --------------------------------------------------------------

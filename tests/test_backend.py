@@ -139,6 +139,7 @@ def test_kernels_in_blocks_agree_with_the_reference(shape, slope, elements, chan
         "batch_statistics": (x, 0.1, 0.1, None),
         "scale_shift": (x, mean, inv_std, w, b, slope),
         "batch_norm_gradients": (g, y, x, mean, inv_std, w, slope),
+        "norm": ([x, g[:0], g],),
         "leaky_relu": (x, slope),
         "leaky_relu_gradient": (g, y, slope),
     }

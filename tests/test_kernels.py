@@ -203,6 +203,13 @@ def test_what_a_relu_cut_off_has_no_gradient(kernels, dtype, shape):
             np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@given(slope=st.floats(0, 1, exclude_max=True))
+def test_a_leaky_relu_passes_on_exactly_the_gradient_or_the_slope_times_it(dtype, slope):
+    found = rows._bend(np.array([1, 0], dtype), slope)
+    assert found.tolist() == [1, dtype(slope)]
+
+
 @pytest.mark.parametrize("kernel", [*KERNELS, *BOTH])
 @pytest.mark.parametrize("way", WAYS)
 def test_the_bytes_do_not_depend_on_the_number_of_threads(way, kernel, thread_counts):

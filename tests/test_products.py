@@ -20,6 +20,11 @@ from minigan.tensor import grad
 
 SHAPES = [  # of the two factors
     ((2, 2), (2, 2)),
+    ((16, 32), (32, 16)),  # the largest that BLAS computes on one thread by itself: two matrices,
+    ((1, 64), (64, 128)),  # a matrix and a vector,
+    ((1, 8192), (8192, 1)),  # two vectors,
+    ((4, 8, 16), (4, 16, 16)),  # a batch
+    ((256, 1), (1, 128)),  # all products of two vectors
     ((256, 128), (128, 128)),  # one part
     ((64, 784), (784, 1024)),  # cut along the columns,
     ((1024, 64), (64, 784)),  # the rows,
@@ -88,7 +93,7 @@ def test_the_bytes_of_a_product_do_not_depend_on_the_number_of_threads(
 
 def test_a_matrix_times_its_own_transpose_keeps_that_too(bytes_by_count):
     """For such a product NumPy has BLAS compute only half of the symmetric result."""
-    for n, k in ((100, 90), (400, 300)):
+    for n, k in ((16, 32), (90, 1), (100, 90), (400, 300)):
         (a,) = drawn([(n, k)], np.float32)
         first, *others = bytes_by_count(
             lambda a=a: [cpu.matmul(np, a, a.T), cpu.matmul(np, a.T, a)]
@@ -110,6 +115,15 @@ def linear_and_gradients(n=64, inputs=784, outputs=1024):
 def test_the_bytes_of_a_linear_layer_do_not_depend_on_the_number_of_threads(sizes, bytes_by_count):
     first, *others = bytes_by_count(lambda: linear_and_gradients(*sizes))
     assert others == [first] * len(others)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_the_gradient_of_a_weight_lies_in_memory_as_the_weight_does(create_graph):
+    """Adam would have to copy any other into the weight's order."""
+    arrays = drawn([(6, 5), (4, 5), (4,)], np.float32)
+    x, w, b = (tensor(a, requires_grad=True) for a in arrays)
+    (found,) = grad((F.linear(x, w, b) ** 2).sum(), w, create_graph=create_graph)
+    assert found.data.strides == w.data.strides
 
 
 def test_another_process_with_other_threads_gives_the_same_bytes(thread_counts):
@@ -137,7 +151,7 @@ print([hashlib.sha256(array.tobytes()).hexdigest() for array in found])
 def test_threads_that_multiply_at_once_get_the_same_bytes():
     """For example in a notebook that trains on a separate thread."""
     threads.set_num_threads(2)
-    pairs = [drawn(shapes, np.float32) for shapes in SHAPES[:6]]
+    pairs = [drawn(shapes, np.float32) for shapes in SHAPES[:11]]
     found = []
 
     def multiply():

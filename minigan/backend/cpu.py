@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from . import memory
 from .convolution import conv, conv_gradients, conv_image, conv_image_gradients, conv_weight
-from .products import matmul
+from .products import matmul, matmuls
 from .reference import cross_entropy, cross_entropy_gradient, scale_pixels
 from .rows import (
     batch_norm_gradients,
@@ -18,7 +18,7 @@ from .rows import (
     moments,
     scale_shift,
 )
-from .sums import average, total
+from .sums import average, norm, total
 from .updates import adam, lerp
 
 __all__ = [
@@ -38,7 +38,9 @@ __all__ = [
     "leaky_relu_gradient",
     "lerp",
     "matmul",
+    "matmuls",
     "moments",
+    "norm",
     "scale_pixels",
     "scale_shift",
     "total",

@@ -55,9 +55,12 @@ class Device(str):
     index = property(lambda self: _number(self) if ":" in self else None)
 
 
-def device_of(array: Array) -> str:
+CPU = Device("cpu")
+
+
+def device_of(array: Array) -> Device:
     """ "cpu", or "cuda:N" for an array in the memory of GPU N."""
-    return "cpu" if isinstance(array, np.ndarray) else f"cuda:{array.device.id}"
+    return CPU if isinstance(array, np.ndarray) else Device(f"cuda:{array.device.id}")
 
 
 def owner(array: Array) -> Any:

@@ -142,7 +142,8 @@ def conv_image_gradients(xp, asked, w, y, x, window, memo=None):
 
 # -- sums, and statistics per channel -----------------------------------------------------------------
 
-matmul, total, average = reference.matmul, reference.total, reference.average
+matmul, matmuls, norm = reference.matmul, reference.matmuls, reference.norm
+total, average = reference.total, reference.average
 
 
 def _per_channel(xp: ModuleType, v: Array | float, x: Array) -> Array:

@@ -135,6 +135,11 @@ def matmul(xp: ModuleType, a: Array, b: Array) -> Array:
     return xp.matmul(a, b)
 
 
+def matmuls(xp: ModuleType, pairs: list[tuple[Array, Array]]) -> list[Array]:
+    """`matmul` of each pair; none may depend on another's result."""
+    return [xp.matmul(a, b) for a, b in pairs]
+
+
 # -- per channel: all dimensions of (N, C, ...) but C are reduced; statistics are (1, C, 1, ...) -----
 
 
@@ -160,6 +165,11 @@ def total(xp: ModuleType, x: Array, axes: tuple[int, ...], keepdims: bool) -> Ar
 def average(xp: ModuleType, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
     """The mean of floats over the axes."""
     return x.mean(axis=axes, keepdims=keepdims)
+
+
+def norm(xp: ModuleType, arrays: list[Array]) -> Array:
+    """The length of all arrays as one vector: the root of the sum of all squares."""
+    return xp.sqrt(sum((a * a).sum() for a in arrays))
 
 
 def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:

@@ -40,8 +40,12 @@ def sum_over(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     the innermost run.
     """
     dtype = np.float32 if x.dtype == np.float16 else x.dtype
-    terms = lambda axes: math.prod(x.shape[a] for a in axes)
-    if not x.size or terms(axes) <= TERMS or terms(in_turn := _added_in_turn(x, axes)) <= TERMS:
+    terms = lambda axes: math.prod([x.shape[a] for a in axes])
+    if (
+        x.size <= TERMS
+        or terms(axes) <= TERMS
+        or terms(in_turn := _added_in_turn(x, axes)) <= TERMS
+    ):
         return x.sum(axis=axes, keepdims=True, dtype=dtype)
     axis = max(in_turn, key=lambda a: x.shape[a])
     n = x.shape[axis]
@@ -70,5 +74,16 @@ def total(xp: ModuleType, x: np.ndarray, axes: tuple[int, ...], keepdims: bool) 
 
 def average(xp: ModuleType, x: np.ndarray, axes: tuple[int, ...], keepdims: bool) -> np.ndarray:
     """See reference.average."""
-    y = (sum_over(x, axes) / math.prod(x.shape[a] for a in axes)).astype(x.dtype, copy=False)
+    y = (sum_over(x, axes) / math.prod([x.shape[a] for a in axes])).astype(x.dtype, copy=False)
     return y if keepdims else y.squeeze(axes)
+
+
+def norm(xp: ModuleType, arrays: list[np.ndarray]) -> np.ndarray:
+    """See reference.norm. BLAS squares and adds up RUN numbers at a time, in one pass."""
+    added = 0.0
+    for a in arrays:
+        a = a.ravel(order="K")
+        whole = a.size // RUN * RUN
+        for rows in (a[:whole].reshape(-1, RUN), a[None, whole:]):
+            added += np.vecdot(rows, rows).sum(dtype=np.float64)
+    return np.asarray(math.sqrt(added), arrays[0].dtype)

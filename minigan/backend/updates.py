@@ -70,9 +70,13 @@ def _in_blocks(p: np.ndarray, *others: np.ndarray) -> list[list[np.ndarray]]:
     If all arrays are contiguous in that order, a block is a run of numbers. Otherwise it is a slice
     along the longest of the other axes, so that p's rows along the last axis stay whole.
     """
-    order = sorted(range(p.ndim), key=lambda axis: -p.strides[axis])
-    arrays, axis = [a.transpose(order) for a in (p, *others)], 0
+    arrays, axis = [p, *others], 0
+    if not p.flags.c_contiguous:
+        order = sorted(range(p.ndim), key=lambda axis: -p.strides[axis])
+        arrays = [a.transpose(order) for a in arrays]
     if all(a.flags.c_contiguous for a in arrays):
+        if p.size <= rows.ELEMENTS:
+            return [arrays]
         arrays = [a.reshape(-1) for a in arrays]
     else:
         axis = max(range(p.ndim - 1), key=arrays[0].shape.__getitem__, default=0)

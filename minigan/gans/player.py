@@ -51,8 +51,9 @@ class Norm:
         return self.value().item()
 
     def _compute(self) -> Tensor:
-        with no_grad():
-            return sum((g * g).sum() for g in self._gradients).sqrt()
+        arrays = [g.data for g in self._gradients]
+        xp = backend.array_module(arrays[0])
+        return Tensor(backend.kernels(xp).norm(xp, arrays))
 
 
 class Probability:

@@ -69,7 +69,9 @@ class Sequential(_Numbered):
 
     def __getitem__(self, i: int | slice) -> Module:
         if isinstance(i, slice):
-            return Sequential(dict(list(self._children())[i]))
+            part, found = Sequential(), dict(list(self._children())[i])
+            vars(part).update(found, _kinds=dict.fromkeys(found, Module))  # checked in their time
+            return part
         return list(self)[i]
 
 

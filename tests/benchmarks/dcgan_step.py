@@ -26,7 +26,6 @@ Without PyTorch, only minigan is measured. No time counts as a failure.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
 import os
@@ -72,9 +71,10 @@ class Worker:
         home = Path(__file__).resolve().parents[2]
         if kind == BEFORE:
             home, kind = options.before.resolve(), MINIGAN
+        python = options.pytorch if kind.startswith("PyTorch") else sys.executable
         threads = {f"{name}_THREADS": str(options.threads) for name in THREADS}
         self.process = subprocess.Popen(
-            [sys.executable, str(home / "tests" / "benchmarks" / "engines.py"), kind],
+            [python, str(home / "tests" / "benchmarks" / options.engines), kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | threads | {"PYTHONPATH": str(home)},
@@ -205,14 +205,15 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
         caches.append(f"L{level} {kind.lower()} {size}")
     with crew(options, "train", {"GEMM": ("GEMM", GEMM_SIZE)}, warm_up=0) as workers:
         about = workers["GEMM"].ask("describe")
-    packages = ["minigan", "numpy"] + ["torch"] * options.torch
+    versions = [f"{name} {version(name)}" for name in ("minigan", "numpy")]
+    versions += [f"torch {options.torch_version}"] * options.torch
     found = {
         "CPU": model,
         "cores": f"{available()} of {os.cpu_count()} for this process; {options.threads} threads",
         "caches": ", ".join(caches) or "unknown",
         "system": f"{platform.platform()}, Python {platform.python_version()}",
         "BLAS": f"of NumPy: {'; '.join(about['blas']) or 'unknown'}",
-        "versions": ", ".join(f"{name} {version(name)}" for name in packages),
+        "versions": ", ".join(versions),
     }
     if hasattr(os, "getloadavg"):
         found["load"] = f"{os.getloadavg()[0]:.1f} before the start"
@@ -378,6 +379,23 @@ def available() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def parsed(parser: argparse.ArgumentParser, engines: str) -> argparse.Namespace:
+    """The options, with those that every benchmark has, and what else its workers need to know."""
+    add = parser.add_argument
+    add("--threads", type=int, default=available(), help="default: the cores of this process")
+    add("--timeout", type=float, default=900, help="seconds an engine has for an answer")
+    add("--pytorch", default=sys.executable, metavar="PYTHON", help="the Python that has PyTorch")
+    add("--json", type=Path, metavar="FILE", help="write all figures")
+    options = parser.parse_args()
+    asked = [options.pytorch, "-c", "import torch; print(torch.__version__)"]
+    said = subprocess.run(asked, capture_output=True, text=True)
+    options.torch, options.torch_version = said.returncode == 0, said.stdout.strip()
+    if not options.torch:
+        print("PyTorch is not installed (pip install -e '.[bench]'): minigan is measured alone.\n")
+    options.engines = engines  # the program of the workers, beside this one
+    return options
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
@@ -385,8 +403,6 @@ def main() -> int:
     add("--batches", metavar="N,N,...", help="several batch sizes; the other tables use the last")
     add("--rounds", type=int, default=7)
     add("--steps-per-round", type=int, default=1)
-    add("--threads", type=int, default=available(), help="default: the cores of this process")
-    add("--timeout", type=float, default=900, help="seconds that an engine may take to answer")
     add(
         "--before",
         type=Path,
@@ -399,12 +415,7 @@ def main() -> int:
     add("--sampling", action="store_true", help=f"G alone, batch {' and '.join(map(str, SAMPLED))}")
     add("--layers", action="store_true", help="each pass of each layer")
     add("--data", action="store_true", help="decoding and batches")
-    add("--json", type=Path, metavar="FILE", help="write all measurements")
-    options = parser.parse_args()
-    options.torch = importlib.util.find_spec("torch") is not None
-    if not options.torch:
-        print("PyTorch is not installed (pip install -e '.[bench]'): only minigan is measured.\n")
-
+    options = parsed(parser, "engines.py")
     figures: dict[str, Any] = {"machine": machine(options), "steps": {}}
     for batch in map(int, options.batches.split(",")):
         figures["steps"][batch] = steps(options, batch)

@@ -477,14 +477,14 @@ KINDS: dict[str, Callable[[], Engine]] = {
 }
 
 
-def main(kind: str) -> None:
+def main(kind: str, kinds: dict[str, Callable[[], Engine]]) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print goes to stderr
     engine = None
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            engine = engine or KINDS[kind]()
+            engine = engine or kinds[kind]()
             answer = getattr(engine, request.pop("do"))(**request)
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
@@ -494,4 +494,4 @@ def main(kind: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], KINDS)

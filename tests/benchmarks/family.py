@@ -1,0 +1,129 @@
+"""The family's networks and its smallest operations: minigan beside PyTorch, on the same cores.
+
+    python tests/benchmarks/family.py --nets             # a training step of each network
+    python tests/benchmarks/family.py --tiny             # single operations on 4 x 4 numbers
+    python tests/benchmarks/family.py --nets --only ring --threads 1 --rounds 9
+    python tests/benchmarks/family.py --nets --pytorch ../torch/bin/python    # which has PyTorch
+
+The engines (`family_engines.py`) have processes of their own and take turns, as in dcgan_step.py. A
+ratio is PyTorch's time divided by minigan's in the same round: above 1, minigan is faster. The tables
+show the median over the rounds. PyTorch runs eagerly, with D frozen in G's half, as minigan skips D's
+gradients there; networks with convolutions are also measured in `channels_last`. Each network starts
+from the same weights in both, and its losses after the first step must agree, else the exit code is 1.
+
+A step is one update of D and one of G, Adam or RMSprop included, in float32. No time is judged here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from statistics import median
+from typing import Any
+
+from dcgan_step import (
+    EAGER,
+    MINIGAN,
+    SAME_LOSS,
+    Failure,
+    in_turns,
+    machine,
+    parsed,
+    ratios,
+    table,
+    values,
+)
+
+# The rows of `NETS` in family_engines.py, which is not imported because it would bring in NumPy.
+RING = ("non-saturating", "minimax", "relativistic", "least squares", "hinge", "WGAN", "WGAN-GP")
+NETS = ["fully connected GAN, 28 x 28", *[f"ring, {name}" for name in RING], "DCGAN, 28 x 28"]
+STEPS = {True: 20, False: 3}  # in a turn, of networks for points and for images
+
+
+def kinds(options: argparse.Namespace, convolutions: bool) -> list[str]:
+    """The engines to be measured."""
+    others = EAGER[: 1 + convolutions] if options.torch else []
+    return [MINIGAN, *others]
+
+
+def nets(options: argparse.Namespace) -> dict[str, Any]:
+    """A training step of each network."""
+    rows, found = [], {}
+    for name in NETS:
+        if options.only not in name:
+            continue
+        options.steps_per_round = STEPS[name.startswith("ring")]
+        members = {kind: (kind, 0) for kind in kinds(options, name.startswith("DCGAN"))}
+        found[name] = one = in_turns(options, name, members)
+        ours = one[MINIGAN]["first"][0]["result"]
+        for kind, other in one.items():
+            pairs = zip(other["first"][0]["result"], ours, strict=True)
+            other["deviation"] = max(abs(a - b) / max(abs(b), 1e-2) for a, b in pairs)
+            row = [name, kind, 1e3 * median(values(other)), 1e3 * min(values(other))]
+            if kind != MINIGAN:
+                r = ratios(other, one[MINIGAN])
+                row += [median(r), min(r), max(r)]
+                row += ["same" if other["deviation"] <= SAME_LOSS else "OTHER WORK"]
+            rows.append(row + [""] * (8 - len(row)))
+    title = f"Training steps, {options.threads} threads, {options.rounds} rounds"
+    table(title, "network | engine | ms a step | least | ratio | min | max | losses", rows)
+    return found
+
+
+def tiny(options: argparse.Namespace) -> dict[str, Any]:
+    """Single operations on 4 x 4 numbers."""
+    options.steps_per_round = 1
+    members = {kind: (kind, 0) for kind in kinds(options, False)}
+    found = in_turns(options, "tiny", members)
+    rows, every = [], {"forward": [], "both": []}
+    for name in found[MINIGAN]["rounds"][0][0]:
+        row: list[Any] = [name]
+        for what, collected in every.items():
+            by_kind = [[turn[0][name][what] for turn in one["rounds"]] for one in found.values()]
+            row += [median(column) for column in by_kind]
+            if options.torch:
+                ratio = median(b / a for a, b in zip(*by_kind, strict=True))
+                collected.append(ratio)
+                row.append(ratio)
+        rows.append(row)
+    columns = " | ".join([*found, *["ratio"] * options.torch])
+    if options.torch:
+        row = ["median"]
+        for collected in every.values():
+            row += [*[None] * len(found), median(collected)]
+        rows.append(row)
+    title = (
+        f"Operations on 4 x 4 numbers, microseconds a call, {options.rounds} rounds:\n"
+        "forward alone, then forward and backward"
+    )
+    table(title, f"operation | {columns} | {columns}", rows)
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--nets", action="store_true", help="a training step of each network")
+    add("--tiny", action="store_true", help="operations on 4 x 4 numbers")
+    add("--only", default="", metavar="WORD", help="networks with this word in their names")
+    add("--rounds", type=int, default=7)
+    options = parsed(parser, "family_engines.py")
+    options.before = None
+
+    figures: dict[str, Any] = {"machine": machine(options)}
+    if options.tiny:
+        figures["tiny"] = tiny(options)
+    if options.nets:
+        figures["nets"] = nets(options)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    engines = [one for found in figures.get("nets", {}).values() for one in found.values()]
+    return 0 if all(one["deviation"] <= SAME_LOSS for one in engines) else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Failure as failure:
+        sys.exit(f"family: {failure}")

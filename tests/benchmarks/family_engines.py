@@ -1,0 +1,317 @@
+"""The engines that family.py compares; like engines.py, each process of this program is one of them.
+
+A task is a row of NETS, whose turn is a training step, or "tiny", whose turn measures single
+operations on 4 x 4 numbers. Both engines have networks of the same layers, first weights and inputs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import engines
+import numpy as np
+from engines import Engine, Gemm, timed
+
+CALLS, TRIALS = 50, 5  # calls of a tiny operation in a trial; of the trials the fastest counts
+PENALTY, CLIP = 10.0, 0.01  # WGAN-GP's and WGAN's
+
+
+class Net(NamedTuple):
+    """A member of the family on one kind of data."""
+
+    member: str
+    network: str
+    shape: tuple[int, ...]  # of a sample
+    width: int  # ngf and ndf
+    batch: int
+    nz: int
+    loss: str  # a row of minigan.gans.objectives
+
+
+_ring = partial(Net, network="mlp", shape=(2,), width=128, batch=256, nz=32)
+NETS = {
+    "fully connected GAN, 28 x 28": Net(
+        "dcgan", "mlp", (1, 28, 28), 128, 64, 100, "non-saturating"
+    ),
+    "ring, non-saturating": _ring("dcgan", loss="non-saturating"),
+    "ring, minimax": _ring("dcgan", loss="minimax"),
+    "ring, relativistic": _ring("dcgan", loss="relativistic"),
+    "ring, least squares": _ring("lsgan", loss="least-squares"),
+    "ring, hinge": _ring("hinge", loss="hinge"),
+    "ring, WGAN": _ring("wgan", loss="wasserstein"),
+    "ring, WGAN-GP": _ring("wgan-gp", loss="wasserstein"),
+    "DCGAN, 28 x 28": Net("dcgan", "dcgan", (1, 28, 28), 64, 64, 100, "non-saturating"),
+}
+
+
+class Given(NamedTuple):
+    """What is drawn for a step, in the place of minigan's Draw; the same tensors again and again."""
+
+    x: Any
+    z: Any
+    u: Any
+    step: int = 0
+
+    def reals(self) -> Any:
+        return self.x
+
+    def noise(self) -> Any:
+        return self.z
+
+    def uniform(self, name: str, *shape: int) -> Any:
+        return self.u
+
+
+class Family(Engine):
+    """What both engines do, with `tensor`, which makes a leaf, and functions `F` of PyTorch's names."""
+
+    def begin(self, task: str, batch: int, warm_up: int) -> dict[str, Any]:
+        if task == "tiny":
+            self.turn = self.tiny()
+        else:
+            net = NETS[task]
+            rng = np.random.default_rng(1)
+            shapes = (net.batch, *net.shape), (net.batch, net.nz)
+            x, z = (self.tensor(rng.standard_normal(shape)) for shape in shapes)
+            u = self.tensor(rng.random((net.batch, *[1] * len(net.shape))))
+            step = self.steps(net)
+            self.turn = lambda: timed(lambda: step(Given(x, z, u)))
+        first = [self.turn() for _ in range(warm_up)]
+        self.cpu = time.process_time()
+        return {"first": first, "about": self.about}
+
+    def first_weights(self, net: Any, seed: int) -> None:
+        """Matrices and kernels of small normal numbers, norms that only normalise, and no bias."""
+        rng = np.random.default_rng(seed)
+        for p in net.parameters():
+            self.write(p, rng.normal(0, 0.05, p.shape) if p.ndim > 1 else 0.0)
+        for module in net.modules():
+            if "BatchNorm" in type(module).__name__:
+                self.write(module.weight, 1.0)
+
+    def tiny(self) -> Callable[[], dict[str, Any]]:
+        """Microseconds for a call of each operation: forward alone, and with backward."""
+        rng, F = np.random.default_rng(0), self.F
+        a, b, c = (
+            self.tensor(rng.standard_normal(s)).requires_grad_() for s in ((4, 4),) * 2 + (4,)
+        )
+        upstream = {shape: self.tensor(np.ones(shape)) for shape in ((4, 4), (2, 8), (4,), ())}
+        label = self.tensor(np.ones((4, 4)))
+        operations = {
+            "a + b": (lambda: a + b, (a, b)),
+            "a * b": (lambda: a * b, (a, b)),
+            "a * 2": (lambda: a * 2.0, (a,)),
+            "a @ b": (lambda: a @ b, (a, b)),
+            "linear": (lambda: F.linear(a, b, c), (a, b, c)),
+            "ReLU": (lambda: F.relu(a), (a,)),
+            "leaky ReLU": (lambda: F.leaky_relu(a, 0.2), (a,)),
+            "tanh": (lambda: F.tanh(a), (a,)),
+            "sigmoid": (lambda: F.sigmoid(a), (a,)),
+            "softplus": (lambda: F.softplus(a), (a,)),
+            "exp": (lambda: a.exp(), (a,)),
+            "reshape": (lambda: a.reshape(2, 8), (a,)),
+            "a[1]": (lambda: a[1], (a,)),
+            "sum": (lambda: a.sum(), (a,)),
+            "mean": (lambda: a.mean(), (a,)),
+            "cross-entropy of logits": (
+                lambda: F.binary_cross_entropy_with_logits(a, label),
+                (a,),
+            ),
+        }
+
+        def backward(call: Callable[[], Any], leaves: tuple) -> None:
+            for leaf in leaves:
+                leaf.grad = None
+            y = call()
+            y.backward(upstream[tuple(y.shape)])
+
+        def least(call: Callable[[], Any]) -> float:
+            trial = lambda: engines.repeat(call, CALLS)
+            return 1e6 * min(timed(trial)["seconds"] for _ in range(TRIALS)) / CALLS
+
+        def turn() -> dict[str, Any]:
+            return {
+                name: {"forward": least(call), "both": least(partial(backward, call, leaves))}
+                for name, (call, leaves) in operations.items()
+            }
+
+        return turn
+
+
+class Minigan(Family):
+    """minigan's own members."""
+
+    def __init__(self) -> None:
+        import minigan
+        from minigan.gans import MEMBERS
+
+        self.minigan, self.members, self.F = minigan, MEMBERS, minigan.functional
+        self.about = f"minigan {minigan.__version__}, NumPy {np.__version__}"
+
+    def tensor(self, array: np.ndarray) -> Any:
+        return self.minigan.tensor(array, dtype=np.float32)
+
+    def write(self, p: Any, values: Any) -> None:
+        p.data[...] = values
+
+    def steps(self, net: Net) -> Callable[[Given], list[float]]:
+        kind = self.members[net.member]
+        names = kind.Options.names()
+        wanted = {"fresh_noise": False, "loss": net.loss, "d_steps": 1}
+        options = kind.Options(
+            network=net.network, ngf=net.width, ndf=net.width, nz=net.nz, batch_size=net.batch,
+            ema=0.0, **{name: value for name, value in wanted.items() if name in names},
+        )  # fmt: skip
+        member = kind(options, net.shape, np.random.default_rng(0))
+        for seed, player in enumerate((member.G, member.D)):
+            self.first_weights(player.net, seed)
+
+        def step(given: Given) -> list[float]:
+            metrics = member.step(given)
+            loss_D = metrics["loss_d"] if "loss_d" in metrics else -metrics["distance"]
+            return [loss_D.item(), metrics["loss_g"].item()]
+
+        return step
+
+
+class PyTorch(Family):
+    """The same steps as a careful user writes them: D is frozen in G's half."""
+
+    def __init__(self, channels_last: bool = False) -> None:
+        import torch
+
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        self.torch, self.nn, self.F = torch, torch.nn, torch.nn.functional
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.about = f"PyTorch {torch.__version__}"
+
+    def tensor(self, array: np.ndarray) -> Any:
+        t = self.torch.from_numpy(array.astype(np.float32))
+        return t.contiguous(memory_format=self.format) if t.ndim == 4 else t
+
+    def write(self, p: Any, values: Any) -> None:
+        with self.torch.no_grad():
+            p.copy_(self.torch.as_tensor(values))
+
+    def networks(self, net: Net) -> tuple[Any, Any]:
+        nn, w, pixels = self.nn, net.width, int(np.prod(net.shape))
+        leaky = lambda: nn.LeakyReLU(0.2, True)
+        if net.network == "dcgan":
+            G = nn.Sequential(
+                nn.Unflatten(1, (net.nz, 1, 1)),
+                nn.ConvTranspose2d(net.nz, 2 * w, 7, bias=False), nn.BatchNorm2d(2 * w), nn.ReLU(True),
+                nn.ConvTranspose2d(2 * w, w, 4, 2, 1, bias=False), nn.BatchNorm2d(w), nn.ReLU(True),
+                nn.ConvTranspose2d(w, 1, 4, 2, 1, bias=False), nn.Tanh(),
+            )  # fmt: skip
+            D = nn.Sequential(
+                nn.Conv2d(1, w, 4, 2, 1, bias=False), leaky(),
+                nn.Conv2d(w, 2 * w, 4, 2, 1, bias=False), nn.BatchNorm2d(2 * w), leaky(),
+                nn.Conv2d(2 * w, 1, 7, bias=False),
+            )  # fmt: skip
+        elif len(net.shape) == 3:
+            G = nn.Sequential(nn.Linear(net.nz, w), leaky())
+            for i in range(3):
+                width = w << i
+                G.extend([nn.Linear(width, 2 * width), nn.BatchNorm1d(2 * width), leaky()])
+            G.extend([nn.Linear(8 * w, pixels), nn.Tanh(), nn.Unflatten(1, net.shape)])
+            D = nn.Sequential(
+                nn.Flatten(), nn.Linear(pixels, 4 * w), leaky(), nn.Linear(4 * w, 2 * w), leaky(),
+                nn.Linear(2 * w, 1),
+            )  # fmt: skip
+        else:
+            G = nn.Sequential(
+                nn.Linear(net.nz, w), nn.ReLU(), nn.Linear(w, w), nn.ReLU(), nn.Linear(w, pixels)
+            )
+            D = nn.Sequential(
+                nn.Linear(pixels, w), leaky(), nn.Linear(w, w), leaky(), nn.Linear(w, 1)
+            )
+        return G.to(memory_format=self.format), D.to(memory_format=self.format)
+
+    def losses(self, name: str) -> tuple[Callable, Callable]:
+        """D's loss of the scores of reals and fakes, and G's."""
+        F, ones, zeros = self.F, self.torch.ones_like, self.torch.zeros_like
+        bce, mse = F.binary_cross_entropy_with_logits, F.mse_loss
+        judge = lambda real, fake: bce(real, ones(real)) + bce(fake, zeros(fake))
+        return {
+            "non-saturating": (judge, lambda real, fake: bce(fake, ones(fake))),
+            "minimax": (judge, lambda real, fake: -bce(fake, zeros(fake))),
+            "relativistic": (
+                lambda real, fake: bce(real - fake, ones(real)),
+                lambda real, fake: bce(fake - real, ones(fake)),
+            ),
+            "least-squares": (
+                lambda real, fake: (mse(real, ones(real)) + mse(fake, zeros(fake))) / 2,
+                lambda real, fake: mse(fake, ones(fake)) / 2,
+            ),
+            "hinge": (
+                lambda real, fake: F.relu(1 - real).mean() + F.relu(1 + fake).mean(),
+                lambda real, fake: -fake.mean(),
+            ),
+            "wasserstein": (
+                lambda real, fake: fake.mean() - real.mean(),
+                lambda real, fake: -fake.mean(),
+            ),
+        }[name]
+
+    def optimizers(self, net: Net, G: Any, D: Any) -> list[Any]:
+        optim = self.torch.optim
+        if net.member == "wgan":
+            return [optim.RMSprop(each.parameters(), lr=5e-5) for each in (G, D)]
+        lr, betas = (1e-4, (0.0, 0.9)) if net.member == "wgan-gp" else (2e-4, (0.5, 0.999))
+        return [optim.Adam(each.parameters(), lr=lr, betas=betas) for each in (G, D)]
+
+    def slope_penalty(self, D: Any, x: Any) -> Any:
+        x.requires_grad_()
+        (slope,) = self.torch.autograd.grad(D(x).sum(), x, create_graph=True)
+        return ((slope.flatten(1).norm(2, dim=1) - 1) ** 2).mean()
+
+    def steps(self, net: Net) -> Callable[[Given], list[float]]:
+        G, D = self.networks(net)
+        for seed, each in enumerate((G, D)):
+            self.first_weights(each, seed)
+        d_loss, g_loss = self.losses(net.loss)
+        opt_G, opt_D = self.optimizers(net, G, D)
+        again = net.member.startswith("wgan")  # G's half has fakes of its own
+
+        def step(given: Given) -> list[float]:
+            x, z, u, _ = given
+            fakes = G(z)
+            opt_D.zero_grad()
+            loss_D = descended = d_loss(D(x).view(-1), D(fakes.detach()).view(-1))
+            if net.member == "wgan-gp":
+                between = u * x + (1 - u) * fakes.detach()
+                descended = loss_D + PENALTY * self.slope_penalty(D, between)
+            descended.backward()
+            opt_D.step()
+            if net.member == "wgan":
+                with self.torch.no_grad():
+                    for p in D.parameters():
+                        p.clamp_(-CLIP, CLIP)
+            D.requires_grad_(False)
+            opt_G.zero_grad()
+            real = D(x).view(-1) if net.loss == "relativistic" else None
+            loss_G = g_loss(real, D(G(z) if again else fakes).view(-1))
+            loss_G.backward()
+            opt_G.step()
+            D.requires_grad_(True)
+            return [loss_D.item(), loss_G.item()]
+
+        return step
+
+
+KINDS: dict[str, Callable[[], Engine]] = {
+    "GEMM": Gemm,
+    "minigan": Minigan,
+    "minigan before": Minigan,
+    "PyTorch": PyTorch,
+    "PyTorch channels_last": partial(PyTorch, channels_last=True),
+}
+
+
+if __name__ == "__main__":
+    engines.main(sys.argv[1], KINDS)

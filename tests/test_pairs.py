@@ -15,7 +15,7 @@ from minigan.data.attributes import FILE
 from minigan.data.kinds import KINDS
 from minigan.errors import UserError
 from minigan.gans import MEMBERS
-from minigan.gans.base import FAMILIES
+from minigan.models import FOR_IMAGES
 from minigan.training.plan import choose
 from minigan.training.run import Run
 
@@ -65,7 +65,7 @@ def test_each_pair_trains_and_draws_samples(member, kind, tmp_path, monkeypatch)
     tiny.hurry(monkeypatch)
     data = ["--data", kind, *data_of(kind, tmp_path / "data")]
     data += [word for name, text in condition(member, kind).items() for word in (f"--{name}", text)]
-    for network in ["mlp"] if KINDS[kind].points else ["mlp", *FAMILIES]:
+    for network in ["mlp"] if KINDS[kind].points else ["mlp", *FOR_IMAGES]:
         flags = [] if KINDS[kind].points else ["--network", network]
         if network == "sngan" and KINDS[kind].image_size == 28:
             flags += ["--image-size", "32"]  # see docs/pairs.md

@@ -106,9 +106,15 @@ class Table:
                     f"{where} has {name} = {short(repr(value))}, expected {kind}; {REMEDY}"
                 )
         try:
-            return cls(**saved)
+            table = cls(**saved)
         except UserError as error:
             raise UserError(f"{where}: {error}; {REMEDY}") from None
+        for name, value in saved.items():
+            if getattr(table, name) != value:  # None stands for a default that depends on the data
+                raise UserError(
+                    f"{where} has {name} = {value}, but a run saves its value; {REMEDY}"
+                )
+        return table
 
     def changes(self, given: Mapping[str, Any]) -> list[str]:
         """The given options that differ from this table's, as "--lr 0.0002 -> 0.1"."""

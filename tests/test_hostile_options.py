@@ -18,7 +18,7 @@ import hostile
 import pytest
 import tiny
 from hostile import DEEP, fuzz, sentence
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from minigan.backend import threads
@@ -330,6 +330,8 @@ PARTS = [
 
 @fuzz
 @given(st.sampled_from([*PARTS, (None, "dataroot"), (None, "member")]), STRANGE)
+@example(("data", "image_size"), None)  # a default on the command line, but never saved
+@example(("data", "nc"), None)
 def test_any_option_in_config_json(base, place, value):
     if not Path("run").exists():
         shutil.copytree(base.folder, "run")

@@ -440,7 +440,7 @@ def test_threads_are_checked_before_anything_is_said(monkeypatch, capsys):
 
 @pytest.mark.parametrize("out", ["file", "file/x", "dangling"])
 def test_generate_checks_its_options_before_it_reads_a_checkpoint(capsys, monkeypatch, out):
-    monkeypatch.setattr(sample, "_load", lambda where: 1 / 0)
+    monkeypatch.setattr(sample, "load", lambda where: 1 / 0)
     Path("file").touch()
     Path("dangling").symlink_to("nowhere")
     assert tiny.generate.main(["--run=auto", f"--out={out}"]) == 1

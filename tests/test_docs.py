@@ -186,6 +186,14 @@ def test_the_table_of_pairs_is_true():
                 assert can_start(member, data=kind, condition="Male")
 
 
+def test_the_gallery_has_every_member_with_its_picture_and_its_row():
+    text = (ROOT / "docs/gallery.md").read_text(encoding="utf-8")
+    for member in MEMBERS:
+        assert f"## `{member}`" in text
+        assert f"(figures/gallery-{member}.png)" in text  # that it exists is tested with all links
+        assert re.search(rf"^\| `{member}` \| `ring` \|", text, re.M)
+
+
 def can_start(member: str, **given: str) -> bool:
     try:
         choose(member, given)

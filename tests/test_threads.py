@@ -362,16 +362,22 @@ def test_blas_has_one_thread_in_a_block_whatever_other_threads_begin_and_end():
     before, seen = settings(), set()
     libraries = [library for library, _ in threads._blas()]
 
+    begin = threading.Barrier(4, timeout=PATIENCE)
+
     def call():
+        begin.wait()
         for _ in range(500):
             threads.share(lambda i: seen.update(library.num_threads for library in libraries), 2)
 
+    callers = [threading.Thread(target=call, daemon=True) for _ in range(3)]
+    for caller in callers:
+        caller.start()
     interval = sys.getswitchinterval()
+    # Not before: a switch while a thread starts can fail under coverage, whose trace function Python
+    # 3.11 installs in one thread at a time.
+    begin.wait()
     sys.setswitchinterval(1e-5)
     try:
-        callers = [threading.Thread(target=call, daemon=True) for _ in range(3)]
-        for caller in callers:
-            caller.start()
         for caller in callers:
             caller.join(PATIENCE)
     finally:

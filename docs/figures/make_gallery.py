@@ -1,6 +1,6 @@
 """Trains every member, and makes docs/gallery.md's pictures and its table.
 
-    python docs/figures/make_gallery.py --out runs-gallery    # some 90 minutes on two cores
+    python docs/figures/make_gallery.py --out runs-gallery    # some 70 minutes of CPU time
 
 An interrupted gallery continues where it stopped. Fashion-MNIST takes part if it is installed. The
 pictures are left beside this file; the table replaces the one in docs/gallery.md.

@@ -12,21 +12,32 @@ from strategies import sizes, windows
 
 import minigan.functional as F
 from minigan import grad, gradcheck, gradgradcheck, tensor
-from minigan.backend import convolution, cpu, filtering, gpu, kernels, reference
+from minigan.backend import convolution, cpu, filtering, gpu, kernels, reference, winograd
 from minigan.backend.reference import Window
 
-# filtering takes neither the module nor the list of gradients asked for
-FILTERING = SimpleNamespace()
-for name in ("conv", "conv_image", "conv_weight"):
-    setattr(FILTERING, name, lambda xp, *arrays, name=name: getattr(filtering, name)(*arrays))
+# These files take neither the module nor the list of gradients asked for.
+FILTERING, WINOGRAD = SimpleNamespace(), SimpleNamespace()
+for file, own in ((FILTERING, filtering), (WINOGRAD, winograd)):
+    for name in ("conv", "conv_image", "conv_weight"):
+        kernel = getattr(own, name)
+        setattr(file, name, lambda xp, *rest, kernel=kernel: kernel(*rest))
 for name in ("conv_gradients", "conv_image_gradients"):
-    setattr(FILTERING, name, lambda xp, asked, *rest, name=name: getattr(filtering, name)(*rest))
+    kernel = getattr(filtering, name)
+    setattr(FILTERING, name, lambda xp, asked, *rest, kernel=kernel: kernel(*rest))
 
 
 @st.composite
 def filter_windows(draw):
     """The geometry of the DCGAN's layers: kernel 4, stride 2, padding 1, an even grid."""
     return Window((4 * draw(sizes), 4 * draw(sizes)), (4, 4), (2, 2), (1, 1))
+
+
+@st.composite
+def winograd_windows(draw):
+    """Kernel 3 and stride 1, any padding, an even grid."""
+    pads = draw(st.integers(0, 2)), draw(st.integers(0, 2))
+    image = tuple([2 * draw(sizes) + (2 if p == 0 else 0) for p in pads])
+    return Window(image, (3, 3), (1, 1), pads)
 
 
 def operands(draw, window):
@@ -42,6 +53,8 @@ def derivatives(module, x, w, y, window):
     dy = module.conv(np, x, w, window)
     dx = module.conv_image(np, w, y, window)
     dw = module.conv_weight(np, x, y, window)
+    if module is WINOGRAD:  # has no kernels for two gradients at once
+        return dy, dx, dw
     for found, expected in (
         (module.conv_gradients(np, [0, 1], x, w, y, window), (dx, dw)),
         (module.conv_image_gradients(np, [0, 1], w, y, x, window), (dw, dy)),
@@ -59,8 +72,9 @@ each_implementation = pytest.mark.parametrize(
         (cpu, windows()),
         (reference, filter_windows()),
         (FILTERING, filter_windows()),
+        (WINOGRAD, winograd_windows()),
     ],
-    ids=["reference", "cpu", "reference on the DCGAN's geometry", "filtering"],
+    ids=["reference", "cpu", "reference on the DCGAN's geometry", "filtering", "winograd"],
 )
 
 
@@ -89,11 +103,11 @@ def test_the_kernels_agree_with_the_formula_to_the_last_bit(module, geometries, 
         np.testing.assert_array_equal(found, by_formula)
 
 
-def a_layer(n, c, o, size, dtype="float64", whole=False):
-    """The operands of a DCGAN layer that is large enough for filtering."""
-    window = Window((size, size), (4, 4), (2, 2), (1, 1))
+def a_layer(n, c, o, size, dtype="float64", whole=False, kernel=4):
+    """The operands of a layer that is large enough for filtering: a DCGAN's, or of kernel 3."""
+    window = Window((size, size), (kernel, kernel), (2, 2) if kernel == 4 else (1, 1), (1, 1))
     rng = np.random.default_rng(0)
-    shapes = (n, c, *window.image), (o, c, 4, 4), (n, o, *window.grid)
+    shapes = (n, c, *window.image), (o, c, *window.kernel), (n, o, *window.grid)
     draw = (lambda s: rng.integers(-4, 5, s)) if whole else rng.standard_normal
     return *(draw(s).astype(dtype) for s in shapes), window
 
@@ -112,18 +126,63 @@ def test_the_layers_of_the_dcgan_are_filtered_and_the_sums_are_the_same(layer):
 @pytest.mark.parametrize("kernel", ["conv", "conv_image"])
 @pytest.mark.parametrize(
     ("layer", "filtered"),
-    [((17, 8, 9, 16), True), ((3, 8, 9, 64), True), ((3, 3, 9, 16), False)],
+    [((17, 8, 9, 16), filtering), ((3, 8, 9, 64), filtering), ((3, 3, 9, 16), None)],
     ids=["filtered at once", "filtered in blocks", "planes"],
 )
 def test_first_and_second_derivatives_through_the_fast_paths(kernel, layer, filtered):
     x, w, y, window = a_layer(*layer)
-    assert convolution._filtered(len(x), w.shape[:2], window) == filtered
+    assert convolution._filter(len(x), w.shape[:2], window) is filtered
     image = x if kernel == "conv" else y
     fn = F.conv2d if kernel == "conv" else F.conv_transpose2d
     inputs = [tensor(a, requires_grad=True) for a in (image, w)]
     layer = lambda x, w: fn(x, w, stride=2, padding=1)
     assert gradcheck(layer, inputs)
     assert gradgradcheck(layer, inputs)
+
+
+@pytest.fixture
+def with_few_channels(monkeypatch):
+    """winograd.py for layers of two channels, so that tests are small."""
+    monkeypatch.setattr(convolution, "MANY_CHANNELS", 2)
+    monkeypatch.setattr(convolution, "MANY_FOR_WEIGHT", 2)
+
+
+@pytest.mark.usefixtures("with_few_channels")
+@pytest.mark.parametrize("fn", [F.conv2d, F.conv_transpose2d])
+def test_first_and_second_derivatives_through_kernel_3(fn):
+    x, w, _, window = a_layer(2, 2, 2, 12, kernel=3)
+    assert convolution._filter(len(x), w.shape[:2], window) is winograd
+    inputs = [tensor(a, requires_grad=True) for a in (x, w)]
+    layer = lambda x, w: fn(x, w, stride=1, padding=1)
+    assert gradcheck(layer, inputs)
+    assert gradgradcheck(layer, inputs)
+
+
+@pytest.mark.usefixtures("with_few_channels")
+@pytest.mark.parametrize("layer", [(2, 3, 4, 16), (1, 3, 2, 64), (70, 2, 3, 8)])
+def test_the_sums_of_kernel_3_are_the_same(layer, monkeypatch):
+    monkeypatch.setattr(winograd, "WHOLE", 1 << 12)  # several parts of the weight's gradient
+    x, w, y, window = a_layer(*layer, whole=True, kernel=3)
+    with patch.multiple(winograd, conv=None), pytest.raises(TypeError):
+        cpu.conv(np, x, w, window)  # calls winograd
+    for found, expected in zip(
+        derivatives(cpu, x, w, y, window), derivatives(reference, x, w, y, window), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("kernel", "pad"), [(7, 0), (7, 3), (4, 1), (3, 2)])
+def test_a_convolution_to_few_channels_is_one_from_few_channels(kernel, pad):
+    window = Window((9, 9), (kernel, kernel), (1, 1), (pad, pad))
+    rng = np.random.default_rng(0)
+    x = rng.integers(-4, 5, (2, 9, *window.image)).astype(float)
+    w = rng.integers(-4, 5, (3, 9, *window.kernel)).astype(float)
+    y = rng.integers(-4, 5, (2, 3, *window.grid)).astype(float)
+    with patch.object(convolution, "_turn", wraps=convolution._turn) as turn:
+        found = derivatives(cpu, x, w, y, window)
+    assert turn.call_count == 7  # three kernels, two gradients twice
+    for one, expected in zip(found, derivatives(reference, x, w, y, window), strict=True):
+        np.testing.assert_array_equal(one, expected)
 
 
 def test_the_kernels_leave_their_operands_alone():
@@ -222,9 +281,14 @@ def kinds(a):
 
 @pytest.mark.parametrize("factor", [0, 1, 2], ids=["image", "weight", "grid"])
 @pytest.mark.parametrize("extreme", EXTREMES)
-@pytest.mark.parametrize("layer", [(17, 8, 9, 16), (130, 8, 9, 8)], ids=["at once", "in blocks"])
-def test_filtering_makes_no_infinity_and_no_nan_of_its_own(layer, extreme, factor):
-    *factors, window = a_layer(*layer, "float32")
+@pytest.mark.usefixtures("with_few_channels")
+@pytest.mark.parametrize(
+    ("layer", "kernel"),
+    [((17, 8, 9, 16), 4), ((130, 8, 9, 8), 4), ((4, 8, 9, 16), 3)],
+    ids=["at once", "in blocks", "kernel 3"],
+)
+def test_filtering_makes_no_infinity_and_no_nan_of_its_own(layer, kernel, extreme, factor):
+    *factors, window = a_layer(*layer, "float32", kernel=kernel)
     rng = np.random.default_rng(1)
     made = EXTREMES[extreme](rng, factors[factor])
     if made.size > 1:
@@ -235,7 +299,20 @@ def test_filtering_makes_no_infinity_and_no_nan_of_its_own(layer, extreme, facto
     with np.errstate(all="ignore"):
         pair = [derivatives(module, *factors, window) for module in (cpu, reference)]
     for found, expected in zip(*pair, strict=True):
+        if (kernel, extreme, factor) == (3, "NaN", 1):  # a NaN also meets the zeros of the padding
+            found, expected = found[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1]
         np.testing.assert_array_equal(kinds(found), kinds(expected))
+
+
+@pytest.mark.parametrize("extreme", ["infinity", "large"])
+def test_a_kernel_that_is_turned_round_makes_no_nan_of_its_own(extreme):
+    x, w, y, window = a_layer(2, 9, 3, 8, "float32", kernel=3)
+    w.flat[77] = EXTREMES[extreme](np.random.default_rng(1), w).flat[0]
+    with np.errstate(all="ignore"):
+        pair = [derivatives(module, x, w, y, window) for module in (cpu, reference)]
+    for found, expected in zip(*pair, strict=True):
+        clear = ~np.isnan(expected)  # the reference multiplies the padding by the infinite weight
+        np.testing.assert_array_equal(kinds(found)[clear], kinds(expected)[clear])
 
 
 @pytest.mark.parametrize("spread", [0, 3, 8])

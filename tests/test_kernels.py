@@ -22,6 +22,7 @@ from minigan.backend import (
     rows,
     sums,
     threads,
+    winograd,
 )
 from minigan.backend.reference import Window
 
@@ -111,11 +112,13 @@ def dcgan_window(side):
     return Window((side, side), (4, 4), (2, 2), (1, 1))
 
 
-WAYS = {  # window, images, channels of the image: filtered, filtered at once, or in planes
-    "filtering, in blocks": (dcgan_window(16), 160, 24, [True, False, False]),
-    "filtering, at once": (dcgan_window(16), 20, 24, [True, True, False]),
-    "columns, few channels": (dcgan_window(32), 160, 3, [False, False, True]),
-    "columns": (Window((17, 16), (3, 5), (2, 1), (1, 2)), 160, 24, [False, False, False]),
+WAYS = {  # window, images, channels: filtered, filtered at once, or in planes
+    "filtering, in blocks": (dcgan_window(16), 160, (24, 16), [True, False, False]),
+    "filtering, at once": (dcgan_window(16), 20, (24, 16), [True, True, False]),
+    "columns, few channels": (dcgan_window(32), 160, (3, 16), [False, False, True]),
+    "kernel 3": (Window((16, 16), (3, 3), (1, 1), (1, 1)), 20, (128, 128), [False, False, False]),
+    "to few channels": (Window((16, 16), (7, 7), (1, 1), (3, 3)), 9, (24, 3), [False, False, True]),
+    "columns": (Window((17, 16), (3, 5), (2, 1), (1, 2)), 160, (24, 16), [False, False, False]),
 }
 
 
@@ -213,8 +216,8 @@ def test_a_leaky_relu_passes_on_exactly_the_gradient_or_the_slope_times_it(dtype
 @pytest.mark.parametrize("kernel", [*KERNELS, *BOTH])
 @pytest.mark.parametrize("way", WAYS)
 def test_the_bytes_do_not_depend_on_the_number_of_threads(way, kernel, thread_counts):
-    window, n, c, expected = WAYS[way]
-    arguments = operands(window, n, c, 16, np.float32, 1)[kernel]
+    window, n, channels, expected = WAYS[way]
+    arguments = operands(window, n, *channels, np.float32, 1)[kernel]
     results = []
     with (
         patch.object(filtering, "_filter", wraps=filtering._filter) as filtered,
@@ -231,9 +234,15 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(way, kernel, thread_co
 
 def test_small_batches_are_not_filtered():
     window = Window((8, 8), (4, 4), (2, 2), (1, 1))
-    assert convolution._filtered(16, (8, 8), window)
-    assert not convolution._filtered(15, (8, 8), window)
-    assert not convolution._filtered(16, (3, 64), window)  # nor are few channels
+    assert convolution._filter(16, (8, 8), window) is filtering
+    assert convolution._filter(15, (8, 8), window) is None
+    assert convolution._filter(16, (3, 64), window) is None  # nor are few channels
+    window = Window((8, 8), (3, 3), (1, 1), (1, 1))
+    assert convolution._filter(4, (64, 64), window) is winograd
+    assert convolution._filter(3, (64, 64), window) is None
+    assert convolution._filter(4, (63, 64), window) is None
+    assert convolution._filter(4, (64, 127), window, weight=True) is None  # costs more transforms
+    assert convolution._filter(4, (128, 128), window, weight=True) is winograd
 
 
 def test_arrays_begin_at_a_line_of_the_cache():
@@ -352,8 +361,8 @@ def settings():
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_kernel_leaves_the_users_settings_as_they_were(fails):
-    window, n, c, _ = WAYS["columns"]
-    x, w = operands(window, n, c, 16, np.float32, 1)["conv"]
+    window, n, channels, _ = WAYS["columns"]
+    x, w = operands(window, n, *channels, np.float32, 1)["conv"]
     threads.set_num_threads(2)
     buffer = np.setbufsize(4096)
     try:

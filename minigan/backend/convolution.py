@@ -1,9 +1,9 @@
 """Convolutions on the CPU, a few images at a time.
 
 The column matrix of a batch is many times larger than the cache; that of a few images fits. So each
-kernel here computes what the reference does, a few images at a time. Two cases are faster another way:
-`filtering.py` has the kernel of the DCGAN, `planes.py` images of few channels. (docs/performance.md
-explains both.)
+kernel here computes what the reference does, a few images at a time. Some cases are faster another way:
+`filtering.py` has the kernel of the DCGAN, `winograd.py` that of residual networks, and `planes.py`
+images of few channels. (docs/performance.md explains all three.)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from . import filtering, planes, reference
+from . import filtering, planes, reference, winograd
 from .reference import Window
 from .rows import row_cuts
 from .threads import empty, share
@@ -26,12 +26,41 @@ BLOCK = 1 << 21  # bytes of columns in a block of work: they stay in the second-
 LANES = 4  # running sums of a weight gradient, for any number of threads
 FEW_CHANNELS = 8  # below this, the products are too narrow to be worth saving
 FEW_TILES = 64  # below this, transforming the weight costs more than filtering saves
+MANY_CHANNELS = 64  # below this, the transforms of winograd.py cost more than filtering saves
+MANY_FOR_WEIGHT = 128  # the same for the gradient of a weight, which transforms image and grid
 
 
-def _filtered(n: int, channels: tuple[int, int], window: Window) -> bool:
-    """Whether minimal filtering pays: its products replace more work than its transforms add."""
-    tiles = n * window.grid[0] * window.grid[1] // 4
-    return filtering.applies(window) and tiles >= FEW_TILES and min(channels) >= FEW_CHANNELS
+def _filter(
+    n: int, channels: tuple[int, int], window: Window, weight: bool = False
+) -> ModuleType | None:
+    """The file whose minimal filtering pays: its products replace more work than its transforms add."""
+    if n * window.grid[0] * window.grid[1] // 4 < FEW_TILES:
+        return None
+    if filtering.applies(window) and min(channels) >= FEW_CHANNELS:
+        return filtering
+    many = MANY_FOR_WEIGHT if weight else MANY_CHANNELS
+    return winograd if winograd.applies(window) and min(channels) >= many else None
+
+
+def _turned(x_channels: int, y_channels: int, window: Window) -> bool:
+    """Whether a convolution is faster as its transpose, with the kernel turned round.
+
+    With stride 1 each is the other's transpose. Columns are made of the image, so they are small if the
+    image has few channels. So a convolution to few channels, like the last layer of a CycleGAN's G
+    (64 to 3, kernel 7), is computed as one from few channels.
+    """
+    return (
+        window.stride == (1, 1)
+        and y_channels < FEW_CHANNELS <= x_channels
+        and all(p < k for p, k in zip(window.pad, window.kernel, strict=True))
+        and not _covers(window)
+        and not _single(window)
+    )
+
+
+def _turn(w: np.ndarray) -> np.ndarray:
+    """The kernel turned round: (O, C, kh, kw) -> (C, O, kh, kw)."""
+    return w[:, :, ::-1, ::-1].swapaxes(0, 1)
 
 
 def _blocks(n: int, row_bytes: int, window: Window) -> list[slice]:
@@ -46,21 +75,30 @@ def _covers(window: Window) -> bool:
     return window.kernel == window.image and window.pad == (0, 0)
 
 
+def _single(window: Window) -> bool:
+    """Whether each window is a single pixel, so that the pixels' rows are the columns."""
+    return window.kernel == window.stride == (1, 1) and window.pad == (0, 0)
+
+
 def _columns(x: np.ndarray, window: Window) -> np.ndarray:
     """reference.columns, computed the fastest way for the shape."""
     if _covers(window):
         return x.transpose(0, 2, 3, 1).reshape(len(x), math.prod(x.shape[1:]))  # no copy
+    if _single(window):
+        return reference.pixel_rows(x)
     if x.shape[1] < FEW_CHANNELS:
         return planes.columns(x, window).T
     return reference.columns(np, x, window)
 
 
 def _if_finite(kernel: Callable[..., T], *arguments: Any, memo: dict | None = None) -> T | None:
-    """The result of a kernel of `filtering.py`, or None if it may contain a false infinity or NaN.
+    """The result of a fast kernel, or None if it may contain a false infinity or NaN.
 
     Filtering subtracts where the formula only adds: infinity - infinity is NaN, and 2e38 - -2e38 is
     infinite. The processor sets a flag for both, which NumPy checks after each call anyway. So the
     results are searched only if a flag was set. Given None, the caller computes without filtering.
+    (A NaN sets no flag. From a weight, `winograd.py` spreads it to the edges of an image's gradient
+    too, whose pixels other windows than the weight's have read.)
     """
     noted: list[tuple] = []
     keeping = () if memo is None else (memo,)
@@ -79,10 +117,12 @@ def conv(
     xp: ModuleType, x: np.ndarray, w: np.ndarray, window: Window, memo: dict | None = None
 ) -> np.ndarray:
     """See reference.conv."""
-    if _filtered(len(x), w.shape[:2], window):
-        y = _if_finite(filtering.conv, x, w, window, memo=memo)
+    if faster := _filter(len(x), w.shape[:2], window):
+        y = _if_finite(faster.conv, x, w, window, memo=memo)
         if y is not None:
             return y
+    if _turned(x.shape[1], len(w), window):
+        return conv_image(xp, _turn(w), x, window.turned())
     blocks = _blocks(len(x), x.shape[1] * x.itemsize, window)
     kernel = reference.kernel_rows(w)  # (kh*kw*C, O)
     y = empty((len(x), *window.grid, len(w)), x.dtype)
@@ -99,8 +139,13 @@ def conv_image(
     xp: ModuleType, w: np.ndarray, y: np.ndarray, window: Window, memo: dict | None = None
 ) -> np.ndarray:
     """See reference.conv_image."""
-    if _filtered(len(y), w.shape[:2], window):
-        x = _if_finite(filtering.conv_image, w, y, window, memo=memo)
+    if faster := _filter(len(y), w.shape[:2], window):
+        x = _if_finite(faster.conv_image, w, y, window, memo=memo)
+        if x is not None:
+            return x
+    if _turned(w.shape[1], len(w), window):
+        # The grid's padding is multiplied too, and 0 times infinity would be NaN.
+        x = _if_finite(conv, xp, y, _turn(w), window.turned())
         if x is not None:
             return x
     (kh, kw), c = window.kernel, w.shape[1]
@@ -114,7 +159,9 @@ def conv_image(
 
     def work(i: int) -> None:
         block, rows = x[blocks[i]], reference.pixel_rows(y[blocks[i]])
-        if c < FEW_CHANNELS:
+        if _single(window):
+            np.matmul(rows, kernel.T, out=reference.pixel_rows(block))
+        elif c < FEW_CHANNELS:
             planes.fold(kernel, rows, window, block)
         else:
             block[...] = reference.fold(np, windows(rows @ kernel.T), window)
@@ -137,10 +184,12 @@ def conv_image(
 def conv_weight(xp: ModuleType, x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
     """See reference.conv_weight."""
     c, o = x.shape[1], y.shape[1]
-    if _filtered(len(x), (o, c), window):
-        w = _if_finite(filtering.conv_weight, x, y, window)
+    if faster := _filter(len(x), (o, c), window, weight=True):
+        w = _if_finite(faster.conv_weight, x, y, window)
         if w is not None:
             return w
+    if _turned(c, o, window):
+        return _turn(conv_weight(xp, y, x, window.turned()))
     w = empty((*window.kernel, c, o), x.dtype)
     kernel = w.reshape(-1, o)  # (kh*kw*C, O)
     if _covers(window):
@@ -172,7 +221,7 @@ def conv_gradients(
     memo: dict | None = None,
 ) -> list[np.ndarray]:
     """See reference.conv_gradients."""
-    if asked == [0, 1] and _filtered(len(x), w.shape[:2], window):
+    if asked == [0, 1] and _filter(len(x), w.shape[:2], window) is filtering:
         both = _if_finite(filtering.conv_gradients, x, w, y, window, memo=memo)
         if both is not None:
             return both
@@ -190,7 +239,7 @@ def conv_image_gradients(
     memo: dict | None = None,
 ) -> list[np.ndarray]:
     """See reference.conv_image_gradients."""
-    if asked == [0, 1] and _filtered(len(x), w.shape[:2], window):
+    if asked == [0, 1] and _filter(len(x), w.shape[:2], window) is filtering:
         both = _if_finite(filtering.conv_image_gradients, w, y, x, window, memo=memo)
         if both is not None:
             return both

@@ -35,6 +35,11 @@ class Window:
             for i, k, s, p in zip(self.image, self.kernel, self.stride, self.pad, strict=True)
         )
 
+    def turned(self) -> Window:
+        """The window of the same convolution, of stride 1, read from the grid to the image."""
+        pads = tuple([k - 1 - p for k, p in zip(self.kernel, self.pad, strict=True)])
+        return Window(self.grid, self.kernel, (1, 1), pads)
+
 
 def columns(xp: ModuleType, x: Array, window: Window) -> Array:
     """Every window's pixels as one row: (N, C, H, W) -> (N*OH*OW, kh*kw*C)."""

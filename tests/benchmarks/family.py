@@ -1,6 +1,7 @@
 """The family's networks and its smallest operations: minigan beside PyTorch, on the same cores.
 
     python tests/benchmarks/family.py --nets             # a training step of each network
+    python tests/benchmarks/family.py --layers           # each layer, forward and backward
     python tests/benchmarks/family.py --tiny             # single operations on 4 x 4 numbers
     python tests/benchmarks/family.py --nets --only ring --threads 1 --rounds 9
     python tests/benchmarks/family.py --nets --pytorch ../torch/bin/python    # which has PyTorch
@@ -71,6 +72,32 @@ def nets(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def layers(options: argparse.Namespace) -> dict[str, Any]:
+    """Each layer of the family, forward and backward."""
+    options.steps_per_round = 1
+    members = {kind: (kind, 0) for kind in kinds(options, True)}
+    found = in_turns(options, "layers", members)
+    rows = []
+    for name in found[MINIGAN]["rounds"][0][0]:
+        if options.only not in name:
+            continue
+        seconds = {k: [turn[0][name] for turn in one["rounds"]] for k, one in found.items()}
+        row = [name, *[1e3 * median(column) for column in seconds.values()]]
+        if options.torch:
+            others = [column for kind, column in seconds.items() if kind != MINIGAN]
+            better = [min(both) for both in zip(*others, strict=True)]
+            r = [b / a for a, b in zip(seconds[MINIGAN], better, strict=True)]
+            row += [median(r), min(r), max(r)]
+        rows.append(row)
+    title = (
+        f"Layers, forward and backward, milliseconds, {options.threads} threads, {options.rounds} "
+        "rounds; the ratio is to PyTorch's better layout"
+    )
+    columns = [*found, *["ratio", "min", "max"] * options.torch]
+    table(title, " | ".join(["layer", *columns]), rows)
+    return found
+
+
 def tiny(options: argparse.Namespace) -> dict[str, Any]:
     """Single operations on 4 x 4 numbers."""
     options.steps_per_round = 1
@@ -105,8 +132,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--nets", action="store_true", help="a training step of each network")
+    add("--layers", action="store_true", help="each layer, forward and backward")
     add("--tiny", action="store_true", help="operations on 4 x 4 numbers")
-    add("--only", default="", metavar="WORD", help="networks with this word in their names")
+    add(
+        "--only",
+        default="",
+        metavar="WORD",
+        help="networks or layers with this word in their names",
+    )
     add("--rounds", type=int, default=7)
     options = parsed(parser, "family_engines.py")
     options.before = None
@@ -114,6 +147,8 @@ def main() -> int:
     figures: dict[str, Any] = {"machine": machine(options)}
     if options.tiny:
         figures["tiny"] = tiny(options)
+    if options.layers:
+        figures["layers"] = layers(options)
     if options.nets:
         figures["nets"] = nets(options)
     if options.json:

@@ -1,7 +1,8 @@
 """The engines that family.py compares; like engines.py, each process of this program is one of them.
 
-A task is a row of NETS, whose turn is a training step, or "tiny", whose turn measures single
-operations on 4 x 4 numbers. Both engines have networks of the same layers, first weights and inputs.
+A task is a row of NETS, whose turn is a training step, "layers", whose turn measures the layers of
+family_layers.py, or "tiny", for single operations on 4 x 4 numbers. Both engines have networks of the
+same layers, first weights and inputs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import engines
 import numpy as np
 from engines import Engine, Gemm, timed
+from family_layers import LAYERS
 
 CALLS, TRIALS = 50, 5  # calls of a tiny operation in a trial; of the trials the fastest counts
 PENALTY, CLIP = 10.0, 0.01  # WGAN-GP's and WGAN's
@@ -73,6 +75,8 @@ class Family(Engine):
     def begin(self, task: str, batch: int, warm_up: int) -> dict[str, Any]:
         if task == "tiny":
             self.turn = self.tiny()
+        elif task == "layers":
+            self.turn = self.layers()
         else:
             net = NETS[task]
             rng = np.random.default_rng(1)
@@ -93,6 +97,33 @@ class Family(Engine):
         for module in net.modules():
             if "BatchNorm" in type(module).__name__:
                 self.write(module.weight, 1.0)
+
+    def layers(self) -> Callable[[], dict[str, Any]]:
+        """The seconds that each layer takes, forward and backward, as a list of calls."""
+        tasks = {}
+        for name, layer in LAYERS.items():
+            rng = np.random.default_rng(0)
+            leaves = [self.leaf(rng.standard_normal(shape)) for shape in layer.shapes]
+            y = layer.call(self.F, *leaves)
+            g = self.images(rng.standard_normal(tuple(y.shape)))
+
+            def task(layer: Any = layer, leaves: list = leaves, g: Any = g) -> None:
+                for leaf in leaves:
+                    leaf.grad = None
+                layer.call(self.F, *leaves).backward(g)
+
+            tasks[name] = task
+
+        def turn() -> dict[str, Any]:
+            return {
+                name: min(timed(task)["seconds"] for _ in range(TRIALS))
+                for name, task in tasks.items()
+            }
+
+        return turn
+
+    def leaf(self, array: np.ndarray) -> Any:
+        return self.images(array).requires_grad_()
 
     def tiny(self) -> Callable[[], dict[str, Any]]:
         """Microseconds for a call of each operation: forward alone, and with backward."""
@@ -156,6 +187,13 @@ class Minigan(Family):
     def tensor(self, array: np.ndarray) -> Any:
         return self.minigan.tensor(array, dtype=np.float32)
 
+    def images(self, array: np.ndarray) -> Any:
+        """A tensor in the memory order of this engine's activations: the channels last."""
+        channels_last = array.ndim == 4
+        array = array.transpose(0, 2, 3, 1) if channels_last else array
+        array = np.ascontiguousarray(array, np.float32)
+        return self.minigan.Tensor(array.transpose(0, 3, 1, 2) if channels_last else array)
+
     def write(self, p: Any, values: Any) -> None:
         p.data[...] = values
 
@@ -193,6 +231,9 @@ class PyTorch(Family):
     def tensor(self, array: np.ndarray) -> Any:
         t = self.torch.from_numpy(array.astype(np.float32))
         return t.contiguous(memory_format=self.format) if t.ndim == 4 else t
+
+    def images(self, array: np.ndarray) -> Any:
+        return self.tensor(array)
 
     def write(self, p: Any, values: Any) -> None:
         with self.torch.no_grad():

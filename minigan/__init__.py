@@ -6,7 +6,7 @@ The files of the engine. Each imports only files listed above it:
     walk, tensor                          the graph: backpropagation, Tensors, `op`
     arguments                             checks of sizes, dimensions and flags
     ops, shapes, pieces, conv, normalize  the operations and their backward rules
-    reductions, probabilities, resizing   more operations, most composed of the above
+    image_norm, reductions, probabilities, resizing    more operations, most composed of the above
     init, create, labels, dropout         initial values; new tensors; labels; dropout
     methods, functional                   PyTorch's names for all of them
     nn, optim, gradcheck                  networks, and how they are trained and tested

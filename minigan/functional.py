@@ -15,8 +15,9 @@ from . import backend
 from .arguments import check_alike, check_indices
 from .conv import conv2d, conv_transpose2d
 from .dropout import dropout, dropout2d
+from .image_norm import group_norm, instance_norm, layer_norm
 from .labels import embedding, one_hot
-from .normalize import batch_norm, group_norm, instance_norm, layer_norm
+from .normalize import batch_norm
 from .ops import (
     abs,
     clamp,

@@ -1,8 +1,9 @@
 """Normalisation is one operation: y = (x - mean) / sqrt(var + eps), over given axes.
 
 Batch norm is this over (N, H, W), then a scale and a shift (Ioffe & Szegedy 2015, "Batch
-Normalization"). Layer, instance and group norm are the same over other axes. The mean and the variance
-depend on x, and the rule says so. Engines that treat them as constants get wrong gradients.
+Normalization"). Layer, instance and group norm are the same over other axes: see `image_norm.py`. The
+mean and the variance depend on x, and the rule says so. Engines that treat them as constants get wrong
+gradients.
 
 Here batch norm's operation includes the scale, the shift and the activation that follows. As separate
 operations, each would be a pass over memory that costs more than its arithmetic.
@@ -11,13 +12,12 @@ operations, each would be a pass over memory that costs more than its arithmetic
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .arguments import all_sizes, check_alike, check_floats, is_real, is_whole
+from .arguments import check_alike, is_real
 from .backend import Array, array_module, kernels
 from .ops import cast, leaky_relu_gradient
 from .shapes import mean as mean_over
@@ -26,18 +26,18 @@ from .shapes import sum as sum_over
 from .tensor import Tensor, op
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Statistics:
     """What normalises a batch x: computed once by the forward, used again by the rules.
 
+    eps      the number added to the variance
     mean     the mean of x over the axes, kept with length 1
     inv_std  1 / sqrt(var + eps), in the same shape
-    eps      the number added to the variance
     """
 
-    mean: Array
-    inv_std: Array
     eps: float
+    mean: Array = None
+    inv_std: Array = None
 
 
 @op(
@@ -58,7 +58,7 @@ def _mean(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     return mean_over(x, axes, keepdim=True)
 
 
-def _normalize_rule(g: Tensor, y: Tensor, x: Tensor, *, axes, stats) -> Tensor:
+def normalize_rule(g: Tensor, y: Tensor, x: Tensor, *, axes, stats) -> Tensor:
     """dx = inv_std * (g - mean(g) - y * mean(g * y)): g without its components along 1 and along y.
 
     Moving x along 1 or along y changes the statistics but not the output.
@@ -67,8 +67,8 @@ def _normalize_rule(g: Tensor, y: Tensor, x: Tensor, *, axes, stats) -> Tensor:
     return r * (g - _mean(g, axes) - y * _mean(g * y, axes))
 
 
-@op(_normalize_rule)
-def _normalize(xp, x, *, axes, stats):
+@op(normalize_rule)
+def normalize_over(xp, x, *, axes, stats):
     """(x - mean) * inv_std. The statistics depend on x, so the rule differentiates them too.
 
     It is a separate operation so that this rule can be read and tested; batch norm's rules use it.
@@ -79,41 +79,41 @@ def _normalize(xp, x, *, axes, stats):
 # -- batch norm ---------------------------------------------------------------------------------
 
 
-def _row(v: Any, x: Any) -> Any:
+def channel_row(v: Any, x: Any) -> Any:
     """A value per channel in a shape that broadcasts to x: (C,) -> (1, C, 1, 1).
 
     Numbers and None are returned unchanged.
     """
-    return v if v is None or isinstance(v, (int, float)) else v.reshape(_row_shape(x))
+    return v if v is None or isinstance(v, (int, float)) else v.reshape(row_shape(x))
 
 
-def _row_shape(x: Any) -> tuple[int, ...]:
+def row_shape(x: Any) -> tuple[int, ...]:
     return (1, x.shape[1], *[1] * (x.ndim - 2))
 
 
-def _axes(x: Any) -> tuple[int, ...]:
+def batch_axes(x: Any) -> tuple[int, ...]:
     """All dimensions except the channels."""
     return (0, *range(2, x.ndim))
 
 
 def _batch_norm_rule_x(g, y, x, w, b, *, stats, slope) -> Tensor:
-    options = {"axes": _axes(x), "stats": stats}
-    g_xhat = leaky_relu_gradient(g, y, slope) * _row(w, x)
-    return _normalize_rule(g_xhat, _normalize(x, **options), x, **options)
+    options = {"axes": batch_axes(x), "stats": stats}
+    g_xhat = leaky_relu_gradient(g, y, slope) * channel_row(w, x)
+    return normalize_rule(g_xhat, normalize_over(x, **options), x, **options)
 
 
 def _batch_norm_rule_w(g, y, x, w, b, *, stats, slope) -> Tensor:
-    xhat = _normalize(x, axes=_axes(x), stats=stats)
-    return sum_over(leaky_relu_gradient(g, y, slope) * xhat, _axes(x))
+    xhat = normalize_over(x, axes=batch_axes(x), stats=stats)
+    return sum_over(leaky_relu_gradient(g, y, slope) * xhat, batch_axes(x))
 
 
 def _batch_norm_rule_b(g, y, x, w, b, *, stats, slope) -> Tensor:
-    return sum_over(leaky_relu_gradient(g, y, slope), _axes(x))
+    return sum_over(leaky_relu_gradient(g, y, slope), batch_axes(x))
 
 
 def _batch_norm_fused(xp, asked, g, y, x, w, b, *, stats, slope):
     gradients = kernels(xp).batch_norm_gradients(
-        xp, g, y, x, stats.mean, stats.inv_std, _row(w, x), slope
+        xp, g, y, x, stats.mean, stats.inv_std, channel_row(w, x), slope
     )
     return [gradients[i].reshape((x, w, b)[i].shape) for i in asked]
 
@@ -121,19 +121,21 @@ def _batch_norm_fused(xp, asked, g, y, x, w, b, *, stats, slope):
 @op(_batch_norm_rule_x, _batch_norm_rule_w, _batch_norm_rule_b, fused=_batch_norm_fused)
 def _batch_norm(xp, x, w, b, *, stats, slope):
     """leaky_relu(w * xhat + b, slope), where xhat = (x - mean) * inv_std; slope 1 means no ReLU."""
-    return kernels(xp).scale_shift(xp, x, stats.mean, stats.inv_std, _row(w, x), _row(b, x), slope)
+    return kernels(xp).scale_shift(
+        xp, x, stats.mean, stats.inv_std, channel_row(w, x), channel_row(b, x), slope
+    )
 
 
 @op(
     lambda g, y, x, center, scale, shift, *, slope: leaky_relu_gradient(g, y, slope) * scale,
     lambda g, y, x, center, scale, shift, *, slope: (
-        -sum_over(leaky_relu_gradient(g, y, slope) * scale, _axes(x), keepdim=True)
+        -sum_over(leaky_relu_gradient(g, y, slope) * scale, batch_axes(x), keepdim=True)
     ),
     lambda g, y, x, center, scale, shift, *, slope: sum_over(
-        leaky_relu_gradient(g, y, slope) * (x - center), _axes(x), keepdim=True
+        leaky_relu_gradient(g, y, slope) * (x - center), batch_axes(x), keepdim=True
     ),
     lambda g, y, x, center, scale, shift, *, slope: sum_over(
-        leaky_relu_gradient(g, y, slope), _axes(x), keepdim=True
+        leaky_relu_gradient(g, y, slope), batch_axes(x), keepdim=True
     ),
 )
 def _scale_shift(xp, x, center, scale, shift, *, slope):
@@ -198,9 +200,9 @@ def batch_norm_activated(
     eps, momentum, slope = float(eps), float(momentum), float(slope)
     w, b = (1.0 if weight is None else weight), (0.0 if bias is None else bias)
     if not training and running_mean is not None:
-        center = reshape(running_mean, _row_shape(input))  # (C,) -> (1, C, 1, 1)
-        var = reshape(running_var, _row_shape(input))
-        scale, shift = (var + eps) ** -0.5 * _row(w, input), _row(b, input)
+        center = reshape(running_mean, row_shape(input))  # (C,) -> (1, C, 1, 1)
+        var = reshape(running_var, row_shape(input))
+        scale, shift = (var + eps) ** -0.5 * channel_row(w, input), channel_row(b, input)
         return _scale_shift(input, center, scale, shift, slope=slope)
 
     xp = array_module(input.data)
@@ -209,109 +211,7 @@ def batch_norm_activated(
         running = (running_mean.data, running_var.data)
         running_mean.data, running_var.data = running  # counts as a change in place
     mean, inv_std = kernels(xp).batch_statistics(xp, input.data, eps, momentum, running)
-    return _batch_norm(input, w, b, stats=Statistics(mean, inv_std, eps), slope=slope)
-
-
-# -- layer, instance and group norm -------------------------------------------------------------
-
-
-def layer_norm(
-    input: Tensor,
-    normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-) -> Tensor:
-    """(x - mean) / sqrt(var + eps) * weight + bias over the last dimensions; PyTorch's layer_norm.
-
-    normalized_shape is the shape of these dimensions, and of weight and bias: each element has its own
-    scale and shift (Ba, Kiros & Hinton 2016, "Layer Normalization").
-
-    Raises TypeError or ValueError if an argument does not fit.
-    """
-    shape = all_sizes((normalized_shape,))
-    _check_affine("layer_norm", input, shape, eps, weight=weight, bias=bias)
-    if not shape or input.shape[-len(shape) :] != shape:
-        raise ValueError(
-            f"layer_norm: an input {input.shape} does not end in normalized_shape {shape}"
-        )
-    return _affine(_over_last(input, len(shape), eps), weight, bias)
-
-
-def instance_norm(
-    input: Tensor, *, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
-) -> Tensor:
-    """(x - mean) / sqrt(var + eps) * weight + bias, for each image and channel.
-
-    input (N, C, ...) with more than one value per image and channel, weight and bias (C,). (Ulyanov,
-    Vedaldi & Lempitsky 2016, "Instance Normalization". Running statistics are not supported.)
-
-    Raises TypeError or ValueError if an argument does not fit.
-    """
-    shape = getattr(input, "shape", ())
-    _check_affine("instance_norm", input, shape[1:2], eps, weight=weight, bias=bias)
-    if len(shape) < 3 or math.prod(shape[2:]) < 2:
-        raise ValueError(
-            f"instance_norm: expected (N, C, ...) with more than one value per channel, not {shape}"
-        )
-    return _affine(_over_last(input, len(shape) - 2, eps), _row(weight, input), _row(bias, input))
-
-
-def group_norm(
-    input: Tensor,
-    num_groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-) -> Tensor:
-    """(x - mean) / sqrt(var + eps) * weight + bias, for each image and group of channels.
-
-    input (N, C, ...), where C is a multiple of num_groups; weight and bias (C,). A group is C /
-    num_groups consecutive channels. (Wu & He 2018, "Group Normalization".)
-
-    Raises TypeError or ValueError if an argument does not fit.
-    """
-    shape = getattr(input, "shape", ())
-    _check_affine("group_norm", input, shape[1:2], eps, weight=weight, bias=bias)
-    if not is_whole(num_groups) or num_groups < 1 or len(shape) < 2 or shape[1] % num_groups:
-        raise ValueError(
-            f"group_norm: an input {shape} cannot be divided into {num_groups!r} groups; expected "
-            "(N, C, ...) with C a multiple of num_groups"
-        )
-    n, c, *pixels = shape
-    # (N, C, ...) -> (N, G, C/G, ...), a view in any memory order
-    grouped = reshape(input, n, num_groups, c // num_groups, *pixels)
-    y = reshape(_over_last(grouped, grouped.ndim - 2, eps), shape)
-    return _affine(y, _row(weight, input), _row(bias, input))
-
-
-def _over_last(x: Tensor, count: int, eps: float) -> Tensor:
-    """(x - mean) / sqrt(var + eps) over the last `count` dimensions."""
-    if x.dtype == np.float16:  # 1 / sqrt(eps) and sums would overflow
-        return cast(_over_last(cast(x, np.float32), count, eps), np.float16)
-    axes = tuple(range(x.ndim - count, x.ndim))
-    average = kernels(xp := array_module(x.data)).average
-    mean = average(xp, x.data, axes, True)
-    mean = mean + average(xp, x.data - mean, axes, True)  # corrects the rounding of the first mean
-    var = average(xp, xp.square(x.data - mean), axes, True)
-    stats = Statistics(mean, (var + float(eps)) ** -0.5, float(eps))
-    return _normalize(x, axes=axes, stats=stats)
-
-
-def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """y * weight + bias, where either may be None."""
-    y = y if weight is None else y * weight
-    return y if bias is None else y + bias
-
-
-def _check_affine(name: str, input: Any, shape: Any, eps: float, **affine: Tensor | None) -> None:
-    """Raise TypeError or ValueError unless the input holds floats and the others have this shape."""
-    check_eps(name, eps)
-    check_alike(name, input=input, **affine)
-    check_floats(name, input)
-    for key, t in affine.items():
-        if t is not None and t.shape != shape:
-            raise ValueError(f"{name}: the {key} has shape {t.shape}, expected {shape}")
+    return _batch_norm(input, w, b, stats=Statistics(eps, mean, inv_std), slope=slope)
 
 
 # -- checks -------------------------------------------------------------------------------------

@@ -158,3 +158,13 @@ def batch_norm(x, eps, scale=None, shift=None, means=None, variances=None):
             y[at] = (x[at] - m) / sqrt(v + eps)
             y[at] = y[at] * (1 if scale is None else scale[c]) + (0 if shift is None else shift[c])
     return y
+
+
+def group_norm(x, groups, eps, scale=None, shift=None):
+    """Image by image, and group by group of consecutive channels."""
+    n, c = x.shape[:2]
+    grouped = x.reshape(1, n * groups, c // groups, *x.shape[2:])
+    y = batch_norm(grouped, eps).reshape(x.shape)
+    row = (1, c, *[1] * (x.ndim - 2))
+    y = y if scale is None else y * scale.reshape(row)
+    return y if shift is None else y + shift.reshape(row)

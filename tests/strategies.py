@@ -14,7 +14,7 @@ import reference as ref
 from hypothesis import strategies as st
 
 import minigan.functional as F
-from minigan import backend, conv, normalize, ops, pieces, resizing, tensor
+from minigan import backend, conv, image_norm, normalize, ops, pieces, resizing, tensor
 from minigan.backend.reference import Window, moments
 from minigan.nn import Parameter
 from minigan.tensor import Tensor, grad, raw
@@ -617,7 +617,7 @@ def normalisable(draw, rng):
 def statistics(x, eps):
     """The statistics of x over all dimensions except the channels."""
     mean, var = moments(backend.array_module(x.data), x.data)
-    return normalize.Statistics(mean, (var + eps) ** -0.5, eps)
+    return normalize.Statistics(eps, mean, (var + eps) ** -0.5)
 
 
 slopes = st.sampled_from([1.0, 0.0, 0.2, 1.5])
@@ -634,6 +634,28 @@ def _batch_norm(draw, rng):
 
     leak = ref.elementwise(lambda v: v if v > 0 else slope * v)
     by_formula = lambda x, *affine: leak(ref.batch_norm(x, eps, *affine))
+    return fn, draw(st.sampled_from([[x], [x, scale], [x, scale, shift]])), by_formula
+
+
+@case("group_norm")
+def _group_norm(draw, rng):
+    groups, size, n = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    shape = (n, groups * size, *draw(st.lists(sizes, min_size=1, max_size=2)), 6)
+    x = rng.uniform(-0.2, 0.2, shape)
+    x[..., ::2] += 1  # as in `normalisable`
+    x[..., 1::2] -= 1
+    scale = leaf(rng, shape[1], gap=0.5)
+    shift = tensor(scale.numpy() * rng.uniform(-0.2, 0.2, shape[1]), requires_grad=True)
+    eps, slope = draw(epsilons), draw(slopes)
+
+    def fn(x, w=None, b=None):
+        if size == 1:
+            return image_norm.instance_norm_activated(x, w, b, eps, slope)
+        return image_norm.group_norm_activated(x, groups, w, b, eps, slope)
+
+    leak = ref.elementwise(lambda v: v if v > 0 else slope * v)
+    by_formula = lambda x, *affine: leak(ref.group_norm(x, groups, eps, *affine))
+    x = tensor(x, requires_grad=True)
     return fn, draw(st.sampled_from([[x], [x, scale], [x, scale, shift]])), by_formula
 
 
@@ -654,11 +676,11 @@ def _scale_shift(draw, rng):
     return fn, draw(st.sampled_from([[x, mean, var], [x, mean, var, scale, shift]])), by_formula
 
 
-@case("normalize")
+@case("normalize_over")
 def _normalize(draw, rng):
     x, _, _ = normalisable(draw, rng)
     axes, eps = (0, *range(2, x.ndim)), draw(epsilons)
-    fn = lambda x: normalize._normalize(x, axes=axes, stats=statistics(x, float(eps)))
+    fn = lambda x: normalize.normalize_over(x, axes=axes, stats=statistics(x, float(eps)))
     return fn, [x], lambda x: ref.batch_norm(x, eps)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigan import backend, tensor
-from minigan.backend import DeviceError, cpu, reference, resolve_device, rows
+from minigan.backend import DeviceError, cpu, image_norm, reference, resolve_device, rows
 
 
 @pytest.fixture(autouse=True)
@@ -153,6 +153,35 @@ def test_kernels_in_blocks_agree_with_the_reference(shape, slope, elements, chan
             assert a.dtype == np.float32
             # 1e-5: float32 sums in another order; dw and db may be (C,) or (1, C, 1, 1)
             np.testing.assert_allclose(a.reshape(e.shape), e, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@given(
+    shape=st.tuples(st.integers(1, 5), st.sampled_from([2, 4]), st.just(3), st.integers(1, 5)),
+    groups=st.sampled_from([1, 2]),
+    slope=st.sampled_from([0.0, 0.2, 1.0, 1.5]),
+    affine=st.booleans(),
+    block=st.sampled_from([1, 60, 1000]),
+    seed=st.integers(0, 99),
+)
+def test_group_norm_in_blocks_agrees_with_the_reference(
+    shape, groups, slope, affine, block, channels_last, seed
+):
+    rng = np.random.default_rng(seed)
+    g, x = rng.standard_normal((2, *shape)).astype("f")
+    if channels_last:
+        g, x = (np.moveaxis(np.moveaxis(a, 1, -1).copy(), -1, 1) for a in (g, x))
+    w, b = rng.standard_normal((2, 1, shape[1], 1, 1)).astype("f") if affine else (1.0, 0.0)
+    expected = reference.group_norm(np, x, groups, 0.1, w, b, slope)
+    y, *stats = expected
+    gradients = reference.group_norm_gradients(np, g, y, x, *stats, w, slope)
+    with patch.object(image_norm, "BLOCK", block):
+        found = cpu.group_norm(np, x, groups, 0.1, w, b, slope)
+        found += cpu.group_norm_gradients(np, g, y, x, *stats, w, slope)
+    for a, e in zip(found, expected + gradients, strict=True):
+        assert a.dtype == np.float32
+        # 1e-5: float32 sums in another order; dw and db may be (C,) or (1, C, 1, 1)
+        np.testing.assert_allclose(a.reshape(e.shape), e, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("strided", [False, True])

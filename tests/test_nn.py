@@ -426,10 +426,19 @@ def test_a_parameter_and_its_tensor_count_changes_together():
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("activation", [nn.ReLU(), nn.LeakyReLU(0.2), nn.Tanh()])
-def test_sequential_joins_batch_norm_and_activation_without_changing_the_result(
-    activation, training
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda: nn.BatchNorm2d(2),
+        lambda: nn.InstanceNorm2d(2, affine=True),
+        lambda: nn.GroupNorm(1, 2),
+    ],
+    ids=["batch", "instance", "group"],
+)
+def test_sequential_joins_norm_and_activation_without_changing_the_result(
+    norm, activation, training, monkeypatch
 ):
-    layers = [nn.BatchNorm2d(2), activation, nn.BatchNorm2d(2)]
+    layers = [norm(), activation, nn.BatchNorm2d(2)]
     init.normal_(layers[0].bias, 0, 1, rng(1))
     joined = nn.Sequential(*layers).train(training)
     state = {k: v.numpy().copy() for k, v in joined.state_dict().items()}
@@ -445,6 +454,9 @@ def test_sequential_joins_batch_norm_and_activation_without_changing_the_result(
         )
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # float32 in another order
+    if type(activation) is not nn.Tanh:
+        monkeypatch.setattr(type(activation), "forward", None)  # it is not called
+        assert joined(x).shape == x.shape
     assert [repr(m) for m in (nn.ReLU(), nn.LeakyReLU())] == [
         "ReLU()",
         "LeakyReLU(negative_slope=0.01)",

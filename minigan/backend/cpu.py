@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from . import memory
 from .convolution import conv, conv_gradients, conv_image, conv_image_gradients, conv_weight
+from .image_norm import group_norm, group_norm_gradients
 from .products import matmul, matmuls
 from .reference import cross_entropy, cross_entropy_gradient, scale_pixels
 from .rows import (
@@ -33,6 +34,8 @@ __all__ = [
     "conv_weight",
     "cross_entropy",
     "cross_entropy_gradient",
+    "group_norm",
+    "group_norm_gradients",
     "keep",
     "leaky_relu",
     "leaky_relu_gradient",

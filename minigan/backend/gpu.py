@@ -144,6 +144,7 @@ def conv_image_gradients(xp, asked, w, y, x, window, memo=None):
 
 matmul, matmuls, norm = reference.matmul, reference.matmuls, reference.norm
 total, average = reference.total, reference.average
+group_norm, group_norm_gradients = reference.group_norm, reference.group_norm_gradients
 
 
 def _per_channel(xp: ModuleType, v: Array | float, x: Array) -> Array:

@@ -231,6 +231,62 @@ def batch_norm_gradients(
     return inv_std * w * (g - db / _count(x) - xhat * (dw / _count(x))), dw, db
 
 
+# -- per image: the dimensions of (N, G, C/G, ...) behind the groups are reduced ----------------------
+
+
+def group_norm(
+    xp: ModuleType,
+    x: Array,
+    groups: int,
+    eps: float,
+    w: Array | float,
+    b: Array | float,
+    slope: float,
+) -> tuple[Array, Array, Array]:
+    """y = leaky_relu(w * xhat + b), mean and 1 / sqrt(variance + eps); w and b are per channel.
+
+    xhat is x (N, C, ...) normalised within each image and group of C/G channels. The mean and the other
+    statistic are (N, G, 1, 1, ...), with one dimension more than x. A second mean corrects the first's
+    rounding.
+    """
+    grouped = _grouped(x, groups)
+    axes = tuple(range(2, grouped.ndim))
+    mean = grouped.mean(axis=axes, keepdims=True)
+    mean = mean + (grouped - mean).mean(axis=axes, keepdims=True)
+    off = grouped - mean
+    inv_std = (xp.square(off).mean(axis=axes, keepdims=True) + eps) ** -0.5
+    xhat = (off * inv_std).reshape(x.shape)
+    return leaky_relu(xp, xhat * w + b, slope), mean, inv_std
+
+
+def group_norm_gradients(
+    xp: ModuleType,
+    g: Array,
+    y: Array,
+    x: Array,
+    mean: Array,
+    inv_std: Array,
+    w: Array | float,
+    slope: float,
+) -> tuple[Array, Array, Array]:
+    """dx, dw and db of `group_norm`, given g: `batch_norm_gradients` with the means of a group."""
+    g = leaky_relu_gradient(xp, g, y, slope)
+    grouped = _grouped(x, mean.shape[1])
+    axes = tuple(range(2, grouped.ndim))
+    xhat = (grouped - mean) * inv_std
+    g_xhat = _grouped(g * w, mean.shape[1])
+    along_1 = g_xhat.mean(axis=axes, keepdims=True)
+    along_x = (g_xhat * xhat).mean(axis=axes, keepdims=True)
+    dx = inv_std * (g_xhat - along_1 - xhat * along_x)
+    return dx.reshape(x.shape), _sum(g * xhat.reshape(x.shape)), _sum(g)
+
+
+def _grouped(x: Array, groups: int) -> Array:
+    """(N, C, ...) -> (N, G, C/G, ...)"""
+    n, c, *pixels = x.shape
+    return x.reshape(n, groups, c // groups, *pixels)
+
+
 # -- elementwise -------------------------------------------------------------------------------------
 
 

@@ -55,7 +55,7 @@ def _channel_sums(rows: np.ndarray, c: int) -> np.ndarray:
     return sums.sum_over(_column_sums(rows).reshape(-1, c), (0,))[0]
 
 
-def _leak(rows: np.ndarray, slope: float, out: np.ndarray) -> None:
+def leak(rows: np.ndarray, slope: float, out: np.ndarray) -> None:
     """The leaky ReLU; `out` may be `rows`."""
     if slope == 0:
         np.maximum(rows, 0, out=out)
@@ -64,7 +64,7 @@ def _leak(rows: np.ndarray, slope: float, out: np.ndarray) -> None:
         (np.maximum if slope < 1 else np.minimum)(rows, scaled, out=out)
 
 
-def _mask(g: np.ndarray, y: np.ndarray, slope: float, out: np.ndarray) -> None:
+def mask(g: np.ndarray, y: np.ndarray, slope: float, out: np.ndarray) -> None:
     """g where y > 0, else slope * g."""
     if slope == 1:
         out[...] = g
@@ -156,7 +156,7 @@ def scale_shift(xp, x, center, scale, w, b, slope):
         block = np.subtract(rows[cuts[i]], center, out=out[cuts[i]])
         block *= scale
         block += shift
-        _leak(block, slope, out=block)
+        leak(block, slope, out=block)
 
     share(work, len(cuts))
     return y
@@ -174,7 +174,7 @@ def batch_norm_gradients(xp, g, y, x, mean, inv_std, w, slope):
 
     def reduce(i: int) -> None:
         block = out[cuts[i]]
-        _mask(g_rows[cuts[i]], y_rows[cuts[i]], slope, out=block)
+        mask(g_rows[cuts[i]], y_rows[cuts[i]], slope, out=block)
         off = np.subtract(rows[cuts[i]], means, out=scratch("off", block.shape, x.dtype))
         sums[0, i] = _channel_sums(np.multiply(block, off, out=off), c)
         sums[1, i] = _channel_sums(block, c)
@@ -207,7 +207,7 @@ def leaky_relu(xp: ModuleType, x: np.ndarray, slope: float) -> np.ndarray:
         return reference.leaky_relu(xp, x, slope)
     rows, (y, out) = _rows(x), _empty_like(x)
     cuts = row_cuts(rows)
-    share(lambda i: _leak(rows[cuts[i]], slope, out=out[cuts[i]]), len(cuts))
+    share(lambda i: leak(rows[cuts[i]], slope, out=out[cuts[i]]), len(cuts))
     return y
 
 
@@ -229,5 +229,5 @@ def leaky_relu_gradient(xp: ModuleType, g: np.ndarray, y: np.ndarray, slope: flo
         return reference.leaky_relu_gradient(xp, g, y, slope)
     g_rows, y_rows, (dx, out) = _rows(g), _rows(y), _empty_like(y)
     cuts = row_cuts(y_rows)
-    share(lambda i: _mask(g_rows[cuts[i]], y_rows[cuts[i]], slope, out=out[cuts[i]]), len(cuts))
+    share(lambda i: mask(g_rows[cuts[i]], y_rows[cuts[i]], slope, out=out[cuts[i]]), len(cuts))
     return dx

@@ -8,7 +8,9 @@ from ..tensor import Tensor
 from .checks import shown
 from .layers import LeakyReLU, ReLU
 from .module import Module
-from .normalization import BatchNorm1d, BatchNorm2d
+from .normalization import BatchNorm1d, BatchNorm2d, GroupNorm, InstanceNorm2d
+
+NORMS = (BatchNorm1d, BatchNorm2d, GroupNorm, InstanceNorm2d)  # that can compute a leaky ReLU too
 
 
 class _Numbered(Module):
@@ -41,7 +43,7 @@ class _Numbered(Module):
 class Sequential(_Numbered):
     """Modules one after another, named "0", "1", ... or as in an OrderedDict.
 
-    A BatchNorm1d or BatchNorm2d followed by a ReLU or LeakyReLU is computed together with it, in one
+    A batch, instance or group norm followed by a ReLU or LeakyReLU is computed together with it, in one
     pass over memory, without calling either's `forward`. Only modules of exactly these classes are
     joined. Subclasses, and modules whose `forward` was assigned, are called one by one.
     """
@@ -57,11 +59,7 @@ class Sequential(_Numbered):
         modules = list(self)
         while modules:
             module = modules.pop(0)
-            if (
-                modules
-                and _is(module, BatchNorm1d, BatchNorm2d)
-                and _is(modules[0], LeakyReLU, ReLU)
-            ):
+            if modules and _is(module, *NORMS) and _is(modules[0], LeakyReLU, ReLU):
                 input = module.activated(input, modules.pop(0).negative_slope)
             else:
                 input = module(input)

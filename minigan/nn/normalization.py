@@ -10,6 +10,7 @@ from .. import functional as F
 from .. import init
 from ..arguments import all_sizes, is_whole
 from ..arrays import DEFAULT_DTYPE
+from ..image_norm import group_norm_activated, instance_norm_activated
 from ..normalize import batch_norm_activated, check_constants, check_eps
 from ..tensor import Tensor
 from .checks import check_bool, check_only, shown, sizes
@@ -151,11 +152,15 @@ class InstanceNorm2d(_Affine):
         self._set((num_features,), eps, affine, affine)
 
     def forward(self, input: Tensor) -> Tensor:
+        return self.activated(input, slope=1.0)
+
+    def activated(self, input: Tensor, slope: float) -> Tensor:
+        """The norm followed by a leaky ReLU of that slope (1: none), in one operation."""
         if isinstance(input, Tensor) and (input.ndim != 4 or input.shape[1] != self.num_features):
             raise ValueError(
                 f"InstanceNorm2d: expected (N, {self.num_features}, H, W), not {input.shape}"
             )
-        return F.instance_norm(input, weight=self.weight, bias=self.bias, eps=self.eps)
+        return instance_norm_activated(input, self.weight, self.bias, self.eps, slope)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, affine={self.weight is not None}"
@@ -175,7 +180,11 @@ class GroupNorm(_Affine):
         self._set((channels,), eps, affine, affine)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+        return self.activated(input, slope=1.0)
+
+    def activated(self, input: Tensor, slope: float) -> Tensor:
+        """The norm followed by a leaky ReLU of that slope (1: none), in one operation."""
+        return group_norm_activated(input, self.num_groups, self.weight, self.bias, self.eps, slope)
 
     def extra_repr(self) -> str:
         return (

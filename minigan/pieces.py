@@ -2,14 +2,14 @@
 
 Written like `ops.py`: each operation is its forward, with one backward rule per input above it. Taking
 a part out and putting it into zeros are each other's rule. The rule of padding is padding with negated
-widths.
+widths, and that of a mirrored frame adds the frame to what it mirrors.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -111,13 +111,29 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
 # -- padding, joining and splitting ---------------------------------------------------------------
 
 
+def _framed(x: backend.Array, widths: tuple) -> tuple[backend.Array, backend.Array]:
+    """An array with a frame of undefined numbers in x's memory order, and its part inside the frame.
+
+    numpy.pad would put the channels first in memory, where the convolutions want them last.
+    """
+    shape = tuple([a + n + b for (a, b), n in zip(widths, x.shape, strict=True)])
+    y = backend.empty_like(x, shape)
+    return y, y[tuple([slice(a, a + n) for (a, b), n in zip(widths, x.shape, strict=True)])]
+
+
 @op(lambda g, y, x, *, widths, value: _pad(g, widths=tuple((-a, -b) for a, b in widths), value=0))
 def _pad(xp, x, *, widths, value):
     # A negative width cuts off, which makes padding its own backward rule.
     x = x[
         tuple(slice(max(0, -a), n - max(0, -b)) for (a, b), n in zip(widths, x.shape, strict=True))
     ]
-    return xp.pad(x, [(max(0, a), max(0, b)) for a, b in widths], constant_values=value)
+    y, inner = _framed(x, tuple([(max(0, a), max(0, b)) for a, b in widths]))
+    for dim, (n, (before, _)) in enumerate(zip(x.shape, widths, strict=True)):
+        outer, start = (slice(None),) * dim, max(0, before)
+        y[(*outer, slice(start))] = value
+        y[(*outer, slice(start + n, None))] = value
+    inner[...] = x
+    return y
 
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
@@ -140,23 +156,51 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     return _pad(input, widths=tuple(pairs), value=value)
 
 
+def _mirrors(widths: tuple, shape: tuple[int, ...]) -> Iterator[tuple[tuple, tuple, tuple]]:
+    """The parts of a frame, dimension by dimension: each one's index, that of the numbers inside that
+    it mirrors, and the index that turns them round.
+
+    `shape` includes the frame. The part of a later dimension contains corners of the earlier frames.
+    """
+    for dim, ((before, after), n) in enumerate(zip(widths, shape, strict=True)):
+        outer, last = (slice(None),) * dim, n - after - 1
+        back = (*outer, slice(None, None, -1))
+        if before:
+            yield (*outer, slice(before)), (*outer, slice(before + 1, 2 * before + 1)), back
+        if after:
+            yield (*outer, slice(last + 1, n)), (*outer, slice(last - after, last)), back
+
+
+@op(lambda g, y, x, *, widths: _unmirror(g, widths=widths))
+def _mirror(xp, x, *, widths):
+    """x in a frame of these widths, mirrored at its edges."""
+    y, inner = _framed(x, widths)
+    inner[...] = x
+    for frame, inside, back in _mirrors(widths, y.shape):
+        y[frame] = y[inside][back]
+    return y
+
+
+@op(lambda g, y, x, *, widths: _mirror(g, widths=widths))
+def _unmirror(xp, x, *, widths):
+    """The transpose of `_mirror`: adds the frame to what it mirrors, and cuts it off."""
+    y = x.copy(order="K")
+    for frame, inside, back in reversed([*_mirrors(widths, y.shape)]):
+        y[inside] += y[frame][back]
+    return y[tuple([slice(a, n - b) for (a, b), n in zip(widths, x.shape, strict=True)])]
+
+
 def _reflected(x: Tensor, pairs: list[tuple[int, int]], value: float) -> Tensor:
     """x mirrored at its edges, by (before, after) elements of each dimension."""
     if value != 0:
         raise ValueError(f"pad: mode 'reflect' does not use a value; leave out value={value}")
-    for dim, (before, after) in enumerate(pairs):
-        n = x.shape[dim]
+    for dim, ((before, after), n) in enumerate(zip(pairs, x.shape, strict=True)):
         if not 0 <= before < max(n, 1) or not 0 <= after < max(n, 1):
             raise ValueError(
                 f"pad: {n} elements in dimension {dim} can be mirrored by 0 to {n - 1}, not by "
                 f"{(before, after)}"
             )
-        if before or after:
-            outer = (slice(None),) * dim
-            first = x[(*outer, slice(before, 0, -1))]
-            last = x[(*outer, slice(n - 1 - after, n - 1))][(*outer, slice(None, None, -1))]
-            x = cat([first, x, last], dim)
-    return x
+    return _mirror(x, widths=tuple(pairs))
 
 
 def _piece(i: int, g: Tensor, y: Tensor, *xs: Tensor, dim: int) -> Tensor:

@@ -9,7 +9,9 @@ images. Then the numbers that are copied or added together are contiguous in mem
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from .arguments import Pair, check_floats, pair
 from .backend.reference import Window, columns, fold
 from .ops import cast, where
 from .pieces import pad
-from .shapes import expand, matmul, mean, permute, reshape
+from .shapes import expand, matmul, permute, reshape
 from .shapes import sum as sum_over
 from .tensor import Tensor, op
 
@@ -38,6 +40,33 @@ def _fold(xp, x, *, window):
     return fold(xp, x.reshape(-1, *window.grid, *window.kernel, x.shape[2]), window)
 
 
+def _taps(x: backend.Array, window: Window) -> Iterator[backend.Array]:
+    """For each tap of a kernel without padding, a view of what it sees: (N, C, OH, OW)."""
+    (oh, ow), (sh, sw) = window.grid, window.stride
+    for i, j in itertools.product(*map(range, window.kernel)):
+        yield x[:, :, i : i + sh * (oh - 1) + 1 : sh, j : j + sw * (ow - 1) + 1 : sw]
+
+
+@op(lambda g, y, x, *, window: _repeat_windows(g, window=window))
+def _add_windows(xp, x, *, window):
+    """The sum of each window: (N, C, H, W) -> (N, C, OH, OW)"""
+    first, *others = _taps(x, window)
+    y = first.copy(order="K")
+    for tap in others:
+        y += tap
+    return y
+
+
+@op(lambda g, y, x, *, window: _add_windows(g, window=window))
+def _repeat_windows(xp, x, *, window):
+    """The transpose of `_add_windows`: each number added to the pixels of its window, (N, C, H, W)"""
+    y = backend.empty_like(x, (*x.shape[:2], *window.image))
+    y[...] = 0
+    for tap in _taps(y, window):
+        tap += x
+    return y
+
+
 def _windows(name: str, input: Tensor, kernel: Pair, stride: Pair | None, padding: Pair) -> Window:
     """The windows of a pooling. Raises TypeError or ValueError if there are none."""
     _check_images(name, input)
@@ -54,6 +83,13 @@ def _windows(name: str, input: Tensor, kernel: Pair, stride: Pair | None, paddin
     return window
 
 
+def _with_padding(input: Tensor, window: Window, value: float) -> tuple[Tensor, Window]:
+    """The padded images, and the windows of an image of that size."""
+    (ph, pw), (h, w) = window.pad, window.image
+    padded = pad(input, (pw, pw, ph, ph), value=value) if ph or pw else input
+    return padded, Window((h + 2 * ph, w + 2 * pw), window.kernel, window.stride, (0, 0))
+
+
 def _images(rows: Tensor, n: int, height: int, width: int) -> Tensor:
     """A row of channels per pixel as images: (N*H*W, C) -> (N, C, H, W)"""
     return permute(reshape(rows, n, height, width, rows.shape[-1]), 0, 3, 1, 2)
@@ -68,8 +104,11 @@ def avg_pool2d(
     zeros, which count towards the mean. Raises TypeError or ValueError if an argument does not fit.
     """
     window = _windows("avg_pool2d", input, kernel_size, stride, padding)
-    taps = _unfold(input, window=window)  # (N*OH*OW, kh*kw, C)
-    return _images(mean(taps, 1), len(input), *window.grid)
+    if input.dtype == np.float16:  # the sum of a window could overflow
+        found = avg_pool2d(cast(input, np.float32), kernel_size, stride, padding)
+        return cast(found, np.float16)
+    padded, window = _with_padding(input, window, 0.0)
+    return _add_windows(padded, window=window) / math.prod(window.kernel)
 
 
 def max_pool2d(
@@ -81,9 +120,7 @@ def max_pool2d(
     ValueError if an argument does not fit.
     """
     window = _windows("max_pool2d", input, kernel_size, stride, padding)
-    (ph, pw), (h, w) = window.pad, window.image
-    padded = pad(input, (pw, pw, ph, ph), value=-math.inf) if ph or pw else input
-    window = Window((h + 2 * ph, w + 2 * pw), window.kernel, window.stride, (0, 0))
+    padded, window = _with_padding(input, window, -math.inf)
     taps = _unfold(padded, window=window)  # (N*OH*OW, kh*kw, C)
     chosen = sum_over(where(_first_largest(taps.data), taps, 0.0), 1)  # (N*OH*OW, C)
     return _images(chosen, len(input), *window.grid)

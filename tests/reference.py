@@ -168,3 +168,13 @@ def group_norm(x, groups, eps, scale=None, shift=None):
     row = (1, c, *[1] * (x.ndim - 2))
     y = y if scale is None else y * scale.reshape(row)
     return y if shift is None else y + shift.reshape(row)
+
+
+def unmirror(y, widths):
+    """Each number added where a mirrored frame of these widths has taken it from."""
+    shape = [n - before - after for n, (before, after) in zip(y.shape, widths, strict=True)]
+    places = np.pad(np.arange(np.prod(shape, dtype=int)).reshape(shape), widths, mode="reflect")
+    x = np.zeros(shape)
+    for i in np.ndindex(y.shape):
+        x.flat[places[i]] += y[i]
+    return x

@@ -469,6 +469,30 @@ def _pad(draw, rng):
     return lambda x: F.pad(x, amounts, value=value), [x], lambda x: ref.pad(x, widths, value)
 
 
+def _mirrored(draw, rng):
+    x = leaf(rng, draw(st.lists(st.integers(2, 4), min_size=1, max_size=3)))
+    widths = [(0, 0)] * x.ndim
+    for d in range(x.ndim - draw(st.integers(0, x.ndim)), x.ndim):  # the last few dimensions
+        widths[d] = tuple(draw(st.integers(0, x.shape[d] - 1)) for _ in range(2))
+    return x, widths
+
+
+@case("mirror")
+def _mirror(draw, rng):
+    x, widths = _mirrored(draw, rng)
+    amounts = [w for pair in widths[::-1] for w in pair]
+    by_formula = lambda x: np.pad(x, widths, mode="reflect")
+    return lambda x: F.pad(x, amounts, mode="reflect"), [x], by_formula
+
+
+@case("unmirror")
+def _unmirror(draw, rng):
+    x, widths = _mirrored(draw, rng)
+    y = leaf(rng, np.pad(x.numpy(), widths).shape)
+    widths = tuple(widths)
+    return lambda y: pieces._unmirror(y, widths=widths), [y], lambda y: ref.unmirror(y, widths)
+
+
 # -- joining, indexing, matmul ------------------------------------------------------------------
 
 
@@ -594,6 +618,33 @@ def _fold(draw, rng):
         return np.array([(taps(unit, window) * y).sum() for unit in units]).reshape(x.shape)
 
     return lambda y: resizing._fold(y, window=window), [leaf(rng, shape)], by_formula
+
+
+@case("add_windows")
+def _add_windows(draw, rng):
+    window, x, _, _ = convolution(draw, rng)
+    kernel = tuple(draw(st.integers(1, n)) for n in x.shape[2:])
+    window = Window(x.shape[2:], kernel, window.stride, (0, 0))
+    by_formula = lambda x: ref.conv(
+        x.reshape(-1, 1, *window.image), np.ones((1, 1, *window.kernel)), window.stride, (0, 0)
+    ).reshape(*x.shape[:2], *window.grid)
+    return lambda x: resizing._add_windows(x, window=window), [x], by_formula
+
+
+@case("repeat_windows")
+def _repeat_windows(draw, rng):
+    window, x, _, _ = convolution(draw, rng)
+    kernel = tuple(draw(st.integers(1, n)) for n in x.shape[2:])
+    window = Window(x.shape[2:], kernel, window.stride, (0, 0))
+    y = leaf(rng, (*x.shape[:2], *window.grid))
+    by_formula = lambda y: ref.conv_transpose(
+        y.reshape(-1, 1, *window.grid),
+        np.ones((1, 1, *kernel)),
+        window.stride,
+        (0, 0),
+        window.image,
+    ).reshape(x.shape)
+    return lambda y: resizing._repeat_windows(y, window=window), [y], by_formula
 
 
 def normalisable(draw, rng):

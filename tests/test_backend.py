@@ -113,6 +113,13 @@ def test_a_name_that_is_none_is_refused_with_those_that_are(name):
         resolve_device(name)
 
 
+def test_memory_of_another_shape_keeps_the_order_of_the_axes():
+    x = np.zeros((2, 3, 4, 5), "f4").transpose(0, 3, 1, 2)  # (2, 5, 3, 4), the channels last
+    y = backend.empty_like(x, (6, 5, 7, 8))
+    assert (y.shape, y.dtype) == ((6, 5, 7, 8), np.float32)
+    assert y.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
 # -- the CPU's kernels, in blocks of a few numbers, against the reference ------------------------
 
 

@@ -167,14 +167,29 @@ def copy_like(array: Array, values: np.ndarray) -> Array:
     return copy
 
 
+def empty_like(array: Array, shape: tuple[int, ...]) -> Array:
+    """Undefined numbers of another shape, with the array's dtype, device and memory order.
+
+    (CuPy's own empty_like, given a shape, takes memory for the array's shape instead.)
+    """
+    order, there = _order(array)
+    memory = array_module(array).empty([shape[axis] for axis in order], array.dtype)
+    return memory.transpose(there)
+
+
+def _order(array: Array) -> tuple[list[int], list[int]]:
+    """The axes from the outermost in memory to the innermost, and the place of each among them."""
+    order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+    return order, [order.index(axis) for axis in range(array.ndim)]
+
+
 def move(array: Array, device: str) -> Array:
     """The array on the given device, in the same memory order; the array itself if already there."""
     device = resolve_device(device)
     if device_of(array) == device:
         return array
     # Only contiguous memory is transferred, so the axes are permuted back on the other side.
-    order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
-    there = [order.index(axis) for axis in range(array.ndim)]
+    order, there = _order(array)
     array = array_module(array).asarray(array.transpose(order), order="C")
     if device == "cpu":
         return array.get().transpose(there)

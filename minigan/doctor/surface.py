@@ -119,6 +119,7 @@ def cases() -> dict[str, Case]:
         "expand": (lambda x: (x * x).expand(2, 3, 4), (3, 1)),
         "squeeze": (lambda x: (x * x).squeeze(1).unsqueeze(0), (3, 1, 2)),
         "pad": (lambda x: F.pad(x * x, (1, 2, -1, 1), value=1.5), a),
+        "pad, reflected": (lambda x: F.pad(x * x, (1, 2, 1, 0), mode="reflect"), a),
         "cat": (lambda x, y: F.cat([x * x, y * x, x], 0), a, b),
         "stack": (lambda x, y: F.stack([x * y, x], 1), a, a),
         "slices": (lambda x: (x * x)[1:, None, ::-2], a),
@@ -143,6 +144,8 @@ def cases() -> dict[str, Case]:
         "batch_norm, ReLU": (norm(0.0), (2, 3, 4, 2), (3,), (3,)),
         "batch_norm, leaky ReLU": (norm(0.2), (2, 3, 4, 2), (3,), (3,)),
         "batch_norm, evaluation": (norm(0.2, False), (2, 3, 4, 2), (3,), (3,), (3,), (3,)),
+        "instance_norm": (lambda x: F.instance_norm(x * x), (2, 3, 4, 2)),
+        "group_norm": (lambda x, w, b: F.group_norm(x, 2, w, b), (2, 4, 3, 2), (4,), (4,)),
     }  # fmt: skip
     found = {name: Case(fn, shapes) for name, (fn, *shapes) in table.items()}
     for name, *case in (

@@ -47,6 +47,11 @@ def kinds(options: argparse.Namespace, convolutions: bool) -> list[str]:
     return [MINIGAN, *others]
 
 
+def deviation(losses: list[float], ours: list[float]) -> float:
+    """The largest relative difference; of losses below 0.01, a hundredth of it is the absolute one."""
+    return max(abs(a - b) / max(abs(b), 1e-2) for a, b in zip(losses, ours, strict=True))
+
+
 def nets(options: argparse.Namespace) -> dict[str, Any]:
     """A training step of each network."""
     rows, found = [], {}
@@ -58,8 +63,7 @@ def nets(options: argparse.Namespace) -> dict[str, Any]:
         found[name] = one = in_turns(options, name, members)
         ours = one[MINIGAN]["first"][0]["result"]
         for kind, other in one.items():
-            pairs = zip(other["first"][0]["result"], ours, strict=True)
-            other["deviation"] = max(abs(a - b) / max(abs(b), 1e-2) for a, b in pairs)
+            other["deviation"] = deviation(other["first"][0]["result"], ours)
             row = [name, kind, 1e3 * median(values(other)), 1e3 * min(values(other))]
             if kind != MINIGAN:
                 r = ratios(other, one[MINIGAN])

@@ -107,7 +107,7 @@ class Minigan(OnGPU, family_engines.Minigan):
         return super().tensor(array.swapaxes(0, 1).copy()).transpose(0, 1).detach()
 
     def memory(self) -> float:
-        """The pool gives nothing back, so what it holds is the most that it needed."""
+        """What the pool holds, which is the most that it needed, because it gives nothing back."""
         return self.pool.total_bytes() / 1e6
 
     def trace(self) -> Kernels:
@@ -165,8 +165,8 @@ class PyTorch(OnGPU, family_engines.PyTorch):
         backends.cudnn.benchmark = True
 
     def memory(self) -> float | None:
-        """The most that the allocator has held; None on the CPU."""
-        return None if self.toy else self.torch.cuda.max_memory_reserved() / 1e6
+        """What the allocator holds, without what only cuDNN's search needed; None on the CPU."""
+        return None if self.toy else self.torch.cuda.memory_reserved() / 1e6
 
     def trace(self) -> Kernels:
         """What the GPU executes in a step; of a toy, the CPU's operations."""

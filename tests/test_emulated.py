@@ -5,6 +5,7 @@ kernel that reads out of bounds ends its process. The errors planted at the end 
 must make them fail.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -88,6 +89,58 @@ def test_every_product_of_a_training_may_use_tf32_or_none(flags, asked, tmp_path
     (tmp_path / "see.py").write_text(SEE_TF32)
     done = on_emulator(tmp_path / "see.py", *flags, "--out", tmp_path / "runs")
     assert f"asked for {{{asked}}}" in done.stdout, done.stdout + done.stderr
+
+
+def gpu_step(*arguments):
+    """tests/benchmarks/gpu_step.py, where CUDA finds no GPU and PyTorch is not installed."""
+    program = [sys.executable, TESTS / "benchmarks" / "gpu_step.py", "--pytorch", "false"]
+    hidden = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
+    return subprocess.run(
+        [str(word) for word in (*program, *arguments)],
+        env=hidden | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+def test_the_benchmark_for_a_gpu_works(tmp_path):
+    """As a toy. Two ways of counting the kernels agree: the emulator's, and CUDA events around each."""
+    page, figures = tmp_path / "tables.md", tmp_path / "figures.json"
+    done = gpu_step("--toy", "--rounds", 1, "--threads", 1, "--out", page, "--json", figures)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "minigan is measured alone" in done.stdout
+    assert done.stdout.endswith(page.read_text())
+    games = json.loads(figures.read_text())["games"]
+    assert len(games) == 2
+    for found in games.values():
+        plain, tf32 = found["minigan"], found["minigan, TF32"]
+        assert len(found) == 2
+        # the emulator rounds nothing to 10 bits
+        assert plain["first"][0]["result"] == tf32["first"][0]["result"]
+        for one in (plain, tf32):
+            assert one["peak"] > 0
+            kernels = {name: calls for name, (calls, _) in one["kernels"].items()}
+            launched = {n.removeprefix("minigan_"): calls for n, (calls, _) in one["trace"].items()}
+            launched["matmul"] = sum(n for name, n in launched.items() if name.startswith("cublas"))
+            assert kernels.pop("step") == 1
+            assert kernels.pop("everything else") is None
+            assert {"im2col", "col2im", "matmul", "adam", "leaky_relu"} <= {*kernels}
+            assert kernels == {name: launched[name] for name in kernels}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [((), "use --toy"), (("--toy", "--batch", 4), "--batch 4: a toy has a batch size of its own")],
+    ids=["no GPU", "a toy's batch"],
+)
+def test_the_benchmark_for_a_gpu_refuses_in_a_sentence(arguments, said, tmp_path):
+    done = gpu_step(*arguments, "--out", tmp_path / "tables.md")
+    assert done.returncode == 1
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("gpu_step: ")
+    assert said in sentence
+    assert not any(tmp_path.iterdir())
 
 
 CONVOLUTION, NORM, ADAM = "test_convolution", "test_normalisation", "test_adam"

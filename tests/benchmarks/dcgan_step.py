@@ -142,14 +142,19 @@ def crew(
 def in_turns(options: argparse.Namespace, task: str, members: dict[Any, tuple[str, int]]) -> dict:
     """Interleaved rounds: {label: {"rounds": [[turn, ...], ...], "peak": MB, "idle": seconds, ...}}."""
     with crew(options, task, members) as workers:
-        found = {k: {**worker.begun, "rounds": [], "idle": 0} for k, worker in workers.items()}
-        for _ in range(options.rounds):
-            for label, worker in workers.items():
-                time.sleep(SETTLE)
-                answer = worker.ask("measure", count=options.steps_per_round)
-                one = found[label]
-                one["rounds"].append(answer["turns"])
-                one |= {"peak": answer["peak"], "idle": max(one["idle"], answer["idle"])}
+        return take_turns(options, workers)
+
+
+def take_turns(options: argparse.Namespace, workers: dict[Any, Worker]) -> dict[Any, dict]:
+    """What `in_turns` returns, of workers that have begun."""
+    found = {k: {**worker.begun, "rounds": [], "idle": 0} for k, worker in workers.items()}
+    for _ in range(options.rounds):
+        for label, worker in workers.items():
+            time.sleep(SETTLE)
+            answer = worker.ask("measure", count=options.steps_per_round)
+            one = found[label]
+            one["rounds"].append(answer["turns"])
+            one |= {"peak": answer["peak"], "idle": max(one["idle"], answer["idle"])}
     return found
 
 

@@ -38,7 +38,8 @@ from dcgan_step import (
 
 # The rows of `NETS` in family_engines.py, which is not imported because it would bring in NumPy.
 RING = ("non-saturating", "minimax", "relativistic", "least squares", "hinge", "WGAN", "WGAN-GP")
-NETS = ["fully connected GAN, 28 x 28", *[f"ring, {name}" for name in RING], "DCGAN, 28 x 28"]
+NETS = ["fully connected GAN, 28 x 28", *[f"ring, {name}" for name in RING]]
+IMAGES = ["DCGAN, 28 x 28", "WGAN-GP, 28 x 28", "WGAN-GP, 64 x 64"]
 STEPS = {True: 20, False: 3}  # in a turn, of networks for points and for images
 
 
@@ -48,19 +49,23 @@ def kinds(options: argparse.Namespace, convolutions: bool) -> list[str]:
     return [MINIGAN, *others]
 
 
+def deviation(losses: list[float], ours: list[float]) -> float:
+    """The largest relative difference; of losses below 0.01, a hundredth of it is the absolute one."""
+    return max(abs(a - b) / max(abs(b), 1e-2) for a, b in zip(losses, ours, strict=True))
+
+
 def nets(options: argparse.Namespace) -> dict[str, Any]:
     """A training step of each network."""
     rows, found = [], {}
-    for name in NETS:
+    for name in [*NETS, *IMAGES]:
         if options.only not in name:
             continue
-        options.steps_per_round = STEPS[name.startswith("ring")]
-        members = {kind: (kind, 0) for kind in kinds(options, name.startswith("DCGAN"))}
+        options.steps_per_round = 1 if "64 x 64" in name else STEPS[name.startswith("ring")]
+        members = {kind: (kind, 0) for kind in kinds(options, name in IMAGES)}
         found[name] = one = in_turns(options, name, members)
         ours = one[MINIGAN]["first"][0]["result"]
         for kind, other in one.items():
-            pairs = zip(other["first"][0]["result"], ours, strict=True)
-            other["deviation"] = max(abs(a - b) / max(abs(b), 1e-2) for a, b in pairs)
+            other["deviation"] = deviation(other["first"][0]["result"], ours)
             row = [name, kind, 1e3 * median(values(other)), 1e3 * min(values(other))]
             if kind != MINIGAN:
                 r = ratios(other, one[MINIGAN])

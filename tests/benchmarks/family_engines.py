@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import engines
 import numpy as np
-from engines import Engine, Gemm, timed
+from engines import Engine, Gemm, Turn, timed
 from family_layers import LAYERS
 
 CALLS, TRIALS = 50, 5  # calls of a tiny operation in a trial; of the trials the fastest counts
@@ -33,6 +33,7 @@ class Net(NamedTuple):
     batch: int
     nz: int
     loss: str  # a row of minigan.gans.objectives
+    d_steps: int = 1  # updates of D in a step
 
 
 _ring = partial(Net, network="mlp", shape=(2,), width=128, batch=256, nz=32)
@@ -48,6 +49,9 @@ NETS = {
     "ring, WGAN": _ring("wgan", loss="wasserstein"),
     "ring, WGAN-GP": _ring("wgan-gp", loss="wasserstein"),
     "DCGAN, 28 x 28": Net("dcgan", "dcgan", (1, 28, 28), 64, 64, 100, "non-saturating"),
+    "WGAN-GP, 28 x 28": Net("wgan-gp", "dcgan", (1, 28, 28), 64, 64, 100, "wasserstein"),
+    "DCGAN, 64 x 64": Net("dcgan", "dcgan", (3, 64, 64), 64, 128, 100, "non-saturating"),
+    "WGAN-GP, 64 x 64": Net("wgan-gp", "dcgan", (3, 64, 64), 64, 64, 100, "wasserstein", d_steps=5),
 }
 
 
@@ -69,6 +73,11 @@ class Given(NamedTuple):
         return self.u
 
 
+def read(losses: list[Any]) -> list[float]:
+    """The losses as Python numbers. On a GPU this waits until all that was launched is done."""
+    return [loss.item() for loss in losses]
+
+
 class Family(Engine):
     """What both engines do, with `tensor`, which makes a leaf, and functions `F` of PyTorch's names."""
 
@@ -79,15 +88,23 @@ class Family(Engine):
             self.turn = self.layers()
         else:
             net = NETS[task]
-            rng = np.random.default_rng(1)
-            shapes = (net.batch, *net.shape), (net.batch, net.nz)
-            x, z = (self.tensor(rng.standard_normal(shape)) for shape in shapes)
-            u = self.tensor(rng.random((net.batch, *[1] * len(net.shape))))
-            step = self.steps(net)
-            self.turn = lambda: timed(lambda: step(Given(x, z, u)))
+            self.turn = self.training(net._replace(batch=batch or net.batch))
         first = [self.turn() for _ in range(warm_up)]
         self.cpu = time.process_time()
         return {"first": first, "about": self.about}
+
+    def training(self, net: Net) -> Turn:
+        """A turn is a step, and returns its losses."""
+        step = self.game(net)
+        return lambda: timed(lambda: read(step()))
+
+    def game(self, net: Net) -> Callable[[], list[Any]]:
+        """A function that plays a step and returns D's loss and G's, not yet read."""
+        rng = np.random.default_rng(1)
+        shapes = (net.batch, *net.shape), (net.batch, net.nz)
+        x, z = (self.tensor(rng.standard_normal(shape)) for shape in shapes)
+        u = self.tensor(rng.random((net.batch, *[1] * len(net.shape))))
+        return partial(self.steps(net), Given(x, z, u))
 
     def first_weights(self, net: Any, seed: int) -> None:
         """Matrices and kernels of small normal numbers, norms that only normalise, and no bias."""
@@ -177,15 +194,16 @@ class Family(Engine):
 class Minigan(Family):
     """minigan's own members."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         import minigan
         from minigan.gans import MEMBERS
 
+        self.device = device
         self.minigan, self.members, self.F = minigan, MEMBERS, minigan.functional
         self.about = f"minigan {minigan.__version__}, NumPy {np.__version__}"
 
     def tensor(self, array: np.ndarray) -> Any:
-        return self.minigan.tensor(array, dtype=np.float32)
+        return self.minigan.tensor(array, dtype=np.float32).to(self.device)
 
     def images(self, array: np.ndarray) -> Any:
         """A tensor in the memory order of this engine's activations: the channels last."""
@@ -195,24 +213,24 @@ class Minigan(Family):
         return self.minigan.Tensor(array.transpose(0, 3, 1, 2) if channels_last else array)
 
     def write(self, p: Any, values: Any) -> None:
-        p.data[...] = values
+        p.data[...] = self.minigan.backend.move(np.asarray(values, np.float32), self.device)
 
-    def steps(self, net: Net) -> Callable[[Given], list[float]]:
+    def steps(self, net: Net) -> Callable[[Given], list[Any]]:
         kind = self.members[net.member]
         names = kind.Options.names()
-        wanted = {"fresh_noise": False, "loss": net.loss, "d_steps": 1}
+        wanted = {"fresh_noise": False, "loss": net.loss, "d_steps": net.d_steps}
         options = kind.Options(
             network=net.network, ngf=net.width, ndf=net.width, nz=net.nz, batch_size=net.batch,
             ema=0.0, **{name: value for name, value in wanted.items() if name in names},
         )  # fmt: skip
-        member = kind(options, net.shape, np.random.default_rng(0))
+        member = kind(options, net.shape, np.random.default_rng(0), self.device)
         for seed, player in enumerate((member.G, member.D)):
             self.first_weights(player.net, seed)
 
-        def step(given: Given) -> list[float]:
+        def step(given: Given) -> list[Any]:
             metrics = member.step(given)
             loss_D = metrics["loss_d"] if "loss_d" in metrics else -metrics["distance"]
-            return [loss_D.item(), metrics["loss_g"].item()]
+            return [loss_D, metrics["loss_g"]]
 
         return step
 
@@ -220,16 +238,19 @@ class Minigan(Family):
 class PyTorch(Family):
     """The same steps as a careful user writes them: D is frozen in G's half."""
 
-    def __init__(self, channels_last: bool = False) -> None:
+    def __init__(
+        self, channels_last: bool = False, compiled: bool = False, device: str = "cpu"
+    ) -> None:
         import torch
 
+        self.compiled, self.device = compiled, device
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         self.torch, self.nn, self.F = torch, torch.nn, torch.nn.functional
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.about = f"PyTorch {torch.__version__}"
 
     def tensor(self, array: np.ndarray) -> Any:
-        t = self.torch.from_numpy(array.astype(np.float32))
+        t = self.torch.from_numpy(array.astype(np.float32)).to(self.device)
         return t.contiguous(memory_format=self.format) if t.ndim == 4 else t
 
     def images(self, array: np.ndarray) -> Any:
@@ -243,17 +264,19 @@ class PyTorch(Family):
         nn, w, pixels = self.nn, net.width, int(np.prod(net.shape))
         leaky = lambda: nn.LeakyReLU(0.2, True)
         if net.network == "dcgan":
-            G = nn.Sequential(
-                nn.Unflatten(1, (net.nz, 1, 1)),
-                nn.ConvTranspose2d(net.nz, 2 * w, 7, bias=False), nn.BatchNorm2d(2 * w), nn.ReLU(True),
-                nn.ConvTranspose2d(2 * w, w, 4, 2, 1, bias=False), nn.BatchNorm2d(w), nn.ReLU(True),
-                nn.ConvTranspose2d(w, 1, 4, 2, 1, bias=False), nn.Tanh(),
-            )  # fmt: skip
-            D = nn.Sequential(
-                nn.Conv2d(1, w, 4, 2, 1, bias=False), leaky(),
-                nn.Conv2d(w, 2 * w, 4, 2, 1, bias=False), nn.BatchNorm2d(2 * w), leaky(),
-                nn.Conv2d(2 * w, 1, 7, bias=False),
-            )  # fmt: skip
+            nc, size, start = *net.shape[:2], 7 if net.shape[1] == 28 else 4
+            widths = [w << i for i in range((size // start).bit_length() - 1)]  # w, 2w, ...
+            G = nn.Sequential(nn.Unflatten(1, (net.nz, 1, 1)))
+            G.append(nn.ConvTranspose2d(net.nz, widths[-1], start, bias=False))
+            for width, out in zip(widths[::-1], [*widths[-2::-1], nc], strict=True):
+                G.extend([nn.BatchNorm2d(width), nn.ReLU(True)])
+                G.append(nn.ConvTranspose2d(width, out, 4, 2, 1, bias=False))
+            G.append(nn.Tanh())
+            D = nn.Sequential(nn.Conv2d(nc, w, 4, 2, 1, bias=False), leaky())
+            for width in widths[:-1]:
+                D.append(nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False))
+                D.extend([nn.BatchNorm2d(2 * width)] * (net.member != "wgan-gp") + [leaky()])
+            D.append(nn.Conv2d(widths[-1], 1, start, bias=False))
         elif len(net.shape) == 3:
             G = nn.Sequential(nn.Linear(net.nz, w), leaky())
             for i in range(3):
@@ -271,7 +294,7 @@ class PyTorch(Family):
             D = nn.Sequential(
                 nn.Linear(pixels, w), leaky(), nn.Linear(w, w), leaky(), nn.Linear(w, 1)
             )
-        return G.to(memory_format=self.format), D.to(memory_format=self.format)
+        return tuple(each.to(self.device, memory_format=self.format) for each in (G, D))
 
     def losses(self, name: str) -> tuple[Callable, Callable]:
         """D's loss of the scores of reals and fakes, and G's."""
@@ -311,36 +334,39 @@ class PyTorch(Family):
         (slope,) = self.torch.autograd.grad(D(x).sum(), x, create_graph=True)
         return ((slope.flatten(1).norm(2, dim=1) - 1) ** 2).mean()
 
-    def steps(self, net: Net) -> Callable[[Given], list[float]]:
+    def steps(self, net: Net) -> Callable[[Given], list[Any]]:
         G, D = self.networks(net)
         for seed, each in enumerate((G, D)):
             self.first_weights(each, seed)
         d_loss, g_loss = self.losses(net.loss)
         opt_G, opt_D = self.optimizers(net, G, D)
         again = net.member.startswith("wgan")  # G's half has fakes of its own
+        make, score = map(self.torch.compile, (G, D)) if self.compiled else (G, D)
 
-        def step(given: Given) -> list[float]:
+        def step(given: Given) -> list[Any]:
             x, z, u, _ = given
-            fakes = G(z)
-            opt_D.zero_grad()
-            loss_D = descended = d_loss(D(x).view(-1), D(fakes.detach()).view(-1))
-            if net.member == "wgan-gp":
-                between = u * x + (1 - u) * fakes.detach()
-                descended = loss_D + PENALTY * self.slope_penalty(D, between)
-            descended.backward()
-            opt_D.step()
-            if net.member == "wgan":
-                with self.torch.no_grad():
-                    for p in D.parameters():
-                        p.clamp_(-CLIP, CLIP)
+            for _ in range(net.d_steps):
+                fakes = make(z)
+                opt_D.zero_grad()
+                loss_D = descended = d_loss(score(x).view(-1), score(fakes.detach()).view(-1))
+                if net.member == "wgan-gp":
+                    between = u * x + (1 - u) * fakes.detach()
+                    # What torch.compile makes cannot be differentiated twice: the penalty is eager.
+                    descended = loss_D + PENALTY * self.slope_penalty(D, between)
+                descended.backward()
+                opt_D.step()
+                if net.member == "wgan":
+                    with self.torch.no_grad():
+                        for p in D.parameters():
+                            p.clamp_(-CLIP, CLIP)
             D.requires_grad_(False)
             opt_G.zero_grad()
-            real = D(x).view(-1) if net.loss == "relativistic" else None
-            loss_G = g_loss(real, D(G(z) if again else fakes).view(-1))
+            real = score(x).view(-1) if net.loss == "relativistic" else None
+            loss_G = g_loss(real, score(make(z) if again else fakes).view(-1))
             loss_G.backward()
             opt_G.step()
             D.requires_grad_(True)
-            return [loss_D.item(), loss_G.item()]
+            return [loss_D.detach(), loss_G.detach()]
 
         return step
 

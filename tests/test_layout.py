@@ -28,7 +28,7 @@ FLOORS = [
     ("gans",),
     ("doctor",),
     ("data",),
-    ("evaluation",),
+    ("evaluation", "exercises"),
     ("training",),
     ("api", "commands"),
     ("__main__",),

@@ -11,7 +11,7 @@ import pytest
 import minigan
 import minigan.functional as F
 from minigan import nn
-from minigan.commands import learn, main
+from minigan.commands import main
 from minigan.evaluation import metrics, transport
 from minigan.exercises import process
 from minigan.exercises.judge import Verdict, check_file, judge

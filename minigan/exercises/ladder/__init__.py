@@ -7,6 +7,7 @@ from . import (
     batch_norm_rule,
     broadcasting,
     chain_rule,
+    collapse,
     conv_adjoint,
     detach,
     diversity,
@@ -35,6 +36,7 @@ PAGES = (
     gradient_penalty,
     spectral_norm,
     unrolled_step,
+    collapse,
     diversity,
     frechet_distance,
 )

@@ -39,7 +39,7 @@ FLOORS = [
     ("gans",),
     ("doctor",),
     ("data",),
-    ("evaluation",),
+    ("evaluation", "exercises"),
     ("training",),
     ("api", "commands"),
     ("__main__",),

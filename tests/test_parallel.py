@@ -163,6 +163,7 @@ def test_alone_everything_is_given_back_and_nothing_is_waited_for():
     assert (group.first(None), group.first("a")) == (None, "a")
     batch = np.arange(6)
     assert group.share(batch).tolist() == batch.tolist()
+    assert group.gather(batch) is batch
     assert group.from_leader(lambda: 5) == group.leader_first(lambda: 5) == 5
     group.wait()
     assert group.device("cpu") == group.use_device("cpu", True) == "cpu"
@@ -175,6 +176,14 @@ def test_the_shares_are_the_batch_cut_in_pieces(make):
         shares, _ = together(size, lambda group: np.asarray(group.share(make(batch))))
         assert {len(s) for s in shares} == {6 // size}
         np.testing.assert_array_equal(np.concatenate(shares), batch)
+
+
+@pytest.mark.parametrize("dtype", ["f", "d", "i"])
+def test_all_gather_the_shares_as_the_batch(dtype):
+    batch = rng(0).uniform(-9, 9, (6, 2, 3)).astype(dtype)
+    for size in (1, 2, 3):
+        results, _ = together(size, lambda group: group.gather(group.share(batch)))
+        assert {each.tobytes() for each in results} == {batch.tobytes()}
 
 
 def gradients_of(rank):

@@ -31,6 +31,7 @@ class Kind:
 
 
 NO_MIRROR = "a mirrored 2 is not a 2"
+NO_OTHER_SUN = "a mirrored face has the sun of the other season"
 IDX = "the folder of train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz"
 
 KINDS = {
@@ -43,6 +44,7 @@ KINDS = {
     "folder": Kind(files="a folder or zip of images in which each subfolder is a class"),
     "digits": Kind(28, 1, count=10_000, unmirrored=NO_MIRROR),
     "shapes": Kind(32, count=10_000),
+    "seasons": Kind(count=6400, unmirrored=NO_OTHER_SUN),
     "mnist": Kind(
         *(28, 1),
         unmirrored=NO_MIRROR,

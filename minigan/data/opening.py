@@ -22,9 +22,12 @@ from .images import ImageSet, grid, to_pixels
 from .kinds import KINDS, Kind
 from .memory import Arrays
 from .mnist import open_mnist
+from .seasons import Seasons
 from .shapes import Shapes
 from .source import Labelled, Source
 from .subfolders import open_subfolders
+
+DRAWN = {"faces": Faces, "digits": Digits, "shapes": Shapes, "seasons": Seasons}
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class DataOptions(Table):
     data: str = option(
         "faces",
         "the data set: celeba stands for any folder or zip of images, and folder for one in which each "
-        "subfolder is a class; the program draws faces, digits and shapes itself",
+        "subfolder is a class; the program draws faces, digits, shapes and seasons itself",
         choices=tuple(KINDS),
     )
     image_size: int | None = option(
@@ -54,7 +57,8 @@ class DataOptions(Table):
     )
     max_images: int | None = option(
         None,
-        "use at most the first N images; by default all, or 6400 faces, 10000 digits or 10000 shapes",
+        "use at most the first N images; by default all, or 6400 faces (also in seasons), 10000 digits "
+        "or 10000 shapes",
         least=1,
         most=10**7,
         images=True,
@@ -166,7 +170,7 @@ def _open_source(
 ) -> tuple[Source, list[str]]:
     """The source of the images, and sentences for the user about it."""
     data, size, most = options.data, options.image_size, options.max_images
-    if drawn := {"faces": Faces, "digits": Digits, "shapes": Shapes}.get(data):
+    if drawn := DRAWN.get(data):
         return drawn(most or options.kind.count, seed, size), []
     if dataroot is None:
         raise UserError(_not_found(data, options.kind))

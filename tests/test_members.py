@@ -212,7 +212,11 @@ def test_every_metric_is_a_finite_number(name, data):
 
 
 # The other options that an option needs to have an effect.
-NEEDS = {"noise_steps": {"instance_noise": 0.1}, "sharpness": {"combine": "softmax"}}
+NEEDS = {
+    "noise_steps": {"instance_noise": 0.1},
+    "sharpness": {"combine": "softmax"},
+    "lr_decay_start": {"lr_decay": 3},
+}
 
 
 @pytest.mark.parametrize("name", MEMBERS)

@@ -438,6 +438,7 @@ for _name in ("pack", "minibatch_std", "minibatch_discrimination"):
 NEVER["dcgan", "condition"] = "member dcgan is told no classes"
 # The other options that a run with this option needs.
 NEEDS = {"noise_steps": ["--instance-noise", "0.1"], "sharpness": ["--combine", "softmax"]}
+NEEDS["lr_decay_start"] = ["--lr-decay", "3"]
 OFF = {"fresh_noise": "--reuse-fakes", "tf32": "--no-tf32"}
 START = ["--steps", 6, "--checkpoint-every", 1, "--keep", 9]
 # One member on images, and others on points; test_members.py and test_plan.py have the options of all.

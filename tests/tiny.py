@@ -67,6 +67,7 @@ OTHERS = {
     "g_lr": 2e-3,
     "d_lr": 2e-3,
     "lr_decay": 1000,
+    "lr_decay_start": 1,
     "network": "mlp",
     "init": "he",
     "spectral_norm": True,

@@ -145,8 +145,9 @@ def train(
         left = in_time(expected.seconds * (loop.total - draw.step))
         say(f"{run.folder}: step {draw.step} of {loop.total} on {times}{device}")
         say(f"  About {left}: {expected}.")
-        if 0 < (still := plan.options.lr_decay) < loop.total:
-            say(f"  --lr-decay {still}: nothing is learnt in the steps after {still}.")
+        fall = plan.options.lr_decay
+        if fall and (last := plan.options.lr_decay_start + fall) < loop.total:
+            say(f"  --lr-decay {fall}: nothing is learnt in the steps after {last}.")
         return loop, loop.train()
 
 

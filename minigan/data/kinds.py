@@ -15,6 +15,7 @@ class Kind:
     count       images drawn, unless --max-images is given; 0 for data from files
     points      whether the samples are points in the plane instead of images
     classes     whether each sample has a class, even without --condition
+    domains     whether there may be two classes, so that images can be translated between them
     unmirrored  why mirrored images would be wrong; "" if they may be mirrored
     files       what --dataroot must give; "" for data that is drawn
     places      where the files are looked for without --dataroot, in this order
@@ -25,6 +26,7 @@ class Kind:
     count: int = 0
     points: bool = False
     classes: bool = True
+    domains: bool = False
     unmirrored: str = ""
     files: str = ""
     places: tuple[str, ...] = ()
@@ -41,10 +43,12 @@ KINDS = {
         files="img_align_celeba.zip, or a folder or zip of images",
         places=("data/img_align_celeba.zip", "data/img_align_celeba", "data/celeba"),
     ),
-    "folder": Kind(files="a folder or zip of images in which each subfolder is a class"),
+    "folder": Kind(
+        domains=True, files="a folder or zip of images in which each subfolder is a class"
+    ),
     "digits": Kind(28, 1, count=10_000, unmirrored=NO_MIRROR),
     "shapes": Kind(32, count=10_000),
-    "seasons": Kind(count=6400, unmirrored=NO_OTHER_SUN),
+    "seasons": Kind(count=6400, domains=True, unmirrored=NO_OTHER_SUN),
     "mnist": Kind(
         *(28, 1),
         unmirrored=NO_MIRROR,

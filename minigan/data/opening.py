@@ -27,8 +27,6 @@ from .shapes import Shapes
 from .source import Labelled, Source
 from .subfolders import open_subfolders
 
-DRAWN = {"faces": Faces, "digits": Digits, "shapes": Shapes, "seasons": Seasons}
-
 
 @dataclass(frozen=True)
 class DataOptions(Table):
@@ -115,6 +113,12 @@ class DataOptions(Table):
         """Whether the data set has labels and classes."""
         return self.kind.classes or self.condition is not None
 
+    @property
+    def has_domains(self) -> bool:
+        """Whether the data set may have two classes; a folder is known only when it is opened."""
+        condition = self.condition
+        return self.kind.domains or (condition is not None and len(class_names(condition)) == 2)
+
     def picture(self, samples: np.ndarray, columns: int = 8) -> np.ndarray:
         """Samples (N, *shape) as one picture (H, W, 3) uint8, without opening the data."""
         if self.kind.points:
@@ -170,8 +174,9 @@ def _open_source(
 ) -> tuple[Source, list[str]]:
     """The source of the images, and sentences for the user about it."""
     data, size, most = options.data, options.image_size, options.max_images
-    if drawn := DRAWN.get(data):
-        return drawn(most or options.kind.count, seed, size), []
+    drawn = {"faces": Faces, "digits": Digits, "shapes": Shapes, "seasons": Seasons}
+    if data in drawn:
+        return drawn[data](most or options.kind.count, seed, size), []
     if dataroot is None:
         raise UserError(_not_found(data, options.kind))
     if data in ("mnist", "fashion-mnist"):

@@ -218,10 +218,14 @@ class GAN(ABC):
              `build`
 
     conditional  whether its networks are told the class of each sample; if so, it needs labelled data
+    translates   whether G maps images of one class to another, instead of noise to samples; such a
+                 member is conditional, its data has two classes, and wherever this class says z, it
+                 gets images (N, *shape), whose target classes are y
     """
 
     Options: ClassVar[type[Options]]
     conditional: ClassVar[bool] = False
+    translates: ClassVar[bool] = False
     players: dict[str, Player]
     extra: dict[str, Any]
     signs: Sequence[Sign] = ()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend
+from .. import backend, init
 from ..backend import Array
 from ..tensor import Tensor
 from .draw import Draw
@@ -40,7 +40,7 @@ class Pool:
         self.name, self.size, self.group = name, size, group
         self.tree: dict[str, Any] = {}
         if size:
-            images = backend.move(np.zeros((size, *shape), np.float32), device)
+            images = backend.move(init.memory((size, *shape), np.float32), device)
             self.tree = {"images": images, "count": 0}
 
     def exchange(self, fakes: Tensor, draw: Draw) -> Tensor:

@@ -23,10 +23,12 @@ import numpy as np
 
 from .. import nn
 from ..nn.checks import sizes
+from ..ops import where
 from ..tensor import Tensor
 from .first_values import first_values
 
 DOUBLINGS = 2  # of the channels in G, on the way to its blocks
+SMALLEST = 3  # pixels per side that D's halvings must leave
 MOST_WIDER = 8  # D's layers have at most this many times the channels of its first
 
 
@@ -122,13 +124,42 @@ class Discriminator(nn.Module):
         first_values(self, "normal", rng)
 
     def forward(self, x: Tensor) -> Tensor:
-        least = 3 << self.layers
+        least = SMALLEST << self.layers
         if any(size < least for size in x.shape[2:]):
             raise ValueError(
                 f"Discriminator: images {x.shape[2:]} must be at least {least} pixels a side with "
                 f"layers={self.layers}; use fewer layers"
             )
         return self.model(x)
+
+
+class Generators(nn.Module):
+    """A generator for each direction: `to_A` maps images of domain B to A, and `to_B` those of A to B.
+
+    Calling it with images x (N, nc, H, W) and target domains y (N,), 0 for A and 1 for B, translates
+    each image into its target domain: (N, nc, H, W).
+    """
+
+    def __init__(self, ngf: int, nc: int, blocks: int, rng: np.random.Generator | None = None):
+        self.to_A = Generator(ngf, nc, blocks, rng)
+        self.to_B = Generator(ngf, nc, blocks, rng)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        is_B = y.reshape(-1, 1, 1, 1)  # (N,) -> (N, 1, 1, 1)
+        return where(is_B, self.to_B(x), self.to_A(x))
+
+
+class Discriminators(nn.Module):
+    """A discriminator for each domain: `of_A` tells images of A from fakes, and `of_B` those of B."""
+
+    def __init__(self, ndf: int, nc: int, layers: int, rng: np.random.Generator | None = None):
+        self.of_A = Discriminator(ndf, nc, layers, rng)
+        self.of_B = Discriminator(ndf, nc, layers, rng)
+
+
+def most_layers(size: int) -> int:
+    """The largest number of layers with stride 2 that D may have for images of this size."""
+    return (size // SMALLEST).bit_length() - 1  # bit_length of 2^n is n + 1
 
 
 def from_reference(state_dict: Mapping[str, Any]) -> dict[str, Any]:

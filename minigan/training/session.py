@@ -19,6 +19,7 @@ from ..backend.threads import tell_blas_trouble
 from ..data import Dataset
 from ..data.opening import open_data
 from ..errors import UserError
+from ..gans import MEMBERS
 from ..gans.base import GAN
 from ..version import __version__
 from . import checkpoint, state
@@ -58,8 +59,9 @@ def open_for(plan: Plan, group: Group, say: Say, progress: bool = True) -> tuple
     data = group.leader_first(
         lambda: open_data(plan.data, plan.dataroot, seed, Path(run.out), run.workers, progress)
     )
-    check_batch(data, plan.options.batch_size)  # before a run exists
     plan = plan.on(data)
+    translates = MEMBERS[plan.member].translates
+    check_batch(data, plan.options.batch_size, each_class=translates)  # before a run exists
     for note in data.notes:
         say(note)
     return plan, data

@@ -249,20 +249,30 @@ def flags(values: dict[str, st.SearchStrategy]) -> st.SearchStrategy[list]:
 
 EVERY = {
     "--batch-size": st.integers(2, 7),
-    "--noise": st.sampled_from(["normal", "uniform"]),
     "--ema": st.sampled_from(["0", "0.9"]),
 }
+NOISE = {"--noise": st.sampled_from(["normal", "uniform"])}
 OWN = {
     "dcgan": {
         "--loss": st.sampled_from(["non-saturating", "minimax"]),
         "--reuse-fakes": st.booleans(),
     },
     "wgan-gp": {"--d-steps": st.integers(1, 3)},
+    "cyclegan": {"--blocks": st.just(1), "--pool-size": st.integers(0, 9)},
 }
 DATA = {"faces": {"--nc": st.sampled_from([1, 3]), "--flip": st.booleans()}, "ring": {}}
-DATA["digits"] = {"--nc": DATA["faces"]["--nc"]}
-games = st.sampled_from([(m, d) for m in MEMBERS for d in ("ring", tiny.images(m))]).flatmap(
-    lambda who: st.tuples(*map(st.just, who), flags(EVERY | OWN.get(who[0], {}) | DATA[who[1]]))
+DATA["digits"] = DATA["seasons"] = {"--nc": DATA["faces"]["--nc"]}
+WHO = [(m, "ring" if kind == "points" else tiny.images(m)) for m, kind in walk.WALK]
+
+
+def choices(member: str, data: str) -> dict[str, st.SearchStrategy]:
+    """The flags that a game of this member on this data may have."""
+    noise = {} if MEMBERS[member].translates else NOISE
+    return EVERY | noise | OWN.get(member, {}) | DATA[data]
+
+
+games = st.sampled_from(WHO).flatmap(
+    lambda who: st.tuples(*map(st.just, who), flags(choices(*who)))
 )
 runs = flags(
     {
@@ -321,6 +331,12 @@ OFTEN_ENOUGH = ["--steps", 9, "--sample-every", 4, "--checkpoint-every", 2, "--k
     ("wgan-gp", "faces", ["--flip"]),  # six updates per step: within the second, third and fifth
     OFTEN_ENOUGH,
     [("update", "SIGINT", 9), ("update", "crash", 4), ("update", "crash", 15)],
+    False,
+)
+@example(
+    ("cyclegan", "seasons", ["--blocks", 1, "--pool-size", 3]),  # between G's update and the pools
+    OFTEN_ENOUGH,
+    [("update", "SIGINT", 8), ("update", "crash", 6), ("update", "crash", 5)],
     False,
 )
 def test_whatever_interrupts_a_run_it_leaves_the_same_folder(game, run, stops, curves):

@@ -79,10 +79,8 @@ class Looks:
     ):
         self.member, self.data, self.run, self.say = member, data, run, say
         self.rows = min(member.classes, ROWS) if len(data.shape) == 3 else 0  # one class each
-        o, n = member.options, COLUMNS * self.rows or data.shown
-        which, y = arrange(n, data.shape, member.classes)
-        z = noise(generator(o.seed, "pictures"), (1 + which.max(), o.nz), o.noise)[which]
-        self.inputs = [Tensor(backend.move(each, device)) for each in (z, y) if each is not None]
+        inputs = self._images() if member.translates else self._noise()
+        self.inputs = [Tensor(backend.move(each, device)) for each in inputs if each is not None]
 
     def reals(self) -> None:
         """reals.png: the first samples of the data, as the networks see them."""
@@ -108,6 +106,17 @@ class Looks:
         if frames := sorted(self.run.samples.glob("step-*.png")):
             pictures.save_film(self.run.folder / "progress.gif", frames, self.say)
 
+    def _noise(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """z (n, nz) and the classes (n,) of the samples in a picture."""
+        o, n = self.member.options, COLUMNS * self.rows or self.data.shown
+        which, y = arrange(n, self.data.shape, self.member.classes)
+        return noise(generator(o.seed, "pictures"), (1 + which.max(), o.nz), o.noise)[which], y
+
+    def _images(self) -> tuple[np.ndarray, np.ndarray]:
+        """The reals of a picture, (n, *shape), and the classes (n,) into which they are translated."""
+        rows = [self._real_row(k) for k in range(self.rows)]
+        return np.concatenate(rows), np.repeat([1, 0], COLUMNS)
+
     def _reals(self) -> np.ndarray:
         data = self.data
         if self.rows:
@@ -127,6 +136,20 @@ class Looks:
 
     def _save(self, name: str, pixels: np.ndarray) -> None:
         pictures.save_png(self.run.samples / name, pixels)
+
+
+def originals(data: Dataset, y: np.ndarray, seed: int, name: str) -> np.ndarray:
+    """Images to translate into classes y (N,): random ones of the other class, (N, *shape) float32.
+
+    They are repeated if the data has too few.
+
+    seed, name  of the random numbers
+    """
+    indices = np.empty(len(y), int)
+    for k in (0, 1):
+        mine = generator(seed, name, k).permutation(np.flatnonzero(data.labels == k))
+        indices[y != k] = np.resize(mine, int((y != k).sum()))
+    return data.batch(indices, "cpu").numpy()
 
 
 def arrange(n: int, shape: tuple[int, ...], classes: int) -> tuple[np.ndarray, np.ndarray | None]:

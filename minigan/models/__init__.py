@@ -4,9 +4,11 @@ dcgan.py         the documented DCGAN, for images
 mlp.py           fully connected, for points and images
 projected.py     the DCGAN of the paper's figure, twice as wide
 sngan.py         the SNGAN, with spectral norm in D
+progressive.py   networks that grow from 4 x 4 pixels
 
 base.py          labels in G; labels, features and options of D
 layers.py        layers that look at a whole batch; pixel norm
+equalized.py     layers that scale their weights, so that all learn at the same speed
 conditional.py   one-hot labels, and batch norm with a scale and shift for each class
 first_values.py  the distributions of first weights
 

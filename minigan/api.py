@@ -53,6 +53,8 @@ class Trained:
 
         Raises UserError for an unknown class, and for an illegal n or seed.
         """
+        if self.member.translates:
+            raise UserError(f"member {self.game.member} translates images; use translate")
         if not is_whole(n) or n < 1:
             raise UserError(f"n {short(n)}: must be a whole number, at least 1")
         if not is_whole(seed) or not 0 <= seed <= MOST_SEED:
@@ -79,6 +81,24 @@ class Trained:
         average = not raw and self.member.players["G"].average is not None
         draw = partial(draw_samples, self.member, self.folder, not average, "cpu")
         return evaluate(self.game, data, draw, metrics, n, seed, errors, average)
+
+    def translate(self, x: np.ndarray, y: int | str, raw: bool = False) -> np.ndarray:
+        """The images x (N, C, H, W), in [-1, 1], translated into class y: (N, C, H, W) float32.
+
+        y    the number or the name of one of the two classes of a member that translates
+        raw  whether to translate with G itself instead of the average of its weights
+
+        Raises UserError if the member does not translate, for an unknown class, and for images of
+        another shape.
+        """
+        if not self.member.translates:
+            raise UserError(f"member {self.game.member} makes samples from noise; use sample")
+        x, shape = np.asarray(x, np.float32), self.member.shape
+        if x.shape[1:] != shape or not len(x):
+            raise UserError(f"x {x.shape}: give at least one image of shape (N, {str(shape)[1:]}")
+        target = np.full(len(x), self.game.class_number("y", y))
+        draw = self.member.sample_raw if raw else self.member.sample
+        return in_parts(draw, [Tensor(x), Tensor(target)], shape)
 
     def _classes(self, n: int, y: Any) -> np.ndarray | None:
         """The classes (n,) int64 of n samples, after checks; None if the member has no classes."""

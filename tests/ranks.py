@@ -17,6 +17,7 @@ from minigan import nn
 from minigan.commands import main
 from minigan.data import cache
 from minigan.gans import MEMBERS, networks
+from minigan.models import cyclegan
 from minigan.tensor import Tensor
 from minigan.training import looks, record, state
 from minigan.training.draw import Draw
@@ -59,6 +60,11 @@ def plain(_=None):
     Draw.labelled = lambda draw: tuple(
         t.double() if t.dtype.kind == "f" else t for t in labelled(draw)
     )
+    batches = Draw.each_class
+    Draw.each_class = lambda draw: tuple(x.double() for x in batches(draw))
+    for name in ("Generators", "Discriminators"):
+        pair = getattr(cyclegan, name)
+        setattr(cyclegan, name, lambda *arguments, pair=pair: pair(*arguments).double())
     narrow = looks.noise
     looks.noise = lambda *arguments: narrow(*arguments).astype(np.float64)
 

@@ -91,6 +91,36 @@ def test_a_class_without_an_image_that_can_be_used_is_told():
     assert "classes without an image: fish." in data.notes
 
 
+DOMAINS = {
+    f"{place}/{i}.bmp": bmp(10 * k + i)
+    for k, place in enumerate(("trainA", "trainB"))
+    for i in (1, 2)
+}
+HELD_OUT = {"testA/1.bmp": bmp(91), "testB/1.bmp": bmp(92)}
+
+
+def test_two_domains_are_the_classes_and_their_test_images_are_left_out():
+    """The layout of the folders that CycleGAN's authors publish."""
+    data = opened(factory.write_files(Path("horses"), {**DOMAINS, **HELD_OUT}))
+    assert (data.classes, data.labels.tolist()) == (("A", "B"), [0, 0, 1, 1])
+    assert data.pixels[:, 0, 0, 0].tolist() == [1, 2, 11, 12]
+    assert data.notes == ["left out testA and testB, which are not for training."]
+    data = opened(Path("horses"), 2)
+    assert data.pixels[:, 0, 0, 0].tolist() == [1, 11]
+    factory.write_files(Path("only"), DOMAINS)
+    Path("only/testA").mkdir()
+    data = opened(Path("only"))
+    assert (data.classes, len(data)) == (("A", "B"), 4)
+    assert data.notes == ["left out subfolders without images: testA."]
+
+
+@pytest.mark.parametrize("more", ["trainC/1.bmp", "valA/1.bmp"])
+def test_other_subfolders_beside_the_domains_are_classes(more):
+    data = opened(factory.write_files(Path("more"), {**DOMAINS, **HELD_OUT, more: bmp(99)}))
+    assert data.classes == tuple(sorted(["trainA", "trainB", "testA", "testB", more[:-6]]))
+    assert len(data) == 7
+
+
 def test_the_folder_of_the_runs_is_neither_searched_nor_a_class():
     factory.write_files(Path("pets"), {**PETS, "runs/1/x.bmp": bmp(99)})
     options = DataOptions(data="folder", image_size=16)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import walk
 from PIL import Image
 
 import minigan
@@ -17,7 +18,6 @@ from minigan import doctor
 from minigan.backend import threads
 from minigan.commands import main
 from minigan.errors import UserError
-from minigan.gans import MEMBERS
 from minigan.training import pictures, terminal
 from minigan.training.metrics import METRICS
 from minigan.training.run import Run
@@ -27,8 +27,10 @@ SMALL = {"nz": 4, "ngf": 4, "ndf": 4, "batch_size": 4, "threads": 1, "device": "
 IMAGES = {"image_size": 16, "max_images": 20, "workers": 1}
 DATA = {"ring": {}, "grid": {}, "faces": IMAGES, "digits": IMAGES}
 # test_members.py tests every member on the same kinds of data; here this is done in the long form.
-WALK = [(m, "ring") for m in MEMBERS] + [("dcgan", "grid"), ("dcgan", "faces")]
-WALK += [(m, tiny.images(m)) for m in MEMBERS if m != "dcgan" and (DEEP or m == "conditional")]
+WALK = [(m, "ring") for m in walk.ON_POINTS] + [("dcgan", "grid"), ("dcgan", "faces")]
+WALK += [
+    (m, tiny.images(m)) for m in walk.ON_POINTS if m != "dcgan" and (DEEP or m == "conditional")
+]
 
 
 @pytest.fixture(autouse=True)

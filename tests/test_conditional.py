@@ -283,7 +283,7 @@ def test_attributes_are_those_of_celeba_in_its_usual_place(tmp_path, monkeypatch
 def test_attributes_are_refused_by_a_member_that_is_told_no_classes():
     with pytest.raises(
         UserError,
-        match=r"--condition Male: member dcgan is told no classes; leave it out, or train conditional$",
+        match=r"member dcgan is told no classes; leave it out, or train conditional, cyclegan$",
     ):
         choose("dcgan", {"data": "celeba", "condition": "Male"})
 

@@ -14,7 +14,7 @@ from minigan.data.images import ImageSet
 from minigan.data.mixture import Mixture
 from minigan.errors import UserError
 from minigan.keys import generator, noise
-from minigan.training.draw import Draw
+from minigan.training.draw import Draw, check_batch
 
 
 def numbered(count: int) -> ImageSet:
@@ -115,6 +115,64 @@ def test_an_epoch_gives_every_sample_at_most_once_and_only_full_batches():
         epochs.append(given)
     assert sorted(epochs[0]) != sorted(epochs[1])  # other images are left out
     assert epochs[0] != sorted(epochs[0])
+
+
+def domains(labels, batch_size: int, **options) -> Draw:
+    """A Draw of numbered images with these labels."""
+    data = numbered(len(labels))
+    data.labels, data.classes = np.array(labels), ("a", "b", "c")[: max(labels) + 1]
+    return draw(data, batch_size, **options)
+
+
+def test_each_class_has_epochs_of_its_own():
+    """Classes of 4 and 7 samples in batches of 2: epochs of 2 and of 3 batches."""
+    labels = [0, 1, 1, 0, 1, 1, 0, 1, 0, 1, 1]
+    of = domains(labels, 2)
+    given = [[numbers(x) for x in of.each_class()] for _ in range(6)]
+    assert of.counts["batches"] == 12
+    for k, length in enumerate((2, 3)):
+        mine = [batch[k] for batch in given]
+        assert {labels[i] for batch in mine for i in batch} == {k}
+        epochs = [[n for x in mine[i : i + length] for n in x] for i in range(0, 6, length)]
+        assert all(len(set(epoch)) == 2 * length for epoch in epochs)
+        assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_the_batches_of_two_classes_do_not_belong_together():
+    """Classes of the same size are not shuffled alike, so no step sees the pairs of a paired set."""
+    of = domains([0, 1] * 20, 20)
+    a, b = (numbers(x) for x in of.each_class())
+    assert sorted(a) == [i - 1 for i in sorted(b)] == [*range(0, 40, 2)]
+    assert [i + 1 for i in a] != b
+
+
+def test_batches_of_each_class_go_on_exactly_and_are_shared():
+    labels = [0, 1, 2] * 8
+    whole, later = domains(labels, 4, flip=True), domains(labels, 4, flip=True)
+    expected = [[pixels(x) for x in whole.each_class()] for _ in range(5)]
+    for _ in range(2):
+        later.each_class()
+    again = domains(labels, 4, flip=True)
+    again.counts |= later.counts
+    for batches in expected[2:]:
+        for found, x in zip(again.each_class(), batches, strict=True):
+            np.testing.assert_array_equal(pixels(found), x)
+    for part, x in zip(
+        domains(labels, 4, flip=True, group=Share()).each_class(), expected[0], strict=True
+    ):
+        np.testing.assert_array_equal(pixels(part), x[2:])
+
+
+def test_batches_of_each_class_need_classes_that_fill_them():
+    with pytest.raises(UserError, match="has no labels; use labelled data"):
+        draw(numbered(5), 2).each_class()
+    data = numbered(5)
+    data.labels, data.classes = np.array([0, 0, 0, 0, 1]), ("cats", "dogs")
+    check_batch(data, 2)
+    with pytest.raises(
+        UserError, match=r"--batch-size 2: class dogs of .* has 1 samples; lower it"
+    ):
+        check_batch(data, 2, each_class=True)
 
 
 def test_the_layout_is_nchw_in_channels_last_memory():

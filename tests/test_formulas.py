@@ -306,6 +306,26 @@ def test_the_learning_rates_are_those_asked_for_and_fall_to_nothing():
         assert found == pytest.approx([0.5 * share, 0.25 * share])
 
 
+def test_the_learning_rates_fall_only_after_a_while_as_in_cyclegan():
+    """1 - max(0, e - 100) / 101 at the beginning of epoch e, counted from 1, of 100 + 100 epochs.
+
+    The reference implementation keeps this value for the whole epoch; here it falls at every step.
+    """
+    epoch = 30  # steps
+    member, _ = walk.game(
+        "dcgan", "points", "cpu", lr=0.5, lr_decay=101 * epoch, lr_decay_start=99 * epoch
+    )
+    expected = {1: 1, 99: 1, 100: 1, 101: 1 - 1 / 101, 150: 51 / 101, 200: 1 / 101}
+    for e, share in expected.items():
+        member.schedule((e - 1) * epoch)
+        assert member.G.optimizer.options["lr"] == pytest.approx(0.5 * share)
+    assert [round(expected[e], 5) for e in (100, 150, 200)] == [1, 0.50495, 0.0099]
+    with pytest.raises(
+        UserError, match="--lr-decay-start 5: the rates never fall; give --lr-decay"
+    ):
+        MEMBERS["dcgan"].Options(lr_decay_start=5)
+
+
 def test_a_penalty_on_a_slope_that_does_not_exist_is_refused():
     for name, given, said in (
         ("dcgan", {"r1": 1.0, "norm": "batch"}, "--norm batch"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import walk
 from frozen import check, deviation, frozen, summary_deviation
 from games import CASES, CLASSES, SHAPES, SIZES, STEPS, Given, first_weights
 from inputs import summaries, summary_scale
@@ -48,9 +49,11 @@ def movement_deviation(moved: dict[str, np.ndarray], expected: np.ndarray) -> fl
 def test_twenty_steps(name):
     case = CASES[name]
     Member = MEMBERS[case.member]
-    options, classes = Member.Options(**SIZES, **case.options), CLASSES * Member.conditional
+    options = Member.Options(**{**walk.own(case.member, SIZES), **case.options})
+    classes = min(walk.classes(case.member), CLASSES)
     member = Member(options, SHAPES[case.kind], generator("any"), classes=classes)
     before = {}
+    walk.widen(member)
     for player, net in nets(member).items():
         shapes = {key: t.shape for key, t in net.double().state_dict().items()}
         net.load_state_dict(first_weights("G" if player == "average" else player, shapes))
@@ -75,7 +78,11 @@ def test_twenty_steps(name):
     for player, net in nets(member).items():
         weights, after = dict(net.named_parameters()), values(net)
         moved = {key: after[key] - before[player][key] for key in weights}
-        found[f"{player} movement"] = movement_deviation(moved, expected.pop(f"{player}/movement"))
+        rows = dict(zip(moved, expected.pop(f"{player}/movement"), strict=True))
+        for key in walk.idle(net):
+            assert np.abs(moved.pop(key)).max() < 1e-3 * options.lr
+            assert rows.pop(key)[1] < 1e-3 * options.lr
+        found[f"{player} movement"] = movement_deviation(moved, np.array(list(rows.values())))
         buffers = {k: a for k, a in after.items() if k not in weights and a.dtype.kind == "f"}
         if buffers:
             found[f"{player} buffers"] = summary_deviation(
@@ -88,10 +95,13 @@ def test_twenty_steps(name):
 def test_no_member_is_left_out():
     """A new member needs a function in make_games.py and rows in games.py, on each kind of data."""
     plain = {(case.member, case.kind) for case in CASES.values() if not case.options}
-    assert plain == {(name, kind) for name in MEMBERS for kind in SHAPES}
+    assert plain == set(walk.WALK)
     assert {key.partition("/")[0] for key in frozen("games")} == set(CASES)
 
 
 def test_no_objective_is_left_out():
-    played = [MEMBERS[case.member].Options(**SIZES, **case.options) for case in CASES.values()]
+    played = [
+        MEMBERS[case.member].Options(**{**walk.own(case.member, SIZES), **case.options})
+        for case in CASES.values()
+    ]
     assert {getattr(o, "loss", None) for o in played} - {None} == set(OBJECTIVES)

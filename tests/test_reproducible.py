@@ -141,8 +141,10 @@ def played(out: Path) -> dict[str, object]:
 
 # A member, its data and its batch size.
 SOME_GAMES = [("dcgan", "folder", 40), ("wgan-gp", "faces", 12)]
-SOME_GAMES += product(MEMBERS, ("ring", "tiny"), (12,))
-EVERY_GAME = list(product(MEMBERS, ("ring", "faces", "folder", "zip"), (12, 40)))
+SOME_GAMES += product(walk.ON_POINTS, ("ring", "tiny"), (12,))
+SOME_GAMES += [("cyclegan", "tiny", 4)]
+EVERY_GAME = list(product(walk.ON_POINTS, ("ring", "faces", "folder", "zip"), (12, 40)))
+EVERY_GAME += [("cyclegan", "tiny", batch) for batch in (1, 4)]
 
 
 def command(member: str, data: str, batch: int, root: Path) -> list[str]:
@@ -153,7 +155,8 @@ def command(member: str, data: str, batch: int, root: Path) -> list[str]:
     if data == "ring":
         words += ["--data", "ring", "--ngf", "64", "--ndf", "64"]
     elif data == "tiny":
-        words += ["--data", tiny.images(member), *tiny.TINY, *tiny.flip(member)]
+        words += ["--data", tiny.images(member), *tiny.without_noise(member, tiny.TINY)]
+        words += tiny.flip(member)
     elif data == "faces":
         words += ["--data", "faces", *SIZES, "--max-images", "600" if DEEP else "24"]
     else:
@@ -246,20 +249,30 @@ def flags(values: dict[str, st.SearchStrategy]) -> st.SearchStrategy[list]:
 
 EVERY = {
     "--batch-size": st.integers(2, 7),
-    "--noise": st.sampled_from(["normal", "uniform"]),
     "--ema": st.sampled_from(["0", "0.9"]),
 }
+NOISE = {"--noise": st.sampled_from(["normal", "uniform"])}
 OWN = {
     "dcgan": {
         "--loss": st.sampled_from(["non-saturating", "minimax"]),
         "--reuse-fakes": st.booleans(),
     },
     "wgan-gp": {"--d-steps": st.integers(1, 3)},
+    "cyclegan": {"--blocks": st.just(1), "--pool-size": st.integers(0, 9)},
 }
 DATA = {"faces": {"--nc": st.sampled_from([1, 3]), "--flip": st.booleans()}, "ring": {}}
-DATA["digits"] = {"--nc": DATA["faces"]["--nc"]}
-games = st.sampled_from([(m, d) for m in MEMBERS for d in ("ring", tiny.images(m))]).flatmap(
-    lambda who: st.tuples(*map(st.just, who), flags(EVERY | OWN.get(who[0], {}) | DATA[who[1]]))
+DATA["digits"] = DATA["seasons"] = {"--nc": DATA["faces"]["--nc"]}
+WHO = [(m, "ring" if kind == "points" else tiny.images(m)) for m, kind in walk.WALK]
+
+
+def choices(member: str, data: str) -> dict[str, st.SearchStrategy]:
+    """The flags that a game of this member on this data may have."""
+    noise = {} if MEMBERS[member].translates else NOISE
+    return EVERY | noise | OWN.get(member, {}) | DATA[data]
+
+
+games = st.sampled_from(WHO).flatmap(
+    lambda who: st.tuples(*map(st.just, who), flags(choices(*who)))
 )
 runs = flags(
     {
@@ -318,6 +331,12 @@ OFTEN_ENOUGH = ["--steps", 9, "--sample-every", 4, "--checkpoint-every", 2, "--k
     ("wgan-gp", "faces", ["--flip"]),  # six updates per step: within the second, third and fifth
     OFTEN_ENOUGH,
     [("update", "SIGINT", 9), ("update", "crash", 4), ("update", "crash", 15)],
+    False,
+)
+@example(
+    ("cyclegan", "seasons", ["--blocks", 1, "--pool-size", 3]),  # between G's update and the pools
+    OFTEN_ENOUGH,
+    [("update", "SIGINT", 8), ("update", "crash", 6), ("update", "crash", 5)],
     False,
 )
 def test_whatever_interrupts_a_run_it_leaves_the_same_folder(game, run, stops, curves):
@@ -438,10 +457,11 @@ for _name in ("pack", "minibatch_std", "minibatch_discrimination"):
 NEVER["dcgan", "condition"] = "member dcgan is told no classes"
 # The other options that a run with this option needs.
 NEEDS = {"noise_steps": ["--instance-noise", "0.1"], "sharpness": ["--combine", "softmax"]}
+NEEDS["lr_decay_start"] = ["--lr-decay", "3"]
 OFF = {"fresh_noise": "--reuse-fakes", "tf32": "--no-tf32"}
 START = ["--steps", 6, "--checkpoint-every", 1, "--keep", 9]
 # One member on images, and others on points; test_members.py and test_plan.py have the options of all.
-DATA_OF = dict.fromkeys(MEMBERS, "ring") | {"dcgan": "celeba"}
+DATA_OF = dict.fromkeys(walk.ON_POINTS, "ring") | {"dcgan": "celeba"}
 SMALL = tiny.DATA | {"celeba": [*tiny.TINY, "--dataroot", "data"]}
 FIXED = {
     member: MEMBERS[member].Options.names()
@@ -583,7 +603,7 @@ def test_other_images_are_refused(stopped_run, capsys):
 def test_a_long_run_grows_by_nothing_and_needs_no_garbage_collector(kind):
     """A leak at each step would show: a tensor is one object, an image's activations are 16 kB."""
     with folder():
-        grown = script(kind, *(MEMBERS if kind == "points" else walk.SOME))
+        grown = script(kind, *(walk.ON_POINTS if kind == "points" else walk.SOME))
     for member, found in grown.items():
         assert len({(each["files"], each["threads"]) for each in found}) == 1, member
         # A leak at each step shows between the first two looks and between the last two. An object made

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import walk
 from hostile import sentence, signed
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,10 +144,10 @@ def test_each_array_keeps_its_order_in_memory(tmp_path):
 @pytest.mark.parametrize("name", MEMBERS)
 def test_a_members_weights_keep_the_order_of_the_kernels(name, tmp_path):
     member = MEMBERS[name]
-    options = member.Options(nz=4, ngf=4, ndf=4)
-    classes = 3 if member.conditional else 0
+    options = member.Options(**walk.own(name, {"nz": 4, "ngf": 4, "ndf": 4}))
     one, other = (
-        member(options, (3, 16, 16), generator(seed, "init"), classes=classes) for seed in (0, 1)
+        member(options, (3, 16, 16), generator(seed, "init"), classes=walk.classes(name))
+        for seed in (0, 1)
     )
     trees = [state.tree_of(each, dict(Draw.START)) for each in (one, other)]
     strides = lambda of: {p: state.host(leaf).strides for p, leaf in state.leaves(of)

@@ -25,12 +25,22 @@ FIRST = "00000-dcgan-faces16"  # the first run that they create
 # The same for each kind of data. An epoch of points never ends, because there are 100,000.
 POINTS = {"--ngf": 4, "--ndf": 4, "--nz": 4, "--batch-size": 4, "--workers": 1, "--device": "cpu"}
 DATA = {"faces": TINY, "ring": [str(word) for pair in POINTS.items() for word in pair]}
-DATA["digits"] = TINY
+DATA["digits"] = DATA["seasons"] = TINY
 
 
 def images(member: str) -> str:
-    """The images for a member: digits, which have labels, if it needs labels, else faces."""
+    """The images for a member: digits or seasons, which have labels, if it needs labels, else faces."""
+    if MEMBERS[member].translates:
+        return "seasons"
     return "digits" if MEMBERS[member].conditional else "faces"
+
+
+def without_noise(member: str, words: list[str]) -> list[str]:
+    """The words of a command line without --nz, if the member has no noise."""
+    if not MEMBERS[member].translates or "--nz" not in words:
+        return words
+    at = words.index("--nz")
+    return [*words[:at], *words[at + 2 :]]
 
 
 def flip(member: str) -> list[str]:
@@ -67,6 +77,7 @@ OTHERS = {
     "g_lr": 2e-3,
     "d_lr": 2e-3,
     "lr_decay": 1000,
+    "lr_decay_start": 1,
     "network": "mlp",
     "init": "he",
     "spectral_norm": True,
@@ -84,6 +95,11 @@ OTHERS = {
     "sharpness": 2.0,
     "unroll": 2,
     "inner": "sgd",
+    "cycle": 5.0,
+    "identity": 0.25,
+    "pool_size": 3,
+    "blocks": 2,
+    "d_layers": 1,
     "d_labels": "projection",
     "g_labels": "batch-norm",
     "seed": 1,
@@ -129,7 +145,8 @@ def train(out, *flags, code: int = 0) -> Run:
 
 def start(out, member: str, data: str, *flags) -> int:
     """Start a tiny run of any member by `minigan train`; return the exit code."""
-    words = ["train", member, "--data", data, *DATA[data], "--out", out, *flags]
+    words = ["train", member, "--data", data, *without_noise(member, DATA[data])]
+    words += ["--out", out, *flags]
     return commands.main([str(word) for word in words])
 
 

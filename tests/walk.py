@@ -1,9 +1,12 @@
 """Every member on each kind of data, in tiny sizes on any device, for the tests of devices."""
 
 import os
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
+from minigan import nn
 from minigan.data import Dataset
 from minigan.data.cache import Images
 from minigan.data.images import ImageSet
@@ -15,9 +18,10 @@ from minigan.tensor import Tensor
 from minigan.training.draw import Draw
 
 SEED = 3
-GAME = {"nz": 4, "ngf": 4, "ndf": 4, "batch_size": 4, "seed": SEED}
+GAME = {"nz": 4, "ngf": 4, "ndf": 4, "blocks": 1, "batch_size": 4, "seed": SEED}
 KINDS = ("points", "images")
-WALK = [(name, kind) for name in MEMBERS for kind in KINDS]
+ON_POINTS = [name for name, member in MEMBERS.items() if not member.translates]
+WALK = [(name, kind) for name in MEMBERS for kind in KINDS if kind == "images" or name in ON_POINTS]
 # Promises of the loop, which do not depend on the member, are tested with these. In CI they are one
 # that updates D once per step, and one that updates D several times and differentiates twice.
 SOME = list(MEMBERS) if os.environ.get("HYPOTHESIS_PROFILE") == "deep" else ["dcgan", "wgan-gp"]
@@ -45,6 +49,7 @@ BUDGETS = {
     ("wgan-gp", "images"): (700, 164, 16),
     ("conditional", "points"): (137, 33, 6),
     ("conditional", "images"): (157, 33, 6),
+    ("cyclegan", "images"): (2520, 200, 4),
 }
 
 
@@ -53,14 +58,26 @@ def d_steps(name: str, count: int = 2) -> dict[str, int]:
     return {"d_steps": count} if "d_steps" in MEMBERS[name].Options.names() else {}
 
 
-def dataset(kind: str, image_size: int = 16) -> Dataset:
+def own(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options without those that the member lacks: a member that translates has no noise."""
+    return {key: value for key, value in options.items() if key in MEMBERS[name].Options.names()}
+
+
+def classes(name: str) -> int:
+    """A number of classes that suits the member; 0 if it is not conditional."""
+    return (2 if MEMBERS[name].translates else 3) if MEMBERS[name].conditional else 0
+
+
+def dataset(kind: str, image_size: int = 16, classes: int = 3) -> Dataset:
     """64 points of a ring, or 22 images of random pixels; both have labels."""
     if kind == "points":
         return Mixture("ring", count=64)
     rng = generator("pixels")
     pixels = rng.integers(0, 256, (22, image_size, image_size, 3), np.uint8)
     images = Images(pixels, [str(i) for i in range(22)], [], {}, "")
-    return ImageSet(images, 3, "pixels", labels=rng.integers(3, size=22), classes="abc")
+    return ImageSet(
+        images, 3, "pixels", labels=rng.integers(classes, size=22), classes="abc"[:classes]
+    )
 
 
 def classes_of(name: str, data: Dataset) -> int:
@@ -70,7 +87,8 @@ def classes_of(name: str, data: Dataset) -> int:
 
 def game(name: str, kind: str, device: str, image_size: int = 16, **options) -> tuple[GAN, Draw]:
     """A member with its initial weights on the device, and its Draw."""
-    data, o = dataset(kind, image_size), MEMBERS[name].Options(**{**GAME, **options})
+    data = dataset(kind, image_size, classes(name) or 3)
+    o = MEMBERS[name].Options(**{**own(name, GAME), **options})
     rng, K = generator(o.seed, "init"), classes_of(name, data)
     member = MEMBERS[name](o, data.shape, rng, device, classes=K)
     flip = kind == "images"
@@ -78,7 +96,9 @@ def game(name: str, kind: str, device: str, image_size: int = 16, **options) -> 
 
 
 def inputs(member: GAN, draw: Draw) -> tuple[Tensor, ...]:
-    """The inputs of a sample: z, and y if the member is conditional."""
+    """The inputs of a sample: z, and y if the member is conditional; or images and their targets."""
+    if member.translates:
+        return draw.each_class()[0], draw.labels()
     return (draw.noise(), draw.labels()) if member.conditional else (draw.noise(),)
 
 
@@ -87,7 +107,39 @@ def double(member: GAN, draw: Draw) -> tuple[GAN, "Doubled"]:
     for player in member.players.values():
         for net in filter(None, (player.net, player.average)):
             net.double()
+    widen(member)
     return member, Doubled(draw)
+
+
+def widen(member: GAN) -> None:
+    """Keep the earlier fakes of a member's pools in float64."""
+    for tree in member.extra.values():
+        if "images" in tree:
+            tree["images"] = tree["images"].astype(np.float64)
+
+
+def idle(net: nn.Module) -> list[str]:
+    """The biases that an instance norm subtracts again: their gradients are rounding errors.
+
+    Adam enlarges such errors, up to where its eps bounds them, but no output depends on these biases.
+    """
+    found = []
+    for name, module in net.named_modules():
+        layers = list(module) if isinstance(module, nn.Sequential) else []
+        for i, (layer, behind) in enumerate(pairwise(layers)):
+            if isinstance(behind, nn.InstanceNorm2d) and layer.bias is not None:
+                found.append(f"{name}.{i}.bias")
+    return found
+
+
+def idle_leaves(member: GAN) -> set[str]:
+    """The paths of these biases in a checkpoint."""
+    return {
+        f"players.{player}.{kept}.{key}"
+        for player, p in member.players.items()
+        for kept in ("net", "average")
+        for key in idle(p.net)
+    }
 
 
 class Doubled:
@@ -106,6 +158,9 @@ class Doubled:
     def labelled(self) -> tuple[Tensor, Tensor]:
         x, y = self._draw.labelled()
         return x.double(), y
+
+    def each_class(self) -> tuple[Tensor, ...]:
+        return tuple(x.double() for x in self._draw.each_class())
 
     def labels(self) -> Tensor:
         return self._draw.labels()

@@ -27,6 +27,7 @@ from ..training.looks import COLUMNS, arrange, draw_samples
 from ..training.parallel import Group
 from ..training.run import Run
 from ..training.settings import DEVICE, LIMITED_THREADS, check_folder, is_path, use_threads
+from . import translate
 
 MOST = 100_000  # samples; all of them are held in memory
 SAMPLES = 64  # by default
@@ -70,6 +71,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "(default: a row of each class)",
     )
     parser.add_argument(
+        "--images",
+        metavar="PATH",
+        help="a folder or zip of images to translate into --class; for members that translate "
+        "(default: random images of the run's data)",
+    )
+    parser.add_argument(
         "--neighbours",
         action="store_true",
         help="also draw each sample beside the nearest image of the data: has G memorised it?",
@@ -77,7 +84,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataroot",
         metavar="PATH",
-        help="where --neighbours finds the data's files (default: where the run found them)",
+        help="where the data's files are, for --neighbours and for members that translate (default: "
+        "where the run found them)",
     )
     parser.add_argument("--out", help="folder to write to (default: RUN/generated)")
     parser.add_argument("--device", default="auto", help=f"{DEVICE} (default: auto)")
@@ -92,14 +100,20 @@ def sample(given: dict[str, Any], group: Group) -> int:
     member, game, path = load(given["run"])
     named = given["class"]
     only = None if named is None else game.class_number("--class", named)
+    translate.check(given, game, member.translates)
     player = member.players["G"]
     for net in filter(None, (player.net, player.average)):
         net.to(device)
     draw = functools.partial(draw_samples, member, path, given["raw"], device)
     out = _folder(given["out"], path)
-    data = _data(given, game, path)
-
     n, seed = given["n"] or _usual(game, only), given["seed"]
+    if member.translates:
+        images, y = translate.inputs(given, game, home_of(path), out, n, only)
+        _save_translations(out, images, draw(images, y), game.data, own=given["out"] is None)
+        say(f"{path.name}: {len(y)} translations in {out}")
+        return 0
+
+    data = _data(given, game, path)
     samples = draw(*_inputs(game, n, seed, only))
     pictures.save_png(out / "grid.png", game.data.picture(samples))
     walk = ""
@@ -116,11 +130,23 @@ def sample(given: dict[str, Any], group: Group) -> int:
         earlier.unlink(missing_ok=True)  # its samples are not those of the new pictures
     if data is not None:
         reals = data.batch(nearest(samples, data), "cpu").numpy()
-        pairs = np.stack([samples, reals], axis=1)  # (n, 2, *shape)
-        pairs = pairs.reshape(2 * n, *data.shape)
-        pictures.save_png(out / "neighbours.png", game.data.picture(pairs, 2 * COLUMNS))
+        pictures.save_png(out / "neighbours.png", _beside(samples, reals, game.data))
     say(f"{path.name}: {n} samples{walk} in {out}")
     return 0
+
+
+def _beside(left: np.ndarray, right: np.ndarray, data: DataOptions) -> np.ndarray:
+    """A picture of pairs of images, (n, *shape) each."""
+    pairs = np.stack([left, right], axis=1)  # (n, 2, *shape)
+    return data.picture(pairs.reshape(-1, *left.shape[1:]), 2 * COLUMNS)  # (2n, *shape)
+
+
+def _save_translations(
+    out: Path, images: np.ndarray, translations: np.ndarray, data: DataOptions, own: bool
+) -> None:
+    """grid.png: each image beside its translation; and each translation as an image."""
+    pictures.save_png(out / "grid.png", _beside(images, translations, data))
+    _save_singles(out / "single", translations, data, own)
 
 
 def _usual(game: Game, only: int | None) -> int:

@@ -1,4 +1,4 @@
-"""What the drawn data sets share: faces.py, digits.py and shapes.py.
+"""What the drawn data sets share: faces.py, digits.py, shapes.py and seasons.py.
 
 A drawn set needs no files. An image depends only on the seed and its index, so the set is endless, and
 any part of it can be drawn alone. Pixels are computed only with + - * / and square roots, which every

@@ -15,6 +15,7 @@ class Kind:
     count       images drawn, unless --max-images is given; 0 for data from files
     points      whether the samples are points in the plane instead of images
     classes     whether each sample has a class, even without --condition
+    domains     whether there may be two classes, so that images can be translated between them
     unmirrored  why mirrored images would be wrong; "" if they may be mirrored
     files       what --dataroot must give; "" for data that is drawn
     places      where the files are looked for without --dataroot, in this order
@@ -25,12 +26,14 @@ class Kind:
     count: int = 0
     points: bool = False
     classes: bool = True
+    domains: bool = False
     unmirrored: str = ""
     files: str = ""
     places: tuple[str, ...] = ()
 
 
 NO_MIRROR = "a mirrored 2 is not a 2"
+NO_OTHER_SUN = "a mirrored face has the sun of the other season"
 IDX = "the folder of train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz"
 
 KINDS = {
@@ -40,9 +43,12 @@ KINDS = {
         files="img_align_celeba.zip, or a folder or zip of images",
         places=("data/img_align_celeba.zip", "data/img_align_celeba", "data/celeba"),
     ),
-    "folder": Kind(files="a folder or zip of images in which each subfolder is a class"),
+    "folder": Kind(
+        domains=True, files="a folder or zip of images in which each subfolder is a class"
+    ),
     "digits": Kind(28, 1, count=10_000, unmirrored=NO_MIRROR),
     "shapes": Kind(32, count=10_000),
+    "seasons": Kind(count=6400, domains=True, unmirrored=NO_OTHER_SUN),
     "mnist": Kind(
         *(28, 1),
         unmirrored=NO_MIRROR,

@@ -22,6 +22,7 @@ from .images import ImageSet, grid, to_pixels
 from .kinds import KINDS, Kind
 from .memory import Arrays
 from .mnist import open_mnist
+from .seasons import Seasons
 from .shapes import Shapes
 from .source import Labelled, Source
 from .subfolders import open_subfolders
@@ -34,7 +35,7 @@ class DataOptions(Table):
     data: str = option(
         "faces",
         "the data set: celeba stands for any folder or zip of images, and folder for one in which each "
-        "subfolder is a class; the program draws faces, digits and shapes itself",
+        "subfolder is a class; the program draws faces, digits, shapes and seasons itself",
         choices=tuple(KINDS),
     )
     image_size: int | None = option(
@@ -54,7 +55,8 @@ class DataOptions(Table):
     )
     max_images: int | None = option(
         None,
-        "use at most the first N images; by default all, or 6400 faces, 10000 digits or 10000 shapes",
+        "use at most the first N images; by default all, or 6400 faces (also in seasons), 10000 digits "
+        "or 10000 shapes",
         least=1,
         most=10**7,
         images=True,
@@ -111,6 +113,12 @@ class DataOptions(Table):
         """Whether the data set has labels and classes."""
         return self.kind.classes or self.condition is not None
 
+    @property
+    def has_domains(self) -> bool:
+        """Whether the data set may have two classes; a folder is known only when it is opened."""
+        condition = self.condition
+        return self.kind.domains or (condition is not None and len(class_names(condition)) == 2)
+
     def picture(self, samples: np.ndarray, columns: int = 8) -> np.ndarray:
         """Samples (N, *shape) as one picture (H, W, 3) uint8, without opening the data."""
         if self.kind.points:
@@ -166,8 +174,9 @@ def _open_source(
 ) -> tuple[Source, list[str]]:
     """The source of the images, and sentences for the user about it."""
     data, size, most = options.data, options.image_size, options.max_images
-    if drawn := {"faces": Faces, "digits": Digits, "shapes": Shapes}.get(data):
-        return drawn(most or options.kind.count, seed, size), []
+    drawn = {"faces": Faces, "digits": Digits, "shapes": Shapes, "seasons": Seasons}
+    if data in drawn:
+        return drawn[data](most or options.kind.count, seed, size), []
     if dataroot is None:
         raise UserError(_not_found(data, options.kind))
     if data in ("mnist", "fashion-mnist"):

@@ -4,6 +4,11 @@
     pets/cats/more/2.png
     pets/dogs/1.webp
 
+A folder of two domains for translation, as CycleGAN's authors publish them, has the classes A and B:
+
+    horse2zebra/trainA/1.jpg    testA/1.jpg
+    horse2zebra/trainB/1.jpg    testB/1.jpg
+
 celeba.py reads the images; this file names their classes.
 """
 
@@ -23,6 +28,8 @@ from .imagefiles import ImageFiles
 from .listing import is_hidden
 
 REMEDY = "give a folder whose subfolders are the classes"
+DOMAINS = {"trainA": "A", "trainB": "B"}  # by subfolder
+HELD_OUT = {"testA", "testB"}  # for `minigan sample`, not for training
 
 
 def open_subfolders(
@@ -44,7 +51,12 @@ def open_subfolders(
             f"{REMEDY}, or --data celeba to use all images without classes"
         )
     each = [name.partition("/")[0] for name in names]
-    classes = sorted(set(each))
+    notes = [files.left_out] if files.left_out else []
+    if {*DOMAINS} <= {*each} <= {*DOMAINS, *HELD_OUT}:
+        if held_out := sorted({*each} & HELD_OUT):
+            notes.append(f"left out {' and '.join(held_out)}, which are not for training.")
+        each = [DOMAINS.get(name, "") for name in each]
+    classes = sorted({*each} - {""})
     if len(classes) == 1:
         raise UserError(
             f"all images in {root} are in its subfolder {classes[0]}, so there is only one class; "
@@ -53,18 +65,18 @@ def open_subfolders(
     ranks: Counter[str] = Counter()  # number of images so far, by class
     order = []
     for i, name in enumerate(each):
-        order.append((ranks[name], i))
-        ranks[name] += 1
+        if name:
+            order.append((ranks[name], i))
+            ranks[name] += 1
     chosen = sorted(i for _, i in sorted(order)[:max_images])
-    notes = [files.left_out] if files.left_out else []
-    if empty := _empty(Path(root), set(classes), leave_out):
+    if empty := _empty(Path(root), {name.partition("/")[0] for name in names}, leave_out):
         notes.append(f"left out subfolders without images: {', '.join(empty)}.")
     number = {name: k for k, name in enumerate(classes)}
-    return Subfolders(files, chosen, [number[name] for name in each], classes, notes)
+    return Subfolders(files, chosen, [number.get(name, -1) for name in each], classes, notes)
 
 
-def _empty(root: Path, classes: set[str], leave_out: str) -> list[str]:
-    """The names of the subfolders without images; none for a zip."""
+def _empty(root: Path, full: set[str], leave_out: str) -> list[str]:
+    """The names of the subfolders that are not in `full`, which have no images; none for a zip."""
     if not root.is_dir():
         return []
     return sorted(
@@ -72,7 +84,7 @@ def _empty(root: Path, classes: set[str], leave_out: str) -> list[str]:
         for entry in os.scandir(root)
         if entry.is_dir()
         and not is_hidden(entry.name)
-        and entry.name not in classes
+        and entry.name not in full
         and os.path.realpath(entry) != os.path.realpath(leave_out)
     )
 
@@ -83,7 +95,7 @@ class Subfolders:
 
     files: ImageFiles
     chosen: list[int]  # the numbers of the images in `files`
-    labels: list[int]  # the class of each image in `files`
+    labels: list[int]  # the class of each image in `files`; -1 if it is held out
     classes: Sequence[str]
     notes: Sequence[str]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from .base import GAN
 from .conditional import Conditional
+from .cyclegan import CycleGAN
 from .ensemble import Ensemble
 from .feature_matching import FeatureMatching
 from .standard import DCGAN, LSGAN, Hinge
@@ -27,4 +28,5 @@ MEMBERS: dict[str, type[GAN]] = {
     "wgan": WGAN,
     "wgan-gp": WGANGP,
     "conditional": Conditional,
+    "cyclegan": CycleGAN,
 }

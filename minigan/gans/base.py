@@ -24,12 +24,18 @@ from .signs import Sign
 
 
 @dataclass(frozen=True)
-class Options(Table):
-    """The options that every member has. Each of a member's options affects its weights."""
+class Common(Table):
+    """The options that every member has. Each of a member's options affects its weights.
+
+    nz, noise  length and distribution of the noise z; nz is 0 for a member that translates images
+    unit       the number of samples that D must see together: batches and shares are multiples of it
+    """
+
+    nz: ClassVar[int] = 0
+    noise: ClassVar[str] = "normal"
+    unit: ClassVar[int] = 1
 
     batch_size: int = option(128, "samples per batch", least=2, most=10**9, flags=["--batchSize"])
-    nz: int = option(100, "length of the noise vector z", least=1, most=10_000)
-    noise: str = option("normal", "distribution of z", choices=NOISES)
     ngf: int = option(64, "width of G: channels of its last hidden layer", least=1, most=1024)
     ndf: int = option(64, "width of D: channels of its first layer", least=1, most=1024)
     lr: float = option(2e-4, "learning rate of both optimisers", above=0)
@@ -41,16 +47,54 @@ class Options(Table):
         least=0,
         most=10**9,
     )
-    network: str = option(
-        "auto",
-        "networks for images; auto is dcgan (points always use mlp)",
-        choices=("auto", "mlp", *FOR_IMAGES),
-        images=True,
+    lr_decay_start: int = option(
+        0, "steps before the learning rates begin to fall", least=0, most=10**9
     )
     init: str = option(
         "auto",
         "distribution of the first weights; auto is the network's default",
         choices=("auto", *first_values.KINDS),
+    )
+    ema: float = option(
+        0.99,
+        "decay of the average of G's weights, used to draw samples; 0 keeps no average",
+        least=0,
+        below=1,
+    )
+    seed: int = option(
+        999, "seed of all random numbers", least=0, most=MOST_SEED, flags=["--manualSeed"]
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lr_decay_start and not self.lr_decay:
+            raise UserError(
+                f"--lr-decay-start {self.lr_decay_start}: the rates never fall; give --lr-decay too"
+            )
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """The learning rates of G and of D."""
+        return self.g_lr or self.lr, self.d_lr or self.lr
+
+    def check_share(self, size: int) -> None:
+        """Raise UserError if D cannot judge so few samples at a time; any number will do here.
+
+        size  the number of samples in a batch, or in a process's share of it
+        """
+
+
+@dataclass(frozen=True)
+class Options(Common):
+    """The options of every member that makes samples from noise."""
+
+    nz: int = option(100, "length of the noise vector z", least=1, most=10_000)
+    noise: str = option("normal", "distribution of z", choices=NOISES)
+    network: str = option(
+        "auto",
+        "networks for images; auto is dcgan (points always use mlp)",
+        choices=("auto", "mlp", *FOR_IMAGES),
+        images=True,
     )
     norm: str = option(
         "auto",
@@ -78,15 +122,6 @@ class Options(Table):
         "steps over which the instance noise falls linearly to 0; 0 keeps it constant",
         least=0,
         most=10**9,
-    )
-    ema: float = option(
-        0.99,
-        "decay of the average of G's weights, used to draw samples; 0 keeps no average",
-        least=0,
-        below=1,
-    )
-    seed: int = option(
-        999, "seed of all random numbers", least=0, most=MOST_SEED, flags=["--manualSeed"]
     )
 
     def __post_init__(self) -> None:
@@ -119,13 +154,8 @@ class Options(Table):
 
     @property
     def unit(self) -> int:
-        """The number of samples that D must see together: batches and shares are multiples of it."""
+        """The number of samples that D must see together: a pack, or a group of packs."""
         return self.pack * (GROUP if self.minibatch_std else 1)
-
-    @property
-    def rates(self) -> tuple[float, float]:
-        """The learning rates of G and of D."""
-        return self.g_lr or self.lr, self.d_lr or self.lr
 
     @property
     def penalty_flag(self) -> str:
@@ -188,10 +218,14 @@ class GAN(ABC):
              `build`
 
     conditional  whether its networks are told the class of each sample; if so, it needs labelled data
+    translates   whether G maps images of one class to another, instead of noise to samples; such a
+                 member is conditional, its data has two classes, and wherever this class says z, it
+                 gets images (N, *shape), whose target classes are y
     """
 
     Options: ClassVar[type[Options]]
     conditional: ClassVar[bool] = False
+    translates: ClassVar[bool] = False
     players: dict[str, Player]
     extra: dict[str, Any]
     signs: Sequence[Sign] = ()
@@ -243,10 +277,12 @@ class GAN(ABC):
     def schedule(self, step: int) -> None:
         """Set the learning rates for the next step, after `step` completed steps. The loop calls this.
 
-        Each is lr max(0, 1 - step / lr_decay), or always lr if `lr_decay` is 0.
+        Each is lr max(0, 1 - max(0, step - lr_decay_start) / lr_decay); always lr if `lr_decay` is 0.
         """
-        if steps := self.options.lr_decay:
-            (G_lr, D_lr), left = self.options.rates, max(0.0, 1 - step / steps)
+        o = self.options
+        if o.lr_decay:
+            G_lr, D_lr = o.rates
+            left = max(0.0, 1 - max(0, step - o.lr_decay_start) / o.lr_decay)
             for name, player in self.players.items():
                 player.optimizer.options["lr"] = (G_lr if name == "G" else D_lr) * left
 

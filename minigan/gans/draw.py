@@ -31,6 +31,9 @@ class Draw(Protocol):
     def labelled(self) -> tuple[Tensor, Tensor]:
         """The next batch of data, (N, *shape), and its classes, (N,) int64."""
 
+    def each_class(self) -> tuple[Tensor, ...]:
+        """The next batch of each class, (N, *shape) each; they do not belong together."""
+
     def labels(self) -> Tensor:
         """Classes for fakes, (N,) int64, distributed as those of the data."""
 

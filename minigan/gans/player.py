@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from .. import backend
+from ..backend import Array
 from ..nn import Buffer, Module
 from ..optim import Optimizer
 from ..tensor import Tensor, grad, no_grad
@@ -17,6 +18,10 @@ class Group(Protocol):
 
     def average(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]: ...
 
+    def share(self, batch: Any) -> Any: ...
+
+    def gather(self, mine: Array) -> Array: ...
+
 
 class Alone:
     """The group of a single process, for a player that is made without a run."""
@@ -24,6 +29,14 @@ class Alone:
     def average(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
         """The mean over one process: the gradients themselves."""
         return gradients
+
+    def share(self, batch: Any) -> Any:
+        """The part of a batch for one process: all of it."""
+        return batch
+
+    def gather(self, mine: Array) -> Array:
+        """The parts of one process as a whole: its own."""
+        return mine
 
 
 ALONE = Alone()

@@ -10,6 +10,7 @@ from .. import backend
 from ..data import Dataset
 from ..errors import UserError
 from ..keys import generator, noise
+from ..options import short
 from ..tensor import Tensor
 from .parallel import ALONE, Group
 
@@ -46,7 +47,7 @@ class Draw:
         self.per_epoch = len(data) // batch_size
         self.counts = dict(self.START)
         self._calls: Counter[str] = Counter()  # of each name, in this step
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))  # of the epoch in use
+        self._orders: dict[int | None, tuple[int, np.ndarray]] = {}  # of the epochs in use
 
     @property
     def step(self) -> int:
@@ -76,6 +77,17 @@ class Draw:
         indices, x = self._next_batch()
         return x, Tensor(backend.move(known[indices], self.device))
 
+    def each_class(self) -> tuple[Tensor, ...]:
+        """The next batch of each class of the data, in the order of the classes: (N, *shape) each.
+
+        The batches do not belong together: each class is shuffled on its own. A class with fewer
+        samples is repeated more often.
+
+        Raises UserError if the data has no labels.
+        """
+        self._labels()
+        return tuple(self._next_batch(k)[1] for k in range(len(self.data.classes)))
+
     def labels(self) -> Tensor:
         """Classes for fakes, (N,) int64: the class of a random sample of the data for each fake.
 
@@ -89,20 +101,19 @@ class Draw:
             raise UserError(f"{self.data.name} has no labels; use labelled data, such as digits")
         return self.data.labels
 
-    def _next_batch(self) -> tuple[np.ndarray, Tensor]:
+    def _next_batch(self, k: int | None = None) -> tuple[np.ndarray, Tensor]:
         """The next batch of data: the indices of its samples, (N,), and the samples, (N, *shape).
 
         An epoch is a permutation of the data, cut into full batches, so that batch statistics are
         always over the same number of samples. Samples that are left over are not used in this epoch;
         the next epoch has another permutation.
+
+        k  the class, if only its samples are wanted. It has epochs of its own, and every K-th batch
         """
         batch = self.counts["batches"]
-        epoch, position = divmod(batch, self.per_epoch)
-        if self._order[0] != epoch:
-            order = generator(self.seed, "order", epoch).permutation(len(self.data))
-            self._order = (epoch, order)
-        first = position * self.batch_size
-        indices = self._order[1][first : first + self.batch_size]
+        turn = batch if k is None else batch // len(self.data.classes)
+        order, first = self._place(turn, k)
+        indices = order[first : first + self.batch_size]
         mirrored = None
         if self.flip:
             rng = generator(self.seed, "flip", batch)
@@ -110,6 +121,17 @@ class Draw:
         self.counts["batches"] += 1
         mine = self.group.share(indices)
         return mine, self.data.batch(mine, self.device, mirrored)
+
+    def _place(self, turn: int, k: int | None) -> tuple[np.ndarray, int]:
+        """The permutation of an epoch, and where batch `turn` of the data, or of class k, begins."""
+        count = len(self.data) if k is None else int((self._labels() == k).sum())
+        epoch, position = divmod(turn, count // self.batch_size)
+        if self._orders.get(k, (-1,))[0] != epoch:
+            samples = np.arange(count) if k is None else np.flatnonzero(self._labels() == k)
+            key = () if k is None else (k,)
+            order = generator(self.seed, "order", epoch, *key).permutation(samples)
+            self._orders[k] = epoch, order
+        return self._orders[k][1], position * self.batch_size
 
     def noise(self) -> Tensor:
         """z (N, nz)."""
@@ -131,10 +153,18 @@ class Draw:
         return Tensor(backend.move(self.group.share(whole), self.device))
 
 
-def check_batch(data: Dataset, batch_size: int) -> None:
-    """Raise UserError if the data cannot fill a batch."""
-    if batch_size > len(data):
-        raise UserError(
-            f"--batch-size {batch_size}: {data.name} has {len(data)} samples; lower it, or use more "
-            "data"
-        )
+def check_batch(data: Dataset, batch_size: int, each_class: bool = False) -> None:
+    """Raise UserError if the data cannot fill a batch.
+
+    each_class  whether each class must fill a batch, for members that ask for `each_class`
+    """
+    counts = {data.name: len(data)}
+    if each_class:
+        sizes = np.bincount(data.labels, minlength=len(data.classes)).tolist()
+        counts |= {f"class {k} of {data.name}": n for k, n in zip(data.classes, sizes, strict=True)}
+    for name, count in counts.items():
+        if batch_size > count:
+            raise UserError(
+                f"--batch-size {batch_size}: {short(name)} has {count} samples; lower it, or use more "
+                "data"
+            )

@@ -93,14 +93,19 @@ class Game(NamedTuple):
 
 
 def _check_classes(classes: Any, member: str, where: Path | str) -> None:
-    """Raise UserError unless these are different names: some for a conditional member, else none."""
+    """Raise UserError unless these are different names, as many as the member needs.
+
+    That is some for a conditional member, two for one that translates, and none for any other.
+    """
     names = isinstance(classes, list) and all(isinstance(each, str) for each in classes)
     if not names or len(set(classes)) < len(classes):
         raise UserError(
             f"{where}: classes {short(repr(classes))} is not a list of different names; {REMEDY}"
         )
-    if MEMBERS[member].conditional != bool(classes):
-        needs = "a list of classes" if MEMBERS[member].conditional else "no classes"
+    translates, conditional = MEMBERS[member].translates, MEMBERS[member].conditional
+    if conditional != bool(classes) or (translates and len(classes) != 2):
+        needs = "a list of classes" if conditional else "no classes"
+        needs = "two classes" if translates else needs
         raise UserError(
             f"{where}: member {member} needs {needs}, but {len(classes)} are listed; {REMEDY}"
         )

@@ -79,10 +79,8 @@ class Looks:
     ):
         self.member, self.data, self.run, self.say = member, data, run, say
         self.rows = min(member.classes, ROWS) if len(data.shape) == 3 else 0  # one class each
-        o, n = member.options, COLUMNS * self.rows or data.shown
-        which, y = arrange(n, data.shape, member.classes)
-        z = noise(generator(o.seed, "pictures"), (1 + which.max(), o.nz), o.noise)[which]
-        self.inputs = [Tensor(backend.move(each, device)) for each in (z, y) if each is not None]
+        inputs = self._images() if member.translates else self._noise()
+        self.inputs = [Tensor(backend.move(each, device)) for each in inputs if each is not None]
 
     def reals(self) -> None:
         """reals.png: the first samples of the data, as the networks see them."""
@@ -107,6 +105,17 @@ class Looks:
             pictures.save_curves(self.run.folder, metrics)
         if frames := sorted(self.run.samples.glob("step-*.png")):
             pictures.save_film(self.run.folder / "progress.gif", frames, self.say)
+
+    def _noise(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """z (n, nz) and the classes (n,) of the samples in a picture."""
+        o, n = self.member.options, COLUMNS * self.rows or self.data.shown
+        which, y = arrange(n, self.data.shape, self.member.classes)
+        return noise(generator(o.seed, "pictures"), (1 + which.max(), o.nz), o.noise)[which], y
+
+    def _images(self) -> tuple[np.ndarray, np.ndarray]:
+        """The reals of a picture, (n, *shape), and the classes (n,) into which they are translated."""
+        rows = [self._real_row(k) for k in range(self.rows)]
+        return np.concatenate(rows), np.repeat([1, 0], COLUMNS)
 
     def _reals(self) -> np.ndarray:
         data = self.data

@@ -80,6 +80,20 @@ class Group:
         count = batch.shape[0] // self.size
         return batch[self.rank * count : (self.rank + 1) * count]
 
+    def gather(self, mine: Array) -> Array:
+        """The parts of all processes, in the order of `share`: (N, ...) -> (N * size, ...).
+
+        Each adds its part to zeros, so the whole has the same bytes in every process.
+        """
+        if self.size == 1:
+            return mine
+        xp = backend.array_module(mine)
+        part = xp.zeros((len(mine) * self.size, *mine.shape[1:]), mine.dtype)
+        self.share(part)[...] = mine  # a view
+        whole = xp.empty_like(part)
+        self._sum(part, whole)
+        return whole
+
     def average(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
         """The mean of each gradient over the processes, with the same bytes in all of them.
 

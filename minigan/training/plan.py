@@ -50,6 +50,11 @@ class Plan:
                 f"--data {self.data.data} has no classes, and member {self.member} needs them; "
                 f"{remedy} one of {labelled}"
             )
+        if MEMBERS[self.member].translates and not self.data.has_domains:
+            raise UserError(
+                f"--data {self.data.data}: member {self.member} translates between two classes; use "
+                "seasons, a folder with two subfolders, or celeba with one attribute as --condition"
+            )
         if self.data.condition is not None and not MEMBERS[self.member].conditional:
             told = ", ".join(name for name, member in MEMBERS.items() if member.conditional)
             raise UserError(
@@ -60,7 +65,7 @@ class Plan:
 
     def check_processes(self, count: int) -> None:
         """Raise UserError unless this many processes can share the plan's batches."""
-        images = len(self.data.shape) == 3
+        images = len(self.data.shape) == 3 and not MEMBERS[self.member].translates
         check_processes(count, self.options.batch_size, images, self.run.device)
         share, unit = self.options.batch_size // count, self.options.unit
         self.options.check_share(share)
@@ -82,7 +87,8 @@ class Plan:
     def on(self, data: Dataset) -> Plan:
         """The plan with the classes of its data; unchanged if its member is not conditional.
 
-        Raises UserError if they are not the classes with which the run was started.
+        Raises UserError if they are not the classes with which the run was started, or not two for a
+        member that translates.
         """
         if not MEMBERS[self.member].conditional:
             return self
@@ -91,6 +97,11 @@ class Plan:
                 f"the classes of {data.name} are {short(', '.join(data.classes))}, but the run was "
                 f"started with {short(', '.join(self.classes))}; give their --dataroot, or start a "
                 "new run"
+            )
+        if MEMBERS[self.member].translates and len(data.classes) != 2:
+            raise UserError(
+                f"{data.name} has {len(data.classes)} classes, and member {self.member} translates "
+                "between two; give a folder with two subfolders"
             )
         return dataclasses.replace(self, classes=tuple(data.classes))
 
@@ -128,7 +139,8 @@ def choose(member: str, given: dict[str, Any]) -> Plan:
         DataOptions(data=given["data"])  # refuses a wrong value, before anything is looked up by it
     dataroot = given.pop("dataroot", None)
     if MEMBERS[member].conditional and dataroot is None and "condition" not in given:
-        given.setdefault("data", "digits")  # the default, faces, has no classes
+        # the default, faces, has no classes
+        given.setdefault("data", "seasons" if MEMBERS[member].translates else "digits")
     if dataroot is None:
         dataroot = usual_place(given.get("data", "celeba"))
     given.setdefault("data", "faces" if dataroot is None else "celeba")

@@ -20,6 +20,7 @@ from ..backend.threads import tell_blas_trouble
 from ..data import Dataset
 from ..data.opening import open_data
 from ..errors import UserError
+from ..gans import MEMBERS
 from ..gans.base import GAN
 from ..version import __version__
 from . import checkpoint, state
@@ -59,8 +60,9 @@ def open_for(plan: Plan, group: Group, say: Say, progress: bool = True) -> tuple
     data = group.leader_first(
         lambda: open_data(plan.data, plan.dataroot, seed, Path(run.out), run.workers, progress)
     )
-    check_batch(data, plan.options.batch_size)  # before a run exists
     plan = plan.on(data)
+    translates = MEMBERS[plan.member].translates
+    check_batch(data, plan.options.batch_size, each_class=translates)  # before a run exists
     for note in data.notes:
         say(note)
     return plan, data
@@ -170,8 +172,9 @@ def train(
         left = in_time(expected.seconds * (loop.total - draw.step))
         say(f"{run.folder}: step {draw.step} of {loop.total} on {times}{device}")
         say(f"  About {left}: {expected}.")
-        if 0 < (still := plan.options.lr_decay) < loop.total:
-            say(f"  --lr-decay {still}: nothing is learnt in the steps after {still}.")
+        fall = plan.options.lr_decay
+        if fall and (last := plan.options.lr_decay_start + fall) < loop.total:
+            say(f"  --lr-decay {fall}: nothing is learnt in the steps after {last}.")
         return loop, loop.train()
 
 

@@ -87,7 +87,7 @@ class RunOptions(Table):
 def check_processes(count: int, batch_size: int, images: bool, device: str) -> None:
     """Raise UserError unless this many processes can share a batch on this device.
 
-    images  whether the data is images, so that the networks may have batch norm
+    images  whether the networks are for images and may have batch norm
     """
     if count == 1:
         return

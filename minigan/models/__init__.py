@@ -15,7 +15,8 @@ first_values.py  the distributions of first weights
 
 A generator maps z (N, nz), with labels y (N,) if it has classes, to samples. A discriminator has
 `features(x, y)`, what enters its last layer, and `logits(x, y)`, its scores before any sigmoid. The
-networks of cyclegan.py have none of these: they are called with images.
+networks of cyclegan.py have none of these: they are called with images. Those of progressive.py are
+called with z or images, and a level.
 """
 
 from . import dcgan, projected, sngan

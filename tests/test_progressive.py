@@ -133,7 +133,7 @@ def test_a_step_beyond_16_pixels_is_several_updates():
     each = [other.update(3.0, x[i], z_D[i], z_G[i], u[i]) for i in (slice(8), slice(8, 16))]
     other.extra["shown"] = 32
     assert contents(state.tree_of(other, {})) == contents(state.tree_of(whole, {}))
-    assert metrics["distance"].item() == np.mean([m["distance"].item() for m in each], dtype="f")
+    assert metrics["distance"].item() == each[-1]["distance"].item()
 
 
 @pytest.mark.parametrize("level", [0.25, 1, 1.75])
@@ -237,10 +237,13 @@ def test_a_run_that_is_stopped_anywhere_goes_on_exactly(tmp_path, monkeypatch):
         assert tiny.grids(Run(parts)) == tiny.grids(Run(whole)), stop
 
 
-def test_samples_of_a_checkpoint_are_those_of_its_level(tmp_path, monkeypatch):
+def test_samples_of_a_checkpoint_are_those_of_its_level(tmp_path, monkeypatch, capsys):
     """A checkpoint from the middle of a fade holds all that its samples depend on."""
     tiny.hurry(monkeypatch)
     tiny.start(tmp_path, "progressive", "faces", *FLAGS, "--steps", 2)
+    told = capsys.readouterr().out
+    assert "  At most " in told  # because the first steps are cheap
+    assert "  The schedule of progressive takes 6 steps; raise --steps.\n" in told
     (folder,) = tmp_path.glob("0*")
     trained = minigan.load(folder)
     x = trained.sample(5)  # 8 images shown: a third of the fade to 8 pixels
@@ -255,6 +258,8 @@ def test_the_estimate_is_made_where_a_step_costs_most():
     found = member(32, phase_images=100)
     level = found.level(found.costliest * found.options.batch_size)
     assert 2 < level < 3
+    assert found.complete == 600 / 4
+    assert found.level(600 - 1) < 3 == found.level(600)
     plan = choose("progressive", {"data": "faces", "image_size": 32, **SIZES, "phase_images": 100})
     seen = []
 

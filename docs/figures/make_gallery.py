@@ -31,6 +31,7 @@ from minigan.training.session import build, reopen
 PAGE = HERE.parent / "gallery.md"
 START, END = "<!-- table: make_gallery.py -->\n", "<!-- end of table -->\n"
 ALSO = [("dcgan", "faces"), ("wgan-gp", "faces"), ("conditional", "shapes")]
+ALSO += [("progressive", "faces")]
 REAL = ("conditional", "fashion-mnist")  # if it is installed
 NUMBER = "[0-9]" * 5  # of a run
 FEATURES = {"fashion-mnist": "random"}  # where they are not named after the data
@@ -43,7 +44,8 @@ RAW = argparse.RawDescriptionHelpFormatter
 
 def rows() -> list[tuple[str, str]]:
     """(member, data) of all runs, in the order of the page."""
-    pairs = [(member, data) for member in MEMBERS for data in ("ring", "digits")]
+    pairs = [(name, "ring") for name, member in MEMBERS.items() if not member.only_images]
+    pairs += [(name, "digits") for name, member in MEMBERS.items() if not member.translates]
     pairs += ALSO + [REAL] * (usual_place(REAL[1]) is not None)
     return sorted(pairs, key=lambda pair: list(MEMBERS).index(pair[0]))
 

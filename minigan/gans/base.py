@@ -217,6 +217,7 @@ class GAN(ABC):
     batches  the number of batches of reals that each step uses, by which epochs are counted; set by
              `build`
     costliest  the number of a step that needs as much time and memory as any; likewise
+    complete   the number of steps that its schedule takes, 0 if it has none; likewise
 
     conditional  whether its networks are told the class of each sample; if so, it needs labelled data
     translates   whether G maps images of one class to another, instead of noise to samples; such a
@@ -234,6 +235,7 @@ class GAN(ABC):
     signs: Sequence[Sign] = ()
     batches: int = 1
     costliest: int = 0
+    complete: int = 0
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ from .base import GAN
 from .draw import Draw, Scalar
 from .objectives import OBJECTIVES
 from .penalties import slope_penalty
-from .player import Group, Mean, Player
+from .player import Group, Player
 
 SIZES = (16, 32, 64, 128, 256)  # pixels per side of the full images
 WHOLE = 16  # pixels per side up to which a batch is not cut
@@ -113,8 +113,9 @@ class Progressive(GAN):
         self.D = Player(D, Adam(D.parameters(), D_lr, betas), group)
         self.players = {"G": self.G, "D": self.D}
         self.extra = {"shown": 0}  # as of the weights, for samples; a step computes its own
-        last_fade = max(0, 2 * self.doublings - 1) * o.phase_images
-        self.costliest = last_fade // o.batch_size + 1
+        end = 2 * self.doublings * o.phase_images  # of the last fade
+        self.complete = -(-end // o.batch_size)  # rounded up
+        self.costliest = (end - o.phase_images) // o.batch_size + 1
 
     def phase(self, shown: int) -> tuple[int, int]:
         """The number of the phase after so many reals, and how many of them belong to it."""
@@ -137,16 +138,20 @@ class Progressive(GAN):
         x = faded(draw.reals(), level)
         drawn = [x, draw.noise(), draw.noise(), draw.uniform("between", 1, 1, 1)]
         size = len(x) // self.batches_of(level, len(x))
-        cut = [[each[i : i + size] for each in drawn] for i in range(0, len(x), size)]
-        found = [self.update(level, *batch) for batch in cut]
+        for i in range(0, len(x), size):
+            metrics = self.update(level, *(each[i : i + size] for each in drawn))
         self.extra["shown"] = shown + self.options.batch_size
-        metrics: dict[str, Scalar] = {k: Mean([each[k] for each in found]) for k in found[0]}
         return metrics | {"level": Tensor(backend.move(np.asarray(level), self.device))}
 
     def update(
         self, level: float, x: Tensor, z_D: Tensor, z_G: Tensor, u: Tensor
     ) -> dict[str, Scalar]:
-        """An update of D and one of G, with reals x, noise for each of the two, and u (N, 1, 1, 1)."""
+        """An update of D and one of G, and their metrics.
+
+        x         reals (N, C, 4 2^k, 4 2^k), faded
+        z_D, z_G  noise (N, nz) for each of the two
+        u         where between reals and fakes D's slope is penalised, (N, 1, 1, 1)
+        """
         o, loss, D = self.options, OBJECTIVES["wasserstein"], lambda x: self.D(x, level)
         fakes = self.G(z_D, level).detach()
         real = D(x)

@@ -141,7 +141,7 @@ class Progressive(GAN):
         for i in range(0, len(x), size):
             metrics = self.update(level, *(each[i : i + size] for each in drawn))
         self.extra["shown"] = shown + self.options.batch_size
-        return metrics | {"level": Tensor(backend.move(np.asarray(level), self.device))}
+        return metrics | {"level": Tensor(backend.move(np.array([level]), self.device))}
 
     def update(
         self, level: float, x: Tensor, z_D: Tensor, z_G: Tensor, u: Tensor

@@ -217,20 +217,20 @@ def test_samples_are_cut_to_the_range_of_images():
 
 # -- runs -----------------------------------------------------------------------------------------
 
-FLAGS = ["--phase-images", 6, "--steps", 9, "--checkpoint-every", 1, "--keep", 20]
+FLAGS = ["--phase-images", 10, "--steps", 11, "--checkpoint-every", 1, "--keep", 20]
 
 
 def test_a_run_that_is_stopped_anywhere_goes_on_exactly(tmp_path, monkeypatch):
-    """Before a fade, at its first step, within it, and behind it."""
+    """Before a fade, within it, at its end, and within the second one."""
     tiny.hurry(monkeypatch)
     tiny.start(tmp_path / "whole", "progressive", "faces", *FLAGS)
     (whole,) = (tmp_path / "whole").glob("0*")
     expected = tiny.newest(Run(whole)), tiny.metrics(Run(whole))
     levels = [row["level"] for row in expected[1]]
-    assert levels == [0, 0, 1 / 3, 1, 1, 4 / 3, 2, 2, 2]
-    for stop in (1, 2, 3, 5, 6):
+    assert levels == [0, 0, 0, 0.2, 0.6, 1, 1, 1, 1.2, 1.6, 2]
+    for stop in (3, 4, 5, 9):
         parts = Path(shutil.copytree(whole, tmp_path / f"{stop}" / whole.name))
-        for path in checkpoint.newest_first(parts / "checkpoints")[: 9 - stop]:
+        for path in checkpoint.newest_first(parts / "checkpoints")[: 11 - stop]:
             path.unlink()
         assert main(["resume", str(parts)]) == 0
         assert (tiny.newest(Run(parts)), tiny.metrics(Run(parts))) == expected, stop
@@ -240,14 +240,14 @@ def test_a_run_that_is_stopped_anywhere_goes_on_exactly(tmp_path, monkeypatch):
 def test_samples_of_a_checkpoint_are_those_of_its_level(tmp_path, monkeypatch, capsys):
     """A checkpoint from the middle of a fade holds all that its samples depend on."""
     tiny.hurry(monkeypatch)
-    tiny.start(tmp_path, "progressive", "faces", *FLAGS, "--steps", 2)
+    tiny.start(tmp_path, "progressive", "faces", *FLAGS, "--steps", 4)
     told = capsys.readouterr().out
     assert "  At most " in told  # because the first steps are cheap
-    assert "  The schedule of progressive takes 6 steps; raise --steps.\n" in told
+    assert "  The schedule of progressive takes 10 steps; raise --steps.\n" in told
     (folder,) = tmp_path.glob("0*")
     trained = minigan.load(folder)
-    x = trained.sample(5)  # 8 images shown: a third of the fade to 8 pixels
-    assert trained.member.level(trained.member.extra["shown"]) == pytest.approx(1 / 3)
+    x = trained.sample(5)  # 16 images shown: the fade to 8 pixels
+    assert trained.member.level(trained.member.extra["shown"]) == 0.6
     np.testing.assert_array_equal(x[..., ::2, ::2], x[..., 1::2, 1::2])
     assert (x[..., ::4, ::4] != x[..., 2::4, 2::4]).any()
     assert main(["sample", str(folder), "--n", "3", "--device", "cpu"]) == 0

@@ -27,7 +27,7 @@ from minigan.training.looks import draw_samples
 from minigan.training.run import Run, numbered_runs
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
-RUNS = {"ring": "dcgan", "faces": "dcgan", "digits": "conditional"}
+RUNS = {"ring": "dcgan", "faces": "dcgan", "digits": "conditional", "seasons": "cyclegan"}
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +127,25 @@ def test_the_numbers_are_those_of_these_samples(runs):
     net = classifier.load("digits")
     read = net.answer(net.describe(pixels.astype(np.float32) / 127.5 - 1)).argmax(1)
     assert written(run)["metrics"]["asked"]["values"]["share"] == (read == y).mean()
+
+
+def test_a_member_that_translates_is_judged_by_translations_of_its_data(runs):
+    """Each real of the first set beside a translation into its class, of an image of the other."""
+    run = runs["seasons"]
+    evaluate(run.folder, "--metrics", "frechet_pixels", "--n", "8", "--seed", "3")
+    data = session.reopen(run, None, print)
+    at = generator(3, "evaluated reals").permutation(20)[:8]
+    y, order = data.labels[at], {}
+    for k in (0, 1):
+        order[k] = generator(3, "evaluated fakes", k).permutation(np.flatnonzero(data.labels == k))
+    chosen = [order[1 - k][list(y[:i]).count(k)] for i, k in enumerate(y)]
+    x = data.batch(np.array(chosen), "cpu").numpy()
+    member, _, _ = session.load(run.folder, print)
+    pixels = np.rint((draw_samples(member, run.folder, False, "cpu", x, y) + 1) * 127.5)
+    real, fakes = data.batch(at, "cpu").numpy().reshape(8, -1), (pixels / 127.5 - 1).reshape(8, -1)
+    found = written(run)["metrics"]["frechet_pixels"]["values"]["distance"]
+    # float32 pixels of about 1: a sum of 768 squares is off by less than 1e-5 of it
+    assert found == pytest.approx(frechet_distance(real, fakes), rel=1e-5)
 
 
 def test_the_same_seed_gives_the_same_file_and_another_seed_other_samples(runs):

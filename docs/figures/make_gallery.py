@@ -1,6 +1,6 @@
 """Trains every member, and makes docs/gallery.md's pictures and its table.
 
-    python docs/figures/make_gallery.py --out runs-gallery    # some 70 minutes of CPU time
+    python docs/figures/make_gallery.py --out runs-gallery    # some 85 minutes of CPU time
 
 An interrupted gallery continues where it stopped. Fashion-MNIST takes part if it is installed. The
 pictures are left beside this file; the table replaces the one in docs/gallery.md.
@@ -20,9 +20,12 @@ from matplotlib.figure import Figure
 
 import minigan
 from minigan.commands import main as program
-from minigan.data import Dataset
+from minigan.data import Dataset, seasons
 from minigan.data.kinds import usual_place
+from minigan.evaluation.translation import against_colour_maps
 from minigan.gans import MEMBERS
+from minigan.gans.base import GAN
+from minigan.training.looks import COLUMNS
 from minigan.training.metrics import metric
 from minigan.training.plan import Plan, resumed
 from minigan.training.run import Run
@@ -35,19 +38,26 @@ ALSO += [("progressive", "faces")]
 REAL = ("conditional", "fashion-mnist")  # if it is installed
 NUMBER = "[0-9]" * 5  # of a run
 FEATURES = {"fashion-mnist": "random"}  # where they are not named after the data
+HELD_OUT, SHOWN = 200, 16  # faces of each season whose translations are measured, and shown
 ROUNDS, STEPS = 5, 4  # of timing
 LOSSES = ("loss_d", "loss_g", "distance", "penalty")
-SCORES = ("d_x", "d_gz_before", "score_x", "score_gz_before")
+SCORES = ("d_x", "d_gz_before", "score_x", "score_gz_before", "cycle", "identity")
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
 RAW = argparse.RawDescriptionHelpFormatter
 
 
 def rows() -> list[tuple[str, str]]:
     """(member, data) of all runs, in the order of the page."""
-    pairs = [(name, "ring") for name, member in MEMBERS.items() if not member.only_images]
-    pairs += [(name, "digits") for name, member in MEMBERS.items() if not member.translates]
+    pairs = [(name, data) for name in MEMBERS for data in usual(MEMBERS[name])]
     pairs += ALSO + [REAL] * (usual_place(REAL[1]) is not None)
     return sorted(pairs, key=lambda pair: list(MEMBERS).index(pair[0]))
+
+
+def usual(member: type[GAN]) -> tuple[str, ...]:
+    """The data that every member is shown on, if it suits the member."""
+    if member.translates:
+        return ("seasons",)
+    return ("digits",) if member.only_images else ("ring", "digits")
 
 
 def trained(member: str, data: str, out: Path) -> Path:
@@ -64,6 +74,8 @@ def trained(member: str, data: str, out: Path) -> Path:
 
 def number(run: minigan.Trained, kind: str) -> str:
     """How well a run did: the modes that it covers, or how far its images are from real ones."""
+    if kind == "seasons":
+        return translations(run)
     metric = "modes" if kind == "ring" else f"frechet_{FEATURES.get(kind, kind)}"
     found = run.evaluate([metric])[metric]
     values, reals = found["values"], found["reals"]
@@ -72,9 +84,34 @@ def number(run: minigan.Trained, kind: str) -> str:
     return f"{metric} {values['distance']:.3g} (of reals {reals['distance']:.2g})"
 
 
+def translations(run: minigan.Trained) -> str:
+    """The errors of a run's translations of faces that are not in its data, beside the best map's."""
+    o, seed = run.game.data, run.game.options.seed
+    first, said = o.max_images or o.kind.count, []
+    faces = seasons.pairs(seed, range(first, first + HELD_OUT), o.image_size, o.nc)
+    for season, x, y in zip(seasons.CLASSES, faces[::-1], faces, strict=True):
+        errors = against_colour_maps(run.translate(x, season), x, y)
+        said.append(f"to {season} {errors['translation']:.3f} ({errors['affine']:.3f})")
+    return f"L1 {', '.join(said)}"
+
+
+def picture(run: minigan.Trained, data: Dataset) -> np.ndarray:
+    """Samples, or images over their translations, as pixels."""
+    if not run.member.translates:
+        return data.picture(run.sample(data.shown))
+    rows = []
+    for k, name in enumerate(data.classes[::-1]):
+        for part in np.flatnonzero(data.labels == k)[:SHOWN].reshape(-1, COLUMNS):
+            x = data.batch(part, "cpu").numpy()
+            rows += [x, run.translate(x, name)]
+    return data.picture(np.concatenate(rows))
+
+
 def times(plans: list[tuple[Plan, Dataset]]) -> list[float]:
     """Milliseconds a step of each, turn by turn, so that a busy machine disturbs them alike."""
     games = [build(plan, data, "cpu") for plan, data in plans]
+    for member, draw in games:
+        draw.counts["step"] = member.costliest
     found: list[list[float]] = [[] for _ in games]
     for turn in range(ROUNDS):
         for seconds, (member, draw) in zip(found, games, strict=True):
@@ -93,7 +130,7 @@ def draw_runs(runs: list[tuple[Path, Dataset]], path: Path) -> None:
     for row, (folder, data) in enumerate(runs):
         run, lines = minigan.load(folder), Run(folder).metrics()
         axes = figure.add_subplot(len(runs), 3, 3 * row + 1)
-        axes.imshow(data.picture(run.sample(data.shown)))
+        axes.imshow(picture(run, data))
         axes.set(title=data.name, xticks=[], yticks=[])
         for column, names in enumerate((LOSSES, SCORES)):
             shown = [name for name in names if name in lines[-1]]

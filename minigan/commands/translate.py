@@ -10,10 +10,10 @@ import numpy as np
 from ..console import STDERR, say
 from ..data.opening import DataOptions, open_data
 from ..errors import UserError
-from ..keys import generator
 from ..options import short
 from ..training import session
 from ..training.game import Game
+from ..training.looks import originals
 from ..training.run import Run
 from ..training.settings import is_path
 
@@ -73,9 +73,4 @@ def inputs(
         raise UserError("the checkpoint is not in a run, so its data is unknown; give --images")
     data = session.reopen(Run(home), given["dataroot"], lambda text: say(text, stream=STDERR))
     y = np.arange(n) % 2 if target is None else np.full(n, target)
-    indices = np.empty(n, int)
-    for k in (0, 1):
-        mine = np.flatnonzero(data.labels == k)
-        mine = generator(given["seed"], "sample", k).permutation(mine)
-        indices[y != k] = np.resize(mine, int((y != k).sum()))  # repeated if too few
-    return data.batch(indices, "cpu").numpy(), y
+    return originals(data, y, given["seed"], "sample"), y

@@ -2,7 +2,7 @@
 
 In summer the sun is on the left of the image, and its light is warm; in winter it is on the right, and
 colours are cold and dull. The set is not paired: each face is in it in one season only. `pair` draws a
-face in both, so a translation of one can be compared with the other.
+face in both, so a translation of one can be compared with the other; `pairs` draws several.
 
 A map of colours can turn the warm light into the cold, but cannot move the sun: for that one has to
 see the form of a face.
@@ -10,12 +10,14 @@ see the form of a face.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from . import faces
 from .drawn import DrawnClasses, generator
+from .images import GREY, to_tensor
 
 VERSION = 1  # part of the cache's key: raise it whenever the bytes change
 
@@ -23,7 +25,6 @@ CLASSES = ("summer", "winter")
 SUN = {"summer": "left", "winter": "right"}  # the light of faces.py
 DULL = 0.45  # the share of the grey in a colour in winter
 COLD = (0.72, 0.86, 1.0)  # winter's light, red, green, blue
-GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
 
 
 def pair(seed: int, index: int, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -33,6 +34,15 @@ def pair(seed: int, index: int, size: int = 64) -> tuple[np.ndarray, np.ndarray]
     """
     summer, winter = (_draw(seed, index, size, season) for season in CLASSES)
     return summer, winter
+
+
+def pairs(seed: int, indices: Iterable[int], size: int, nc: int = 3) -> np.ndarray:
+    """Faces of a seed in summer and in winter, as data: float32 (2, N, nc, size, size) in [-1, 1].
+
+    Faces that are not in a data set: indices from its length on. Raises ValueError as `pair` does.
+    """
+    drawn = np.stack([pair(seed, i, size) for i in indices], axis=1)  # (2, N, size, size, 3)
+    return np.stack([to_tensor(x.transpose(0, 3, 1, 2), nc, "cpu").numpy() for x in drawn])
 
 
 def _draw(seed: int, index: int, size: int, season: str) -> np.ndarray:

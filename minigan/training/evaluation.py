@@ -17,17 +17,19 @@ from ..errors import UserError
 from ..evaluation import table
 from ..evaluation.report import Entry
 from ..evaluation.samples import Samples
+from ..gans import MEMBERS
 from ..keys import generator, noise
 from ..options import MOST_SEED, short
 from .estimate import check_memory
 from .game import Game
+from .looks import originals
 
 USUAL = 2500  # samples: enough for the metrics, and not too many for a CPU
 MOST = 50_000
 # Sets of n float32 samples in memory at once: of reals, of fakes, and what is computed of them.
 HELD, HELD_FOR_PIXELS = 6, 18
 
-Draw = Callable[[np.ndarray, "np.ndarray | None"], np.ndarray]  # z and classes -> samples
+Draw = Callable[[np.ndarray, "np.ndarray | None"], np.ndarray]  # see `evaluate`
 
 
 def check_numbers(n: int | None, seed: int) -> None:
@@ -50,7 +52,8 @@ def evaluate(
 ) -> dict[str, Entry]:
     """The metrics of a generator against its data: see `table.evaluate`.
 
-    draw     the generator: z (N, nz) and the classes (N,), or None, -> samples (N, *shape)
+    draw     the generator: z (N, nz) and the classes (N,), or None, -> samples (N, *shape); one that
+             translates gets images (N, *shape) instead of z
     names    in `table.METRICS`; by default those that make sense for the data
     n        fakes, and reals in each of two sets; by default 2500, or half the data if that is less
     seed     of the noise, and of the choice of reals
@@ -58,7 +61,8 @@ def evaluate(
     average  whether `draw` uses the average of G's weights, for the protocol
 
     A conditional generator is asked for the classes of the reals that it is compared with, so the
-    frequencies agree. Images are rounded to 256 levels, as in a file, because those of the data are.
+    frequencies agree. One that translates gets images of the other class, from the same data. Images
+    are rounded to 256 levels, as in a file, because those of the data are.
 
     Raises UserError for metrics that cannot be computed, and for too few samples.
     """
@@ -71,10 +75,14 @@ def evaluate(
     needed = (HELD_FOR_PIXELS if pixels else HELD) * n * 4 * int(np.prod(data.shape))
     check_memory(needed, "cpu", f"--n {n}", "give a smaller --n")
     at = generator(int(seed), "evaluated reals").permutation(len(data))[: 2 * n]
-    z = noise(generator(int(seed), "evaluated fakes"), (n, game.options.nz), game.options.noise)
     real, other = (_reals(kind, data, part) for part in (at[:n], at[n:]))
     y = real.labels if asked else None
-    fake = Samples(kind, _as_in_a_file(draw(z, y), data.shape), y)
+    if MEMBERS[game.member].translates:
+        drawn = draw(originals(data, y, int(seed), "evaluated fakes"), y)
+    else:
+        o, rng = game.options, generator(int(seed), "evaluated fakes")
+        drawn = draw(noise(rng, (n, o.nz), o.noise), y)
+    fake = Samples(kind, _as_in_a_file(drawn, data.shape), y)
     protocol = {
         "seed": int(seed),
         "average": average,

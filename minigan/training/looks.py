@@ -138,6 +138,20 @@ class Looks:
         pictures.save_png(self.run.samples / name, pixels)
 
 
+def originals(data: Dataset, y: np.ndarray, seed: int, name: str) -> np.ndarray:
+    """Images to translate into classes y (N,): random ones of the other class, (N, *shape) float32.
+
+    They are repeated if the data has too few.
+
+    seed, name  of the random numbers
+    """
+    indices = np.empty(len(y), int)
+    for k in (0, 1):
+        mine = generator(seed, name, k).permutation(np.flatnonzero(data.labels == k))
+        indices[y != k] = np.resize(mine, int((y != k).sum()))
+    return data.batch(indices, "cpu").numpy()
+
+
 def arrange(n: int, shape: tuple[int, ...], classes: int) -> tuple[np.ndarray, np.ndarray | None]:
     """The numbers of the noise and of the class of each of n samples in a picture: (n,) int64 each.
 

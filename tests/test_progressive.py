@@ -242,7 +242,6 @@ def test_samples_of_a_checkpoint_are_those_of_its_level(tmp_path, monkeypatch, c
     tiny.hurry(monkeypatch)
     tiny.start(tmp_path, "progressive", "faces", *FLAGS, "--steps", 4)
     told = capsys.readouterr().out
-    assert "  At most " in told  # because the first steps are cheap
     assert "  The schedule of progressive takes 10 steps; raise --steps.\n" in told
     (folder,) = tmp_path.glob("0*")
     trained = minigan.load(folder)
@@ -273,6 +272,15 @@ def test_the_estimate_is_made_where_a_step_costs_most():
         estimate.estimate(plan, data, "cpu")
     assert len(seen) == 3
     assert all(2 < each < 3 for each in seen)
+
+
+def test_the_time_that_is_left_counts_small_images_less():
+    """At 16 pixels and in the fade to them a step counts 1, at 8 and in that fade 1/4, at 4 1/16."""
+    found = member(16, phase_images=40)  # ten steps
+    assert found.workload(0, 50) == 10 / 16 + 20 / 4 + 20
+    assert found.workload(0, 15) + found.workload(15, 99) == found.workload(0, 99)
+    assert found.workload(28, 31) == 2 / 4 + 1
+    assert found.workload(60, 99) == 39
 
 
 @pytest.mark.parametrize(

@@ -278,7 +278,7 @@ class GAN(ABC):
 
     @abstractmethod
     def build(self, rng: np.random.Generator, device: str, group: Group) -> None:
-        """Make the networks and fill `players`; may also set `extra`, `signs` and `batches`."""
+        """Make the networks and fill `players`; may also set what has a default above."""
 
     def schedule(self, step: int) -> None:
         """Set the learning rates for the next step, after `step` completed steps. The loop calls this.
@@ -291,6 +291,10 @@ class GAN(ABC):
             left = max(0.0, 1 - max(0, step - o.lr_decay_start) / o.lr_decay)
             for name, player in self.players.items():
                 player.optimizer.options["lr"] = (G_lr if name == "G" else D_lr) * left
+
+    def workload(self, first: int, end: int) -> float:
+        """The time of the steps from `first` to before `end`, in units of the costliest step."""
+        return end - first
 
     @abstractmethod
     def step(self, draw: Draw) -> dict[str, Scalar]:

@@ -128,6 +128,16 @@ class Progressive(GAN):
         phase, within = self.phase(shown)
         return phase // 2 + phase % 2 * within / self.options.phase_images
 
+    def workload(self, first: int, end: int) -> float:
+        """As in GAN: a level has four times the pixels of the last one, and takes as much longer."""
+        phase, last = self.options.phase_images / self.options.batch_size, 2 * self.doublings
+        total = 0.0
+        for i in range(last + 1):
+            begins, ends = phase * i, phase * (i + 1) if i < last else math.inf
+            steps = max(0.0, min(ends, end) - max(begins, first))
+            total += steps / 4 ** ((last - i) // 2)  # a fade has the images of the larger size
+        return total
+
     def step(self, draw: Draw) -> dict[str, Scalar]:
         shown = draw.step * self.options.batch_size
         level = self.level(shown)

@@ -25,6 +25,7 @@ WITHOUT = {
     "wgan_gp": ("wgan-gp", "digits"),
     "conditional_gan": ("conditional", "digits"),
     "cyclegan": ("cyclegan", "seasons"),
+    "progressive": ("progressive", "faces"),
 }
 
 
@@ -98,6 +99,18 @@ def test_wgan_gp_prints_the_distance_of_each_epoch(capsys):
     rows = [row["distance"] for row in tiny.metrics(run)]
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
     assert said == [f"epoch {i + 1}: distance {each:.2f}" for i, each in enumerate(rows)]
+
+
+def test_progressive_prints_the_distance_at_each_size(capsys):
+    run = play("progressive", "--phase-images", "4", "--steps", "5")
+    rows = tiny.metrics(run)
+    assert [row["level"] for row in rows] == [0, 0, 1, 1, 2]  # no step lies within a fade
+    medians = {4: rows[:2], 8: rows[2:4], 16: rows[4:]}
+    expected = [
+        f"{n} x {n} pixels: distance {np.median([row['distance'] for row in of]):.2f}"
+        for n, of in medians.items()
+    ]
+    assert [line for line in capsys.readouterr().out.splitlines() if "pixels:" in line] == expected
 
 
 def test_conditional_gan_draws_every_class_and_the_one_asked_for():

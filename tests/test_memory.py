@@ -25,7 +25,7 @@ SHAPE = (3, 64, 64)
 class Pixels(Dataset):
     """Images of noise, made on request."""
 
-    labels, classes = np.arange(1000) % 3, "abc"
+    name, labels, classes = "pixels", np.arange(1000) % 3, "abc"
 
     def __len__(self) -> int:
         return 1000

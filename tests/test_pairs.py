@@ -66,7 +66,7 @@ def test_each_pair_trains_and_draws_samples(member, kind, tmp_path, monkeypatch)
     tiny.hurry(monkeypatch)
     data = ["--data", kind, *data_of(member, kind, tmp_path / "data")]
     data += [word for name, text in condition(member, kind).items() for word in (f"--{name}", text)]
-    has_choice = not (KINDS[kind].points or MEMBERS[member].translates)
+    has_choice = not KINDS[kind].points and "network" in MEMBERS[member].Options.names()
     for network in ["mlp", *FOR_IMAGES] if has_choice else ["only"]:
         flags = ["--network", network] if has_choice else []
         if network == "sngan" and KINDS[kind].image_size == 28:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import walk
 from frozen import check, deviation, frozen, summary_deviation
-from games import CASES, CLASSES, SHAPES, SIZES, STEPS, Given, first_weights
+from games import CASES, CLASSES, SHAPES, SIZES, STEPS, UNIT, Given, first_weights
 from inputs import summaries, summary_scale
 
 import minigan
@@ -56,7 +56,8 @@ def test_twenty_steps(name):
     walk.widen(member)
     for player, net in nets(member).items():
         shapes = {key: t.shape for key, t in net.double().state_dict().items()}
-        net.load_state_dict(first_weights("G" if player == "average" else player, shapes))
+        name_of = "G" if player == "average" else player
+        net.load_state_dict(first_weights(name_of, shapes, case.member in UNIT))
         before[player] = values(net)
 
     draw, rows = Given(case, minigan.tensor), []

@@ -142,9 +142,10 @@ def played(out: Path) -> dict[str, object]:
 # A member, its data and its batch size.
 SOME_GAMES = [("dcgan", "folder", 40), ("wgan-gp", "faces", 12)]
 SOME_GAMES += product(walk.ON_POINTS, ("ring", "tiny"), (12,))
-SOME_GAMES += [("cyclegan", "tiny", 4)]
+SOME_GAMES += [("cyclegan", "tiny", 4), ("progressive", "tiny", 12)]
 EVERY_GAME = list(product(walk.ON_POINTS, ("ring", "faces", "folder", "zip"), (12, 40)))
 EVERY_GAME += [("cyclegan", "tiny", batch) for batch in (1, 4)]
+EVERY_GAME += [("progressive", data, 12) for data in ("tiny", "faces", "folder", "zip")]
 
 
 def command(member: str, data: str, batch: int, root: Path) -> list[str]:
@@ -259,6 +260,10 @@ OWN = {
     },
     "wgan-gp": {"--d-steps": st.integers(1, 3)},
     "cyclegan": {"--blocks": st.just(1), "--pool-size": st.integers(0, 9)},
+    "progressive": {
+        "--batch-size": st.sampled_from([2, 3, 4, 8]),
+        "--phase-images": st.integers(1, 40),
+    },
 }
 DATA = {"faces": {"--nc": st.sampled_from([1, 3]), "--flip": st.booleans()}, "ring": {}}
 DATA["digits"] = DATA["seasons"] = {"--nc": DATA["faces"]["--nc"]}
@@ -337,6 +342,13 @@ OFTEN_ENOUGH = ["--steps", 9, "--sample-every", 4, "--checkpoint-every", 2, "--k
     ("cyclegan", "seasons", ["--blocks", 1, "--pool-size", 3]),  # between G's update and the pools
     OFTEN_ENOUGH,
     [("update", "SIGINT", 8), ("update", "crash", 6), ("update", "crash", 5)],
+    False,
+)
+@example(
+    # Within the fade to 8 pixels, which steps 4 to 6 are, and between the updates of D and of G.
+    ("progressive", "faces", ["--batch-size", 4, "--phase-images", 11]),
+    OFTEN_ENOUGH,
+    [("update", "SIGINT", 8), ("update", "crash", 5), ("update", "crash", 3)],
     False,
 )
 def test_whatever_interrupts_a_run_it_leaves_the_same_folder(game, run, stops, curves):

@@ -99,6 +99,8 @@ OTHERS = {
     "identity": 0.25,
     "pool_size": 3,
     "blocks": 2,
+    "phase_images": 2,
+    "drift": 0.1,
     "d_layers": 1,
     "d_labels": "projection",
     "g_labels": "batch-norm",

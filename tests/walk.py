@@ -19,8 +19,9 @@ from minigan.training.draw import Draw
 
 SEED = 3
 GAME = {"nz": 4, "ngf": 4, "ndf": 4, "blocks": 1, "batch_size": 4, "seed": SEED}
+GAME["phase_images"] = 3  # a step is a phase and a third: 4 pixels, a fade to 8, 8, 16
 KINDS = ("points", "images")
-ON_POINTS = [name for name, member in MEMBERS.items() if not member.translates]
+ON_POINTS = [name for name, member in MEMBERS.items() if not member.only_images]
 WALK = [(name, kind) for name in MEMBERS for kind in KINDS if kind == "images" or name in ON_POINTS]
 # Promises of the loop, which do not depend on the member, are tested with these. In CI they are one
 # that updates D once per step, and one that updates D several times and differentiates twice.
@@ -50,6 +51,7 @@ BUDGETS = {
     ("conditional", "points"): (137, 33, 6),
     ("conditional", "images"): (157, 33, 6),
     ("cyclegan", "images"): (2520, 200, 4),
+    ("progressive", "images"): (1240, 108, 5),
 }
 
 
@@ -114,7 +116,7 @@ def double(member: GAN, draw: Draw) -> tuple[GAN, "Doubled"]:
 def widen(member: GAN) -> None:
     """Keep the earlier fakes of a member's pools in float64."""
     for tree in member.extra.values():
-        if "images" in tree:
+        if isinstance(tree, dict) and "images" in tree:
             tree["images"] = tree["images"].astype(np.float64)
 
 

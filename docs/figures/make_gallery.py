@@ -34,6 +34,7 @@ from minigan.training.session import build, reopen
 PAGE = HERE.parent / "gallery.md"
 START, END = "<!-- table: make_gallery.py -->\n", "<!-- end of table -->\n"
 ALSO = [("dcgan", "faces"), ("wgan-gp", "faces"), ("conditional", "shapes")]
+ALSO += [("progressive", "faces")]
 REAL = ("conditional", "fashion-mnist")  # if it is installed
 NUMBER = "[0-9]" * 5  # of a run
 FEATURES = {"fashion-mnist": "random"}  # where they are not named after the data
@@ -54,7 +55,9 @@ def rows() -> list[tuple[str, str]]:
 
 def usual(member: type[GAN]) -> tuple[str, ...]:
     """The data that every member is shown on, if it suits the member."""
-    return ("seasons",) if member.translates else ("ring", "digits")
+    if member.translates:
+        return ("seasons",)
+    return ("digits",) if member.only_images else ("ring", "digits")
 
 
 def trained(member: str, data: str, out: Path) -> Path:
@@ -107,6 +110,8 @@ def picture(run: minigan.Trained, data: Dataset) -> np.ndarray:
 def times(plans: list[tuple[Plan, Dataset]]) -> list[float]:
     """Milliseconds a step of each, turn by turn, so that a busy machine disturbs them alike."""
     games = [build(plan, data, "cpu") for plan, data in plans]
+    for member, draw in games:
+        draw.counts["step"] = member.costliest
     found: list[list[float]] = [[] for _ in games]
     for turn in range(ROUNDS):
         for seconds, (member, draw) in zip(found, games, strict=True):

@@ -13,6 +13,7 @@ from .conditional import Conditional
 from .cyclegan import CycleGAN
 from .ensemble import Ensemble
 from .feature_matching import FeatureMatching
+from .progressive import Progressive
 from .standard import DCGAN, LSGAN, Hinge
 from .unrolled import Unrolled
 from .wgan import WGAN
@@ -29,4 +30,5 @@ MEMBERS: dict[str, type[GAN]] = {
     "wgan-gp": WGANGP,
     "conditional": Conditional,
     "cyclegan": CycleGAN,
+    "progressive": Progressive,
 }

@@ -216,20 +216,26 @@ class GAN(ABC):
              trouble
     batches  the number of batches of reals that each step uses, by which epochs are counted; set by
              `build`
+    costliest  the number of a step that needs as much time and memory as any; likewise
+    complete   the number of steps that its schedule takes, 0 if it has none; likewise
 
     conditional  whether its networks are told the class of each sample; if so, it needs labelled data
     translates   whether G maps images of one class to another, instead of noise to samples; such a
                  member is conditional, its data has two classes, and wherever this class says z, it
                  gets images (N, *shape), whose target classes are y
+    only_images  whether it can make images only, not points in the plane
     """
 
     Options: ClassVar[type[Options]]
     conditional: ClassVar[bool] = False
     translates: ClassVar[bool] = False
+    only_images: ClassVar[bool] = False
     players: dict[str, Player]
     extra: dict[str, Any]
     signs: Sequence[Sign] = ()
     batches: int = 1
+    costliest: int = 0
+    complete: int = 0
 
     def __init__(
         self,
@@ -272,7 +278,7 @@ class GAN(ABC):
 
     @abstractmethod
     def build(self, rng: np.random.Generator, device: str, group: Group) -> None:
-        """Make the networks and fill `players`; may also set `extra`, `signs` and `batches`."""
+        """Make the networks and fill `players`; may also set what has a default above."""
 
     def schedule(self, step: int) -> None:
         """Set the learning rates for the next step, after `step` completed steps. The loop calls this.
@@ -285,6 +291,10 @@ class GAN(ABC):
             left = max(0.0, 1 - max(0, step - o.lr_decay_start) / o.lr_decay)
             for name, player in self.players.items():
                 player.optimizer.options["lr"] = (G_lr if name == "G" else D_lr) * left
+
+    def workload(self, first: int, end: int) -> float:
+        """The time of the steps from `first` to before `end`, in units of the costliest step."""
+        return end - first
 
     @abstractmethod
     def step(self, draw: Draw) -> dict[str, Scalar]:
@@ -318,6 +328,10 @@ class GAN(ABC):
         G.eval()
         try:
             with no_grad():
-                return G(z) if y is None else G(z, y)
+                return self._draw(G, *[z] if y is None else [z, y])
         finally:
             G.train(training)
+
+    def _draw(self, G: Module, *inputs: Tensor) -> Tensor:
+        """Samples (N, *shape) from z, or from z and y; for a member whose G does more than that."""
+        return G(*inputs)

@@ -76,7 +76,7 @@ class CycleGAN(GAN):
     """Zhu et al. 2017: translates images between two domains, from data without pairs."""
 
     Options = Options
-    conditional = translates = True
+    conditional = translates = only_images = True
 
     def build(self, rng: np.random.Generator, device: str, group: Group) -> None:
         o, (nc, size) = self.options, _checked(self.shape, self.classes)

@@ -134,10 +134,15 @@ class Player:
     def __call__(self, *inputs: Any) -> Any:
         return self._forward(*inputs)
 
-    def descend(self, loss: Tensor) -> Norm:
-        """Take a step down the gradient of `loss`, averaged over the group. Returns its norm."""
-        gradients = self.group.average(grad(loss, self.optimizer.params))
-        self.optimizer.step(gradients)
+    def descend(self, loss: Tensor, params: Sequence[Tensor] | None = None) -> Norm:
+        """Take a step down the gradient of `loss`, averaged over the group. Returns its norm.
+
+        params  the parameters on which the loss depends, if not all; the others do not change
+        """
+        params = self.optimizer.params if params is None else params
+        gradients = self.group.average(grad(loss, params))
+        found = {id(p): g for p, g in zip(params, gradients, strict=True)}
+        self.optimizer.step([found.get(id(p)) for p in self.optimizer.params])
         if self._project:
             self._project(self.net)
         self._follow()

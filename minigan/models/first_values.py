@@ -66,7 +66,7 @@ def first_values(
 def _draw_weight(module: nn.Module, kind: str, rng: np.random.Generator | None) -> None:
     """Draw the weight of a linear layer or convolution; with spectral norm, the undivided weight."""
     weight = module.weight_orig if hasattr(module, "weight_orig") else module.weight
-    fan_in, fan_out = _fans(module, weight.shape)
+    fan_in, fan_out = fans(module, weight.shape)
     if kind == "normal":
         init.normal_(weight, 0.0, 0.02, rng)
     elif kind == "xavier":
@@ -80,7 +80,7 @@ def _draw_weight(module: nn.Module, kind: str, rng: np.random.Generator | None) 
         init.orthogonal_(rows, generator=rng)
 
 
-def _fans(module: nn.Module, shape: tuple[int, ...]) -> tuple[float, float]:
+def fans(module: nn.Module, shape: tuple[int, ...]) -> tuple[float, float]:
     """(fan_in, fan_out) by the table above."""
     stride = math.prod(getattr(module, "stride", ()))
     first, second = (n * math.prod(shape[2:]) for n in shape[:2])

@@ -91,6 +91,15 @@ class Optimizer:
             p.data = p.data  # counts as a change in place: graphs that have read p are now stale
         self.update(moved, **options)
 
+    def reset(self) -> None:
+        """Set the state of all parameters to 0, in place, as before the first step."""
+        for state in self.tree().values():
+            for name, kept in state.items():
+                if name == "step":
+                    state[name] = 0
+                else:
+                    kept[...] = 0
+
     def zero_grad(self) -> None:
         """Set the `.grad` of all parameters to None."""
         for p in self.params:

@@ -58,6 +58,7 @@ def _play(plan: Plan, data: Dataset, device: str, batch: int) -> Estimate:
     with _Peak(device) as peak:
         member = plan.game._replace(options=o).build(device)
         draw = Draw(data, batch, o.nz, o.seed, o.noise, plan.data.flip, device)
+        draw.counts["step"] = member.costliest
         for _ in range(2):  # the second has the peak, because the first leaves data in memory
             member.step(draw)
             draw.next_step()

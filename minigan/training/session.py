@@ -169,12 +169,15 @@ def train(
         if group.leader:
             _note_start(plan, data, run, new, group)
         times = f"{group.size} x " if group.size > 1 else ""
-        left = in_time(expected.seconds * (loop.total - draw.step))
+        left = in_time(expected.seconds * member.workload(draw.step, loop.total))
         say(f"{run.folder}: step {draw.step} of {loop.total} on {times}{device}")
         say(f"  About {left}: {expected}.")
         fall = plan.options.lr_decay
         if fall and (last := plan.options.lr_decay_start + fall) < loop.total:
             say(f"  --lr-decay {fall}: nothing is learnt in the steps after {last}.")
+        if member.complete > loop.total:
+            more = " and ".join(loop.limits())
+            say(f"  The schedule of {plan.member} takes {member.complete} steps; raise {more}.")
         return loop, loop.train()
 
 

@@ -31,7 +31,8 @@ RUN = Path("stranger") / tiny.FIRST
 FOLDERS = ("samples", "checkpoints", "generated", "generated/single")
 FILES = (
     *(".lock", "config.json", "metrics.jsonl", "events.jsonl", "skipped.txt", "evaluation.json"),
-    *("losses.png", "scores.png", "critic.png", "gradients.png", "others.png", "progress.gif"),
+    *("losses.png", "scores.png", "critic.png", "gradients.png"),
+    *("diversity.png", "others.png", "progress.gif"),
     *(f"samples/{name}.png" for name in ("step-00000000", "reals", "real-beside-fake")),
     "samples/raw-beside-average.png",
     *(f"checkpoints/step-0000000{i}.safetensors" for i in (1, 2)),

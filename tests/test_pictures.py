@@ -385,6 +385,7 @@ def test_each_metric_is_drawn_in_its_panel_and_an_unknown_one_under_its_own_name
             (PANELS["critic"], ["score of x", "score of G(z) before", "score of G(z) after"])
         ],
         "gradients.png": [(PANELS["gradients"], ["|grad D|", "|grad G|"])],
+        "diversity.png": [(PANELS["diversity"], ["diversity"])],
         "others.png": [("fid", []), ("kid", [])],  # one axis each, because units may differ
     }
     with Image.open(tmp_path / "others.png") as image:

@@ -18,7 +18,8 @@ from ..console import INTERRUPTED, lost_output
 from ..data import Dataset
 from ..errors import UserError
 from ..gans.base import GAN
-from . import checkpoint, state
+from . import checkpoint, collapse, state
+from .collapse import COLLAPSED, Diversity
 from .draw import Draw
 from .looks import Looks
 from .metrics import SPEED
@@ -57,6 +58,7 @@ class Loop:
         self.game, self.options = plan.game, plan.run
         self.member, self.draw, self.run, self.say, self.group = member, draw, run, say, group
         self.looks = Looks(member, data, run, draw.device, say)
+        self.diversity = Diversity(member, data, draw.device)
         self.per_epoch = max(1, draw.per_epoch // member.batches)  # steps
         self.total = min(self.options.epochs * self.per_epoch, self.options.steps or math.inf)
         self.sample_every = self.options.sample_every or self.per_epoch
@@ -92,6 +94,8 @@ class Loop:
         rate = samples / self.seconds if self.seconds > 0 else math.nan
         self.unreported, self.seconds = 0, 0.0
         line = {"step": step, "epoch": self.draw.epoch, **self.group.mean(values)}
+        if step % collapse.EVERY < self.log_every:  # the first reported step of every EVERY
+            line |= self.group.from_leader(self.diversity.measure)
         return {**line, SPEED: round(rate, 1)}
 
     # -- checkpoints --
@@ -191,7 +195,7 @@ class Loop:
         lines = self.group.from_leader(
             lambda: self.run.cut_metrics(self.draw.step, self.say, self.log_every)
         )
-        self.watch = Watch(self.member.signs, lines)
+        self.watch = Watch((*self.member.signs, COLLAPSED), lines)
         self.metrics = self.run.open_metrics() if self.group.leader else MetricsFile(os.devnull)
 
     # -- the run --

@@ -37,6 +37,7 @@ METRICS = {
     "penalty": Metric("penalty", "losses", "#.3g", "pen"),
     "grad_d": Metric("|grad D|", "gradients", ".2g"),
     "grad_g": Metric("|grad G|", "gradients", ".2g"),
+    "diversity": Metric("diversity", "diversity", ".2f"),
     "images_per_second": Metric("images a second", "", ".0f", "img/s"),
 }
 
@@ -46,6 +47,7 @@ PANELS = {
     "scores": "mean probability of being real",
     "critic": "mean score",
     "gradients": "length of the gradient",
+    "diversity": "diversity of the samples, if that of the data is 1",
     "others": "",
 }
 LABEL = 40  # characters at most

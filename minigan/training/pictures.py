@@ -107,10 +107,11 @@ def save_curves(folder: Path, metrics: Sequence[dict[str, float]]) -> None:
 
 def _draw(axes: Any, title: str, names: Sequence[str], metrics: Sequence[dict[str, float]]) -> None:
     """Draw these metrics over the steps. Without a title there is one metric, which labels the axis."""
-    steps = np.array([m["step"] for m in metrics])
-    width = min(max(1, len(steps) // 50), 2000)  # bounded: the time is width x steps
     for name in names:
-        values = np.array([m.get(name) for m in metrics], float)  # None: nan, a gap
+        lines = [m for m in metrics if name in m]  # not every line has every metric
+        steps = np.array([m["step"] for m in lines])
+        values = np.array([m[name] for m in lines], float)  # None: nan, a gap
+        width = min(max(1, len(lines) // 50), 2000)  # bounded: the time is width x steps
         (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
         smooth = np.convolve(values, np.ones(width) / width, "valid")
         axes.plot(steps[width - 1 :], smooth, color=line.get_color(), label=metric(name).label)

@@ -43,11 +43,6 @@ class Plan:
             raise UserError(
                 f"--dataroot {short(self.dataroot)}: --data {self.data.data} reads no files; drop one"
             )
-        if MEMBERS[self.member].only_images and self.data.kind.points:
-            raise UserError(
-                f"--data {self.data.data}: member {self.member} makes images, not points; use another "
-                "member, or other data, such as faces"
-            )
         if MEMBERS[self.member].conditional and not self.data.has_classes:
             labelled = ", ".join(name for name, kind in KINDS.items() if kind.classes)
             remedy = "give --condition, or use" if self.data.data == "celeba" else "use"
@@ -59,6 +54,11 @@ class Plan:
             raise UserError(
                 f"--data {self.data.data}: member {self.member} translates between two classes; use "
                 "seasons, a folder with two subfolders, or celeba with one attribute as --condition"
+            )
+        if MEMBERS[self.member].only_images and self.data.kind.points:
+            raise UserError(
+                f"--data {self.data.data}: member {self.member} makes images, not points; use another "
+                "member, or other data, such as faces"
             )
         if self.data.condition is not None and not MEMBERS[self.member].conditional:
             told = ", ".join(name for name, member in MEMBERS.items() if member.conditional)

@@ -12,7 +12,7 @@ from minigan.data.drawn import generator
 from minigan.data.opening import DataOptions, open_data
 from minigan.data.seasons import Seasons
 from minigan.errors import UserError
-from minigan.evaluation.translation import against_colour_maps
+from minigan.evaluation.translation import translation_errors
 
 # A digest of what VERSION draws. If this fails, the bytes have changed, so raise VERSION.
 DIGESTS = {1: "23099f8a49935909"}
@@ -60,7 +60,7 @@ def test_a_map_of_colours_is_not_the_translation():
     """What a GAN has to beat, although the maps have even learnt from these pairs."""
     pairs = seasons.pairs(1, range(20), 32)
     for x, y in (pairs, pairs[::-1]):
-        errors = against_colour_maps(y, x, y)
+        errors = translation_errors(y, x, y)
         assert errors.pop("translation") == 0
         assert list(errors) == sorted(errors, key=errors.get, reverse=True)
         assert errors["affine"] > 0.15  # the light on faces and walls, which has moved

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minigan.evaluation.translation import NOISE, against_colour_maps, cycle_errors, l1
+from minigan.evaluation.translation import NOISE, cycle_errors, l1, translation_errors
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.uniform(-1, 1, (2, 5, 3, 4, 4)).astype(np.float32)
@@ -11,7 +11,7 @@ X, Y = RNG.uniform(-1, 1, (2, 5, 3, 4, 4)).astype(np.float32)
 
 def test_the_errors_by_hand():
     found = 0.5 * X
-    errors = against_colour_maps(found, X, Y)
+    errors = translation_errors(found, X, Y)
     shift = (Y - X).mean((0, 2, 3), dtype=np.float64).reshape(3, 1, 1)
     assert errors["translation"] == pytest.approx(np.abs(found - Y).mean(), rel=1e-6)  # float32
     assert errors["identity"] == pytest.approx(np.abs(X - Y).mean(), rel=1e-6)
@@ -22,14 +22,14 @@ def test_each_map_is_exact_for_the_translations_that_it_can_make():
     """To within float64 of float32 images; the maps before it are not."""
     shifted = X + np.array([0.1, -0.2, 0.3]).reshape(3, 1, 1)
     mixed = np.einsum("dc,nchw->ndhw", RNG.normal(size=(3, 3)), shifted)
-    assert against_colour_maps(X, X, shifted)["mean colour"] < 1e-12
-    errors = against_colour_maps(X, X, mixed)
+    assert translation_errors(X, X, shifted)["mean colour"] < 1e-12
+    errors = translation_errors(X, X, mixed)
     assert errors["affine"] < 1e-12 < 0.1 < errors["mean colour"]
 
 
 def test_no_affine_map_has_smaller_squares():
     """Moved a little in any direction, the fit gets worse; L1 need not, but hardly improves."""
-    errors = against_colour_maps(X, X, Y)
+    errors = translation_errors(X, X, Y)
     assert errors["affine"] < errors["mean colour"] < errors["identity"]
 
 

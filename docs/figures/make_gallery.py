@@ -22,7 +22,7 @@ import minigan
 from minigan.commands import main as program
 from minigan.data import Dataset, seasons
 from minigan.data.kinds import usual_place
-from minigan.evaluation.translation import against_colour_maps
+from minigan.evaluation.translation import translation_errors
 from minigan.gans import MEMBERS
 from minigan.gans.base import GAN
 from minigan.training.looks import COLUMNS
@@ -38,7 +38,7 @@ ALSO += [("progressive", "faces")]
 REAL = ("conditional", "fashion-mnist")  # if it is installed
 NUMBER = "[0-9]" * 5  # of a run
 FEATURES = {"fashion-mnist": "random"}  # where they are not named after the data
-HELD_OUT, SHOWN = 200, 16  # faces of each season whose translations are measured, and shown
+HELD_OUT, SHOWN = 100, 16  # faces of each season whose translations are measured, and shown
 ROUNDS, STEPS = 5, 4  # of timing
 LOSSES = ("loss_d", "loss_g", "distance", "penalty")
 SCORES = ("d_x", "d_gz_before", "score_x", "score_gz_before", "cycle", "identity")
@@ -90,7 +90,7 @@ def translations(run: minigan.Trained) -> str:
     first, said = o.max_images or o.kind.count, []
     faces = seasons.pairs(seed, range(first, first + HELD_OUT), o.image_size, o.nc)
     for season, x, y in zip(seasons.CLASSES, faces[::-1], faces, strict=True):
-        errors = against_colour_maps(run.translate(x, season), x, y)
+        errors = translation_errors(run.translate(x, season), x, y)
         said.append(f"to {season} {errors['translation']:.3f} ({errors['affine']:.3f})")
     return f"L1 {', '.join(said)}"
 

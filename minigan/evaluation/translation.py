@@ -21,29 +21,31 @@ def l1(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a.astype(np.float64) - b).mean())
 
 
-def against_colour_maps(found: np.ndarray, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """The error of translations, and those of maps that look at the colour of a pixel only.
+def colour_maps(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    """What maps that look only at the colour of a pixel make of x: (N, C, H, W) float64 each.
 
-    found  the translations of x; x the images; y their true translations: (N, C, H, W) each
+    x, y  images and their true translations, (N, C, H, W) each, from which the maps learn
 
-    translation  L1(found, y)
-    identity     L1(x, y)
-    mean colour  of x, shifted by the difference between the mean colours of y and x
-    affine       of A c + b for each colour c, where A and b are the least squares fit to these pairs
-
-    The last two have learnt from the pairs that they are judged by, which no translation has seen.
+    identity     x
+    mean colour  x, shifted by the difference between the mean colours of y and x
+    affine       A c + b for each colour c, where A and b are the least squares fit
     """
     colours = lambda images: np.moveaxis(images, 1, -1).astype(np.float64)  # (N, H, W, C)
     a, b = colours(x), colours(y)
     rows = np.concatenate([a, np.ones_like(a[..., :1])], axis=-1)  # (N, H, W, C + 1)
     flat = lambda each: each.reshape(-1, each.shape[-1])  # (N H W, C)
     fit, *_ = np.linalg.lstsq(flat(rows), flat(b), rcond=None)  # (C + 1, C)
-    return {
-        "translation": l1(found, y),
-        "identity": l1(x, y),
-        "mean colour": l1(a + (b - a).mean((0, 1, 2)), b),
-        "affine": l1(rows @ fit, b),
-    }
+    found = {"identity": a, "mean colour": a + (b - a).mean((0, 1, 2)), "affine": rows @ fit}
+    return {name: np.moveaxis(each, -1, 1) for name, each in found.items()}  # (N, C, H, W)
+
+
+def translation_errors(found: np.ndarray, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """L1 to y of the translations `found` of x, and beside it that of each of the `colour_maps`.
+
+    These have learnt from the very pairs by which they are judged.
+    """
+    maps = {name: l1(each, y) for name, each in colour_maps(x, y).items()}
+    return {"translation": l1(found, y), **maps}
 
 
 def cycle_errors(there: Translate, back: Translate, x: np.ndarray) -> dict[str, float]:

@@ -43,17 +43,17 @@ class Plan:
             raise UserError(
                 f"--dataroot {short(self.dataroot)}: --data {self.data.data} reads no files; drop one"
             )
+        if MEMBERS[self.member].translates and not self.data.has_domains:
+            raise UserError(
+                f"--data {self.data.data}: member {self.member} translates between two classes; use "
+                "seasons, a folder with two subfolders, or celeba with one attribute as --condition"
+            )
         if MEMBERS[self.member].conditional and not self.data.has_classes:
             labelled = ", ".join(name for name, kind in KINDS.items() if kind.classes)
             remedy = "give --condition, or use" if self.data.data == "celeba" else "use"
             raise UserError(
                 f"--data {self.data.data} has no classes, and member {self.member} needs them; "
                 f"{remedy} one of {labelled}"
-            )
-        if MEMBERS[self.member].translates and not self.data.has_domains:
-            raise UserError(
-                f"--data {self.data.data}: member {self.member} translates between two classes; use "
-                "seasons, a folder with two subfolders, or celeba with one attribute as --condition"
             )
         if MEMBERS[self.member].only_images and self.data.kind.points:
             raise UserError(

@@ -48,17 +48,17 @@ class Plan:
                 f"--data {self.data.data}: member {self.member} translates between two classes; use "
                 "seasons, a folder with two subfolders, or celeba with one attribute as --condition"
             )
-        if MEMBERS[self.member].only_images and self.data.kind.points:
-            raise UserError(
-                f"--data {self.data.data}: member {self.member} makes images, not points; use another "
-                "member, or other data, such as faces"
-            )
         if MEMBERS[self.member].conditional and not self.data.has_classes:
             labelled = ", ".join(name for name, kind in KINDS.items() if kind.classes)
             remedy = "give --condition, or use" if self.data.data == "celeba" else "use"
             raise UserError(
                 f"--data {self.data.data} has no classes, and member {self.member} needs them; "
                 f"{remedy} one of {labelled}"
+            )
+        if MEMBERS[self.member].only_images and self.data.kind.points:
+            raise UserError(
+                f"--data {self.data.data}: member {self.member} makes images, not points; use another "
+                "member, or other data, such as faces"
             )
         if self.data.condition is not None and not MEMBERS[self.member].conditional:
             told = ", ".join(name for name, member in MEMBERS.items() if member.conditional)

@@ -60,9 +60,9 @@ def _rule_b(g, y, x, w, b, *, groups, stats, slope) -> Tensor:
 
 def _fused(xp, asked, g, y, x, w, b, *, groups, stats, slope):
     gradients = kernels(xp).group_norm_gradients(
-        xp, g, y, x, stats.mean, stats.inv_std, channel_row(w, x), slope
+        xp, asked, g, y, x, stats.mean, stats.inv_std, channel_row(w, x), slope
     )
-    return [gradients[i].reshape((x, w, b)[i].shape) for i in asked]
+    return [found.reshape((x, w, b)[i].shape) for i, found in zip(asked, gradients, strict=True)]
 
 
 @op(_rule_x, _rule_w, _rule_b, fused=_fused)

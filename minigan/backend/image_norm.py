@@ -115,6 +115,7 @@ def group_norm(
 
 def group_norm_gradients(
     xp: ModuleType,
+    asked: list[int],
     g: np.ndarray,
     y: np.ndarray,
     x: np.ndarray,
@@ -122,10 +123,10 @@ def group_norm_gradients(
     inv_std: np.ndarray,
     w: np.ndarray | float,
     slope: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> list[np.ndarray]:
     """See reference.group_norm_gradients."""
     if _small(x):
-        return reference.group_norm_gradients(xp, g, y, x, mean, inv_std, w, slope)
+        return reference.group_norm_gradients(xp, asked, g, y, x, mean, inv_std, w, slope)
     n, c, *pixels = x.shape
     groups = mean.shape[1]
     rows, g_rows, y_rows = _rows(x), _rows(g), _rows(y)
@@ -151,4 +152,5 @@ def group_norm_gradients(
         block -= off
 
     share(work, len(blocks))
-    return dx, dw.sum(0).astype(x.dtype), db.sum(0).astype(x.dtype)
+    gradients = dx, dw.sum(0).astype(x.dtype), db.sum(0).astype(x.dtype)
+    return [gradients[i] for i in asked]

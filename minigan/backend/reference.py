@@ -255,12 +255,13 @@ def group_norm(
     mean = mean + (grouped - mean).mean(axis=axes, keepdims=True)
     off = grouped - mean
     inv_std = (xp.square(off).mean(axis=axes, keepdims=True) + eps) ** -0.5
-    xhat = (off * inv_std).reshape(x.shape)
-    return leaky_relu(xp, xhat * w + b, slope), mean, inv_std
+    y = (off * inv_std).reshape(x.shape) * w + b
+    return (y if slope == 1 else leaky_relu(xp, y, slope)), mean, inv_std
 
 
 def group_norm_gradients(
     xp: ModuleType,
+    asked: list[int],
     g: Array,
     y: Array,
     x: Array,
@@ -268,17 +269,25 @@ def group_norm_gradients(
     inv_std: Array,
     w: Array | float,
     slope: float,
-) -> tuple[Array, Array, Array]:
-    """dx, dw and db of `group_norm`, given g: `batch_norm_gradients` with the means of a group."""
-    g = leaky_relu_gradient(xp, g, y, slope)
+) -> list[Array]:
+    """The gradients of `group_norm`, given g: dx if 0 is asked, dw if 1 is, db if 2 is.
+
+    They are those of `batch_norm_gradients`, with the means of a group.
+    """
+    if slope != 1:
+        g = leaky_relu_gradient(xp, g, y, slope)
     grouped = _grouped(x, mean.shape[1])
-    axes = tuple(range(2, grouped.ndim))
     xhat = (grouped - mean) * inv_std
-    g_xhat = _grouped(g * w, mean.shape[1])
-    along_1 = g_xhat.mean(axis=axes, keepdims=True)
-    along_x = (g_xhat * xhat).mean(axis=axes, keepdims=True)
-    dx = inv_std * (g_xhat - along_1 - xhat * along_x)
-    return dx.reshape(x.shape), _sum(g * xhat.reshape(x.shape)), _sum(g)
+
+    def dx() -> Array:
+        axes = tuple(range(2, grouped.ndim))
+        g_xhat = _grouped(g * w, mean.shape[1])
+        along_1 = g_xhat.mean(axis=axes, keepdims=True)
+        along_x = (g_xhat * xhat).mean(axis=axes, keepdims=True)
+        return (inv_std * (g_xhat - along_1 - xhat * along_x)).reshape(x.shape)
+
+    kernels = (dx, lambda: _sum(g * xhat.reshape(x.shape)), lambda: _sum(g))
+    return [kernels[i]() for i in asked]
 
 
 def _grouped(x: Array, groups: int) -> Array:

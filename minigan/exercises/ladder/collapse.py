@@ -100,7 +100,7 @@ def wrong_e_losses() -> dict:
 
 def wrong_e_going_on() -> dict:
     """In e, Loss_G only rises, and the samples do not come closer to the data: after 1,600 steps,
-    12 % of them are within 0.3 of a cluster. (In a, it is 92 %.)
+    12 % of them are within 0.3 of a cluster, where in a it is 92 %.
     """
     return _but("e", "healthy")
 

@@ -128,7 +128,7 @@ def drawn(play: Play, losses: dict[str, list[float]], snapshots: list[np.ndarray
             ax.axis("off")
     file = io.BytesIO()
     figure.savefig(file, format="png")
-    image = Image.open(file).convert("RGB").quantize(256)
+    image = Image.open(file, formats=["PNG"]).convert("RGB").quantize(256)
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
     return file.getvalue()

@@ -40,7 +40,7 @@ def growing() -> Figure:
     grid = figure.add_gridspec(3, 4, height_ratios=[1, 1, 0.9])
     for i, step in enumerate(SHOWN):
         axes = figure.add_subplot(grid[i // 4, i % 4])
-        with Image.open(run.samples / f"step-{step:08d}.png") as picture:
+        with Image.open(run.samples / f"step-{step:08d}.png", formats=["PNG"]) as picture:
             axes.imshow(np.asarray(picture)[:SIDE, :SIDE])
         title = f"{step * batch:,} images: level {level(rows, step):g}"
         axes.set(xticks=[], yticks=[])

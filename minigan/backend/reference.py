@@ -243,7 +243,9 @@ def group_norm(
     b: Array | float,
     slope: float,
 ) -> tuple[Array, Array, Array]:
-    """y = leaky_relu(w * xhat + b), mean and 1 / sqrt(variance + eps); w and b are per channel.
+    """y = leaky_relu(w * xhat + b), mean and 1 / sqrt(variance + eps).
+
+    w and b are per channel, (1, C, 1, ...), or the numbers 1.0 and 0.0.
 
     xhat is x (N, C, ...) normalised within each image and group of C/G channels. The mean and the other
     statistic are (N, G, 1, 1, ...), with one dimension more than x. A second mean corrects the first's
@@ -255,7 +257,9 @@ def group_norm(
     mean = mean + (grouped - mean).mean(axis=axes, keepdims=True)
     off = grouped - mean
     inv_std = (xp.square(off).mean(axis=axes, keepdims=True) + eps) ** -0.5
-    y = (off * inv_std).reshape(x.shape) * w + b
+    y = (off * inv_std).reshape(x.shape)
+    y = y if isinstance(w, float) else y * w
+    y = y if isinstance(b, float) else y + b
     return (y if slope == 1 else leaky_relu(xp, y, slope)), mean, inv_std
 
 
@@ -281,7 +285,7 @@ def group_norm_gradients(
 
     def dx() -> Array:
         axes = tuple(range(2, grouped.ndim))
-        g_xhat = _grouped(g * w, mean.shape[1])
+        g_xhat = _grouped(g if isinstance(w, float) else g * w, mean.shape[1])
         along_1 = g_xhat.mean(axis=axes, keepdims=True)
         along_x = (g_xhat * xhat).mean(axis=axes, keepdims=True)
         return (inv_std * (g_xhat - along_1 - xhat * along_x)).reshape(x.shape)

@@ -27,7 +27,7 @@ def test_wgan_gp_covers_the_whole_ring(tmp_path, monkeypatch):
     assert covered.count(len(ring.centers)) >= 4, covered
 
 
-@pytest.mark.skipif(not DEEP, reason="takes 15 minutes: deep")
+@pytest.mark.skipif(not DEEP, reason="takes 20 minutes: deep")
 def test_cyclegan_finds_the_other_season_of_new_faces(tmp_path, monkeypatch):
     """It beats all maps of colours, either way, and hides nothing in invisible differences."""
     monkeypatch.setattr(pictures, "save_curves", lambda folder, metrics: None)

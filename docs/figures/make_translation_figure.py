@@ -1,6 +1,6 @@
 """Draws the figure of the chapter on translation, from a run of examples/cyclegan.py.
 
-    python examples/cyclegan.py --out runs/translation    # a quarter of an hour
+    python examples/cyclegan.py --out runs/translation    # 20 minutes
     python docs/figures/make_translation_figure.py runs/translation/00000-cyclegan-seasons32
 
 The faces are not in the run's data. The figure is left beside this file.

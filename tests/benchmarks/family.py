@@ -40,6 +40,7 @@ from dcgan_step import (
 RING = ("non-saturating", "minimax", "relativistic", "least squares", "hinge", "WGAN", "WGAN-GP")
 NETS = ["fully connected GAN, 28 x 28", *[f"ring, {name}" for name in RING]]
 IMAGES = ["DCGAN, 28 x 28", "WGAN-GP, 28 x 28", "WGAN-GP, 64 x 64"]
+IMAGES += ["CycleGAN, 64 x 64, batch 1", "CycleGAN, 64 x 64, batch 4"]
 STEPS = {True: 20, False: 3}  # in a turn, of networks for points and for images
 
 

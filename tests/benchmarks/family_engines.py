@@ -21,6 +21,7 @@ from family_layers import LAYERS
 
 CALLS, TRIALS = 50, 5  # calls of a tiny operation in a trial; of the trials the fastest counts
 PENALTY, CLIP = 10.0, 0.01  # WGAN-GP's and WGAN's
+BLOCKS = 6  # of CycleGAN's generators
 
 
 class Net(NamedTuple):
@@ -50,6 +51,8 @@ NETS = {
     "ring, WGAN-GP": _ring("wgan-gp", loss="wasserstein"),
     "DCGAN, 28 x 28": Net("dcgan", "dcgan", (1, 28, 28), 64, 64, 100, "non-saturating"),
     "WGAN-GP, 28 x 28": Net("wgan-gp", "dcgan", (1, 28, 28), 64, 64, 100, "wasserstein"),
+    "CycleGAN, 64 x 64, batch 1": Net("cyclegan", "resnet", (3, 64, 64), 64, 1, 0, "least-squares"),
+    "CycleGAN, 64 x 64, batch 4": Net("cyclegan", "resnet", (3, 64, 64), 64, 4, 0, "least-squares"),
     "DCGAN, 64 x 64": Net("dcgan", "dcgan", (3, 64, 64), 64, 128, 100, "non-saturating"),
     "WGAN-GP, 64 x 64": Net("wgan-gp", "dcgan", (3, 64, 64), 64, 64, 100, "wasserstein", d_steps=5),
 }
@@ -71,6 +74,9 @@ class Given(NamedTuple):
 
     def uniform(self, name: str, *shape: int) -> Any:
         return self.u
+
+    def each_class(self) -> list[Any]:
+        return [self.x, self.z]
 
 
 def read(losses: list[Any]) -> list[float]:
@@ -101,7 +107,8 @@ class Family(Engine):
     def game(self, net: Net) -> Callable[[], list[Any]]:
         """A function that plays a step and returns D's loss and G's, not yet read."""
         rng = np.random.default_rng(1)
-        shapes = (net.batch, *net.shape), (net.batch, net.nz)
+        images = (net.batch, *net.shape)
+        shapes = images, images if net.member == "cyclegan" else (net.batch, net.nz)
         x, z = (self.tensor(rng.standard_normal(shape)) for shape in shapes)
         u = self.tensor(rng.random((net.batch, *[1] * len(net.shape))))
         return partial(self.steps(net), Given(x, z, u))
@@ -218,12 +225,16 @@ class Minigan(Family):
     def steps(self, net: Net) -> Callable[[Given], list[Any]]:
         kind = self.members[net.member]
         names = kind.Options.names()
-        wanted = {"fresh_noise": False, "loss": net.loss, "d_steps": net.d_steps}
+        wanted = {
+            "fresh_noise": False, "loss": net.loss, "d_steps": net.d_steps, "network": net.network,
+            "nz": net.nz, "pool_size": 0, "blocks": BLOCKS,
+        }  # fmt: skip
         options = kind.Options(
-            network=net.network, ngf=net.width, ndf=net.width, nz=net.nz, batch_size=net.batch,
-            ema=0.0, **{name: value for name, value in wanted.items() if name in names},
+            ngf=net.width, ndf=net.width, batch_size=net.batch, ema=0.0,
+            **{name: value for name, value in wanted.items() if name in names},
         )  # fmt: skip
-        member = kind(options, net.shape, np.random.default_rng(0), self.device)
+        rng, classes = np.random.default_rng(0), 2 if kind.translates else 0
+        member = kind(options, net.shape, rng, self.device, classes=classes)
         for seed, player in enumerate((member.G, member.D)):
             self.first_weights(player.net, seed)
 
@@ -261,6 +272,13 @@ class PyTorch(Family):
             p.copy_(self.torch.as_tensor(values))
 
     def networks(self, net: Net) -> tuple[Any, Any]:
+        if net.member == "cyclegan":
+            from cyclegan_pytorch import networks
+
+            return tuple(
+                each.to(self.device, memory_format=self.format)
+                for each in networks(net.width, BLOCKS)
+            )
         nn, w, pixels = self.nn, net.width, int(np.prod(net.shape))
         leaky = lambda: nn.LeakyReLU(0.2, True)
         if net.network == "dcgan":
@@ -338,8 +356,12 @@ class PyTorch(Family):
         G, D = self.networks(net)
         for seed, each in enumerate((G, D)):
             self.first_weights(each, seed)
-        d_loss, g_loss = self.losses(net.loss)
         opt_G, opt_D = self.optimizers(net, G, D)
+        if net.member == "cyclegan":
+            from cyclegan_pytorch import steps
+
+            return steps(G, D, [opt_G, opt_D])
+        d_loss, g_loss = self.losses(net.loss)
         again = net.member.startswith("wgan")  # G's half has fakes of its own
         make, score = map(self.torch.compile, (G, D)) if self.compiled else (G, D)
 

@@ -101,7 +101,9 @@ def layer_norm(
     """
     shape = all_sizes((normalized_shape,))
     _check_affine("layer_norm", input, shape, eps, weight=weight, bias=bias)
-    if not shape or input.shape[-len(shape) :] != shape:
+    if not shape:
+        raise ValueError("layer_norm: normalized_shape () must have at least one dimension")
+    if input.shape[-len(shape) :] != shape:
         raise ValueError(
             f"layer_norm: an input {input.shape} does not end in normalized_shape {shape}"
         )
@@ -134,7 +136,7 @@ def instance_norm_activated(
     """instance_norm followed by a leaky ReLU of that slope (0: ReLU, 1: none), in one pass."""
     shape = getattr(input, "shape", ())
     _check_affine("instance_norm", input, shape[1:2], eps, weight=weight, bias=bias)
-    if len(shape) < 3 or math.prod(shape[2:]) < 2:
+    if len(shape) < 3 or shape[1] < 1 or math.prod(shape[2:]) < 2:
         raise ValueError(
             f"instance_norm: expected (N, C, ...) with more than one value per channel, not {shape}"
         )
@@ -169,7 +171,8 @@ def group_norm_activated(
     """group_norm followed by a leaky ReLU of that slope (0: ReLU, 1: none), in one pass."""
     shape = getattr(input, "shape", ())
     _check_affine("group_norm", input, shape[1:2], eps, weight=weight, bias=bias)
-    if not is_whole(num_groups) or num_groups < 1 or len(shape) < 2 or shape[1] % num_groups:
+    fits = is_whole(num_groups) and num_groups >= 1 and len(shape) > 1 and shape[1] > 0
+    if not fits or shape[1] % num_groups:
         raise ValueError(
             f"group_norm: an input {shape} cannot be divided into {num_groups!r} groups; expected "
             "(N, C, ...) with C a multiple of num_groups"

@@ -197,7 +197,7 @@ def _reflected(x: Tensor, pairs: list[tuple[int, int]], value: float) -> Tensor:
     for dim, ((before, after), n) in enumerate(zip(pairs, x.shape, strict=True)):
         if not 0 <= before < max(n, 1) or not 0 <= after < max(n, 1):
             raise ValueError(
-                f"pad: {n} elements in dimension {dim} can be mirrored by 0 to {n - 1}, not by "
+                f"pad: {n} elements in dimension {dim} can be mirrored by 0 to {max(n, 1) - 1}, not by "
                 f"{(before, after)}"
             )
     return _mirror(x, widths=tuple(pairs))

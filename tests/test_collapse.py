@@ -114,7 +114,7 @@ def measured(fakes, data):
     """The metrics if G draws these fakes, or fakes(z, y)."""
 
     class Fixed:
-        options = DCGAN.Options(nz=2)
+        options, translates = DCGAN.Options(nz=2), False
         conditional = data.labels is not None
 
         def sample_raw(self, *inputs):
@@ -273,6 +273,15 @@ def test_a_healthy_generator_is_not_warned_of(short_window):
     found = [row["diversity"] for row in tiny.metrics(run) if "diversity" in row]
     assert len(found) == 3 * SHORT // EVERY
     assert min(found) > LOW
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_every_member_that_is_given_noise_is_measured(member, monkeypatch):
+    monkeypatch.setattr(collapse, "EVERY", 2)
+    data = tiny.images(member)
+    run = played("out", "--steps", 4, "--max-images", 900, member=member, data=data)
+    measured = ["diversity" in row for row in tiny.metrics(run)]
+    assert measured == [False, not MEMBERS[member].translates] * 2
 
 
 def test_measuring_changes_no_byte_of_the_run(monkeypatch):

@@ -97,8 +97,8 @@ def _if_finite(kernel: Callable[..., T], *arguments: Any, memo: dict | None = No
     Filtering subtracts where the formula only adds: infinity - infinity is NaN, and 2e38 - -2e38 is
     infinite. The processor sets a flag for both, which NumPy checks after each call anyway. So the
     results are searched only if a flag was set. Given None, the caller computes without filtering.
-    (A NaN sets no flag. From a weight, `winograd.py` spreads it to the edges of an image's gradient
-    too, whose pixels other windows than the weight's have read.)
+    (A NaN sets no flag. `winograd.py` may spread one further than the formula: from a weight to the
+    edges of an image's gradient, and from a pixel near the edge to all taps of a weight's gradient.)
     """
     noted: list[tuple] = []
     keeping = () if memo is None else (memo,)
@@ -189,7 +189,9 @@ def conv_weight(xp: ModuleType, x: np.ndarray, y: np.ndarray, window: Window) ->
         if w is not None:
             return w
     if _turned(c, o, window):
-        return _turn(conv_weight(xp, y, x, window.turned()))
+        turned = _if_finite(conv_weight, xp, y, x, window.turned())  # as in conv_image
+        if turned is not None:
+            return _turn(turned)
     w = empty((*window.kernel, c, o), x.dtype)
     kernel = w.reshape(-1, o)  # (kh*kw*C, O)
     if _covers(window):

@@ -179,7 +179,7 @@ def empty_like(array: Array, shape: tuple[int, ...]) -> Array:
 
 def _order(array: Array) -> tuple[list[int], list[int]]:
     """The axes from the outermost in memory to the innermost, and the place of each among them."""
-    order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+    order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
     return order, [order.index(axis) for axis in range(array.ndim)]
 
 

@@ -12,8 +12,8 @@ rounding errors. In two directions, a tile of 2 x 2 outputs needs 16 products in
 gradient of the weight is G'[(B d) . (A y)]. The gradient of the image is a convolution again, with the
 kernel turned round, and its G w is a permutation of the kernel's own.
 
-The transforms take about 20 passes over the image, where the products read each pixel's channels once
-for each output channel. So filtering pays from some 64 channels (see convolution.py).
+The transforms pass over the image about 20 times, however many channels the result has. The work of
+the products grows with that number. So filtering pays from some 64 channels (see convolution.py).
 
 Letters: a strip is some rows of tiles of some images, with T tiles; C and O are the channels of the
 image and the grid.
@@ -29,16 +29,16 @@ from .reference import Window
 from .threads import empty, scratch, share
 
 TILES = 256  # in a strip, at most: then its transforms and products stay in the second-level cache
-WHOLE = 1 << 23  # numbers in the transforms from which a part of a weight's gradient is computed
-PARTS = 4  # in which weights are transformed
-# Where each row of B d, in pairs, meets its row of G w. If the kernel is turned round, w0 and w2 have
-# changed places, and the rows 1 and 2 of G are the same.
+WHOLE = 1 << 23  # numbers at most in the transforms of a part of the batch, for a weight's gradient
+PARTS = 4  # a weight's channels are transformed in this many parts
+# Which rows of B d are multiplied by which rows of G w. Turning the kernel round swaps w0 and w2: the
+# rows 0 and 3 of G w change places, and 1 and 2 stay.
 PLAIN = [(slice(None), slice(None))]
 TURNED = [(slice(None, None, 3), slice(None, None, -3)), (slice(1, 3), slice(1, 3))]
 
 
 def applies(window: Window) -> bool:
-    """Kernel 3, stride 1 and an even grid."""
+    """Kernel 3, stride 1, padding below 3 and an even grid."""
     even = all(g % 2 == 0 for g in window.grid)
     return (window.kernel, window.stride) == ((3, 3), (1, 1)) and max(window.pad) < 3 and even
 
@@ -138,10 +138,10 @@ def _add_products(
 
 
 def _strips(n: int, window: Window) -> list[_Strip]:
-    """The tiles of n images in strips of at most TILES (or of one row of tiles)."""
+    """The tiles of n >= 1 images in strips of at most TILES (or of one row of tiles)."""
     th, tw = (g // 2 for g in window.grid)
     images = max(1, TILES // (th * tw))
-    height = th if images > 1 or n == 0 else min(th, max(1, TILES // tw))
+    height = th if images > 1 else min(th, max(1, TILES // tw))
     if n * th * tw <= TILES and images >= n:  # all in one: two strips, for two threads
         images = -(-n // 2)
         height = th if n > 1 else -(-th // 2)

@@ -17,10 +17,11 @@ def spacing(x: np.ndarray) -> float:
 
     x  (N, d), or any (N, ...), which is flattened; at least 8 samples, computed in float64
 
-    It is near 0 if the samples are copies of one sample or of a few, or if they lie at fewer than half
-    of eight modes, because each then has an eighth of the others close by. A mean over all pairs would
-    not notice a few samples that are far apart, each copied often. The nearest neighbour alone would
-    not notice a single mode of eight, whose samples have the same near neighbours in the data.
+    It is near 0 if the samples are copies of one sample or of a few, or if they lie at half of eight
+    modes or fewer: a quarter of them or more then share a mode, so the (N/8)-th nearest is in it. A
+    mean over all pairs would not notice a few samples that are far apart, each copied often. The
+    nearest neighbour alone would not notice a single mode of eight, whose samples have the same near
+    neighbours in the data.
 
     Time is O(N^2 d). The number depends on N, so compare only sets of the same size. Raises UserError
     if x has fewer than 8 rows, or values that are not finite.

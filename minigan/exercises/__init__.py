@@ -13,7 +13,8 @@ An exercise is a page in `ladder/`, a module with the same parts in the same ord
     OFF_LIMITS        modules whose functions the answer must not call, because they are the solution
     PICTURES          the names of pictures that come with the exercise; a page may leave this out
 
-So a new exercise is a page and a line in `ladder/__init__.py`; the tests walk the ladder.
+So a new exercise is a page, and its name in the import and in PAGES of `ladder/__init__.py`; the tests
+walk the ladder.
 `exercise.py` reads a page, `judge.py` compares an answer with it, `process.py` does so in a limited
 process, and `progress.py` keeps what a learner has done.
 """

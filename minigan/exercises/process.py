@@ -48,7 +48,8 @@ def check(exercise: Exercise, path: Path, seconds: float = SECONDS) -> Verdict:
         verdict, stack = Path(folder, "verdict.json"), Path(folder, "stack.txt")
         if verdict.is_file():
             return Verdict(**json.loads(verdict.read_text("utf-8")))
-        lines = re.findall(r'File "(.*)", line (\d+)', stack.read_text("utf-8", "replace"))
+        text = stack.read_text("utf-8", "replace") if stack.is_file() else ""
+        lines = re.findall(r'File "(.*)", line (\d+)', text)
     own = [line for file, line in lines if os.path.basename(file) == path.name]
     if own or code is None:
         where = f"; it was in line {own[0]}" if own else ""

@@ -43,8 +43,9 @@ class Diversity:
         self._member, self._data, self._device = member, data, device
 
     def measure(self) -> dict[str, float]:
-        """{"diversity": ...}; {} if the data has fewer than 64 samples, or too many copies."""
-        if not self._spacing:
+        """{"diversity": ...}; {} for a member that translates, which is given no noise, or if the data
+        has too few samples of a class, or too many copies."""
+        if self._member.translates or not self._spacing:
             return {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of overflow, which the watch reports
@@ -54,9 +55,9 @@ class Diversity:
 
     @cached_property
     def _inputs(self) -> list[Tensor]:
-        """z (64, nz), and for a conditional member the classes (64,)."""
+        """z (n, nz), and for a conditional member the classes (n,), where n is the size of a set."""
         o = self._member.options
-        z = noise(generator(o.seed, "diversity of fakes"), (COUNT, o.nz), o.noise)
+        z = noise(generator(o.seed, "diversity of fakes"), (len(self._sets[0]), o.nz), o.noise)
         y = [self._data.labels[self._sets[0]]] if self._member.conditional else []
         return [Tensor(backend.move(each, self._device)) for each in (z, *y)]
 
@@ -68,7 +69,7 @@ class Diversity:
 
     @cached_property
     def _sets(self) -> list[np.ndarray]:
-        """The indices of sets of reals, (64,) each; no sample is in two of them.
+        """The indices of sets of reals, (64,) each ((63,) for 3 classes); no sample is in two of them.
 
         For a conditional member, all sets have the same classes: the most frequent ones, equally often.
         """
@@ -79,6 +80,9 @@ class Diversity:
         if self._member.conditional:
             counts = np.bincount(self._data.labels)
             most = np.argsort(-counts, kind="stable")[:CLASSES]
+            most = most[counts[most] >= COUNT // CLASSES]
+            if not len(most):
+                return []
             parts = [order[self._data.labels[order] == k] for k in most]
         each = COUNT // len(parts)
         sets = min(SETS, min(map(len, parts)) // each)

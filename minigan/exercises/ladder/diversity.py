@@ -76,7 +76,8 @@ def wrong_spread_of_the_pixels(fakes: np.ndarray, reals: np.ndarray) -> float:
 
 
 def wrong_upside_down(fakes: np.ndarray, reals: np.ndarray) -> float:
-    """The quotient is upside down: that of the fakes is above, so that a collapse is 0."""
+    """The quotient is upside down. Divide the number of the fakes by that of the reals: then a
+    collapse gives 0."""
     return _spread(reals) / max(_spread(fakes), 1e-300)
 
 

@@ -189,6 +189,15 @@ def test_a_conditional_generator_is_measured_in_frequent_classes_only(drawn):
     assert np.bincount(asked[0])[[7, 4, 5, 6]].tolist() == [16] * 4
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_classes_among_which_one_is_rare_are_measured(drawn, count):
+    """With 3 classes, sets have 63 samples."""
+    samples, labels = drawn
+    labels = labels % count + 1  # so class 0 is absent
+    labels[:5] = 5
+    assert 0.8 < diversity(lambda z, y: samples[: len(z)], Data(samples, labels)) < 1.2
+
+
 @pytest.mark.parametrize("count", [1, 7, COUNT - 1])
 def test_too_little_data_is_not_compared_with(drawn, count):
     assert measured(drawn[0][:COUNT], Data(drawn[0][:count])) == {}

@@ -345,6 +345,8 @@ def test_a_walk_up_the_ladder(capfd):
     assert said == f"{path} is as at the start; yours is now learn/chain_rule.old\n"
     assert path.read_text() == first.stub()
     assert Path("learn/chain_rule.old").read_text() == first.solved()
+    assert told(capfd, "reset", first.name).startswith(f"{path} is as at the start")
+    assert Path("learn/chain_rule.old").read_text() == first.solved()  # not the stub
     assert f"0 of {count} done; next: minigan learn check {first.name}" in told(capfd)
     assert told(capfd, "hint") == f"chain-rule, hint 1 of 3: {first.hints[0]}\n"
 

@@ -18,7 +18,9 @@ from .rows import leak, mask
 from .sums import RUN, TERMS, sum_over
 from .threads import empty, scratch, share
 
-BLOCK = 1 << 17  # numbers in a block of images, if an image is not larger
+# Numbers in a block of images, if an image is not larger. With half as many, two threads wait for
+# Python's lock so often that one is as fast.
+BLOCK = 1 << 18
 
 
 def _rows(x: np.ndarray) -> np.ndarray:

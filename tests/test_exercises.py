@@ -19,6 +19,8 @@ from minigan.exercises.ladder import LADDER, PAGES, game_on_the_ring
 from minigan.gans.penalties import slope_penalty
 from minigan.gans.unrolled import unrolled
 
+ROOT = Path(__file__).parent.parent
+DOCS = (ROOT / "docs/exercises.md").read_text("utf-8")
 EXERCISES = list(LADDER.values())
 WRONG = [(e, hint, f) for e in EXERCISES for hint, f in e.wrong_answers.items()]
 
@@ -99,6 +101,12 @@ def test_a_page_has_its_parts(exercise):
     assert isinstance(page.OFF_LIMITS, tuple)
     assert all(path.is_file() for path in exercise.pictures)
     assert all(line == line.rstrip() and len(line) <= 104 for line in exercise.stub().splitlines())
+
+
+def test_the_documents_list_the_ladder():
+    lessons = (ROOT / "docs/lessons.md").read_text("utf-8")
+    table = lessons.partition("| exercises | chapter |")[2].partition("\n\n")[0]
+    assert re.findall(r"`([a-z-]+)`", table) == list(LADDER)
 
 
 def test_the_ladder_holds_every_page():
@@ -325,13 +333,13 @@ def test_a_walk_up_the_ladder(capfd):
     assert "started" in told(capfd).splitlines()[0]
     assert "wrong: it is not written yet: write slope" in told(capfd, "check", code=1)
 
-    hint, wrong = next(iter(first.wrong_answers.items()))
-    path.write_text(DEFINE.replace("slope", wrong.__name__) + "pass\nslope = " + wrong.__name__)
+    hint = next(iter(first.wrong_answers))
     path.write_text(first.solved().replace(" * x\n", "\n") + "\nprint('hello')\n")
     said = told(capfd, "check", code=1)
     assert "hello\n" in said
     assert re.search(r"  wrong: d loss / dw for .*: 0\.519\d+, but it should be 0\.778\d+\n", said)
     assert said.endswith(f"Hint: {hint}\n")
+    assert said.replace("hello\n", "") in DOCS  # the transcript
     assert told(capfd, "hint") == f"chain-rule, hint 1 of 3: {first.hints[0]}\n"
     assert told(capfd, "hint") == f"chain-rule, hint 2 of 3: {first.hints[1]}\n"
 
@@ -416,5 +424,6 @@ def test_what_cannot_be_is_one_sentence(capsys):
 
 
 def test_the_folder_is_the_same_before_and_after_the_action(capsys):
-    told(capsys, "--folder", "mine", "start", "detach")
+    said = told(capsys, "--folder", "mine", "start", "detach")
+    assert "then run: minigan learn check detach --folder mine\n" in said
     assert Path("mine/detach.py").is_file()

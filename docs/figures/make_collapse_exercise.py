@@ -110,6 +110,7 @@ def played(play: Play) -> tuple[dict[str, list[float]], list[np.ndarray]]:
 def drawn(play: Play, losses: dict[str, list[float]], snapshots: list[np.ndarray]) -> bytes:
     """The picture as a PNG."""
     figure = Figure(figsize=(12, 2.3), dpi=80, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
     axes = figure.subplots(1, 2 + SNAPSHOTS, width_ratios=[1.7] + [1] * (1 + SNAPSHOTS))
     for (name, values), colour in zip(losses.items(), (BLUE, ORANGE), strict=True):
         axes[0].plot(values, color=colour, linewidth=0.8, label=name.replace("l", "L").title())

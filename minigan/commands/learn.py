@@ -13,11 +13,10 @@ from ..errors import UserError
 from ..exercises import process
 from ..exercises.exercise import Exercise
 from ..exercises.ladder import LADDER
-from ..exercises.progress import Progress, find
+from ..exercises.progress import FOLDER, Progress, find
 from ..files import trouble
 from ..training.parallel import Group
 
-FOLDER = "learn"  # of the learner, by default
 FAILED = 1  # the exit code if an answer is wrong
 
 Action = Callable[[Progress, "str | None"], int]
@@ -28,7 +27,7 @@ def add(commands: Any) -> None:
     about = "exercises, from the chain rule to the FID: write one function, and have it checked"
     parser = commands.add_parser("learn", help=about, description=about)
     actions = parser.add_subparsers(metavar="action")
-    _add_folder(parser, FOLDER)
+    _add_folder(parser, str(FOLDER))
     parser.set_defaults(command=functools.partial(_run, show), name=None)
     for action, about, name in (
         (start, "copy the file of an exercise to your folder", "the exercise (default: the next)"),
@@ -76,7 +75,7 @@ def start(progress: Progress, name: str | None) -> int:
     for line in exercise.text.splitlines():
         say(line or " ")
     say(" ")
-    say(f"Write {exercise.function} in {path}, then run: minigan learn check {exercise.name}")
+    say(f"Write {exercise.function} in {path}, then run: {progress.command('check', exercise)}")
     return 0
 
 
@@ -85,7 +84,8 @@ def check(progress: Progress, name: str | None) -> int:
     exercise = _chosen(progress, name)
     path = progress.path(exercise)
     if not path.is_file():
-        raise UserError(f"{path} does not exist; run minigan learn start {exercise.name} first")
+        command = progress.command("start", exercise)
+        raise UserError(f"{path} does not exist; run {command} first")
     verdict = process.check(exercise, path)
     for what in verdict.checks:
         say(f"  correct: {what}")
@@ -99,7 +99,7 @@ def check(progress: Progress, name: str | None) -> int:
     if verdict.hint:
         say(f"Hint: {verdict.hint}")
     else:
-        say(f"For a hint, run: minigan learn hint {exercise.name}")
+        say(f"For a hint, run: {progress.command('hint', exercise)}")
     return FAILED
 
 
@@ -134,4 +134,4 @@ def _say_next(progress: Progress) -> None:
         say(f"All {len(LADDER)} exercises are done")
         return
     action = "check" if progress.path(exercise).exists() else "start"
-    say(f"{done} of {len(LADDER)} done; next: minigan learn {action} {exercise.name}")
+    say(f"{done} of {len(LADDER)} done; next: {progress.command(action, exercise)}")

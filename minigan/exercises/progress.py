@@ -9,12 +9,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..console import plain
+from ..console import plain, quote
 from ..errors import UserError
 from ..files import is_own, write_atomically
 from .exercise import Exercise
 from .ladder import LADDER
 
+FOLDER = Path("learn")  # of the learner, by default
 FILE = "progress.json"
 MOST = 2**20  # bytes that are read of it
 
@@ -44,6 +45,11 @@ class Progress:
         """The learner's file of an exercise."""
         return self.folder / exercise.file
 
+    def command(self, action: str, exercise: Exercise) -> str:
+        """The command for this folder, to suggest to the learner."""
+        elsewhere = () if self.folder == FOLDER else ("--folder", self.folder)
+        return quote("minigan", "learn", action, exercise.name, *elsewhere)
+
     def next(self) -> Exercise | None:
         """The first exercise that is not done; None if all are."""
         return next((e for e in LADDER.values() if e.name not in self.done), None)
@@ -52,9 +58,8 @@ class Progress:
         """Copy the stub, and the pictures, to the folder. Raises UserError if the stub is there."""
         path = self.path(exercise)
         if os.path.lexists(path):
-            raise UserError(
-                f"{path} exists; edit it, or restore the stub by minigan learn reset {exercise.name}"
-            )
+            command = self.command("reset", exercise)
+            raise UserError(f"{path} exists; edit it, or restore the stub by {command}")
         self.folder.mkdir(parents=True, exist_ok=True)
         for picture in exercise.pictures:
             write_atomically(self.folder / picture.name, picture.read_bytes())

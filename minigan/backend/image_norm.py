@@ -14,7 +14,7 @@ import numpy as np
 
 from . import reference
 from .reference import Array
-from .rows import leak, mask
+from .rows import empty_like, leak, mask
 from .sums import RUN, TERMS, sum_over
 from .threads import empty, scratch, share
 
@@ -31,13 +31,6 @@ def _rows(x: np.ndarray) -> np.ndarray:
     while count % k:
         k //= 2
     return np.moveaxis(x, 1, -1).reshape(n, count // k, k * c)
-
-
-def _empty_like(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A new array of x's shape with the channels last in memory, and its rows."""
-    n, c, *pixels = x.shape
-    y = np.moveaxis(empty((n, *pixels, c), x.dtype), -1, 1)
-    return y, _rows(y)
 
 
 def _small(x: np.ndarray) -> bool:
@@ -90,7 +83,8 @@ def group_norm(
     if _small(x):
         return reference.group_norm(xp, x, groups, eps, w, b, slope)
     n, c, *pixels = x.shape
-    rows, (y, out) = _rows(x), _empty_like(x)
+    rows, y = _rows(x), empty_like(x)
+    out = _rows(y)
     count = max(1, math.prod(pixels) * c // groups)
     means, inv_stds = np.empty((2, n, groups), x.dtype)
     w, b, blocks = _channels(w), _channels(b), _blocks(x)
@@ -132,7 +126,8 @@ def group_norm_gradients(
     n, c, *pixels = x.shape
     groups = mean.shape[1]
     rows, g_rows, y_rows = _rows(x), _rows(g), _rows(y)
-    dx, out = _empty_like(x)
+    dx = empty_like(x)
+    out = _rows(dx)
     count = max(1, math.prod(pixels) * c // groups)
     means, inv_stds = mean.reshape(n, groups), inv_std.reshape(n, groups)
     dw, db = np.empty((2, n, c))

@@ -243,13 +243,11 @@ def group_norm(
     b: Array | float,
     slope: float,
 ) -> tuple[Array, Array, Array]:
-    """y = leaky_relu(w * xhat + b), mean and 1 / sqrt(variance + eps).
+    """y = leaky_relu(w * xhat + b), the mean, and 1 / sqrt(variance + eps).
 
-    w and b are per channel, (1, C, 1, ...), or the numbers 1.0 and 0.0.
-
-    xhat is x (N, C, ...) normalised within each image and group of C/G channels. The mean and the other
-    statistic are (N, G, 1, 1, ...), with one dimension more than x. A second mean corrects the first's
-    rounding.
+    xhat is x (N, C, ...) normalised within each image and group of C/G channels; w and b are per
+    channel, (1, C, 1, ...), or the numbers 1.0 and 0.0. Both statistics are (N, G, 1, 1, ...), with one
+    dimension more than x. A second mean corrects the rounding of the first.
     """
     grouped = _grouped(x, groups)
     axes = tuple(range(2, grouped.ndim))

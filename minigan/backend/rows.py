@@ -30,11 +30,10 @@ def _rows(x: np.ndarray) -> np.ndarray:
     return np.moveaxis(x, 1, -1).reshape(count // k, k * c)
 
 
-def _empty_like(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A new array of x's shape with the channels last in memory, and its rows."""
+def empty_like(x: np.ndarray) -> np.ndarray:
+    """A new array of x's shape with the channels last in memory."""
     n, c, *pixels = x.shape
-    y = np.moveaxis(empty((n, *pixels, c), x.dtype), -1, 1)
-    return y, _rows(y)
+    return np.moveaxis(empty((n, *pixels, c), x.dtype), -1, 1)
 
 
 def row_cuts(rows: np.ndarray) -> list[slice]:
@@ -148,7 +147,8 @@ def batch_statistics(xp, x, eps, momentum, running):
 
 def scale_shift(xp, x, center, scale, w, b, slope):
     """See reference.scale_shift."""
-    rows, (y, out) = _rows(x), _empty_like(x)
+    rows, y = _rows(x), empty_like(x)
+    out = _rows(y)
     center, scale, shift = (_along(v, rows) for v in (center, scale * w, b))
     cuts = row_cuts(rows)
 
@@ -165,7 +165,8 @@ def scale_shift(xp, x, center, scale, w, b, slope):
 def batch_norm_gradients(xp, g, y, x, mean, inv_std, w, slope):
     """See reference.batch_norm_gradients. One pass computes dw and db, a second one dx."""
     rows, g_rows, y_rows = _rows(x), _rows(g), _rows(y)
-    dx, out = _empty_like(x)
+    dx = empty_like(x)
+    out = _rows(dx)
     c = x.shape[1]
     count = x.size // max(1, c)
     means = _along(mean, rows)
@@ -205,7 +206,8 @@ def leaky_relu(xp: ModuleType, x: np.ndarray, slope: float) -> np.ndarray:
     """See reference.leaky_relu."""
     if x.size <= ELEMENTS or x.ndim < 2 or slope == 1 or x.dtype.kind != "f":
         return reference.leaky_relu(xp, x, slope)
-    rows, (y, out) = _rows(x), _empty_like(x)
+    rows, y = _rows(x), empty_like(x)
+    out = _rows(y)
     cuts = row_cuts(rows)
     share(lambda i: leak(rows[cuts[i]], slope, out=out[cuts[i]]), len(cuts))
     return y
@@ -227,7 +229,8 @@ def leaky_relu_gradient(xp: ModuleType, g: np.ndarray, y: np.ndarray, slope: flo
         return g * _bend((y > 0).astype(y.dtype), slope) if slope else keep(xp, g, y > 0)
     if y.ndim < 2:
         return reference.leaky_relu_gradient(xp, g, y, slope)
-    g_rows, y_rows, (dx, out) = _rows(g), _rows(y), _empty_like(y)
+    g_rows, y_rows, dx = _rows(g), _rows(y), empty_like(y)
+    out = _rows(dx)
     cuts = row_cuts(y_rows)
     share(lambda i: mask(g_rows[cuts[i]], y_rows[cuts[i]], slope, out=out[cuts[i]]), len(cuts))
     return dx

@@ -2,7 +2,7 @@
 
 In one direction, two neighbouring outputs of a kernel w0, w1, w2 read four pixels d0 ... d3. They need
 four products, not six (Winograd 1980; Lavin & Gray 2016, "Fast algorithms for convolutional neural
-networks", equation 5):
+networks", section 4.1):
 
     y0 = d0 w0 + d1 w1 + d2 w2 = m0 + m1 + m2    m0 = (d0 - d2) w0    m1 = (d1 + d2) (w0 + w1 + w2) / 2
     y1 = d1 w0 + d2 w1 + d3 w2 = m1 - m2 - m3    m3 = (d1 - d3) w2    m2 = (d2 - d1) (w0 - w1 + w2) / 2
@@ -28,7 +28,7 @@ import numpy as np
 from .reference import Window
 from .threads import empty, scratch, share
 
-TILES = 256  # in a strip, at most: then its transforms and products stay in the second-level cache
+TILES = 256  # in a strip, at most: with far fewer, the threads wait for each other at short calls
 WHOLE = 1 << 23  # numbers at most in the transforms of a part of the batch, for a weight's gradient
 PARTS = 4  # a weight's channels are transformed in this many parts
 # Which rows of B d are multiplied by which rows of G w. Turning the kernel round swaps w0 and w2: the
@@ -142,7 +142,7 @@ def _strips(n: int, window: Window) -> list[_Strip]:
     th, tw = (g // 2 for g in window.grid)
     images = max(1, TILES // (th * tw))
     height = th if images > 1 else min(th, max(1, TILES // tw))
-    if n * th * tw <= TILES and images >= n:  # all in one: two strips, for two threads
+    if n * th * tw <= TILES:  # one strip would do, but there are two threads
         images = -(-n // 2)
         height = th if n > 1 else -(-th // 2)
     return [
@@ -205,11 +205,9 @@ class _Strip:
         _gather(m, rows)
         pair = scratch("grid pair", (2, 2, *m.shape[2:]), y.dtype)
         _gather(rows.swapaxes(0, 1), pair)  # (column, row, T, O)
-        pixels = y[self.images, 2 * self.rows.start : 2 * self.rows.stop]
-        # (n, 2 th, 2 tw, O) -> (n, th, 2, tw, 2, O)
-        pixels.reshape(n, th, 2, tw, 2, o)[...] = pair.reshape(2, 2, n, th, tw, o).transpose(
-            2, 3, 1, 4, 0, 5
-        )
+        tiles = pair.reshape(2, 2, n, th, tw, o).transpose(2, 3, 1, 4, 0, 5)  # (n, th, 2, tw, 2, O)
+        pixels = y[self.images, 2 * self.rows.start : 2 * self.rows.stop]  # (n, 2 th, 2 tw, O)
+        pixels.reshape(tiles.shape)[...] = tiles
 
 
 def _differences(

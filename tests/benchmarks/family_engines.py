@@ -129,6 +129,8 @@ class Family(Engine):
         for name, layer in LAYERS.items():
             rng = np.random.default_rng(0)
             leaves = [self.leaf(rng.standard_normal(shape)) for shape in layer.shapes]
+            if layer.kind == "convolution":
+                leaves[1] = self.weight(leaves[1])
             y = layer.call(self.F, *leaves)
             g = self.images(rng.standard_normal(tuple(y.shape)))
 
@@ -153,6 +155,10 @@ class Family(Engine):
 
     def leaf(self, array: np.ndarray) -> Any:
         return self.images(array).requires_grad_()
+
+    def weight(self, leaf: Any) -> Any:
+        """A convolution's weight as this engine's layers hold it."""
+        return leaf
 
     def tiny(self) -> Callable[[], dict[str, Any]]:
         """Microseconds for a call of each operation: forward alone, and with backward."""
@@ -224,6 +230,10 @@ class Minigan(Family):
         array = array.transpose(0, 2, 3, 1) if channels_last else array
         array = np.ascontiguousarray(array, np.float32)
         return self.minigan.Tensor(array.transpose(0, 3, 1, 2) if channels_last else array)
+
+    def weight(self, leaf: Any) -> Any:
+        rows = np.ascontiguousarray(leaf.data.transpose(2, 3, 1, 0))  # (kh, kw, C, O)
+        return self.minigan.Tensor(rows.transpose(3, 2, 0, 1), requires_grad=True)
 
     def write(self, p: Any, values: Any) -> None:
         p.data[...] = self.minigan.backend.move(np.asarray(values, np.float32), self.device)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import engines
 import numpy as np
-from engines import ABLATIONS, Engine, Gemm, Turn, replace, timed
+from engines import ABLATIONS, Engine, Gemm, Turn, kernel_order, replace, timed
 from family_floor import FLOORS, game
 from family_layers import LAYERS
 
@@ -128,9 +128,10 @@ class Family(Engine):
         tasks = {}
         for name, layer in LAYERS.items():
             rng = np.random.default_rng(0)
-            leaves = [self.leaf(rng.standard_normal(shape)) for shape in layer.shapes]
+            arrays = [rng.standard_normal(shape) for shape in layer.shapes]
+            leaves = [self.leaf(array) for array in arrays]
             if layer.kind == "convolution":
-                leaves[1] = self.weight(leaves[1])
+                leaves[1] = self.weight(arrays[1]).requires_grad_()
             y = layer.call(self.F, *leaves)
             g = self.images(rng.standard_normal(tuple(y.shape)))
 
@@ -155,10 +156,6 @@ class Family(Engine):
 
     def leaf(self, array: np.ndarray) -> Any:
         return self.images(array).requires_grad_()
-
-    def weight(self, leaf: Any) -> Any:
-        """A convolution's weight as this engine's layers hold it."""
-        return leaf
 
     def tiny(self) -> Callable[[], dict[str, Any]]:
         """Microseconds for a call of each operation: forward alone, and with backward."""
@@ -231,9 +228,8 @@ class Minigan(Family):
         array = np.ascontiguousarray(array, np.float32)
         return self.minigan.Tensor(array.transpose(0, 3, 1, 2) if channels_last else array)
 
-    def weight(self, leaf: Any) -> Any:
-        rows = np.ascontiguousarray(leaf.data.transpose(2, 3, 1, 0))  # (kh, kw, C, O)
-        return self.minigan.Tensor(rows.transpose(3, 2, 0, 1), requires_grad=True)
+    def weight(self, array: np.ndarray) -> Any:
+        return self.minigan.Tensor(kernel_order(array.astype(np.float32)))
 
     def write(self, p: Any, values: Any) -> None:
         p.data[...] = self.minigan.backend.move(np.asarray(values, np.float32), self.device)

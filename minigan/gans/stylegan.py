@@ -95,9 +95,8 @@ class StyleGAN(GAN):
         self.D = Player(D, Adam(D.parameters(), D_lr, betas), group)
         self.players = {"G": self.G, "D": self.D}
         zeros = lambda *shape: backend.move(init.memory(shape, DEFAULT_DTYPE), device)
-        self.extra = {"penalty": zeros(), "mean_w": zeros(o.nz)}
-        if self.G.average is not None:
-            self.extra["mean_w_of_average"] = zeros(o.nz)
+        self.nets = {"net": G} | ({"average": self.G.average} if self.G.average else {})
+        self.extra = {name: {"mean_w": zeros(o.nz)} for name in self.nets} | {"penalty": zeros()}
         weights = sum(p.numel() for p in G.parameters())
         self.signs = (SATURATED, frozen_generator(weights, o.beta2))
 
@@ -141,12 +140,11 @@ class StyleGAN(GAN):
 
     def follow(self, z: Tensor) -> None:
         """Move the running means of w towards those of this z (N, nz), of all processes together."""
-        nets = {"mean_w": self.G.net, "mean_w_of_average": self.G.average}
         with no_grad():
-            for name in set(nets) & set(self.extra):
-                w = self.group.gather(nets[name].mapping(z).data)
+            for name, net in self.nets.items():
+                w = self.group.gather(net.mapping(z).data)
                 xp = backend.array_module(w)
-                pairs = [(self.extra[name], w.mean(0))]
+                pairs = [(self.extra[name]["mean_w"], w.mean(0))]
                 backend.kernels(xp).lerp(xp, pairs, 1 - MEAN_DECAY)
 
     def styles(self, z: Tensor, psi: float = 1.0, raw: bool = False) -> Tensor:
@@ -171,9 +169,8 @@ class StyleGAN(GAN):
 
     def _drawn_by(self, raw: bool) -> tuple[Module, Tensor]:
         """The network that draws, and its own mean of w."""
-        if raw or self.G.average is None:
-            return self.G.net, Tensor(self.extra["mean_w"])
-        return self.G.average, Tensor(self.extra["mean_w_of_average"])
+        name = "net" if raw or self.G.average is None else "average"
+        return self.nets[name], Tensor(self.extra[name]["mean_w"])
 
     def _draw(self, G: Module, *inputs: Tensor) -> Tensor:
         return G(*inputs).clamp(-1, 1)

@@ -19,6 +19,7 @@ from minigan.training.draw import Draw
 
 SEED = 3
 GAME = {"nz": 4, "ngf": 4, "ndf": 4, "blocks": 1, "batch_size": 4, "seed": SEED}
+GAME["r1_every"] = 1  # a penalty in each step
 GAME["phase_images"] = 3  # a step is a phase and a third: 4 pixels, a fade to 8, 8, 16
 KINDS = ("points", "images")
 ON_POINTS = [name for name, member in MEMBERS.items() if not member.only_images]
@@ -52,7 +53,7 @@ BUDGETS = {
     ("conditional", "images"): (157, 33, 6),
     ("cyclegan", "images"): (2520, 200, 4),
     ("progressive", "images"): (1240, 108, 5),
-    ("stylegan", "images"): (2000, 200, 9),
+    ("stylegan", "images"): (2000, 240, 9),
 }
 
 

@@ -94,9 +94,9 @@ class StyleGAN(GAN):
         self.G = Player(G, Adam(G.parameters(), G_lr, betas), group, o.ema)
         self.D = Player(D, Adam(D.parameters(), D_lr, betas), group)
         self.players = {"G": self.G, "D": self.D}
-        zeros = lambda *shape: backend.move(init.memory(shape, DEFAULT_DTYPE), device)
+        zeros = lambda: backend.move(init.memory((o.nz,), DEFAULT_DTYPE), device)
         self.nets = {"net": G} | ({"average": self.G.average} if self.G.average else {})
-        self.extra = {name: {"mean_w": zeros(o.nz)} for name in self.nets} | {"penalty": zeros()}
+        self.extra = {name: {"mean_w": zeros()} for name in self.nets}
         weights = sum(p.numel() for p in G.parameters())
         self.signs = (SATURATED, frozen_generator(weights, o.beta2))
 
@@ -107,26 +107,21 @@ class StyleGAN(GAN):
         x = draw.reals()
         real, fake = D(x), D(fakes)
         loss_D = descended = loss.discriminator(real, fake)
+        metrics: dict[str, Scalar] = {"loss_d": loss_D.detach()}
         if o.r1 and draw.step % o.r1_every == 0:
             penalty = r1_penalty(D, x)
             descended = loss_D + o.r1 * o.r1_every * penalty
-            self.extra["penalty"][...] = penalty.data
-        grad_d = D.descend(descended)
+            metrics["penalty"] = penalty.detach()
+        metrics |= {"d_x": Probability(real), "d_gz_before": Probability(fake)}
+        metrics["grad_d"] = D.descend(descended)
+
         fakes, z = self.fakes(draw)
         judged = D(fakes)
         loss_G = loss.generator(None, judged)
-        grad_g = self.G.descend(loss_G)
+        metrics |= {"loss_g": loss_G.detach(), "d_gz_after": Probability(judged)}
+        metrics["grad_g"] = self.G.descend(loss_G)
         self.follow(z)
-        return {
-            "loss_d": loss_D.detach(),
-            "d_x": Probability(real),
-            "d_gz_before": Probability(fake),
-            "penalty": Tensor(self.extra["penalty"].copy()),  # of the newest step that has one
-            "grad_d": grad_d,
-            "loss_g": loss_G.detach(),
-            "d_gz_after": Probability(judged),
-            "grad_g": grad_g,
-        }
+        return metrics
 
     def fakes(self, draw: Draw) -> tuple[Tensor, Tensor]:
         """Images (N, *shape) of mixed styles and new noise, and the first z of each, (N, nz)."""
@@ -184,6 +179,6 @@ def _mixed(u: Tensor, probability: float, styles: int) -> Tensor:
     u  two numbers from U(0, 1) for each image, (N, 2)
     """
     xp = backend.array_module(u.data)
-    crossover = 1 + xp.floor(u.data[:, 1:] * (styles - 1))  # (N, 1)
-    mixed = (u.data[:, :1] < probability) & (xp.arange(styles) >= crossover)  # (N, styles)
+    place = u.data[:, 1:] * (styles - 1)  # (N, 1): the crossover is 1 + floor(place)
+    mixed = (u.data[:, :1] < probability) & (place < xp.arange(styles))  # (N, styles)
     return Tensor(mixed[:, :, None])

@@ -224,7 +224,8 @@ class GAN(ABC):
                  member is conditional, its data has two classes, and wherever this class says z, it
                  gets images (N, *shape), whose target classes are y
     styled       whether G's layers have styles, which can be mixed and truncated: such a member has the
-                 methods `styles` and `draw_styles` of gans/stylegan.py
+                 methods `styles` and `draw_styles` of gans/stylegan.py, and the numbers
+                 `style_count` and `noise_pixels` that their arrays have
     only_images  whether it can make images only, not points in the plane
     """
 

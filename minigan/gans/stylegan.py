@@ -90,6 +90,7 @@ class StyleGAN(GAN):
         G = Generator(o.nz, o.ngf, nc, size, o.style, o.mapping_layers, o.mapping_lr, rng)
         D = Discriminator(o.ndf, nc, size, rng)
         betas, (G_lr, D_lr) = (o.beta1, o.beta2), o.rates
+        self.style_count, self.noise_pixels = G.synthesis.styles, G.synthesis.noise.shape[1]
         G, D, self.group = G.to(device), D.to(device), group
         self.G = Player(G, Adam(G.parameters(), G_lr, betas), group, o.ema)
         self.D = Player(D, Adam(D.parameters(), D_lr, betas), group)
@@ -129,9 +130,9 @@ class StyleGAN(GAN):
         styles = G.styles(G.mapping(z))
         if self.options.mixing:
             others = G.styles(G.mapping(draw.noise()))
-            mixed = _mixed(draw.uniform("mixing", 2), self.options.mixing, styles.shape[1])
+            mixed = _mixed(draw.uniform("mixing", 2), self.options.mixing, self.style_count)
             styles = where(mixed, others, styles)
-        return G.synthesis(styles, draw.normal("noise images", G.synthesis.noise.shape[1])), z
+        return G.synthesis(styles, draw.normal("noise images", self.noise_pixels)), z
 
     def follow(self, z: Tensor) -> None:
         """Move the running means of w towards those of this z (N, nz), of all processes together."""

@@ -113,9 +113,8 @@ class Styled:
         grey = 2 * deviation / max(deviation.max(), 1 / 255) - 1
         last = np.broadcast_to(grey, (N, *shape))
         rows = [silent[:, None], noisy[:, : COLUMNS - 2], last[:, None]]
-        return np.concatenate(rows, 1).reshape(
-            -1, *shape
-        )  # (N, COLUMNS, ...) -> (N * COLUMNS, ...)
+        # (N, COLUMNS, *shape) -> (N * COLUMNS, *shape)
+        return np.concatenate(rows, 1).reshape(-1, *shape)
 
     def interpolation(self, z: np.ndarray, steps: int) -> np.ndarray:
         """Rows of `steps` samples, and below each a row from its first to its last one in w.

@@ -9,6 +9,7 @@ import minigan
 from minigan.commands import main, sample
 from minigan.commands.styles import NOISES, PSIS, ROWS, Styled
 from minigan.data.images import ImageSet
+from minigan.errors import UserError
 from minigan.keys import generator, noise
 from minigan.training import pictures
 from minigan.training.looks import COLUMNS
@@ -109,8 +110,8 @@ def test_interpolation_goes_along_z_and_below_it_along_w(run):
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--psi", "nan"], "--psi nan: must be from -10 to 10"),
-        (["--psi", "11"], "--psi 11.0: must be from -10 to 10"),
+        (["--psi", "nan"], "--psi nan: must be a number from -10 to 10"),
+        (["--psi", "11"], "--psi 11.0: must be a number from -10 to 10"),
         (["--crossover", "0"], "--crossover 0: G has 6 styles; give a number from 1 to 5"),
         (["--crossover", "6"], "--crossover 6: G has 6 styles; give a number from 1 to 5"),
     ],
@@ -128,3 +129,15 @@ def test_members_without_styles_refuse_their_options(flags, tmp_path, monkeypatc
     assert main(["sample", str(folder), *flags]) == 1
     sentence = f"{flags[0]} {flags[1]}: member dcgan has no styles; leave it out"
     assert sentence in capsys.readouterr().err
+
+
+def test_from_python_samples_are_truncated_too(run):
+    trained = minigan.load(run)
+    for raw in (False, True):
+        assert (trained.sample(3, psi=1, raw=raw) == trained.sample(3, raw=raw)).all()
+        assert (
+            trained.sample(3, psi=0.5, raw=raw) == styled(run, raw, psi=0.5).samples(z(3))
+        ).all()
+    for psi in (float("nan"), 11, "half", True):
+        with pytest.raises(UserError, match=r"^psi .*: must be a number from -10 to 10$"):
+            trained.sample(1, psi=psi)

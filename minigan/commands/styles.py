@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from ..training import pictures
 from ..training.game import Game
 from ..training.looks import COLUMNS, drawn
 
-MOST_PSI = 10.0
 ROWS = 5  # of faces in each picture
 PSIS = (-1.0, -0.5, 0.0, 0.3, 0.5, 0.7, 1.0, 1.5)  # the columns of truncation.png
 NOISES = 32  # over which the standard deviation is taken
@@ -24,14 +22,12 @@ NOISES = 32  # over which the standard deviation is taken
 
 def check(given: dict[str, Any], game: Game, member: GAN) -> None:
     """Raise UserError for options of `minigan sample` that are wrong or do not suit the member."""
-    for name in ("psi", "crossover"):
-        if given[name] is not None and not member.styled:
-            raise UserError(
-                f"--{name} {given[name]}: member {game.member} has no styles; leave it out"
-            )
-    psi, crossover = given["psi"], given["crossover"]
-    if psi is not None and not (math.isfinite(psi) and abs(psi) <= MOST_PSI):
-        raise UserError(f"--psi {psi}: must be from -{MOST_PSI:g} to {MOST_PSI:g}")
+    game.check_psi("--psi", given["psi"])
+    crossover = given["crossover"]
+    if crossover is not None and not member.styled:
+        raise UserError(
+            f"--crossover {crossover}: member {game.member} has no styles; leave it out"
+        )
     if crossover is not None and not 1 <= crossover < member.style_count:
         raise UserError(
             f"--crossover {crossover}: G has {member.style_count} styles; give a number from 1 to "

@@ -88,10 +88,8 @@ for _data in ("mnist", "fashion-mnist", "cifar10"):
 # Data"), which is 0.01 here.
 STYLED = {"image_size": 32, "nz": 64, "ngf": 32, "ndf": 24, "batch_size": 16, "lr": 4e-3}
 STYLED |= {"mapping_lr": 0.1, "r1": 0.5, "ema": 0.995, "steps": 4000, "sample_every": 250}
-RECIPES["stylegan", "faces"] = RECIPES["stylegan", "digits"] = RECIPES["stylegan", "shapes"] = (
-    STYLED
-)
-for _data in ("mnist", "fashion-mnist", "cifar10"):
+RECIPES["stylegan", "digits"] = {**STYLED, "steps": 2500}
+for _data in ("faces", "shapes", "mnist", "fashion-mnist", "cifar10"):
     RECIPES["stylegan", _data] = STYLED
 
 

@@ -43,6 +43,7 @@ class Trained:
         y: int | str | Sequence[int] | np.ndarray | None = None,
         seed: int = 0,
         raw: bool = False,
+        psi: float | None = None,
     ) -> np.ndarray:
         """n samples (n, *shape) float32: images in [-1, 1], points in the data's coordinates.
 
@@ -50,8 +51,11 @@ class Trained:
               of each sample's class, (n,); by default the classes in turn
         seed  seed of the noise: the same seed gives the same samples, and a larger n begins with them
         raw   whether to draw from G itself instead of the average of its weights
+        psi   for a member with styles, how far they are from their mean: 1, the default, leaves them as
+              they are, and 0 draws the mean face
 
-        Raises UserError for an unknown class, and for an illegal n or seed.
+        Raises UserError for an unknown class, for an illegal n, seed or psi, and for a psi where there
+        are no styles.
         """
         if self.member.translates:
             raise UserError(f"member {self.game.member} translates images; use translate")
@@ -59,8 +63,11 @@ class Trained:
             raise UserError(f"n {short(n)}: must be a whole number, at least 1")
         if not is_whole(seed) or not 0 <= seed <= MOST_SEED:
             raise UserError(f"seed {short(seed)}: must be a whole number from 0 to {MOST_SEED}")
+        self.game.check_psi("psi", psi)
         o = self.member.options
         draw = self.member.sample_raw if raw else self.member.sample
+        if psi is not None:
+            draw = lambda z: self.member.draw_styles(self.member.styles(z, psi, raw), raw=raw)
         z = noise(generator(int(seed), "sample"), (n, o.nz), o.noise)
         inputs = [each for each in (z, self._classes(n, y)) if each is not None]
         return in_parts(draw, [Tensor(each) for each in inputs], self.member.shape)

@@ -27,6 +27,7 @@ WITHOUT = {
     "conditional_gan": ("conditional", "digits"),
     "cyclegan": ("cyclegan", "seasons"),
     "progressive": ("progressive", "faces"),
+    "stylegan_simple": ("stylegan", "faces"),
 }
 
 
@@ -112,6 +113,13 @@ def test_progressive_prints_the_distance_at_each_size(capsys):
         for n, of in medians.items()
     ]
     assert [line for line in capsys.readouterr().out.splitlines() if "pixels:" in line] == expected
+
+
+def test_stylegan_draws_what_styles_do():
+    run = play("stylegan_simple", "--mapping-layers", "2")
+    generated = {path.name for path in (run.folder / "generated").glob("*.png")}
+    assert {"mixing.png", "truncation.png", "noise.png", "interpolation.png"} < generated
+    assert size(run.folder / "generated" / "mixing.png") == (8 * 18 + 2, 6 * 18 + 2)
 
 
 def test_conditional_gan_draws_every_class_and_the_one_asked_for():

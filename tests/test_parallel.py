@@ -308,7 +308,9 @@ some_members = pytest.mark.parametrize("member", walk.SOME)  # for properties of
 def loop_of(group, member, data=None, **options):
     data = data or tiny.images(member)
     own = walk.own(member, {"nz": 8, "blocks": 1})  # more blocks would magnify rounding
-    own |= {"batch_size": 8, "phase_images": 10} if member == "progressive" else {}  # groups of 4
+    if member in ("progressive", "stylegan"):
+        own |= {"batch_size": 8}  # groups of 4
+    own |= {"phase_images": 10} if member == "progressive" else {}
     given = {"data": data, "out": "out", **OPTIONS, **own, **DATA[data], **options}
     plan = choose(member, given)
     plan, samples = session.open_for(plan, group, print, progress=False)
@@ -357,8 +359,8 @@ def plain(monkeypatch):
 
 
 # Each process unrolls D on its own share (see docs/gpu.md), so `unrolled` plays another game there. So
-# does `progressive`, whose D compares the samples of its share in groups.
-EXACT = [row for row in WALK if row[0] not in ("unrolled", "progressive")]
+# do `progressive` and `stylegan`, whose D compares the samples of its share in groups.
+EXACT = [row for row in WALK if row[0] not in ("unrolled", "progressive", "stylegan")]
 
 
 @pytest.mark.parametrize(
@@ -391,7 +393,8 @@ def test_batch_norm_is_local_and_everything_else_is_shared(member):
 def test_metrics_are_reported_at_the_same_steps_and_others_cost_no_message(monkeypatch, member):
     """A step sends one message for each descent, and one for its metrics if it is reported.
 
-    Feature matching sends one more, and each of CycleGAN's pools two: random numbers and fakes.
+    Feature matching sends one more, StyleGAN two, of w for its means, and each of CycleGAN's pools two:
+    random numbers and fakes.
     """
     descend, descents = Player.descend, []
     monkeypatch.setattr(Player, "descend", lambda *words: descents.append(1) or descend(*words))
@@ -404,7 +407,7 @@ def test_metrics_are_reported_at_the_same_steps_and_others_cost_no_message(monke
     assert results[0] == results[1]
     reported, messages = results[0]
     assert [bool(names) for names in reported] == [False, True, True]
-    own = {"feature-matching": 1, "cyclegan": 4}.get(member, 0)
+    own = {"feature-matching": 1, "cyclegan": 4, "stylegan": 2}.get(member, 0)
     each = [False] * (len(descents) // (2 * 3) + own)
     assert [m == len(reported[1]) for m in messages] == [*each, *each, True, *each, True]
 

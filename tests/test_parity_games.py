@@ -73,7 +73,7 @@ def test_twenty_steps(name):
     columns = dict(zip(expected.pop("names"), expected.pop("metrics").T, strict=True))
     assert set(rows[0]) == set(columns)
     found = {
-        metric: deviation(np.array([row[metric] for row in rows]), column)
+        metric: deviation(np.array([row.get(metric, 0.0) for row in rows]), column)
         for metric, column in columns.items()
     }
     for player, net in nets(member).items():

@@ -142,10 +142,10 @@ def played(out: Path) -> dict[str, object]:
 # A member, its data and its batch size.
 SOME_GAMES = [("dcgan", "folder", 40), ("wgan-gp", "faces", 12)]
 SOME_GAMES += product(walk.ON_POINTS, ("ring", "tiny"), (12,))
-SOME_GAMES += [("cyclegan", "tiny", 4), ("progressive", "tiny", 12)]
+SOME_GAMES += [("cyclegan", "tiny", 4), ("progressive", "tiny", 12), ("stylegan", "tiny", 12)]
 EVERY_GAME = list(product(walk.ON_POINTS, ("ring", "faces", "folder", "zip"), (12, 40)))
 EVERY_GAME += [("cyclegan", "tiny", batch) for batch in (1, 4)]
-EVERY_GAME += [("progressive", data, 12) for data in ("tiny", "faces", "folder", "zip")]
+EVERY_GAME += product(("progressive", "stylegan"), ("tiny", "faces", "folder", "zip"), (12,))
 
 
 def command(member: str, data: str, batch: int, root: Path) -> list[str]:
@@ -263,6 +263,11 @@ OWN = {
     "progressive": {
         "--batch-size": st.sampled_from([2, 3, 4, 8]),
         "--phase-images": st.integers(1, 40),
+    },
+    "stylegan": {
+        "--batch-size": st.sampled_from([2, 3, 4, 8]),
+        "--r1-every": st.integers(1, 5),
+        "--style": st.sampled_from(["adain", "modulate"]),
     },
 }
 DATA = {"faces": {"--nc": st.sampled_from([1, 3]), "--flip": st.booleans()}, "ring": {}}

@@ -19,6 +19,7 @@ from minigan.training.draw import Draw
 
 SEED = 3
 GAME = {"nz": 4, "ngf": 4, "ndf": 4, "blocks": 1, "batch_size": 4, "seed": SEED}
+GAME["r1_every"] = 1  # a penalty in each step
 GAME["phase_images"] = 3  # a step is a phase and a third: 4 pixels, a fade to 8, 8, 16
 KINDS = ("points", "images")
 ON_POINTS = [name for name, member in MEMBERS.items() if not member.only_images]
@@ -52,6 +53,7 @@ BUDGETS = {
     ("conditional", "images"): (157, 33, 6),
     ("cyclegan", "images"): (2520, 200, 4),
     ("progressive", "images"): (1240, 108, 5),
+    ("stylegan", "images"): (2000, 240, 9),
 }
 
 
@@ -114,10 +116,16 @@ def double(member: GAN, draw: Draw) -> tuple[GAN, "Doubled"]:
 
 
 def widen(member: GAN) -> None:
-    """Keep the earlier fakes of a member's pools in float64."""
-    for tree in member.extra.values():
-        if isinstance(tree, dict) and "images" in tree:
-            tree["images"] = tree["images"].astype(np.float64)
+    """Keep what a member remembers, such as earlier fakes or a running mean, in float64."""
+
+    def widen_tree(tree: dict[str, Any]) -> None:
+        for key, leaf in tree.items():
+            if isinstance(leaf, dict):
+                widen_tree(leaf)
+            elif not isinstance(leaf, int):
+                tree[key] = leaf.astype(np.float64)
+
+    widen_tree(member.extra)
 
 
 def idle(net: nn.Module) -> list[str]:

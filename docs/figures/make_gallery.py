@@ -34,7 +34,7 @@ from minigan.training.session import build, reopen
 PAGE = HERE.parent / "gallery.md"
 START, END = "<!-- table: make_gallery.py -->\n", "<!-- end of table -->\n"
 ALSO = [("dcgan", "faces"), ("wgan-gp", "faces"), ("conditional", "shapes")]
-ALSO += [("progressive", "faces")]
+ALSO += [("progressive", "faces"), ("stylegan", "faces")]
 REAL = ("conditional", "fashion-mnist")  # if it is installed
 NUMBER = "[0-9]" * 5  # of a run
 FEATURES = {"fashion-mnist": "random"}  # where they are not named after the data
@@ -133,15 +133,16 @@ def draw_runs(runs: list[tuple[Path, Dataset]], path: Path) -> None:
         axes.imshow(picture(run, data))
         axes.set(title=data.name, xticks=[], yticks=[])
         for column, names in enumerate((LOSSES, SCORES)):
-            shown = [name for name in names if name in lines[-1]]
+            shown = [name for name in names if any(name in line for line in lines)]
             if not shown:  # a critic has no scores of its own, only their distance
                 continue
             axes = figure.add_subplot(len(runs), 3, 3 * row + 2 + column)
             for name, colour in zip(shown, COLOURS, strict=False):
-                values = np.array([line[name] for line in lines])
+                having = [line for line in lines if name in line]  # R1 is not in every step
+                values = np.array([line[name] for line in having])
                 width = max(1, len(values) // 50)
                 smooth = np.convolve(values, np.ones(width) / width, "valid")
-                steps = [line["step"] for line in lines][width - 1 :]
+                steps = [line["step"] for line in having][width - 1 :]
                 axes.plot(steps, smooth, color=colour, label=metric(name).label)
             axes.spines[["top", "right"]].set_visible(False)
             axes.legend(frameon=False, fontsize=8)

@@ -27,7 +27,7 @@ from ..training.looks import COLUMNS, arrange, draw_samples
 from ..training.parallel import Group
 from ..training.run import Run
 from ..training.settings import DEVICE, LIMITED_THREADS, check_folder, is_path, use_threads
-from . import dataroot, translate
+from . import dataroot, styles, translate
 
 MOST = 100_000  # samples; all of them are held in memory
 SAMPLES = 64  # by default
@@ -77,6 +77,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "(default: random images of the run's data)",
     )
     parser.add_argument(
+        "--psi",
+        type=float,
+        help="truncation, for members with styles: 1 draws samples as they are, 0 the mean face "
+        "(default: 1)",
+    )
+    parser.add_argument(
+        "--crossover",
+        type=int,
+        help="the style, from 1, from which on mixing.png takes those of its first row; for members "
+        "with styles (default: the middle one)",
+    )
+    parser.add_argument(
         "--neighbours",
         action="store_true",
         help="also draw each sample beside the nearest image of the data: has G memorised it?",
@@ -100,6 +112,7 @@ def sample(given: dict[str, Any], group: Group) -> int:
     named = given["class"]
     only = None if named is None else game.class_number("--class", named)
     translate.check(given, game, member.translates)
+    styles.check(given, game, member)
     player = member.players["G"]
     for net in filter(None, (player.net, player.average)):
         net.to(device)
@@ -113,12 +126,19 @@ def sample(given: dict[str, Any], group: Group) -> int:
         return 0
 
     data = _data(given, game, path)
+    if styled := styles.Styled(member, game, path, device, given) if member.styled else None:
+        draw = styled.samples
     samples = draw(*_inputs(game, n, seed, only))
     pictures.save_png(out / "grid.png", game.data.picture(samples))
     walk = ""
     if len(game.data.shape) == 3:
         _save_singles(out / "single", samples, game.data, own=given["out"] is None)
-        steps = draw(*_between_noises(game, seed, only))
+        z, y = _between_noises(game, seed, only)
+        if styled:
+            steps = styled.interpolation(z[: len(z) // 2], WALK_STEPS)
+            styled.save(out)
+        else:
+            steps = draw(z, y)
         pictures.save_png(out / "interpolation.png", game.data.picture(steps, WALK_STEPS))
         walk = f" and {WALK_ROWS} interpolations"
         if len(game.classes) > 1:

@@ -15,6 +15,7 @@ from .ensemble import Ensemble
 from .feature_matching import FeatureMatching
 from .progressive import Progressive
 from .standard import DCGAN, LSGAN, Hinge
+from .stylegan import StyleGAN
 from .unrolled import Unrolled
 from .wgan import WGAN
 from .wgan_gp import WGANGP
@@ -31,4 +32,5 @@ MEMBERS: dict[str, type[GAN]] = {
     "conditional": Conditional,
     "cyclegan": CycleGAN,
     "progressive": Progressive,
+    "stylegan": StyleGAN,
 }

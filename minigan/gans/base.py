@@ -223,12 +223,16 @@ class GAN(ABC):
     translates   whether G maps images of one class to another, instead of noise to samples; such a
                  member is conditional, its data has two classes, and wherever this class says z, it
                  gets images (N, *shape), whose target classes are y
+    styled       whether G's layers have styles, which can be mixed and truncated: such a member has the
+                 methods `styles` and `draw_styles` of gans/stylegan.py, and the numbers
+                 `style_count` and `noise_pixels` that their arrays have
     only_images  whether it can make images only, not points in the plane
     """
 
     Options: ClassVar[type[Options]]
     conditional: ClassVar[bool] = False
     translates: ClassVar[bool] = False
+    styled: ClassVar[bool] = False
     only_images: ClassVar[bool] = False
     players: dict[str, Player]
     extra: dict[str, Any]

@@ -28,73 +28,37 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from .. import backend
-from ..errors import UserError
 from ..models.layers import GROUP
 from ..models.progressive import START, Discriminator, Generator, doublings, faded, position, up
 from ..nn import Module
 from ..optim import Adam
 from ..options import option, with_default
 from ..tensor import Tensor
-from . import base
+from . import base, equalized
 from .base import GAN
 from .draw import Draw, Scalar
 from .objectives import OBJECTIVES
 from .penalties import slope_penalty
 from .player import Group, Player
 
-SIZES = (16, 32, 64, 128, 256)  # pixels per side of the full images
 WHOLE = 16  # pixels per side up to which a batch is not cut
 
 
 @dataclass(frozen=True)
-class Options(base.Common):
-    nz: int = with_default(512, base.Options, "nz")
-    noise: str = with_default("normal", base.Options, "noise")
-    ngf: int = option(
-        512,
-        "width of G: channels up to 32 pixels a side; half as many at each doubling beyond",
-        least=1,
-        most=1024,
-    )
-    ndf: int = option(512, "width of D, likewise", least=1, most=1024)
-    lr: float = with_default(1e-3, base.Options, "lr")
-    beta1: float = option(0.0, "first beta of both Adams", least=0, below=1)
-    beta2: float = option(0.99, "second beta of both Adams", least=0, below=1)
+class Options(equalized.Options):
+    member: ClassVar[str] = "progressive"
+
     ema: float = with_default(0.999, base.Options, "ema")
     phase_images: int = option(
         600_000, "reals shown in each phase: a size alone, or a fade", least=1, most=10**9
     )
     penalty: float = option(10.0, "weight of the penalty on D's slope", least=0, most=1e6)
     drift: float = option(1e-3, "weight of the mean squared score of reals", least=0, most=1e6)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.init != "auto":
-            raise UserError(
-                f"--init {self.init}: the layers of progressive scale weights from N(0, 1); leave it "
-                "out"
-            )
-        if self.batch_size % GROUP and self.batch_size > GROUP:
-            raise UserError(
-                f"--batch-size {self.batch_size}: D compares samples in groups of {GROUP}; make it a "
-                "multiple"
-            )
-
-    @property
-    def unit(self) -> int:
-        """The samples that D compares with each other."""
-        return GROUP
-
-    def check_share(self, size: int) -> None:
-        if size == 1:
-            raise UserError(
-                f"--batch-size {self.batch_size}: D compares samples, but would be shown one at a "
-                "time; raise it"
-            )
 
 
 class Progressive(GAN):
@@ -104,7 +68,7 @@ class Progressive(GAN):
     only_images = True
 
     def build(self, rng: np.random.Generator, device: str, group: Group) -> None:
-        o, (nc, size) = self.options, _checked(self.shape)
+        o, (nc, size) = self.options, self.options.check_shape(self.shape)
         self.doublings, self.device = doublings(size), device
         G = Generator(o.nz, o.ngf, nc, size, rng).to(device)
         D = Discriminator(o.ndf, nc, size, rng).to(device)
@@ -190,16 +154,3 @@ class Progressive(GAN):
         """The number of batches into which so many samples are cut, in whole groups of D's layer."""
         size = START << position(level)[0]
         return math.gcd(max(1, size // WHOLE), max(1, samples // GROUP))
-
-
-def _checked(shape: tuple[int, ...]) -> tuple[int, int]:
-    """The channels and the pixels per side of images that can grow. Raises UserError for others."""
-    if len(shape) != 3:
-        raise UserError("member progressive makes images, not points; use other --data")
-    nc, size, _ = shape
-    if size not in SIZES:
-        raise UserError(
-            f"--image-size {size}: images grow from {START} pixels by doubling; use one of "
-            f"{', '.join(map(str, SIZES))}"
-        )
-    return nc, size

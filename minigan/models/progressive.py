@@ -23,6 +23,7 @@ last block the standard deviation over the batch. Neither network has batch norm
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -154,15 +155,8 @@ class Discriminator(_Growing):
         rng: np.random.Generator | None = None,
     ):
         widths = [channels(ndf, k) for k in range(doublings(image_size) + 1)]
+        self.blocks = nn.ModuleList(shrinking(widths, rng))
         activated = lambda layer: [equalized(layer, rng), nn.LeakyReLU(0.2)]
-        conv = lambda inside, out: activated(nn.Conv2d(inside, out, 3, 1, 1))
-        last = [MinibatchStdDev(), *conv(widths[0] + 1, widths[0])]
-        last += activated(nn.Conv2d(widths[0], widths[0], START))  # covers all 4 x 4 pixels
-        last += [equalized(nn.Conv2d(widths[0], 1, 1), rng, gain=1.0)]
-        self.blocks = nn.ModuleList([nn.Sequential(*last)])
-        for behind, width in pairwise(widths):
-            layers = [*conv(width, width), *conv(width, behind), nn.AvgPool2d(2)]
-            self.blocks.append(nn.Sequential(*layers))
         from_rgb = [nn.Sequential(*activated(nn.Conv2d(nc, width, 1))) for width in widths]
         self.rgb = nn.ModuleList(from_rgb)
 
@@ -174,3 +168,20 @@ class Discriminator(_Growing):
             if i == k and a < 1:
                 x = _fade(self.rgb[k - 1](down(image)), x, a)
         return x.reshape(-1)  # (N, 1, 1, 1) -> (N,)
+
+
+def shrinking(widths: Sequence[int], rng: np.random.Generator | None) -> list[nn.Sequential]:
+    """The blocks of D: the last one, 4 x 4 pixels -> scores, and those that halve the image before it.
+
+    widths  the channels in front of each block: (N, widths[k], 4 2^k, 4 2^k) -> k - 1
+    """
+    activated = lambda layer: [equalized(layer, rng), nn.LeakyReLU(0.2)]
+    conv = lambda inside, out: activated(nn.Conv2d(inside, out, 3, 1, 1))
+    last = [MinibatchStdDev(), *conv(widths[0] + 1, widths[0])]
+    last += activated(nn.Conv2d(widths[0], widths[0], START))  # covers all 4 x 4 pixels
+    last += [equalized(nn.Conv2d(widths[0], 1, 1), rng, gain=1.0)]
+    blocks = [nn.Sequential(*last)]
+    for behind, width in pairwise(widths):
+        layers = [*conv(width, width), *conv(width, behind), nn.AvgPool2d(2)]
+        blocks.append(nn.Sequential(*layers))
+    return blocks

@@ -19,6 +19,8 @@ from ..keys import generator
 from ..options import REMEDY, short
 from ..tensor import Tensor
 
+MOST_PSI = 10  # beyond, no style is one that G was trained with
+
 
 class Game(NamedTuple):
     """A member's name, its options, the data's options, and the names of the data's classes.
@@ -84,6 +86,21 @@ class Game(NamedTuple):
                 f"name, or a number from 0 to {len(self.classes) - 1}"
             )
         return found[str(wanted)]
+
+    def check_psi(self, what: str, psi: Any) -> None:
+        """Raise UserError for a truncation that cannot be used; None asks for none.
+
+        what  the option or argument, for the message
+        """
+        if psi is None:
+            return
+        if not MEMBERS[self.member].styled:
+            raise UserError(
+                f"{what} {short(psi)}: member {self.member} has no styles; leave it out"
+            )
+        number = isinstance(psi, (int, float)) and not isinstance(psi, bool)
+        if not number or not abs(psi) <= MOST_PSI:  # refuses NaN
+            raise UserError(f"{what} {short(psi)}: must be a number from -{MOST_PSI} to {MOST_PSI}")
 
     def build(self, device: str = "cpu", group: Group = ALONE) -> GAN:
         """The member with its first weights."""

@@ -62,10 +62,20 @@ def draw_samples(
     Raises CheckpointError if the weights are so large that samples are not finite.
     """
     make = member.sample_raw if raw else member.sample
+    return drawn(make, path, device, [z] if y is None else [z, y], member.shape)
+
+
+def drawn(
+    make: Callable[..., Tensor],
+    path: Path,
+    device: str,
+    inputs: Sequence[np.ndarray],
+    shape: tuple[int, ...],
+) -> np.ndarray:
+    """make(*inputs), drawn in parts as in `in_parts`; path, device and errors as in `draw_samples`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # about overflow, which is checked below
-        inputs = [Tensor(backend.move(each, device)) for each in (z, y) if each is not None]
-        samples = in_parts(make, inputs, member.shape)
+        samples = in_parts(make, [Tensor(backend.move(each, device)) for each in inputs], shape)
     if not np.isfinite(samples).all():
         raise CheckpointError(f"{path}: its generator draws values that are not finite; {REMEDY}")
     return samples

@@ -23,6 +23,7 @@ from family_layers import LAYERS
 CALLS, TRIALS = 50, 5  # calls of a tiny operation in a trial; of the trials the fastest counts
 PENALTY, CLIP = 10.0, 0.01  # WGAN-GP's and WGAN's
 BLOCKS = 6  # of CycleGAN's generators
+PIXELS = 2 * (4**2 + 8**2 + 16**2 + 32**2)  # of the noise for StyleGAN's layers, of 32 x 32 pixels
 
 
 class Net(NamedTuple):
@@ -54,9 +55,14 @@ NETS = {
     "WGAN-GP, 28 x 28": Net("wgan-gp", "dcgan", (1, 28, 28), 64, 64, 100, "wasserstein"),
     "CycleGAN, 64 x 64, batch 1": Net("cyclegan", "resnet", (3, 64, 64), 64, 1, 0, "least-squares"),
     "CycleGAN, 64 x 64, batch 4": Net("cyclegan", "resnet", (3, 64, 64), 64, 4, 0, "least-squares"),
+    "StyleGAN, 32 x 32": Net("stylegan", "adain", (3, 32, 32), 64, 16, 64, "non-saturating"),
+    "StyleGAN, 32 x 32, R1": Net("stylegan", "adain", (3, 32, 32), 64, 16, 64, "R1"),
     "DCGAN, 64 x 64": Net("dcgan", "dcgan", (3, 64, 64), 64, 128, 100, "non-saturating"),
     "WGAN-GP, 64 x 64": Net("wgan-gp", "dcgan", (3, 64, 64), 64, 64, 100, "wasserstein", d_steps=5),
 }
+
+
+STD = {"stylegan": 1.0}  # its layers scale their weights
 
 
 class Given(NamedTuple):
@@ -65,6 +71,7 @@ class Given(NamedTuple):
     x: Any
     z: Any
     u: Any
+    planes: Any  # noise for StyleGAN's layers
     step: int = 0
 
     def reals(self) -> Any:
@@ -75,6 +82,9 @@ class Given(NamedTuple):
 
     def uniform(self, name: str, *shape: int) -> Any:
         return self.u
+
+    def normal(self, name: str, *shape: int) -> Any:
+        return self.planes
 
     def each_class(self) -> list[Any]:
         return [self.x, self.z]
@@ -112,13 +122,14 @@ class Family(Engine):
         shapes = images, images if net.member == "cyclegan" else (net.batch, net.nz)
         x, z = (self.tensor(rng.standard_normal(shape)) for shape in shapes)
         u = self.tensor(rng.random((net.batch, *[1] * len(net.shape))))
-        return partial(self.steps(net), Given(x, z, u))
+        planes = self.tensor(rng.standard_normal((net.batch, PIXELS)))
+        return partial(self.steps(net), Given(x, z, u, planes))
 
-    def first_weights(self, net: Any, seed: int) -> None:
-        """Matrices and kernels of small normal numbers, norms that only normalise, and no bias."""
+    def first_weights(self, net: Any, seed: int, std: float = 0.05) -> None:
+        """Matrices and kernels of normal numbers, norms that only normalise, and no bias."""
         rng = np.random.default_rng(seed)
         for p in net.parameters():
-            self.write(p, rng.normal(0, 0.05, p.shape) if p.ndim > 1 else 0.0)
+            self.write(p, rng.normal(0, std, p.shape) if p.ndim > 1 else 0.0)
         for module in net.modules():
             if "BatchNorm" in type(module).__name__:
                 self.write(module.weight, 1.0)
@@ -239,8 +250,10 @@ class Minigan(Family):
         names = kind.Options.names()
         wanted = {
             "fresh_noise": False, "loss": net.loss, "d_steps": net.d_steps, "network": net.network,
-            "nz": net.nz, "pool_size": 0, "blocks": BLOCKS,
+            "nz": net.nz, "pool_size": 0, "blocks": BLOCKS, "mixing": 0.0, "r1_every": 1,
+            "r1": 10.0 * (net.loss == "R1"),
         }  # fmt: skip
+        wanted |= {"style": net.network} if net.member == "stylegan" else {}
         options = kind.Options(
             ngf=net.width, ndf=net.width, batch_size=net.batch, ema=0.0,
             **{name: value for name, value in wanted.items() if name in names},
@@ -248,7 +261,7 @@ class Minigan(Family):
         rng, classes = np.random.default_rng(0), 2 if kind.translates else 0
         member = kind(options, net.shape, rng, self.device, classes=classes)
         for seed, player in enumerate((member.G, member.D)):
-            self.first_weights(player.net, seed)
+            self.first_weights(player.net, seed, STD.get(net.member, 0.05))
 
         def step(given: Given) -> list[Any]:
             metrics = member.step(given)
@@ -290,6 +303,13 @@ class PyTorch(Family):
             return tuple(
                 each.to(self.device, memory_format=self.format)
                 for each in networks(net.width, BLOCKS)
+            )
+        if net.member == "stylegan":
+            from stylegan_pytorch import networks
+
+            return tuple(
+                each.to(self.device, memory_format=self.format)
+                for each in networks(net.width, net.nz)
             )
         nn, w, pixels = self.nn, net.width, int(np.prod(net.shape))
         leaky = lambda: nn.LeakyReLU(0.2, True)
@@ -356,7 +376,8 @@ class PyTorch(Family):
         optim = self.torch.optim
         if net.member == "wgan":
             return [optim.RMSprop(each.parameters(), lr=5e-5) for each in (G, D)]
-        lr, betas = (1e-4, (0.0, 0.9)) if net.member == "wgan-gp" else (2e-4, (0.5, 0.999))
+        own = {"wgan-gp": (1e-4, (0.0, 0.9)), "stylegan": (1e-3, (0.0, 0.99))}
+        lr, betas = own.get(net.member, (2e-4, (0.5, 0.999)))
         return [optim.Adam(each.parameters(), lr=lr, betas=betas) for each in (G, D)]
 
     def slope_penalty(self, D: Any, x: Any) -> Any:
@@ -367,18 +388,22 @@ class PyTorch(Family):
     def steps(self, net: Net) -> Callable[[Given], list[Any]]:
         G, D = self.networks(net)
         for seed, each in enumerate((G, D)):
-            self.first_weights(each, seed)
+            self.first_weights(each, seed, STD.get(net.member, 0.05))
         opt_G, opt_D = self.optimizers(net, G, D)
         if net.member == "cyclegan":
             from cyclegan_pytorch import steps
 
             return steps(G, D, [opt_G, opt_D])
+        if net.member == "stylegan":
+            from stylegan_pytorch import steps
+
+            return steps(G, D, [opt_G, opt_D], net.loss == "R1")
         d_loss, g_loss = self.losses(net.loss)
         again = net.member.startswith("wgan")  # G's half has fakes of its own
         make, score = map(self.torch.compile, (G, D)) if self.compiled else (G, D)
 
         def step(given: Given) -> list[Any]:
-            x, z, u, _ = given
+            x, z, u = given[:3]
             for _ in range(net.d_steps):
                 fakes = make(z)
                 opt_D.zero_grad()

@@ -314,7 +314,7 @@ def test_numbers_of_two_ways_to_resize_are_not_compared(runs, inception, capsys)
 def test_the_memory_of_the_features_counts(runs, inception, capsys, monkeypatch):
     monkeypatch.setattr(estimate, "free_memory", lambda device: 10**6)
     said = refused(capsys, runs["digits"].folder, "--metrics", "fid", "--inception", "x.pth")
-    assert "--n 10 needs about 1.13 MB of memory, and 1 MB are free" in said
+    assert "--n 10 needs about 1.21 MB of memory, and 1 MB are free" in said
 
 
 # -- what a collapse looks like -------------------------------------------------------------

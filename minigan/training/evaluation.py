@@ -29,7 +29,7 @@ USUAL = 2500  # samples: enough for the metrics, and not too many for a CPU
 MOST = 50_000
 # Sets of n float32 samples in memory at once: of reals, of fakes, and what is computed of them.
 HELD, HELD_FOR_PIXELS = 6, 18
-HELD_OF_FEATURES = 13  # the same for InceptionV3's: 3 sets in float32, and 5 as large in float64
+HELD_OF_FEATURES = 14  # the same for InceptionV3's: 3 sets in float32, and more in float64
 
 Draw = Callable[[np.ndarray, "np.ndarray | None"], np.ndarray]  # see `evaluate`
 

@@ -83,15 +83,15 @@ def test_each_block_computes_what_pytorch_does(net, frozen, monkeypatch):
 
 def test_features_do_not_depend_on_how_many_images_there_are(net, monkeypatch):
     monkeypatch.setattr(inception_input, "SIDE", numbers.SIDE)
-    images = np.random.default_rng(1).integers(0, 256, (BATCH + 2, 3, 20, 30), np.uint8)
+    images = np.random.default_rng(1).integers(0, 256, (BATCH + 1, 3, 20, 30), np.uint8)
     found = net.describe(images)
-    assert (found.shape, found.dtype) == ((BATCH + 2, 2048), np.float32)
-    assert net.describe(images[BATCH:]).tobytes() == found[BATCH:].tobytes()
+    assert (found.shape, found.dtype) == ((BATCH + 1, 2048), np.float32)
+    assert net.describe(images[:1]).tobytes() == found[:1].tobytes()
     with no_grad():
         one = net(Tensor(prepared(images[:1], "tensorflow"))).numpy()
     np.testing.assert_allclose(found[:1], one, rtol=0, atol=1e-5 * np.abs(one).max())  # float32
     grey = images[:2, :1]
-    assert net.describe(grey).tobytes() == net.describe(np.repeat(grey, 3, 1)).tobytes()
+    assert (prepared(grey, "tensorflow") == prepared(np.repeat(grey, 3, 1), "tensorflow")).all()
 
 
 # -- its input ------------------------------------------------------------------------------

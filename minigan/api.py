@@ -12,6 +12,8 @@ import numpy as np
 
 from .arguments import is_whole
 from .errors import UserError
+from .evaluation import inception_file
+from .evaluation.inception_input import STANDARD
 from .gans.base import GAN
 from .keys import generator, noise
 from .options import MOST_SEED, short
@@ -79,15 +81,22 @@ class Trained:
         seed: int = 0,
         raw: bool = False,
         errors: bool = False,
+        inception: str | Path | None = None,
+        inception_resize: str = STANDARD,
     ) -> dict[str, dict[str, Any]]:
         """The metrics of the samples, as `minigan evaluate` computes them from the run's own data.
 
-        The arguments and the result are those of `training.evaluation.evaluate`. No file is written.
+        The arguments and the result are those of `training.evaluation.evaluate`, but `inception` is the
+        path of the weights; see `evaluation.inception_file.load`. The run is not changed.
         """
-        data = session.reals(Run(self.folder), self.game, None, lambda text: None)
+        silent = lambda text: None
+        net = None
+        if inception is not None:
+            net = inception_file.load(Path(inception), inception_resize, silent)
+        data = session.reals(Run(self.folder), self.game, None, silent)
         average = not raw and self.member.players["G"].average is not None
         draw = partial(draw_samples, self.member, self.folder, not average, "cpu")
-        return evaluate(self.game, data, draw, metrics, n, seed, errors, average)
+        return evaluate(self.game, data, draw, metrics, n, seed, errors, average, net)
 
     def translate(self, x: np.ndarray, y: int | str, raw: bool = False) -> np.ndarray:
         """The images x (N, C, H, W), in [-1, 1], translated into class y: (N, C, H, W) float32.

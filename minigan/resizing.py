@@ -2,7 +2,7 @@
 
 Pooling takes the mean or the maximum of each window. For the mean, the image is added up as each tap
 of the kernel sees it; the transpose of that, and its rule, adds a number to all pixels of its window.
-For the maximum, the windows are cut out, as for a convolution; the rule adds them up again.
+For the maximum, the rule cuts the windows out, as for a convolution, and looks for the largest pixel.
 
 Everything here works with the channels last, (N, H, W, C), as the CPU's convolutions lay out their
 images. Then the numbers that are copied or added together are contiguous in memory.
@@ -23,7 +23,6 @@ from .backend.reference import Window, columns, fold
 from .ops import cast, where
 from .pieces import pad
 from .shapes import expand, matmul, permute, reshape
-from .shapes import sum as sum_over
 from .tensor import Tensor, op
 
 # -- pooling ------------------------------------------------------------------------------------
@@ -68,6 +67,23 @@ def _repeat_windows(xp, x, *, window):
     return y
 
 
+def _max_rule(g: Tensor, y: Tensor, x: Tensor, *, window: Window) -> Tensor:
+    """Each number of g at the first largest pixel of its window: (N, C, OH, OW) -> (N, C, H, W)"""
+    rows = reshape(permute(g, 0, 2, 3, 1), -1, 1, g.shape[1])  # (N*OH*OW, 1, C)
+    chosen = _first_largest(_unfold(x.detach(), window=window).data)  # (N*OH*OW, kh*kw, C)
+    return _fold(where(chosen, rows, 0.0), window=window)
+
+
+@op(_max_rule)
+def _max_windows(xp, x, *, window):
+    """The largest number of each window, or NaN: (N, C, H, W) -> (N, C, OH, OW)"""
+    first, *others = _taps(x, window)
+    y = first.copy(order="K")
+    for tap in others:
+        xp.maximum(y, tap, out=y)
+    return y
+
+
 def _windows(name: str, input: Tensor, kernel: Pair, stride: Pair | None, padding: Pair) -> Window:
     """The windows of a pooling. Raises TypeError or ValueError if there are none."""
     _check_images(name, input)
@@ -97,19 +113,30 @@ def _images(rows: Tensor, n: int, height: int, width: int) -> Tensor:
 
 
 def avg_pool2d(
-    input: Tensor, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0
+    input: Tensor,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    *,
+    count_include_pad: bool = True,
 ) -> Tensor:
     """The mean of each window, PyTorch's avg_pool2d: (N, C, H, W) -> (N, C, OH, OW).
 
     OH = floor((H + 2*padding - kh) / stride) + 1; by default the stride is kernel_size. The padding is
-    zeros, which count towards the mean. Raises TypeError or ValueError if an argument does not fit.
+    zeros, which count towards the mean, unless count_include_pad is False. Raises TypeError or
+    ValueError if an argument does not fit.
     """
     window = _windows("avg_pool2d", input, kernel_size, stride, padding)
     if input.dtype == np.float16:  # the sum of a window could overflow
-        found = avg_pool2d(cast(input, np.float32), kernel_size, stride, padding)
+        wide = cast(input, np.float32)
+        found = avg_pool2d(wide, kernel_size, stride, padding, count_include_pad=count_include_pad)
         return cast(found, np.float16)
-    padded, window = _with_padding(input, window, 0.0)
-    return _add_windows(padded, window=window) / math.prod(window.kernel)
+    padded, within = _with_padding(input, window, 0.0)
+    count: Any = math.prod(window.kernel)
+    if not count_include_pad:
+        ones = backend.array_module(input.data).ones((1, 1, *window.image), input.dtype)
+        count = _add_windows(_with_padding(Tensor(ones), window, 0.0)[0], window=within)
+    return _add_windows(padded, window=within) / count
 
 
 def max_pool2d(
@@ -122,9 +149,7 @@ def max_pool2d(
     """
     window = _windows("max_pool2d", input, kernel_size, stride, padding)
     padded, window = _with_padding(input, window, -math.inf)
-    taps = _unfold(padded, window=window)  # (N*OH*OW, kh*kw, C)
-    chosen = sum_over(where(_first_largest(taps.data), taps, 0.0), 1)  # (N*OH*OW, C)
-    return _images(chosen, len(input), *window.grid)
+    return _max_windows(padded, window=window)
 
 
 def _first_largest(taps: backend.Array) -> backend.Array:

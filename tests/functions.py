@@ -146,6 +146,11 @@ FUNCTIONS = {
         [(2, 1, 4, 3)],
         lambda x: pool(x, np.mean, (3, 2), (2, 1), (1, 0)),
     ),
+    "avg_pool2d, without the padding": Function(
+        lambda x: F.avg_pool2d(x, 3, 1, 1, count_include_pad=False),
+        [(2, 1, 4, 3)],
+        lambda x: pool(x, np.nanmean, (3, 3), (1, 1), (1, 1), np.nan),
+    ),
     "max_pool2d": Function(
         lambda x: F.max_pool2d(x, 2), [(2, 3, 4, 5)], lambda x: pool(x, np.max, (2, 2), (2, 2))
     ),

@@ -647,6 +647,19 @@ def _repeat_windows(draw, rng):
     return lambda y: resizing._repeat_windows(y, window=window), [y], by_formula
 
 
+@case("max_windows")
+def _max_windows(draw, rng):
+    window, x, _, _ = convolution(draw, rng)
+    kernel = tuple(draw(st.integers(1, n)) for n in x.shape[2:])
+    window = Window(x.shape[2:], kernel, window.stride, (0, 0))
+
+    def by_formula(x):
+        found = taps(x, window).max(1)  # (N*OH*OW, C)
+        return found.reshape(len(x), *window.grid, -1).transpose(0, 3, 1, 2)
+
+    return lambda x: resizing._max_windows(x, window=window), [x], by_formula
+
+
 def normalisable(draw, rng):
     """x of shape (N, C), (N, C, L) or (N, C, H, W), a scale and a shift, for batch norm followed by a
     leaky ReLU.

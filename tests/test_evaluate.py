@@ -15,13 +15,15 @@ from PIL import Image
 import minigan
 from minigan import commands
 from minigan.data import digits, faces
+from minigan.data.images import to_pixels
 from minigan.data.mixture import Mixture
 from minigan.errors import UserError
-from minigan.evaluation import classifier, report, table, train_classifier
+from minigan.evaluation import classifier, inception_file, report, table, train_classifier
 from minigan.evaluation.filters import blur
 from minigan.evaluation.metrics import frechet_distance
 from minigan.evaluation.samples import FEATURES, Samples, digest
 from minigan.keys import generator, noise
+from minigan.nn import Module
 from minigan.training import checkpoint, estimate, evaluation, session
 from minigan.training.looks import draw_samples
 from minigan.training.run import Run, numbered_runs
@@ -105,7 +107,9 @@ def test_the_default_for_each_kind_of_data():
     assert table.usual("faces", False) == [*fitting("faces"), "swd", "ms_ssim", "attributes"]
     assert table.usual("shapes", False) == [*fitting("shapes"), "swd", "ms_ssim", "classes"]
     assert table.usual("digits", True)[-2:] == ["classes", "asked"]
-    assert not [name for name in table.METRICS if "fid" in name or "kid" in name]
+    inception = ["fid", "kid", "precision_recall_inception", "density_coverage_inception", "is"]
+    assert [name for name in table.usual("celeba", False, True) if name in inception] == inception
+    assert table.usual("ring", False, True) == table.usual("ring", False)
 
 
 def test_the_numbers_are_those_of_these_samples(runs):
@@ -231,6 +235,88 @@ def test_other_data_can_be_compared_with_and_is_told_apart(monkeypatch, capsys):
     assert "cats does not exist" in refused(capsys, run.folder)
 
 
+# -- with InceptionV3 ---------------------------------------------------------------------------
+
+
+class FewNumbers(Module):
+    """In place of InceptionV3: its features are six of the pixels."""
+
+    def __init__(self, resize):
+        self.resize, self.digest = resize, "0123456789ab"
+
+    def describe(self, images):
+        assert (images.dtype, images.shape[1:]) == (np.uint8, (3, 16, 16))
+        return images[:, 0, 5, 4:10].astype(np.float32)
+
+    def logits_unbiased(self, features):
+        return features.astype(np.float64) / 50
+
+
+@pytest.fixture
+def inception(monkeypatch):
+    monkeypatch.setattr(
+        inception_file, "load", lambda path, resize, say: FewNumbers(resize) if path else None
+    )
+
+
+def test_with_inception_fid_and_others_are_measured_too(runs, inception):
+    run = runs["digits"]
+    evaluate(run.folder, "--inception", "x.pth")
+    metrics = written(run)["metrics"]
+    assert list(metrics) == table.usual("digits", True, True)
+    fid = metrics["fid"]["protocol"]
+    assert (fid["n"], fid["features"], fid["seed"]) == (10, "inception", 0)
+    assert (fid["digest"], fid["inception_resize"]) == ("0123456789ab", "tensorflow")
+    assert (metrics["kid"]["protocol"]["subsets"], metrics["is"]["protocol"]["splits"]) == (100, 10)
+    assert metrics["is"]["values"] == {"score": 1, "deviation": 0}  # splits of one image each
+
+
+def test_the_numbers_of_inception_are_those_of_its_features(runs, inception):
+    run, net = runs["digits"], FewNumbers("tensorflow")
+    flags = ("--metrics", "fid,is,frechet_pixels", "--n", "10", "--seed", "3")
+    evaluate(run.folder, *flags, "--inception", "x.pth")
+    member, _, _ = session.load(run.folder, print)
+    data = session.reopen(run, None, print)
+    at = generator(3, "evaluated reals").permutation(20)
+    z = noise(generator(3, "evaluated fakes"), (10, 8), "normal")
+    fakes = draw_samples(member, run.folder, False, "cpu", z, data.labels[at[:10]])
+    features = lambda x: net.describe(to_pixels(x).transpose(0, 3, 1, 2))
+    real, other = (features(data.batch(part, "cpu").numpy()) for part in (at[:10], at[10:]))
+    found = written(run)["metrics"]["fid"]
+    assert found["values"]["distance"] == frechet_distance(real, features(fakes))
+    assert found["reals"]["distance"] == frechet_distance(real, other)
+
+
+def test_the_inception_score_is_of_a_softmax_of_the_logits():
+    """Images of two kinds, of which each split has as many: certain of two classes, exp(log 2)."""
+    values = np.zeros((20, 1, 16, 16), np.float32)
+    values[::2, 0, 5, 4], values[1::2, 0, 5, 5] = 1, 1
+    net = FewNumbers("tensorflow")
+    net.logits_unbiased = lambda features: 10.0 * features  # 1275 and 2550: no exp may overflow
+    fake = Samples("celeba", values, None, net)
+    assert fake.probabilities().sum(1).tolist() == [1] * 20
+    assert table.METRICS["is"].measure(fake, fake, splits=1) == {"score": 2, "deviation": 0}
+
+
+def test_numbers_of_two_ways_to_resize_are_not_compared(runs, inception, capsys):
+    run = runs["digits"]
+    flags = ("--metrics", "fid", "--inception", "x.pth")
+    evaluate(run.folder, *flags)
+    evaluate(run.folder, *flags, "--inception-resize", "clean-fid")
+    out = capsys.readouterr().out
+    assert "step 2: inception_resize was tensorflow and is clean-fid\n" in out
+    found = minigan.load(run.folder).evaluate(
+        ["fid"], inception="x.pth", inception_resize="clean-fid"
+    )
+    assert found == written(run)["metrics"]
+
+
+def test_the_memory_of_the_features_counts(runs, inception, capsys, monkeypatch):
+    monkeypatch.setattr(estimate, "free_memory", lambda device: 10**6)
+    said = refused(capsys, runs["digits"].folder, "--metrics", "fid", "--inception", "x.pth")
+    assert "--n 10 needs about 1.21 MB of memory, and 1 MB are free" in said
+
+
 # -- what a collapse looks like -------------------------------------------------------------
 
 BETTER = {  # whether more is better
@@ -353,7 +439,28 @@ def test_differences_name_what_is_missing_too():
     ("data", "flags", "message"),
     [
         ("digits", ["--metrics", "frechet_digit"], "'frechet_digit' is not known, did you mean fr"),
-        ("digits", ["--metrics", "fid"], "--metrics 'fid' is not known; for --data digits there"),
+        (
+            "digits",
+            ["--metrics", "fed"],
+            "--metrics 'fed' is not known, did you mean fid?; for --d",
+        ),
+        (
+            "digits",
+            ["--metrics", "fid"],
+            "--metrics fid: it needs InceptionV3; give the path of its",
+        ),
+        ("ring", ["--inception", "x"], "--inception: none of the metrics needs it; drop it"),
+        (
+            "digits",
+            ["--inception", "x", "--metrics", "swd"],
+            "needs it; add one of fid, kid, precis",
+        ),
+        ("digits", ["--inception", "x"], "--inception x: No such file or directory; check that"),
+        (
+            "digits",
+            ["--inception-resize", "clean-fid"],
+            "clean-fid: only --inception uses it; drop",
+        ),
         ("digits", ["--metrics", ""], "--metrics '' is not known; for --data digits there are"),
         ("digits", ["--metrics", "modes"], "--metrics modes: it is for ring, grid, not for digits"),
         ("ring", ["--metrics", "modes,swd"], "--metrics swd: it is for faces, celeba, "),

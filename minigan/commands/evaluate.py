@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import functools
+from pathlib import Path
 from typing import Any
 
 from .. import backend
 from ..console import say
 from ..errors import UserError
-from ..evaluation import report, table
+from ..evaluation import inception_file, report, table
+from ..evaluation.inception import InceptionV3
+from ..evaluation.inception_input import RESIZES, STANDARD
 from ..options import MOST_SEED
 from ..training import checkpoint, evaluation, session
 from ..training.evaluation import MOST, USUAL
@@ -67,6 +70,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="estimate the standard error of each number too, which takes several times as long",
     )
+    parser.add_argument(
+        "--inception",
+        metavar="PATH",
+        help=f"the weights of InceptionV3, {inception_file.NAME} or the copy made from it, for fid, "
+        "kid, is and others (default: without them)",
+    )
+    parser.add_argument(
+        "--inception-resize",
+        choices=RESIZES,
+        help=f"how images are enlarged or shrunk for InceptionV3 (default: {STANDARD})",
+    )
     parser.add_argument("--device", default="auto", help=f"{DEVICE} (default: auto)")
     parser.add_argument("--threads", type=int, help=LIMITED_THREADS)
 
@@ -78,8 +92,9 @@ def evaluate(given: dict[str, Any], group: Group) -> int:
     use_threads(given["threads"])
     device = backend.use_device(given["device"], tf32=False)
     member, game, path = load(given["run"])
-    if names is not None:
-        table.check(names, game.data.data, bool(game.classes), given["n"] or MOST, given["errors"])
+    kind, asked, at_hand = game.data.data, bool(game.classes), given["inception"] is not None
+    chosen = table.usual(kind, asked, at_hand) if names is None else names
+    table.check(chosen, kind, asked, given["n"] or MOST, given["errors"], at_hand)
     home = home_of(path)
     if home is None or not checkpoint.is_named(path):
         raise UserError(
@@ -91,6 +106,7 @@ def evaluate(given: dict[str, Any], group: Group) -> int:
     for net in filter(None, (player.net, player.average)):
         net.to(device)
     average = not given["raw"] and player.average is not None
+    inception = _inception(given["inception"], given["inception_resize"], device)
     data = session.reals(run, game, given["dataroot"], say)
     found = evaluation.evaluate(
         game,
@@ -101,6 +117,7 @@ def evaluate(given: dict[str, Any], group: Group) -> int:
         given["seed"],
         given["errors"],
         average,
+        inception,
     )
     step = checkpoint.step_of(path)
     whose = "the average of G" if average else "G itself"
@@ -110,6 +127,14 @@ def evaluate(given: dict[str, Any], group: Group) -> int:
     run.write_evaluation(step, found)
     say(f"{run.folder / report.FILE} has the protocol of each number")
     return 0
+
+
+def _inception(path: str | None, resize: str | None, device: str) -> InceptionV3 | None:
+    if path is None:
+        if resize is not None:
+            raise UserError(f"--inception-resize {resize}: only --inception uses it; drop it")
+        return None
+    return inception_file.load(Path(path), resize or STANDARD, say).to(device)
 
 
 def _print(

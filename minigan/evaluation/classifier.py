@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,15 @@ class Classifier(Module):
     @property
     def digest(self) -> str:
         """Twelve digits that stand for the weights."""
-        digest = hashlib.sha256()
-        for name, array in sorted(self.state_dict_numpy().items()):
-            digest.update(f"{name} {array.shape} ".encode() + array.astype("<f4").tobytes())
-        return digest.hexdigest()[:12]
+        return digest_of(self.state_dict_numpy())[:12]
+
+
+def digest_of(arrays: Mapping[str, np.ndarray]) -> str:
+    """A SHA-256, in hexadecimal, of the names, the shapes and the numbers of arrays in float32."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.shape} ".encode() + array.astype("<f4").tobytes())
+    return digest.hexdigest()
 
 
 def fit(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

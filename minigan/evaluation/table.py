@@ -1,7 +1,8 @@
 """The metrics of `minigan evaluate`: a table from a name to what is computed, and for which data.
 
+    fid, kid, is                     of the features of InceptionV3, if the user has its weights
     frechet_F, kernel_F              distances of features F: digits, shapes, faces, random or pixels
-    precision_recall_F               fidelity and diversity apart
+    precision_recall_F               fidelity and diversity apart, of features F or `inception`
     density_coverage_F               the same, sturdier against outliers
     swd, ms_ssim                     texture scale by scale; how alike the images of a set are
     classes, asked                   of drawn digits and shapes, which a classifier of ours can read
@@ -15,7 +16,7 @@ generator would get from this many samples. Without that, most of these numbers 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ from .metrics import (
     density_coverage,
     earth_mover,
     frechet_distance,
+    inception_score,
     kernel_distance,
     mode_coverage,
     ms_ssim,
@@ -37,7 +39,7 @@ from .metrics import (
     sliced_wasserstein,
     standard_error,
 )
-from .samples import FEATURES, Samples, digest
+from .samples import FEATURES, INCEPTION, Samples
 
 Values = dict[str, float]
 POINTS = tuple(name for name, kind in KINDS.items() if kind.points)
@@ -83,6 +85,11 @@ def _precision_recall(real: Samples, fake: Samples, features: str, k: int) -> Va
 def _density_coverage(real: Samples, fake: Samples, features: str, k: int) -> Values:
     density, coverage = density_coverage(real.features(features), fake.features(features), k)
     return {"density": density, "coverage": coverage}
+
+
+def _inception_score(real: Samples, fake: Samples, splits: int) -> Values:
+    score, deviation = inception_score(fake.probabilities(), splits)
+    return {"score": score, "deviation": deviation}
 
 
 def _swd(real: Samples, fake: Samples) -> Values:
@@ -145,11 +152,19 @@ def _earth_mover(real: Samples, fake: Samples) -> Values:
 
 def _of_features(name: str) -> dict[str, Metric]:
     """The metrics of one kind of features."""
+    inception = name == INCEPTION
     fixed = lambda **given: lambda n: {"features": name, **given}
-    subsets = lambda n: {"features": name, "subsets": 20, "size": min(1000, max(2, n // 2))}
+    subsets = lambda n: {
+        **{"features": name, "subsets": 100 if inception else 20},  # 100 is usual for KID
+        "size": min(1000, max(2, n // 2)),
+    }
     return {
-        f"frechet_{name}": Metric(_frechet, parameters=fixed(), features=name),
-        f"kernel_{name}": Metric(_kernel, parameters=subsets, features=name),
+        "fid" if inception else f"frechet_{name}": Metric(
+            _frechet, parameters=fixed(), features=name
+        ),
+        "kid" if inception else f"kernel_{name}": Metric(
+            _kernel, parameters=subsets, features=name
+        ),
         f"precision_recall_{name}": Metric(
             _precision_recall, least=4, parameters=fixed(k=3), features=name
         ),
@@ -160,7 +175,14 @@ def _of_features(name: str) -> dict[str, Metric]:
 
 
 METRICS: dict[str, Metric] = {
-    **{name: metric for features in FEATURES for name, metric in _of_features(features).items()},
+    **{
+        name: metric
+        for features in (*FEATURES, INCEPTION)
+        for name, metric in _of_features(features).items()
+    },
+    "is": Metric(
+        _inception_score, least=10, features=INCEPTION, parameters=lambda n: {"splits": 10}
+    ),
     "swd": Metric(_swd, most=256),
     "ms_ssim": Metric(_ms_ssim, most=5000),
     "classes": Metric(_classes, ("digits", "shapes")),
@@ -171,25 +193,34 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def usual(kind: str, asked: bool) -> list[str]:
+def usual(kind: str, asked: bool, inception: bool = False) -> list[str]:
     """The metrics that make sense for a kind of data.
 
-    asked  whether the generator is asked for classes
+    asked      whether the generator is asked for classes
+    inception  whether InceptionV3 is at hand
     """
-    fitting = kind if kind in QUESTIONS else "random"
+    fitting = ("", kind if kind in QUESTIONS else "random", *([INCEPTION] if inception else []))
     return [
         name
         for name, metric in METRICS.items()
-        if kind in metric.data and metric.features in ("", fitting) and (asked or not metric.labels)
+        if kind in metric.data and metric.features in fitting and (asked or not metric.labels)
     ]
 
 
-def check(names: Iterable[str], kind: str, asked: bool, n: int, errors: bool = False) -> None:
+def check(
+    names: Sequence[str],
+    kind: str,
+    asked: bool,
+    n: int,
+    errors: bool = False,
+    inception: bool = False,
+) -> None:
     """Raise UserError unless each of these metrics can be computed.
 
     kind, asked  as in `usual`
     n            number of fakes, and of reals in each set
     errors       whether standard errors are wanted, which are computed from halves of the sets
+    inception    whether InceptionV3 is at hand; then at least one metric has to need it
     """
     for name in names:
         if name not in METRICS:
@@ -205,6 +236,10 @@ def check(names: Iterable[str], kind: str, asked: bool, n: int, errors: bool = F
                 f"--metrics {name}: it is for {', '.join(metric.data)}, not for {kind}; for this run "
                 f"there are {', '.join(usual(kind, asked))}"
             )
+        if metric.features == INCEPTION and not inception:
+            raise UserError(
+                f"--metrics {name}: it needs InceptionV3; give the path of its weights as --inception"
+            )
         if metric.labels and not asked:
             raise UserError(
                 f"--metrics {name}: this generator is not asked for classes; leave it out"
@@ -212,6 +247,10 @@ def check(names: Iterable[str], kind: str, asked: bool, n: int, errors: bool = F
         if n < (least := metric.least * (2 if errors else 1)):
             halves = " for --errors, which takes halves" if errors else ""
             raise UserError(f"--n {n}: {name} needs at least {least} samples{halves}; give more")
+    if inception and all(METRICS[name].features != INCEPTION for name in names):
+        needing = [name for name in usual(kind, asked, True) if METRICS[name].features == INCEPTION]
+        remedy = f"add one of {', '.join(needing)} or drop it" if needing else "drop it"
+        raise UserError(f"--inception: none of the metrics needs it; {remedy}")
 
 
 def evaluate(
@@ -243,6 +282,6 @@ def _entry(
         spread = standard_error(halves, np.arange(n), np.arange(n), REPEATS).tolist()
     protocol = {"n": n, **parameters}
     if metric.features:
-        protocol["digest"] = digest(metric.features, fake.values.shape[1:])
+        protocol |= fake.protocol(metric.features)
     named = dict(zip(values, spread, strict=False))  # empty without errors
     return {"values": values, "reals": reals, "errors": named, "protocol": protocol}

@@ -15,8 +15,9 @@ from ..data import Dataset
 from ..data.decoding import RECIPE
 from ..errors import UserError
 from ..evaluation import table
+from ..evaluation.inception import FEATURES, InceptionV3
 from ..evaluation.report import Entry
-from ..evaluation.samples import Samples
+from ..evaluation.samples import INCEPTION, Samples
 from ..gans import MEMBERS
 from ..keys import generator, noise
 from ..options import MOST_SEED, short
@@ -28,6 +29,7 @@ USUAL = 2500  # samples: enough for the metrics, and not too many for a CPU
 MOST = 50_000
 # Sets of n float32 samples in memory at once: of reals, of fakes, and what is computed of them.
 HELD, HELD_FOR_PIXELS = 6, 18
+HELD_OF_FEATURES = 14  # the same for InceptionV3's: 3 sets in float32, and more in float64
 
 Draw = Callable[[np.ndarray, "np.ndarray | None"], np.ndarray]  # see `evaluate`
 
@@ -49,16 +51,18 @@ def evaluate(
     seed: int = 0,
     errors: bool = False,
     average: bool = True,
+    inception: InceptionV3 | None = None,
 ) -> dict[str, Entry]:
     """The metrics of a generator against its data: see `table.evaluate`.
 
-    draw     the generator: z (N, nz) and the classes (N,), or None, -> samples (N, *shape); one that
-             translates gets images (N, *shape) instead of z
-    names    in `table.METRICS`; by default those that make sense for the data
-    n        fakes, and reals in each of two sets; by default 2500, or half the data if that is less
-    seed     of the noise, and of the choice of reals
-    errors   whether to estimate standard errors too
-    average  whether `draw` uses the average of G's weights, for the protocol
+    draw       the generator: z (N, nz) and the classes (N,), or None, -> samples (N, *shape); one that
+               translates gets images (N, *shape) instead of z
+    names      in `table.METRICS`; by default those that make sense for the data
+    n          fakes, and reals in each of two sets; by default 2500, or half the data if that is less
+    seed       of the noise, and of the choice of reals
+    errors     whether to estimate standard errors too
+    average    whether `draw` uses the average of G's weights, for the protocol
+    inception  the network of FID and others, see `inception_file.load`; it adds them to the default
 
     A conditional generator is asked for the classes of the reals that it is compared with, so the
     frequencies agree. One that translates gets images of the other class, from the same data. Images
@@ -69,20 +73,23 @@ def evaluate(
     kind, asked = game.data.data, bool(game.classes)
     check_numbers(n, seed)
     n = _count(n, data)
-    names = table.usual(kind, asked) if names is None else list(dict.fromkeys(names))
-    table.check(names, kind, asked, n, errors)
-    pixels = any(table.METRICS[name].features == "pixels" for name in names)
-    needed = (HELD_FOR_PIXELS if pixels else HELD) * n * 4 * int(np.prod(data.shape))
+    at_hand = inception is not None
+    names = table.usual(kind, asked, at_hand) if names is None else list(dict.fromkeys(names))
+    table.check(names, kind, asked, n, errors, at_hand)
+    features = {table.METRICS[name].features for name in names}
+    needed = (HELD_FOR_PIXELS if "pixels" in features else HELD) * n * 4 * int(np.prod(data.shape))
+    if INCEPTION in features:
+        needed += HELD_OF_FEATURES * n * 4 * FEATURES
     check_memory(needed, "cpu", f"--n {n}", "give a smaller --n")
     at = generator(int(seed), "evaluated reals").permutation(len(data))[: 2 * n]
-    real, other = (_reals(kind, data, part) for part in (at[:n], at[n:]))
+    real, other = (_reals(kind, data, part, inception) for part in (at[:n], at[n:]))
     y = real.labels if asked else None
     if MEMBERS[game.member].translates:
         drawn = draw(originals(data, y, int(seed), "evaluated fakes"), y)
     else:
         o, rng = game.options, generator(int(seed), "evaluated fakes")
         drawn = draw(noise(rng, (n, o.nz), o.noise), y)
-    fake = Samples(kind, _as_in_a_file(drawn, data.shape), y)
+    fake = Samples(kind, _as_in_a_file(drawn, data.shape), y, inception)
     protocol = {
         "seed": int(seed),
         "average": average,
@@ -111,9 +118,9 @@ def _count(n: int | None, data: Dataset) -> int:
     return n
 
 
-def _reals(kind: str, data: Dataset, at: np.ndarray) -> Samples:
+def _reals(kind: str, data: Dataset, at: np.ndarray, inception: InceptionV3 | None) -> Samples:
     labels = None if data.labels is None else data.labels[at]
-    return Samples(kind, data.batch(at, "cpu").numpy(), labels)
+    return Samples(kind, data.batch(at, "cpu").numpy(), labels, inception)
 
 
 def _as_in_a_file(samples: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

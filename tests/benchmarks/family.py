@@ -44,7 +44,7 @@ RING = ("non-saturating", "minimax", "relativistic", "least squares", "hinge", "
 NETS = ["fully connected GAN, 28 x 28", *[f"ring, {name}" for name in RING]]
 IMAGES = ["DCGAN, 28 x 28", "WGAN-GP, 28 x 28", "WGAN-GP, 64 x 64"]
 IMAGES += ["CycleGAN, 64 x 64, batch 1", "CycleGAN, 64 x 64, batch 4"]
-IMAGES += ["StyleGAN, 32 x 32", "StyleGAN, 32 x 32, R1"]
+IMAGES += ["progressive, 32 x 32", "StyleGAN, 32 x 32", "StyleGAN, 32 x 32, R1"]
 # Five updates of D by Adam, with a first beta of 0, enlarge rounding: see GAMES in gpu_step.py.
 ALLOWED = {"WGAN-GP, 64 x 64": 1e-2}
 FLOOR = "array calls"

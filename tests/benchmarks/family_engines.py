@@ -7,6 +7,7 @@ same layers, first weights and inputs.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import time
@@ -55,6 +56,7 @@ NETS = {
     "WGAN-GP, 28 x 28": Net("wgan-gp", "dcgan", (1, 28, 28), 64, 64, 100, "wasserstein"),
     "CycleGAN, 64 x 64, batch 1": Net("cyclegan", "resnet", (3, 64, 64), 64, 1, 0, "least-squares"),
     "CycleGAN, 64 x 64, batch 4": Net("cyclegan", "resnet", (3, 64, 64), 64, 4, 0, "least-squares"),
+    "progressive, 32 x 32": Net("progressive", "", (3, 32, 32), 64, 16, 64, "wasserstein"),
     "StyleGAN, 32 x 32": Net("stylegan", "adain", (3, 32, 32), 64, 16, 64, "non-saturating"),
     "StyleGAN, 32 x 32, R1": Net("stylegan", "adain", (3, 32, 32), 64, 16, 64, "R1"),
     "DCGAN, 64 x 64": Net("dcgan", "dcgan", (3, 64, 64), 64, 128, 100, "non-saturating"),
@@ -62,7 +64,8 @@ NETS = {
 }
 
 
-STD = {"stylegan": 1.0}  # its layers scale their weights
+STD = {"progressive": 1.0, "stylegan": 1.0}  # their layers scale their weights
+GROWN = 10**6  # steps, after which networks that grow have grown
 
 
 class Given(NamedTuple):
@@ -72,7 +75,7 @@ class Given(NamedTuple):
     z: Any
     u: Any
     planes: Any  # noise for StyleGAN's layers
-    step: int = 0
+    step: int = GROWN
 
     def reals(self) -> Any:
         return self.x
@@ -251,7 +254,7 @@ class Minigan(Family):
         wanted = {
             "fresh_noise": False, "loss": net.loss, "d_steps": net.d_steps, "network": net.network,
             "nz": net.nz, "pool_size": 0, "blocks": BLOCKS, "mixing": 0.0, "r1_every": 1,
-            "r1": 10.0 * (net.loss == "R1"),
+            "r1": 10.0 * (net.loss == "R1"), "phase_images": 1,
         }  # fmt: skip
         wanted |= {"style": net.network} if net.member == "stylegan" else {}
         options = kind.Options(
@@ -304,12 +307,11 @@ class PyTorch(Family):
                 each.to(self.device, memory_format=self.format)
                 for each in networks(net.width, BLOCKS)
             )
-        if net.member == "stylegan":
-            from stylegan_pytorch import networks
-
+        if net.member in ("progressive", "stylegan"):
+            module = importlib.import_module(f"{net.member}_pytorch")
             return tuple(
                 each.to(self.device, memory_format=self.format)
-                for each in networks(net.width, net.nz)
+                for each in module.networks(net.width, net.nz)
             )
         nn, w, pixels = self.nn, net.width, int(np.prod(net.shape))
         leaky = lambda: nn.LeakyReLU(0.2, True)
@@ -376,7 +378,7 @@ class PyTorch(Family):
         optim = self.torch.optim
         if net.member == "wgan":
             return [optim.RMSprop(each.parameters(), lr=5e-5) for each in (G, D)]
-        own = {"wgan-gp": (1e-4, (0.0, 0.9)), "stylegan": (1e-3, (0.0, 0.99))}
+        own = dict.fromkeys(STD, (0.001, (0.0, 0.99))) | {"wgan-gp": (1e-4, (0.0, 0.9))}
         lr, betas = own.get(net.member, (2e-4, (0.5, 0.999)))
         return [optim.Adam(each.parameters(), lr=lr, betas=betas) for each in (G, D)]
 
@@ -398,6 +400,10 @@ class PyTorch(Family):
             from stylegan_pytorch import steps
 
             return steps(G, D, [opt_G, opt_D], net.loss == "R1")
+        if net.member == "progressive":
+            from progressive_pytorch import steps
+
+            return steps(G, D, [opt_G, opt_D])
         d_loss, g_loss = self.losses(net.loss)
         again = net.member.startswith("wgan")  # G's half has fakes of its own
         make, score = map(self.torch.compile, (G, D)) if self.compiled else (G, D)

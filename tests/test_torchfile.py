@@ -217,6 +217,8 @@ FILES = {
     "a zip of its first bytes": (ENTRY, "damaged"),
     "a changed number": (
         zipped(GOOD, {"a/data/0": b"abcdefghijklmnop"}).replace(b"abcd", b"abce"), "damaged"),
+    "an entry before the beginning": (
+        zipped(GOOD)[:20] + zipped(GOOD)[40:], "not begin within its zip|damaged"),
     "an encrypted zip": (
         zipped(GOOD).replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"),
         "damaged"),

@@ -106,6 +106,8 @@ def _read_zip(file: IO[bytes], size: int) -> Found:
                 info = entries.get(folders[0] + name)
                 if info is None or info.compress_type != zipfile.ZIP_STORED:
                     raise ValueError(f"{short(repr(name))} is missing in its zip, or is compressed")
+                if not 0 <= info.header_offset < size:
+                    raise ValueError(f"{short(repr(name))} does not begin within its zip")
                 if info.file_size > most:
                     raise ValueError(
                         f"{short(repr(name))} has {info.file_size:,} bytes, more than {most:,}"

@@ -67,6 +67,17 @@ def load(path: Path, resize: str = STANDARD, say: Callable[[str], None] = print)
     return net
 
 
+def load_if_given(
+    path: str | Path | None, resize: str | None, say: Callable[[str], None]
+) -> InceptionV3 | None:
+    """What `load` returns; None without a path. UserError: there is a way to resize, but no path."""
+    if path is not None:
+        return load(Path(path), resize or STANDARD, say)
+    if resize is not None:
+        raise UserError(f"--inception-resize {resize}: only --inception uses it; drop it")
+    return None
+
+
 def _read_standard(path: Path) -> dict[str, np.ndarray]:
     """The arrays of the standard file, once its size and its digest agree."""
     if path.exists() and not path.is_file():

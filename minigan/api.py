@@ -13,7 +13,6 @@ import numpy as np
 from .arguments import is_whole
 from .errors import UserError
 from .evaluation import inception_file
-from .evaluation.inception_input import STANDARD
 from .gans.base import GAN
 from .keys import generator, noise
 from .options import MOST_SEED, short
@@ -82,17 +81,16 @@ class Trained:
         raw: bool = False,
         errors: bool = False,
         inception: str | Path | None = None,
-        inception_resize: str = STANDARD,
+        inception_resize: str | None = None,
     ) -> dict[str, dict[str, Any]]:
         """The metrics of the samples, as `minigan evaluate` computes them from the run's own data.
 
         The arguments and the result are those of `training.evaluation.evaluate`, but `inception` is the
-        path of the weights; see `evaluation.inception_file.load`. The run is not changed.
+        path of the weights, and `inception_resize` that of `evaluation.inception_file.load`. The run is
+        not changed.
         """
         silent = lambda text: None
-        net = None
-        if inception is not None:
-            net = inception_file.load(Path(inception), inception_resize, silent)
+        net = inception_file.load_if_given(inception, inception_resize, silent)
         data = session.reals(Run(self.folder), self.game, None, silent)
         average = not raw and self.member.players["G"].average is not None
         draw = partial(draw_samples, self.member, self.folder, not average, "cpu")

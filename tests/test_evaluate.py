@@ -309,6 +309,8 @@ def test_numbers_of_two_ways_to_resize_are_not_compared(runs, inception, capsys)
         ["fid"], inception="x.pth", inception_resize="clean-fid"
     )
     assert found == written(run)["metrics"]
+    with pytest.raises(UserError, match="--inception-resize clean-fid: only --inception uses it"):
+        minigan.load(run.folder).evaluate(["swd"], inception_resize="clean-fid")
 
 
 def test_the_memory_of_the_features_counts(runs, inception, capsys, monkeypatch):

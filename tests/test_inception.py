@@ -137,7 +137,7 @@ def test_clean_fid_is_pillows_bicubic_in_floats_clipped_and_not_rounded():
     image = np.random.default_rng(0).integers(0, 256, (1, 3, 40, 50), np.uint8)
     found = prepared(image, "clean-fid")
     for plane, own in zip(image[0], found[0], strict=True):
-        picture = Image.fromarray(plane.astype(np.float32), "F").resize((299, 299), Image.BICUBIC)
+        picture = Image.fromarray(plane.astype(np.float32)).resize((299, 299), Image.BICUBIC)
         expected = np.asarray(picture)
         assert expected.max() > 260  # overshoots at edges
         np.testing.assert_array_equal(own, (expected.clip(0, 255) - 128) / np.float32(128))
@@ -235,12 +235,16 @@ def test_any_other_file_is_refused(weights, monkeypatch):
 def test_standard_bytes_that_are_no_such_network_are_refused(weights, monkeypatch):
     """This cannot happen unless the constants are wrong. It must not end in a traceback."""
     monkeypatch.setattr(inception_file, "InceptionV3", lambda *given: Sequential(Linear(2, 2)))
-    assert "missing keys ['0.bias'], unexpected keys" in refused(weights)
-    data = weights.read_bytes().replace(b"cpu", b"gpu"[:1] * 3, 1)[:-2]
-    weights.write_bytes(data)
-    monkeypatch.setattr(inception_file, "SIZE", len(data))
-    monkeypatch.setattr(inception_file, "SHA256", hashlib.sha256(data).hexdigest())
-    refused(weights)
+    assert "Sequential: the state dict does not match: missing keys" in refused(weights)
+    for data in (
+        b"\x80\x02X\x01\x00\x00\x00\xff.",
+        b"\x80\x02F" + 10**6 * b"x" + b"\n.",
+        b"PK\3\4",
+    ):
+        weights.write_bytes(data)
+        monkeypatch.setattr(inception_file, "SIZE", len(data))
+        monkeypatch.setattr(inception_file, "SHA256", hashlib.sha256(data).hexdigest())
+        assert "damaged: " in refused(weights)
 
 
 def test_a_copy_that_is_damaged_or_of_something_else_is_refused(weights, monkeypatch):

@@ -131,6 +131,9 @@ WIDE = b")" + 60 * b"q\x00h\x00\x86"  # of 2^60 parts, each of two equal ones
 OBJECTS = {  # what the pickle builds: a word of the refusal
     "another function": (state(x=named("os.system") + items(text("echo")) + b"R"), "os.system"),
     "a module's name that is long": (named("a" * 5000 + ".b"), "which no state dict"),
+    "a module's name that rings": (named("a\x07.b"), r"mentions 'a\\x07\.b', which"),
+    "text that is none": (b"X\x01\x00\x00\x00\xff", "pickle is damaged: 'utf-8' codec can't"),
+    "a long number that is none": (b"F" + 5000 * b"x" + b"\n", "pickle is damaged: could not"),
     "half precision": (state(x=tensor(kind="HalfStorage")), "torch.HalfStorage"),
     "a parameter": (state(x=tensor(function="torch._utils._rebuild_parameter")), "_parameter"),
     "a class made": (b"c__builtin__\nobject\n)\x81", "__builtin__.object"),
@@ -180,6 +183,7 @@ def test_any_other_object_is_refused_without_executing_anything(case, form, read
     with pytest.raises(ValueError, match=word) as caught:
         read(stream(body) if form == "stream" else zipped(body))
     assert len(str(caught.value)) < 200
+    assert str(caught.value).isprintable()
 
 
 ENTRY = b"PK\x03\x04"
@@ -206,10 +210,15 @@ FILES = {
     "a compressed object": (zipped(GOOD, method=zipfile.ZIP_LZMA), "compressed"),
     "a large object": (
         zipped(GOOD, {"a/data.pkl": bytes(torchfile.MOST_PICKLE + 1)}), "more than 4,194,304"),
+    "storages of more bytes than the file": (
+        zipped(state(**{f"x{i}": tensor(key=f"{i}", count=99) for i in range(50)})),
+        "19,800 bytes, more than the file has"),
     "a path in the key": (zipped(state(x=tensor(key="../../etc/passwd"))), "is missing"),
     "a zip of its first bytes": (ENTRY, "damaged"),
     "a changed number": (
         zipped(GOOD, {"a/data/0": b"abcdefghijklmnop"}).replace(b"abcd", b"abce"), "damaged"),
+    "an entry before the beginning": (
+        zipped(GOOD)[:20] + zipped(GOOD)[40:], "not begin within its zip|damaged"),
     "an encrypted zip": (
         zipped(GOOD).replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"),
         "damaged"),

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import functools
-from pathlib import Path
 from typing import Any
 
 from .. import backend
 from ..console import say
 from ..errors import UserError
 from ..evaluation import inception_file, report, table
-from ..evaluation.inception import InceptionV3
 from ..evaluation.inception_input import RESIZES, STANDARD
 from ..options import MOST_SEED
 from ..training import checkpoint, evaluation, session
@@ -106,7 +104,9 @@ def evaluate(given: dict[str, Any], group: Group) -> int:
     for net in filter(None, (player.net, player.average)):
         net.to(device)
     average = not given["raw"] and player.average is not None
-    inception = _inception(given["inception"], given["inception_resize"], device)
+    inception = inception_file.load_if_given(given["inception"], given["inception_resize"], say)
+    if inception is not None:
+        inception.to(device)
     data = session.reals(run, game, given["dataroot"], say)
     found = evaluation.evaluate(
         game,
@@ -127,14 +127,6 @@ def evaluate(given: dict[str, Any], group: Group) -> int:
     run.write_evaluation(step, found)
     say(f"{run.folder / report.FILE} has the protocol of each number")
     return 0
-
-
-def _inception(path: str | None, resize: str | None, device: str) -> InceptionV3 | None:
-    if path is None:
-        if resize is not None:
-            raise UserError(f"--inception-resize {resize}: only --inception uses it; drop it")
-        return None
-    return inception_file.load(Path(path), resize or STANDARD, say).to(device)
 
 
 def _print(

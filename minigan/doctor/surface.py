@@ -126,7 +126,14 @@ def cases() -> dict[str, Case]:
         "repeated indices": (lambda x: (x * x)[[0, 2, 0]], a),
         "mask": (lambda x: (x * x)[x > 0], a),
         "avg_pool2d": (lambda x: F.avg_pool2d(x * x, 2, 1, 1), (2, 2, 3, 4)),
+        "avg_pool2d without padding": (
+            lambda x: F.avg_pool2d(x * x, 3, 1, 1, count_include_pad=False), (2, 2, 3, 4),
+        ),
         "max_pool2d": (lambda x: F.max_pool2d(x * x, 2), (2, 2, 4, 6)),
+        "max_pool2d's gradient": (
+            lambda x, g: grad(F.max_pool2d(x * x, 2), x, g, create_graph=True)[0],
+            (2, 2, 4, 6), (2, 2, 2, 3),
+        ),
         "matmul": (lambda x, y: x @ y, a, (4, 5)),
         "matmul, batches": (lambda x, y: x @ y, c, (2, 1, 4, 2)),
         "linear": (F.linear, c, (5, 4), (5,)),

@@ -21,6 +21,7 @@ import numpy as np
 from .. import tensorfile
 from ..errors import UserError
 from ..files import is_own, reason
+from ..options import short
 from . import torchfile
 from .classifier import digest_of
 from .inception import InceptionV3
@@ -57,12 +58,24 @@ def load(path: Path, resize: str = STANDARD, say: Callable[[str], None] = print)
     except OSError as error:
         raise UserError(f"--inception {path}: {reason(error)}") from error
     except (ValueError, KeyError) as error:
+        why = short(error.args[0]) if isinstance(error, KeyError) else error
         raise UserError(
-            f"--inception {path}: {error.args[0]}; give {NAME}, or the copy made from it"
+            f"--inception {path}: {why}; give {NAME}, or the copy made from it"
         ) from error
     if not copied:
         _copy(path.with_suffix(".safetensors"), arrays, say)
     return net
+
+
+def load_if_given(
+    path: str | Path | None, resize: str | None, say: Callable[[str], None]
+) -> InceptionV3 | None:
+    """What `load` returns; None without a path. UserError: there is a way to resize, but no path."""
+    if path is not None:
+        return load(Path(path), resize or STANDARD, say)
+    if resize is not None:
+        raise UserError(f"--inception-resize {resize}: only --inception uses it; drop it")
+    return None
 
 
 def _read_standard(path: Path) -> dict[str, np.ndarray]:

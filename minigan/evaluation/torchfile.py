@@ -22,6 +22,7 @@ import io
 import math
 import pickletools
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -77,7 +78,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
             raise ValueError(f"its {size:,} bytes exceed {MOST_FILE:,}")
         file.seek(0)
         if file.read(4) == b"PK\x03\x04":
-            found, storages = _read_zip(file)
+            found, storages = _read_zip(file, size)
         else:
             found, storages = _read_stream(file, size)
     return {name: _array(name, tensor, storages) for name, tensor in found.items()}
@@ -90,7 +91,7 @@ Found = tuple[
 ]  # the tensors, and the storages by their keys
 
 
-def _read_zip(file: IO[bytes]) -> Found:
+def _read_zip(file: IO[bytes], size: int) -> Found:
     try:
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
@@ -105,14 +106,20 @@ def _read_zip(file: IO[bytes]) -> Found:
                 info = entries.get(folders[0] + name)
                 if info is None or info.compress_type != zipfile.ZIP_STORED:
                     raise ValueError(f"{short(repr(name))} is missing in its zip, or is compressed")
+                if not 0 <= info.header_offset < size:
+                    raise ValueError(f"{short(repr(name))} does not begin within its zip")
                 if info.file_size > most:
-                    raise ValueError(f"{name} has {info.file_size:,} bytes, more than {most:,}")
+                    raise ValueError(
+                        f"{short(repr(name))} has {info.file_size:,} bytes, more than {most:,}"
+                    )
                 return archive.read(info)
 
             if folders[0] + "byteorder" in entries and content("byteorder", 10) != b"little":
                 raise ValueError("its numbers are not little-endian")
             top, mentioned = _interpret(io.BytesIO(content("data.pkl", MOST_PICKLE)))
-            tensors = _state_dict(top)
+            tensors, length = _state_dict(top), sum(each.size for each in mentioned.values())
+            if length > size:  # several names may share the bytes of one entry
+                raise ValueError(f"its storages take {length:,} bytes, more than the file has")
             return tensors, {
                 key: _numbers(storage, content(f"data/{key}", storage.size))
                 for key, storage in mentioned.items()
@@ -188,7 +195,7 @@ def _interpret(data: io.BytesIO) -> tuple[Any, dict[str, _Storage]]:
         return found
 
     try:
-        for instruction, argument, _ in pickletools.genops(data):
+        for instruction, argument, _ in _instructions(data):
             match instruction.name:
                 case "PROTO":
                     pass
@@ -253,9 +260,17 @@ def _interpret(data: io.BytesIO) -> tuple[Any, dict[str, _Storage]]:
         raise ValueError("its pickle builds no state dict of float32 tensors") from error
 
 
+def _instructions(data: io.BytesIO) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]]:
+    """The instructions of the next pickle, decoded but not executed."""
+    try:
+        yield from pickletools.genops(data)
+    except ValueError as error:
+        raise ValueError(f"its pickle is damaged: {short(error)}") from error
+
+
 def _global(name: str) -> _Global:
     if name not in GLOBALS:
-        shown = short(name.replace(" ", "."))
+        shown = short(repr(name.replace(" ", ".")))
         raise ValueError(f"it mentions {shown}, which no state dict of float32 tensors needs")
     return _Global(name)
 

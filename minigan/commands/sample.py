@@ -86,7 +86,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--crossover",
         type=int,
         help="the style, from 1, from which on mixing.png takes those of its first row; for members "
-        "with styles (default: the middle one)",
+        "with styles (default: the first of the full size)",
     )
     parser.add_argument(
         "--neighbours",

@@ -42,7 +42,7 @@ class Styled:
         self.member, self.game, self.path, self.device = member, game, path, device
         self.raw, self.seed = given["raw"], given["seed"]
         self.psi = 1.0 if given["psi"] is None else given["psi"]
-        self.crossover = given["crossover"] or member.style_count // 2
+        self.crossover = given["crossover"] or member.style_count - 2  # full size
 
     def samples(self, z: np.ndarray, y: None = None) -> np.ndarray:
         """Samples (N, *shape) of z (N, nz), truncated."""

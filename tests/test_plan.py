@@ -439,7 +439,9 @@ def test_what_alters_the_weights_cannot_change_and_each_difference_is_listed():
 # run would change when resumed if a field were in the wrong table.
 FREE = {"dataroot", "workers", "epochs", "steps", "device", "ngpu", "out", "on_divergence"}
 FREE |= {"threads", "tf32", "log_every", "checkpoint_every", "keep", "sample_every"}
+FREE |= {"evaluate_every"}
 OTHER = {"dataroot": "x", "device": "cpu", "out": "x", "on_divergence": "stop", "tf32": False}
+OTHER["evaluate_every"] = 500  # a multiple of --checkpoint-every
 
 
 @pytest.mark.parametrize("member", MEMBERS)

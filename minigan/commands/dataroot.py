@@ -27,7 +27,8 @@ class _Paths(argparse.Action):
         found = [values] if isinstance(values, str) else list(values or ())
         if not found or "--" in found:  # Python's versions differ in what `--dataroot=--` is
             parser.error("argument --dataroot: '--' is not a value")
-        before = getattr(namespace, self.dest, None) or ()
+        # Where the flag takes several at once, giving it again replaces them, as for any other flag.
+        before = () if self.nargs else getattr(namespace, self.dest, None) or ()
         paths = (*((before,) if isinstance(before, str) else before), *found)
         setattr(namespace, self.dest, paths[0] if len(paths) == 1 else paths)
 

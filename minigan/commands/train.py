@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..gans import MEMBERS
 from ..options import flag
 from ..training import parallel, session
-from ..training.checkpoint import newest_first
+from ..training.checkpoint import newest_first, path_of
 from ..training.loop import Loop
 from ..training.plan import Plan, choose
 from ..training.recipes import recipe
@@ -137,6 +137,8 @@ def play(plan: Plan, run: Run | None, name: str | None, group: parallel.Group) -
 def _tell_end(loop: Loop, run: Run, code: int) -> None:
     """Say where to look and how to resume."""
     say(f"{'Interrupted' if code else 'Done'}: look at {run.samples}")
+    if loop.best is not None and (path := path_of(run.checkpoints, loop.best)).is_file():
+        say(f"  the best so far:   {path}")
     say(f"  sample from it:    {python('-m', 'minigan', 'sample', run.folder)}")
     if code:
         say(f"  resume it:         {_resume_command(run)}")

@@ -28,6 +28,7 @@ from .plan import Plan
 from .record import MetricsFile
 from .recovery import decide
 from .run import Run
+from .scoring import Scoring, best, deciding
 from .terminal import Progress, interrupt_flag
 from .watch import LOWER_RATE, SPOILED, Trouble, Watch
 
@@ -59,6 +60,8 @@ class Loop:
         self.member, self.draw, self.run, self.say, self.group = member, draw, run, say, group
         self.looks = Looks(member, data, run, draw.device, say)
         self.diversity = Diversity(member, data, draw.device)
+        self.scoring = Scoring(plan.game, member, data, draw.device, run.event)
+        self.evaluated: list[dict[str, float]] = []  # the lines of evaluations so far
         self.per_epoch = max(1, draw.per_epoch // member.batches)  # steps
         self.total = min(self.options.epochs * self.per_epoch, self.options.steps or math.inf)
         self.sample_every = self.options.sample_every or self.per_epoch
@@ -84,7 +87,8 @@ class Loop:
         played = self.member.step(self.draw)
         self.draw.next_step()
         self.unreported += 1
-        reported = step % self.log_every == 0 or step == self.total
+        evaluates = step % (self.options.evaluate_every or math.inf) == 0
+        reported = step % self.log_every == 0 or step == self.total or evaluates
         values = {name: value.item() for name, value in played.items()} if reported else {}
         self.seconds += time.perf_counter() - started
         if not reported:
@@ -96,6 +100,9 @@ class Loop:
         line = {"step": step, "epoch": self.draw.epoch, **self.group.mean(values)}
         if step % collapse.EVERY < self.log_every:  # the first reported step of every EVERY
             line |= self.group.from_leader(self.diversity.measure)
+        if evaluates:
+            line |= self.group.from_leader(self.scoring.measure)
+            self.evaluated.append(line)
         return {**line, SPEED: round(rate, 1)}
 
     # -- checkpoints --
@@ -136,15 +143,22 @@ class Loop:
         """Delete old checkpoints until `keep` are left, including this step's.
 
         Checkpoints between multiples of `checkpoint_every`, which only an interrupted run leaves, are
-        deleted first; after the last step, all of these are deleted. Checkpoints of later steps are
-        left alone: they cannot be read, because otherwise the run would have resumed from them.
+        deleted first; after the last step, all of these are deleted. The best one of those that were
+        evaluated stays. Checkpoints of later steps are left alone: they cannot be read, because
+        otherwise the run would have resumed from them.
         """
         older, planned = self._before(self.draw.step)
         stay = planned
         if self.draw.step != self.total:
             stay = planned + [path for path in older if path not in planned]
         for path in set(older).difference(stay[: self.options.keep - 1]):
-            path.unlink()
+            if checkpoint.step_of(path) != self.best:
+                path.unlink()
+
+    @property
+    def best(self) -> int | None:
+        """The step of the best evaluation so far; None if there was none."""
+        return best(self.evaluated, deciding(self.game)) if self.evaluated else None
 
     def _before(self, step: int) -> tuple[list[Path], list[Path]]:
         """(all checkpoints, planned checkpoints) from before a step, newest first.
@@ -196,6 +210,7 @@ class Loop:
             lambda: self.run.cut_metrics(self.draw.step, self.say, self.log_every)
         )
         self.watch = Watch((*self.member.signs, COLLAPSED), lines)
+        self.evaluated = [line for line in lines if deciding(self.game) in line]
         self.metrics = self.run.open_metrics() if self.group.leader else MetricsFile(os.devnull)
 
     # -- the run --
@@ -236,6 +251,9 @@ class Loop:
         """
         saved, counts = self.run.config["run"], ("checkpoint_every", "keep", "epochs", "steps")
         if self.group.leader and all(saved.get(n) == getattr(self.options, n) for n in counts):
+            self.evaluated = [
+                line for line in self.run.metrics(self.say) if deciding(self.game) in line
+            ]
             self._drop_old()
         self._draw_figures()
 

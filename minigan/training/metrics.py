@@ -41,13 +41,14 @@ METRICS = {
     "images_per_second": Metric("images a second", "", ".0f", "img/s"),
 }
 
-# The figures of a run, PANEL.png, with the label of the y axis. "others" has axes for each metric.
+# The figures of a run, PANEL.png, with the label of the y axis; without one, each metric has axes.
 PANELS = {
     "losses": "loss",
     "scores": "mean probability of being real",
     "critic": "mean score",
     "gradients": "length of the gradient",
     "diversity": "diversity of the samples, if that of the data is 1",
+    "evaluation": "",
     "others": "",
 }
 LABEL = 40  # characters at most
@@ -62,6 +63,8 @@ def metric(name: str) -> Metric:
     Such a name may be any text, because files of metrics may come from strangers.
     """
     text = ascii(name)[1:-1][:LABEL]
+    if " " in name:  # of an evaluation, such as "frechet_digits distance"
+        return Metric(text, "evaluation")
     return METRICS.get(name, Metric(text, short=text[:12]))
 
 

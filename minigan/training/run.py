@@ -7,7 +7,8 @@ samples/       pictures at fixed noise; reals; reals beside fakes; G itself besi
 checkpoints/   see checkpoint.py
 generated/     what `minigan sample` draws
 evaluation.json  what `minigan evaluate` measures
-losses.png, scores.png, critic.png, gradients.png, diversity.png, others.png, progress.gif
+losses.png, scores.png, critic.png, gradients.png, diversity.png, evaluation.png, others.png
+progress.gif
 skipped.txt    which images were left out, and why
 metrics.jsonl.damaged  the old metrics.jsonl, if some of its lines were wrong
 

@@ -23,7 +23,7 @@ from ..errors import UserError
 from ..gans import MEMBERS
 from ..gans.base import GAN
 from ..version import __version__
-from . import checkpoint, state
+from . import checkpoint, scoring, state
 from .draw import Draw, check_batch
 from .estimate import Estimate, check_memory, estimate, in_time
 from .game import Game
@@ -63,6 +63,8 @@ def open_for(plan: Plan, group: Group, say: Say, progress: bool = True) -> tuple
     plan = plan.on(data)
     translates = MEMBERS[plan.member].translates
     check_batch(data, plan.options.batch_size, each_class=translates)  # before a run exists
+    if run.evaluate_every:
+        scoring.check(plan.game, data)
     for note in data.notes:
         say(note)
     return plan, data

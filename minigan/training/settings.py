@@ -57,6 +57,13 @@ class RunOptions(Table):
         None, "steps between pictures; by default an epoch", least=1, most=10**9
     )
     checkpoint_every: int = option(500, "steps between checkpoints", least=1, most=10**9)
+    evaluate_every: int | None = option(
+        None,
+        "steps between evaluations of the samples, a multiple of --checkpoint-every; the checkpoint "
+        "with the lowest distance is kept; by default none",
+        least=1,
+        most=10**9,
+    )
     keep: int = option(3, "checkpoints to keep", least=1, most=10**9)
     on_divergence: str = option(
         "warn",
@@ -75,6 +82,12 @@ class RunOptions(Table):
             )
         if self.ngpu == 1 and self.device == "cpu":
             raise UserError("--ngpu 1 selects a GPU but --device cpu the CPU; drop one")
+
+        if (self.evaluate_every or 0) % self.checkpoint_every:
+            raise UserError(
+                f"--evaluate-every {self.evaluate_every}: checkpoints are evaluated, so it must be a "
+                f"multiple of --checkpoint-every {self.checkpoint_every}; change one"
+            )
 
     @property
     def device_name(self) -> str:

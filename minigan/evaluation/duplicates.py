@@ -26,6 +26,8 @@ def support_size(fake: np.ndarray, radius: float) -> float:
     (x,) = as_rows("support_size", fake=fake)
     check_counts("support_size", 2, fake=x)
     check_positive("support_size", "radius", radius)
-    near = sum(int((d <= radius**2).sum()) for _, d in squared_distances(x, x)) - len(x)
-    ordered = len(x) * (len(x) - 1)  # each pair is counted twice, and so are the near ones
-    return ordered / near if near > 0 else np.inf
+    near = 0  # ordered pairs, so each is counted twice, in both numbers
+    for part, d in squared_distances(x, x):  # (rows, N)
+        np.fill_diagonal(d[:, part], np.inf)  # a sample and itself
+        near += int((d <= radius**2).sum())
+    return len(x) * (len(x) - 1) / near if near else np.inf

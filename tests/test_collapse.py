@@ -15,6 +15,8 @@ from minigan.data.digits import Digits
 from minigan.data.mixture import Mixture
 from minigan.errors import UserError
 from minigan.evaluation.diversity import CROWD, spacing
+from minigan.evaluation.samples import Samples
+from minigan.evaluation.table import evaluate
 from minigan.gans import MEMBERS
 from minigan.gans.standard import DCGAN
 from minigan.keys import generator
@@ -164,6 +166,18 @@ def test_a_missing_class_and_many_copies_are_not_noticed(drawn):
     data = Data(samples)
     assert 0.4 < diversity(np.resize(samples[labels == 1], (COUNT, 3, 28, 28)), data) < 0.9
     assert diversity(np.resize(samples[:10], (COUNT, 3, 28, 28)), data) > 0.9
+
+
+@pytest.mark.parametrize(("kept", "covered"), [(1, 1), (3, 3)])
+def test_a_few_classes_are_named_by_the_evaluation(drawn, kept, covered):
+    """What the alarm does not notice, `minigan evaluate` does: reals of one class, or of three."""
+    samples, labels = drawn
+    as_grey = lambda rows: Samples("digits", rows[:, :1])
+    half, other, few = samples[:128], samples[128:], samples[labels < kept]
+    fakes = as_grey(few[np.arange(128) % len(few)])
+    found = evaluate(["classes"], as_grey(half), as_grey(other), fakes)["classes"]
+    assert found["values"]["covered"] == covered
+    assert found["reals"]["covered"] == 10
 
 
 def test_one_image_for_each_class_is_noticed(drawn):

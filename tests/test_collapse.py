@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from minigan.evaluation.diversity import CROWD, spacing
 from minigan.evaluation.samples import Samples
 from minigan.evaluation.table import evaluate
 from minigan.gans import MEMBERS
+from minigan.gans.signs import SATURATED, frozen_generator
 from minigan.gans.standard import DCGAN
 from minigan.keys import generator
 from minigan.tensor import Tensor, tensor
@@ -247,6 +249,14 @@ def test_the_sign_holds_between_the_measurements():
     few = [0.0] * 8 + [1.0] * 2  # of the ten measurements in a window
     assert noticed(few * 5) == []
     assert noticed([1.0] * 10 + [0.0] * 5 + [1.0] * 10) == []  # it has recovered by itself
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_every_member_has_the_options_that_its_alarms_name(member):
+    signs = (COLLAPSED, SATURATED, frozen_generator(1, 0.999))
+    named = {word for sign in signs for word in re.findall(r"--([a-z-]+)", sign.remedy)}
+    assert named == {"lr", "ndf"}
+    assert named <= set(MEMBERS[member].Options.names())
 
 
 # -- runs --------------------------------------------------------------------------------------------

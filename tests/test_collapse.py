@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,10 @@ from minigan.data.digits import Digits
 from minigan.data.mixture import Mixture
 from minigan.errors import UserError
 from minigan.evaluation.diversity import CROWD, spacing
+from minigan.evaluation.samples import Samples
+from minigan.evaluation.table import evaluate
 from minigan.gans import MEMBERS
+from minigan.gans.signs import SATURATED, frozen_generator
 from minigan.gans.standard import DCGAN
 from minigan.keys import generator
 from minigan.tensor import Tensor, tensor
@@ -166,6 +170,18 @@ def test_a_missing_class_and_many_copies_are_not_noticed(drawn):
     assert diversity(np.resize(samples[:10], (COUNT, 3, 28, 28)), data) > 0.9
 
 
+@pytest.mark.parametrize(("kept", "covered"), [(1, 1), (3, 3)])
+def test_a_few_classes_are_named_by_the_evaluation(drawn, kept, covered):
+    """What the alarm does not notice, `minigan evaluate` does: reals of one class, or of three."""
+    samples, labels = drawn
+    as_grey = lambda rows: Samples("digits", rows[:, :1])
+    half, other, few = samples[:128], samples[128:], samples[labels < kept]
+    fakes = as_grey(few[np.arange(128) % len(few)])
+    found = evaluate(["classes"], as_grey(half), as_grey(other), fakes)["classes"]
+    assert found["values"]["covered"] == covered
+    assert found["reals"]["covered"] == 10
+
+
 def test_one_image_for_each_class_is_noticed(drawn):
     """The classes differ, but the images of a class must too."""
     samples, labels = drawn
@@ -233,6 +249,14 @@ def test_the_sign_holds_between_the_measurements():
     few = [0.0] * 8 + [1.0] * 2  # of the ten measurements in a window
     assert noticed(few * 5) == []
     assert noticed([1.0] * 10 + [0.0] * 5 + [1.0] * 10) == []  # it has recovered by itself
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_every_member_has_the_options_that_its_alarms_name(member):
+    signs = (COLLAPSED, SATURATED, frozen_generator(1, 0.999))
+    named = {word for sign in signs for word in re.findall(r"--([a-z-]+)", sign.remedy)}
+    assert named == {"lr", "ndf"}
+    assert named <= set(MEMBERS[member].Options.names())
 
 
 # -- runs --------------------------------------------------------------------------------------------

@@ -280,7 +280,7 @@ def test_a_saturated_discriminator_is_warned_of_once_and_the_run_goes_on(capsys)
     assert sum(window) == SHARE * WINDOW  # as early as possible
     (warning,) = [s for s in capsys.readouterr().out.splitlines() if s.startswith("warning: ")]
     assert f"step {event['step']}: Loss_D has been below 0.01 for 200 steps" in warning
-    assert "try a narrower D (--ndf)" in warning
+    assert "try a new run with a tenth of --lr, a narrower D (--ndf)" in warning
     assert tiny.events(run)[-1]["event"] == "done"
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minigan.errors import UserError
 from minigan.evaluation import distances
 from minigan.evaluation.metrics import (
     density_coverage,
@@ -23,6 +24,7 @@ from minigan.evaluation.metrics import (
     parzen_log_likelihood,
     precision_recall,
     standard_error,
+    support_size,
 )
 
 seeds = st.integers(0, 2**32 - 1)
@@ -30,6 +32,39 @@ seeds = st.integers(0, 2**32 - 1)
 
 def normal(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape)
+
+
+# -- duplicates ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("planted", [1, 10, 100, 1000])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_planted_number_of_samples_is_found_within_a_factor_of_2(planted, seed):
+    """With 500 samples of 1000 some 125 pairs are equal, so the error is some 9 %."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.standard_normal((planted, 8))[rng.integers(planted, size=500)]
+    blurred = chosen + 1e-3 * rng.standard_normal(chosen.shape)
+    assert planted / 2 < support_size(blurred, radius=0.02) < 2 * planted
+
+
+def test_without_duplicates_the_support_has_no_bound():
+    assert support_size(normal(0, 200, 8), radius=0.01) == math.inf
+    assert support_size(np.ones((9, 2, 2)), radius=0.01) == 1
+    assert support_size([[0.0], [0.0], [1.0], [5.0]], radius=0.5) == 6  # one pair of six
+
+
+@pytest.mark.parametrize(
+    ("fake", "radius", "word"),
+    [
+        (np.zeros((1, 2)), 1.0, "at least 2"),
+        (np.full((3, 2), np.nan), 1.0, "not finite"),
+        (np.zeros((3, 2)), 0.0, "radius"),
+        (np.zeros((3, 2)), -1.0, "radius"),
+    ],
+)
+def test_what_has_no_duplicates_is_refused(fake, radius, word):
+    with pytest.raises(UserError, match=word):
+        support_size(fake, radius)
 
 
 # -- neighbours ---------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ flattened. Images are (N, C, H, W).
                        density_coverage          the same, sturdier against outliers
                        different_bins            in which regions there are too many or too few fakes
                        parzen_log_likelihood     historical; it misleads
+                       support_size              how many different fakes there are, by duplicates
     images             sliced_wasserstein        texture and form, scale by scale
                        ms_ssim                   how alike the images of a set are
     points             earth_mover               exact, of small sets
@@ -21,6 +22,7 @@ beside its protocol: how many samples, which features, which seed.
 """
 
 from .bins import different_bins, mode_coverage
+from .duplicates import support_size
 from .frechet import frechet_distance
 from .kernel import kernel_distance
 from .likelihood import parzen_log_likelihood
@@ -45,4 +47,5 @@ __all__ = [
     "precision_recall",
     "sliced_wasserstein",
     "standard_error",
+    "support_size",
 ]

@@ -37,7 +37,7 @@ class Sign(NamedTuple):
 SATURATED = Sign(
     "saturated discriminator",
     f"Loss_D has been below {CERTAIN} for {{}} steps: D is certain, G learns nothing",
-    "try a narrower D (--ndf), a lower --lr, another --seed, or more data",
+    "try a new run with a tenth of --lr, a narrower D (--ndf), or more data",
     lambda: lambda metrics: metrics["loss_d"] < CERTAIN,
 )
 
@@ -69,6 +69,6 @@ def frozen_generator(size: int, beta2: float, eps: float = 1e-8) -> Sign:
     return Sign(
         "frozen generator",
         f"G has moved by less than {STILL} lr per step for {{}} steps: its gradient vanishes",
-        "try a narrower D (--ndf), another --loss, or another --seed",
+        "try a new run with a tenth of --lr, or a narrower D (--ndf)",
         start,
     )

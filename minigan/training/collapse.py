@@ -106,6 +106,6 @@ COLLAPSED = Sign(
     "collapsed generator",
     f"for {{}} steps G's samples have been {1 / LOW:.0f} times as close together as those of the data "
     "(mode collapse, unless samples/reals.png shows that the data or its classes are wrong)",
-    "try --r1 1, or another --seed with a member that has no --r1",
+    "try a new run with a tenth of --lr",
     _start,
 )

@@ -40,7 +40,7 @@ def trained() -> Run:
     return run
 
 
-def styles() -> Figure:
+def style() -> Figure:
     """The four pictures, two in a row."""
     folder = trained().folder / "generated"
     figure = Figure(figsize=(10, 7.6), layout="constrained")
@@ -55,4 +55,4 @@ def styles() -> Figure:
 
 
 if __name__ == "__main__":
-    styles().savefig(HERE / "style.png", dpi=90)
+    style().savefig(HERE / "style.png", dpi=90)

@@ -1,7 +1,8 @@
 """CycleGAN: faces in summer become faces in winter, and back, without a pair to learn from.
 
     python examples/cyclegan.py                           # drawn faces, 20 minutes
-    python examples/cyclegan.py --dataroot horse2zebra    # your images, in trainA and trainB
+    python examples/cyclegan.py --dataroot horses zebras  # your images, in two folders
+    python examples/cyclegan.py --dataroot horse2zebra    # or in its subfolders trainA and trainB
 
 At the end it draws translations.png in the run's folder: faces that are not in the data, and under each
 its translation and the true one. It also prints how far the translations are from the true ones, beside

@@ -44,7 +44,8 @@ PETS = {
 
 def opened(root, max_images=None, **options) -> ImageSet:
     chosen = DataOptions(data="folder", image_size=16, max_images=max_images, **options)
-    return open_data(chosen, str(root), 0, Path("runs"), progress=False)
+    root = root if isinstance(root, tuple) else str(root)
+    return open_data(chosen, root, 0, Path("runs"), progress=False)
 
 
 # -- subfolders ---------------------------------------------------------------------------------------
@@ -112,6 +113,38 @@ def test_two_domains_are_the_classes_and_their_test_images_are_left_out():
     data = opened(Path("only"))
     assert (data.classes, len(data)) == (("A", "B"), 4)
     assert data.notes == ["left out subfolders without images: testA."]
+
+
+def test_two_folders_or_zips_are_the_classes_too():
+    factory.write_files(Path("summer"), {"2.bmp": bmp(2), "more/1.bmp": bmp(1), "x.txt": b"x"})
+    winter = {"1.bmp": bmp(11), "3.bmp": bmp(13)}
+    factory.write_files(Path("cold"), winter)
+    factory.write_zip(Path("winter.zip"), winter)
+    for second in ("cold", "winter.zip"):
+        data = opened(("summer", second))
+        assert (data.classes, data.labels.tolist()) == (("A", "B"), [0, 0, 1, 1])
+        assert data.pixels[:, 0, 0, 0].tolist() == [2, 1, 11, 13]
+        (note,) = data.notes
+        assert note.startswith("ignored 1 ")
+        assert opened(("summer", second), 2).pixels[:, 0, 0, 0].tolist() == [2, 11]
+    assert opened((second, "summer")).pixels[:, 0, 0, 0].tolist() == [11, 13, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("roots", "words"),
+    [
+        (("summer", "nowhere"), "nowhere does not exist"),
+        (("summer", "./summer"), "both are the same place"),
+        (("summer", "winter"), "winter is an empty folder"),
+        (("summer", "runs"), "is also the folder of --dataroot"),
+    ],
+)
+def test_a_pair_of_folders_that_cannot_be_used_is_refused(roots, words):
+    factory.write_files(Path("summer"), {"1.bmp": bmp(1)})
+    Path("winter").mkdir()
+    Path("runs").mkdir()
+    with pytest.raises(UserError, match=words):
+        opened(roots)
 
 
 @pytest.mark.parametrize("more", ["trainC/1.bmp", "valA/1.bmp"])

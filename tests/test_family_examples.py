@@ -10,6 +10,7 @@ import tiny
 from PIL import Image
 
 import minigan
+from minigan.commands import main
 from minigan.data import seasons
 from minigan.data.mixture import SIDE
 from minigan.evaluation.samples import Samples
@@ -171,6 +172,26 @@ def test_cyclegan_translates_between_two_folders_of_the_user(capsys):
     assert run.config["data"]["data"] == "folder"
     assert not (run.folder / "translations.png").exists()
     assert capsys.readouterr().out.endswith("--images PATH --class B\n")
+
+
+def test_the_two_folders_may_be_given_one_by_one_and_be_moved(capsys):
+    for name in ("summer/1.png", "summer/2.png", "winter/1.png", "winter/2.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(name)
+    run = play("cyclegan", "--dataroot", "summer", "winter", "--batch-size", "1")
+    assert (run.config["dataroot"], run.config["classes"]) == (["summer", "winter"], ["A", "B"])
+    for name in ("summer", "winter"):
+        Path(name).rename(f"old-{name}")
+    moved = ["--dataroot", "old-summer", "--dataroot", "old-winter"]
+    assert main(["resume", str(run.folder), "--steps", "2"]) == 1
+    assert "summer does not exist" in capsys.readouterr().err
+    assert main(["resume", str(run.folder), "--steps", "2", *moved]) == 0
+    assert main(["sample", *moved, str(run.folder)]) == 0
+    assert main(["train", "dcgan", "--data", "celeba", "--dataroot", "a", "b"]) == 1
+    assert main(["train", "cyclegan", "--dataroot", "a", "b", "c"]) == 1
+    said = capsys.readouterr().err
+    assert "--dataroot a b: two paths are the two classes of --data folder" in said
+    assert "--dataroot ('a', 'b', 'c'): must be a path, or two" in said
 
 
 @pytest.mark.parametrize("wrong", ["10", "-1", "seven"])

@@ -195,19 +195,23 @@ def conv_weight(xp: ModuleType, x: np.ndarray, y: np.ndarray, window: Window) ->
             return _turn(turned)
     w = empty((*window.kernel, c, o), x.dtype)
     kernel = w.reshape(-1, o)  # (kh*kw*C, O)
-    if _covers(window):
+    blocks = _blocks(len(x), c * x.itemsize, window)
+    if _covers(window) or len(blocks) == 1:  # nothing to add up: share the kernel's rows
         columns, rows = _columns(x, window).T, reference.pixel_rows(y)
         cuts = row_cuts(kernel)
         share(lambda i: np.matmul(columns[cuts[i]], rows, out=kernel[cuts[i]]), len(cuts))
         return w.transpose(3, 2, 0, 1)  # (kh, kw, C, O) -> (O, C, kh, kw)
 
-    blocks = _blocks(len(x), c * x.itemsize, window)
-    lanes = max(1, min(LANES, len(blocks)))
-    sums = np.zeros((lanes, *kernel.shape), x.dtype)
+    lanes = min(LANES, len(blocks))
+    sums = np.empty((lanes, *kernel.shape), x.dtype)  # of no lanes, if there are no images
 
     def work(lane: int) -> None:
         for block in blocks[lane::lanes]:
-            sums[lane] += _columns(x[block], window).T @ reference.pixel_rows(y[block])
+            columns, rows = _columns(x[block], window).T, reference.pixel_rows(y[block])
+            if block is blocks[lane]:
+                np.matmul(columns, rows, out=sums[lane])
+            else:
+                sums[lane] += columns @ rows
 
     share(work, lanes)
     np.sum(sums, axis=0, out=kernel)

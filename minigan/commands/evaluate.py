@@ -17,6 +17,7 @@ from ..training.looks import draw_samples
 from ..training.parallel import Group
 from ..training.run import Run
 from ..training.settings import DEVICE, LIMITED_THREADS, use_threads
+from . import dataroot
 from .sample import home_of, load
 
 WIDTH, CELL = 36, 14  # of the columns in the terminal
@@ -49,11 +50,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help=f"number of fakes, and of reals in each of two sets, 1 to {MOST} (default: {USUAL}, or "
         "half the data)",
     )
-    parser.add_argument(
-        "--dataroot",
-        metavar="PATH",
-        help="where the reals are (default: the data that the run was trained on)",
-    )
+    dataroot.add(parser, "where the reals are (default: the data that the run was trained on)")
     parser.add_argument(
         "--raw",
         action="store_true",

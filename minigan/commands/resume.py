@@ -11,7 +11,8 @@ from ..training import parallel
 from ..training.plan import resumed
 from ..training.run import Run
 from ..training.settings import RunOptions
-from .train import DATAROOT, play, prepare
+from . import dataroot
+from .train import play, prepare
 
 
 def add(commands: Any) -> None:
@@ -22,7 +23,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "where", metavar="RUN", help="a run folder, or auto for the newest in --out"
     )
-    parser.add_argument("--dataroot", metavar="PATH", default=argparse.SUPPRESS, help=DATAROOT)
+    dataroot.add(parser, dataroot.MOVED, argparse.SUPPRESS)
     RunOptions.add_flags(parser)
     parser.set_defaults(command=resume)
 

@@ -27,7 +27,7 @@ from ..training.looks import COLUMNS, arrange, draw_samples
 from ..training.parallel import Group
 from ..training.run import Run
 from ..training.settings import DEVICE, LIMITED_THREADS, check_folder, is_path, use_threads
-from . import styles, translate
+from . import dataroot, styles, translate
 
 MOST = 100_000  # samples; all of them are held in memory
 SAMPLES = 64  # by default
@@ -93,11 +93,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also draw each sample beside the nearest image of the data: has G memorised it?",
     )
-    parser.add_argument(
-        "--dataroot",
-        metavar="PATH",
-        help="where the data's files are, for --neighbours and for members that translate (default: "
-        "where the run found them)",
+    dataroot.add(
+        parser,
+        f"{dataroot.MOVED}; for --neighbours and for members that translate (default: where the run "
+        "found them)",
     )
     parser.add_argument("--out", help="folder to write to (default: RUN/generated)")
     parser.add_argument("--device", default="auto", help=f"{DEVICE} (default: auto)")

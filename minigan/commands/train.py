@@ -22,11 +22,8 @@ from ..training.plan import Plan, choose
 from ..training.recipes import recipe
 from ..training.run import Run
 from ..training.settings import RunOptions, check_name
+from . import dataroot
 
-DATAROOT = (
-    "img_align_celeba.zip, or any folder or zip of images (JPEG, PNG, WebP, BMP, GIF), or the files of "
-    "the chosen --data; by default looked for in the folder data/"
-)
 NO_DATA = """\
 No --dataroot and no data/img_align_celeba.zip: training on faces that the program draws itself.
   To get CelebA: download img_align_celeba.zip from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
@@ -62,7 +59,7 @@ def add_options(parser: argparse.ArgumentParser, member: str) -> None:
     MEMBERS[member].Options.add_flags(parser.add_argument_group("the game"))
     data, run = parser.add_argument_group("the data"), parser.add_argument_group("the run")
     DataOptions.add_flags(data)
-    data.add_argument("--dataroot", metavar="PATH", default=argparse.SUPPRESS, help=DATAROOT)
+    dataroot.add(data, dataroot.KINDS, argparse.SUPPRESS, several=True)
     RunOptions.add_flags(run)
 
 

@@ -27,6 +27,8 @@ from .shapes import Shapes
 from .source import Labelled, Source
 from .subfolders import open_subfolders
 
+Root = str | tuple[str, str] | None  # --dataroot: a path, or one for each of two classes
+
 
 @dataclass(frozen=True)
 class DataOptions(Table):
@@ -132,7 +134,7 @@ class DataOptions(Table):
 
 def open_data(
     options: DataOptions,
-    dataroot: str | None,
+    dataroot: Root,
     seed: int,
     out: Path,
     workers: int = 1,
@@ -142,7 +144,8 @@ def open_data(
 
     Images are decoded into the cache in the folder `out`/cache, unless they are already there.
 
-    dataroot  where the files are, for the kinds of data that have files
+    dataroot  where the files are, for the kinds of data that have files; two folders or zips for the
+              two classes of --data folder
     seed      seed of drawn images or points
     workers   number of processes that decode images
     progress  whether to show progress bars on a terminal
@@ -170,7 +173,7 @@ def open_data(
 
 
 def _open_source(
-    options: DataOptions, dataroot: str | None, seed: int, out: Path
+    options: DataOptions, dataroot: Root, seed: int, out: Path
 ) -> tuple[Source, list[str]]:
     """The source of the images, and sentences for the user about it."""
     data, size, most = options.data, options.image_size, options.max_images
@@ -185,7 +188,8 @@ def _open_source(
     if data == "cifar10":
         source = open_cifar10(dataroot, size, most)
         return source, list(source.notes)
-    if os.path.realpath(dataroot) == os.path.realpath(out):
+    roots = dataroot if isinstance(dataroot, tuple) else (dataroot,)
+    if os.path.realpath(out) in map(os.path.realpath, roots):
         raise UserError(
             f"--out {out} is also the folder of --dataroot, so the run's own pictures would count as "
             "data; give another --out"

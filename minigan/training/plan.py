@@ -9,7 +9,7 @@ from typing import Any
 
 from ..data import Dataset, mixture
 from ..data.kinds import KINDS, usual_place
-from ..data.opening import DataOptions
+from ..data.opening import DataOptions, Root
 from ..errors import UserError
 from ..gans import MEMBERS
 from ..gans.base import Options
@@ -33,15 +33,20 @@ class Plan:
     options: Options
     data: DataOptions
     run: RunOptions
-    dataroot: str | None = None
+    dataroot: Root = None
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not is_path(self.dataroot):
-            raise UserError(f"--dataroot {short(repr(self.dataroot))}: must be a path")
+        object.__setattr__(self, "dataroot", root_of(self.dataroot))
+        shown = self.dataroot if isinstance(self.dataroot, str) else " ".join(self.dataroot or ())
         if self.dataroot is not None and not self.data.kind.files:
             raise UserError(
-                f"--dataroot {short(self.dataroot)}: --data {self.data.data} reads no files; drop one"
+                f"--dataroot {short(shown)}: --data {self.data.data} reads no files; drop one"
+            )
+        if isinstance(self.dataroot, tuple) and self.data.data != "folder":
+            raise UserError(
+                f"--dataroot {short(shown)}: two paths are the two classes of --data folder, not of "
+                f"--data {self.data.data}; give one path"
             )
         if MEMBERS[self.member].translates and not self.data.has_domains:
             raise UserError(
@@ -123,13 +128,22 @@ class Plan:
             )
         game = Game.read(config, where)
         dataroot = config.get("dataroot")
-        if not isinstance(dataroot, (str, type(None))):
-            raise UserError(f"{where}: dataroot is not a path; {REMEDY}")
         run = RunOptions.read(config.get("run"), f"{where}: run")
         try:
             return cls(game.member, game.options, game.data, run, dataroot, game.classes)
         except UserError as error:
             raise UserError(f"{where}: {error}; {REMEDY}") from None
+
+
+def root_of(given: Any) -> Root:
+    """What is given as --dataroot: a path, two, or None. Raises UserError for anything else."""
+    pair = isinstance(given, (list, tuple))
+    if pair and len(given) == 2 and None not in given and all(map(is_path, given)):
+        return tuple(given)
+    if pair or not is_path(given):
+        two = ", or two, one for each of two classes" if pair else ""
+        raise UserError(f"--dataroot {short(repr(given))}: must be a path{two}")
+    return given
 
 
 def choose(member: str, given: dict[str, Any]) -> Plan:
@@ -142,10 +156,12 @@ def choose(member: str, given: dict[str, Any]) -> Plan:
     given = dict(given)
     if "data" in given:
         DataOptions(data=given["data"])  # refuses a wrong value, before anything is looked up by it
-    dataroot = given.pop("dataroot", None)
+    dataroot = root_of(given.pop("dataroot", None))
     if MEMBERS[member].conditional and dataroot is None and "condition" not in given:
         # the default, faces, has no classes
         given.setdefault("data", "seasons" if MEMBERS[member].translates else "digits")
+    if isinstance(dataroot, tuple) or (MEMBERS[member].translates and "condition" not in given):
+        given.setdefault("data", "folder")
     if dataroot is None:
         dataroot = usual_place(given.get("data", "celeba"))
     given.setdefault("data", "faces" if dataroot is None else "celeba")

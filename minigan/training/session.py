@@ -85,7 +85,7 @@ def start(plan: Plan, data: Dataset, name: str | None, group: Group = ALONE) -> 
     return group.from_leader(lambda: Run.create(Path(plan.run.out), name, config))
 
 
-def reopen(run: Run, dataroot: str | None, say: Say) -> Dataset:
+def reopen(run: Run, dataroot: Any, say: Say) -> Dataset:
     """Open the data with which a run was started. Raises UserError if it is no longer the same.
 
     dataroot  where the files are now; None if they have not moved
@@ -96,7 +96,7 @@ def reopen(run: Run, dataroot: str | None, say: Say) -> Dataset:
     return data
 
 
-def reals(run: Run, game: Game, dataroot: str | None, say: Say) -> Dataset:
+def reals(run: Run, game: Game, dataroot: Any, say: Say) -> Dataset:
     """The data to compare a run's generator with.
 
     game      that of the generator
@@ -113,7 +113,7 @@ def reals(run: Run, game: Game, dataroot: str | None, say: Say) -> Dataset:
     if dataroot is None:
         return reopen(run, None, say)
     seed, options = plan.options.seed, plan.run
-    data = open_data(plan.data, dataroot, seed, Path(options.out), options.workers)
+    data = open_data(plan.data, plan.dataroot, seed, Path(options.out), options.workers)
     plan.on(data)  # raises UserError if its classes are others
     for note in data.notes:
         say(note)

@@ -150,6 +150,10 @@ class Engine:
         kinds["leaky_relu"] = partial(nn.LeakyReLU, 0.2)
         return nn.Sequential(*[nn.BatchNorm2d(layer.c_out) for _ in norm], kinds[name](**options))
 
+    def weight(self, array: np.ndarray) -> Any:
+        """A convolution's weight as the engine's layers hold it in memory."""
+        return self.tensor(array)
+
     def layers(self, batch: int) -> Turn:
         """Every pass of every layer by itself: {name: its seconds, calls in a step and GFLOP}."""
         rng = np.random.RandomState(0)
@@ -169,7 +173,7 @@ class Engine:
             else:
                 conv, channels = self.F.conv2d, (layer.c_out, layer.c_in)
                 x, g = images(layer.c_in, layer.image), images(layer.c_out, layer.grid)
-            w = self.tensor(rng.normal(0, 0.02, (*channels, 4, 4)))
+            w = self.weight(rng.normal(0, 0.02, (*channels, 4, 4)))
             forward = lambda x, w, conv=conv, layer=layer: conv(x, w, None, *layer.geometry)
             x_leaf, w_leaf = leaf(x), leaf(w)
             passes = {
@@ -208,6 +212,11 @@ def first_weights(network: Any, seed: int) -> dict[str, np.ndarray]:
     return found
 
 
+def kernel_order(weight: np.ndarray) -> np.ndarray:
+    """The same weight (O, C, kh, kw) in the memory order of minigan's layers: (kh, kw, C, O)."""
+    return np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)
+
+
 @dataclass
 class Given:
     """A member's draws in a step: this batch and this noise."""
@@ -241,6 +250,9 @@ class Minigan(Engine):
 
     def tensor(self, array: np.ndarray) -> Any:
         return self.minigan.Tensor(array.astype(np.float32))  # astype keeps the memory's order
+
+    def weight(self, array: np.ndarray) -> Any:
+        return self.tensor(kernel_order(array))
 
     def step(self, x: Any, z: Any) -> list[float]:
         metrics = {k: value.item() for k, value in self.member.step(Given(x, z)).items()}

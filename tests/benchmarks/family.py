@@ -3,6 +3,8 @@
     python tests/benchmarks/family.py --nets             # a training step of each network
     python tests/benchmarks/family.py --layers           # each layer, forward and backward
     python tests/benchmarks/family.py --tiny             # single operations on 4 x 4 numbers
+    python tests/benchmarks/family.py --floor            # steps and layers without an engine
+    python tests/benchmarks/family.py --ablate           # steps with one part replaced
     python tests/benchmarks/family.py --nets --only ring --threads 1 --rounds 9
     python tests/benchmarks/family.py --nets --pytorch ../torch/bin/python    # which has PyTorch
 
@@ -28,6 +30,7 @@ from dcgan_step import (
     MINIGAN,
     SAME_LOSS,
     Failure,
+    by_round,
     in_turns,
     machine,
     parsed,
@@ -44,6 +47,14 @@ IMAGES += ["CycleGAN, 64 x 64, batch 1", "CycleGAN, 64 x 64, batch 4"]
 IMAGES += ["StyleGAN, 32 x 32", "StyleGAN, 32 x 32, R1"]
 # Five updates of D by Adam, with a first beta of 0, enlarge rounding: see GAMES in gpu_step.py.
 ALLOWED = {"WGAN-GP, 64 x 64": 1e-2}
+FLOOR = "array calls"
+BY_HAND = [NETS[0], NETS[1]]  # the steps that family_floor.py plays
+ABLATED = [*BY_HAND, "DCGAN, 28 x 28", "CycleGAN, 64 x 64, batch 4"]
+# Their kinds in family_engines.py.
+PARTS = ["no filtering of kernel 3", "nothing turned round", "columns of single pixels"]
+PARTS += ["norms by the reference", "linear as three operations", "every product in `share`"]
+PARTS += ["every product on one thread", "reference convolutions"]
+PARTS += ["backward rule by rule, nothing fused", "one thread"]
 STEPS = {True: 20, False: 3}  # in a turn, of networks for points and for images
 
 
@@ -138,12 +149,53 @@ def tiny(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def floor(options: argparse.Namespace) -> dict[str, Any]:
+    """minigan beside the array calls of the same steps and layers, without an engine."""
+    kinds = {MINIGAN: (MINIGAN, 0), FLOOR: (FLOOR, 0)}
+    found, seconds = {}, {}
+    for name in BY_HAND:
+        options.steps_per_round = STEPS[name.startswith("ring")]
+        found[name] = one = in_turns(options, name, kinds)
+        losses = [each["first"][0]["result"] for each in one.values()]
+        if deviation(*losses) > SAME_LOSS:
+            raise Failure(f"{name}: by hand the losses are {losses[1]}, minigan's {losses[0]}")
+        seconds[name] = [by_round(each) for each in one.values()]
+    options.steps_per_round = 1
+    found["layers"] = one = in_turns(options, "layers", kinds)
+    for name in one[FLOOR]["rounds"][0][0]:
+        seconds[name] = [[turn[0][name] for turn in each["rounds"]] for each in one.values()]
+    rows = []
+    for name, (ours, least) in seconds.items():
+        ratio = median(b / a for a, b in zip(ours, least, strict=True))
+        rows.append([name, 1e3 * median(ours), 1e3 * median(least), ratio])
+    title = f"Array calls alone, milliseconds, {options.threads} threads, {options.rounds} rounds"
+    table(title, f"step or layer | {MINIGAN} | {FLOOR} | {FLOOR} / {MINIGAN}", rows)
+    return found
+
+
+def ablate(options: argparse.Namespace) -> dict[str, Any]:
+    """Steps of minigan with one part replaced, in units of minigan's step."""
+    found, rows = {}, {part: [part] for part in PARTS}
+    for name in ABLATED:
+        options.steps_per_round = 1 if "64 x 64" in name else STEPS[name.startswith("ring")]
+        members = {kind: (kind, 0) for kind in (MINIGAN, *PARTS)}
+        found[name] = one = in_turns(options, name, members)
+        for part in PARTS:
+            known = part in one  # else it is left out, and that has been said
+            rows[part].append(median(ratios(one[part], one[MINIGAN])) if known else None)
+    title = f"A step with one part replaced / minigan's, {options.threads} threads"
+    table(title, " | ".join(["minigan with", *ABLATED]), list(rows.values()))
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--nets", action="store_true", help="a training step of each network")
     add("--layers", action="store_true", help="each layer, forward and backward")
     add("--tiny", action="store_true", help="operations on 4 x 4 numbers")
+    add("--floor", action="store_true", help="minigan beside array calls without an engine")
+    add("--ablate", action="store_true", help="steps with one part of minigan replaced")
     add(
         "--only",
         default="",
@@ -161,6 +213,10 @@ def main() -> int:
         figures["layers"] = layers(options)
     if options.nets:
         figures["nets"] = nets(options)
+    if options.floor:
+        figures["floor"] = floor(options)
+    if options.ablate:
+        figures["ablations"] = ablate(options)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
     engines = [one for found in figures.get("nets", {}).values() for one in found.values()]

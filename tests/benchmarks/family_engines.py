@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import engines
 import numpy as np
-from engines import Engine, Gemm, Turn, timed
+from engines import ABLATIONS, Engine, Gemm, Turn, kernel_order, replace, timed
+from family_floor import FLOORS, game
 from family_layers import LAYERS
 
 CALLS, TRIALS = 50, 5  # calls of a tiny operation in a trial; of the trials the fastest counts
@@ -138,7 +139,10 @@ class Family(Engine):
         tasks = {}
         for name, layer in LAYERS.items():
             rng = np.random.default_rng(0)
-            leaves = [self.leaf(rng.standard_normal(shape)) for shape in layer.shapes]
+            arrays = [rng.standard_normal(shape) for shape in layer.shapes]
+            leaves = [self.leaf(array) for array in arrays]
+            if layer.kind == "convolution":
+                leaves[1] = self.weight(arrays[1]).requires_grad_()
             y = layer.call(self.F, *leaves)
             g = self.images(rng.standard_normal(tuple(y.shape)))
 
@@ -148,6 +152,10 @@ class Family(Engine):
                 layer.call(self.F, *leaves).backward(g)
 
             tasks[name] = task
+        return self.each(tasks)
+
+    def each(self, tasks: dict[str, Callable[[], None]]) -> Callable[[], dict[str, Any]]:
+        """A turn runs each of these, and returns its seconds by name."""
 
         def turn() -> dict[str, Any]:
             return {
@@ -212,10 +220,11 @@ class Family(Engine):
 class Minigan(Family):
     """minigan's own members."""
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str = "cpu", patch: Callable[[], None] = lambda: None) -> None:
         import minigan
         from minigan.gans import MEMBERS
 
+        patch()
         self.device = device
         self.minigan, self.members, self.F = minigan, MEMBERS, minigan.functional
         self.about = f"minigan {minigan.__version__}, NumPy {np.__version__}"
@@ -229,6 +238,9 @@ class Minigan(Family):
         array = array.transpose(0, 2, 3, 1) if channels_last else array
         array = np.ascontiguousarray(array, np.float32)
         return self.minigan.Tensor(array.transpose(0, 3, 1, 2) if channels_last else array)
+
+    def weight(self, array: np.ndarray) -> Any:
+        return self.minigan.Tensor(kernel_order(array.astype(np.float32)))
 
     def write(self, p: Any, values: Any) -> None:
         p.data[...] = self.minigan.backend.move(np.asarray(values, np.float32), self.device)
@@ -418,12 +430,68 @@ class PyTorch(Family):
         return step
 
 
+class Floor(Family):
+    """The array calls of a step or a layer, without an engine: see family_floor.py."""
+
+    about = f"NumPy {np.__version__}"
+
+    def tensor(self, array: np.ndarray) -> Any:
+        return array.astype(np.float32)
+
+    def training(self, net: Net) -> Turn:
+        rng = np.random.default_rng(1)  # draws what `Family.game` does
+        x = self.tensor(rng.standard_normal((net.batch, *net.shape)))
+        z = self.tensor(rng.standard_normal((net.batch, net.nz)))
+        step = game(net.shape, net.nz, net.width, x, z)
+        return lambda: timed(step)
+
+    def layers(self) -> Callable[[], dict[str, Any]]:
+        return self.each({name: floor() for name, floor in FLOORS.items()})
+
+
+def without(name: str) -> Callable[[], None]:
+    """Let a rule of backend/convolution.py apply to nothing."""
+    nothing = {"_turned": lambda *shape: False, "_single": lambda window: False}
+    return partial(replace, "convolution", **{name: nothing[name]})
+
+
+def op_by_op() -> None:
+    """Linear layers as three operations: a transpose, a product and a sum."""
+    from minigan import functional
+
+    functional.linear = lambda x, w, b=None: x @ w.T if b is None else x @ w.T + b
+
+
+def norms_by_reference() -> None:
+    """Layer, instance and group norms on the whole batch."""
+    from minigan.backend import reference
+
+    names = ("group_norm", "group_norm_gradients")
+    replace("cpu", **{name: getattr(reference, name) for name in names})
+
+
+# What each part contributes, as in engines.py: {name: a function that replaces the part}.
+ABLATIONS = {
+    "no filtering of kernel 3": partial(replace, "winograd", applies=lambda window: False),
+    "nothing turned round": without("_turned"),
+    "columns of single pixels": without("_single"),
+    "norms by the reference": norms_by_reference,
+    "linear as three operations": op_by_op,
+    "every product in `share`": partial(replace, "products", SMALL=0),
+    "every product on one thread": partial(replace, "products", PART_WORK=1 << 60),
+} | {
+    name: ABLATIONS[name]
+    for name in ("reference convolutions", "backward rule by rule, nothing fused", "one thread")
+}
+
 KINDS: dict[str, Callable[[], Engine]] = {
     "GEMM": Gemm,
     "minigan": Minigan,
     "minigan before": Minigan,
     "PyTorch": PyTorch,
     "PyTorch channels_last": partial(PyTorch, channels_last=True),
+    "array calls": Floor,
+    **{name: partial(Minigan, patch=patch) for name, patch in ABLATIONS.items()},
 }
 
 

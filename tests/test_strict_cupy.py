@@ -713,6 +713,20 @@ def test_samples_and_pictures_are_drawn_there_from_the_average_and_from_g(name, 
     }  # fmt: skip
 
 
+def test_styles_are_truncated_there_after_the_networks_have_been_moved():
+    """As `minigan sample --device cuda` does with a checkpoint, which is loaded on the CPU."""
+    member, draw = walk.game("stylegan", "images", "cpu")
+    member.step(draw)
+    z, drawn = draw.noise(), []
+    for device in ("cpu", "cuda:0"):
+        for net in member.nets.values():
+            net.to(device)
+        images = member.draw_styles(member.styles(z.to(device), 0.5))
+        assert images.device == device
+        drawn.append(images.numpy())
+    np.testing.assert_allclose(*drawn, rtol=0, atol=1e-5)
+
+
 def test_a_copy_of_a_network_lies_there_as_the_network_does():
     """CuPy's own deepcopy gives C order, which would make sampling the average of G slower."""
     G = Generator(8, 4, 3, 16, np.random.default_rng(0)).to("cuda")

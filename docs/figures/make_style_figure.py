@@ -20,7 +20,7 @@ from minigan.training.run import Run, numbered_runs
 OUT = Path("runs/style")
 # What `minigan sample` writes, with the number of rows to show.
 SHOWN = {
-    "mixing": ("styles of the column below, of the row from the crossover on", 6),
+    "mixing": ("styles of the first column, at full size of the first row", 6),
     "truncation": ("psi = -1, -0.5, 0, 0.3, 0.5, 0.7, 1, 1.5", 6),
     "noise": ("without noise, with six noises, and what they change", 5),
     "interpolation": ("along z, and below it along w", 6),
@@ -40,18 +40,19 @@ def trained() -> Run:
     return run
 
 
-def styles() -> Figure:
+def style() -> Figure:
     """The four pictures, two in a row."""
     folder = trained().folder / "generated"
-    figure = Figure(figsize=(10, 8), layout="constrained")
+    figure = Figure(figsize=(10, 7.6), layout="constrained")
     for i, (name, (title, rows)) in enumerate(SHOWN.items()):
         axes = figure.add_subplot(2, 2, i + 1)
         with Image.open(folder / f"{name}.png", formats=["PNG"]) as picture:
-            axes.imshow(np.asarray(picture)[: rows * SIDE + 2])
+            pixels = np.asarray(picture)[: rows * SIDE + 2]
+        axes.imshow(pixels, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize=10)
     return figure
 
 
 if __name__ == "__main__":
-    styles().savefig(HERE / "style.png", dpi=110)
+    style().savefig(HERE / "style.png", dpi=90)

@@ -149,10 +149,14 @@ class StyleGAN(GAN):
         psi  1 leaves them as they are, 0 gives the mean, and below 0 is the opposite of each
         raw  those of G itself instead of its average
         """
-        G, mean = self._drawn_by(raw)
+        name = self._drawn_by(raw)
+        G, mean = self.nets[name], self.extra[name]["mean_w"]
         with no_grad():
             w = G.mapping(z)
-            return G.styles(w if psi == 1 else mean + psi * (w - mean))
+            if psi != 1:
+                mean = Tensor(backend.move(mean, w.device))  # the networks may have been moved
+                w = mean + psi * (w - mean)
+            return G.styles(w)
 
     def draw_styles(self, styles: Tensor, noise: Tensor | None = None, raw: bool = False) -> Tensor:
         """Images (N, *shape) of styles (N, styles, nz).
@@ -161,12 +165,11 @@ class StyleGAN(GAN):
         raw    drawn by G itself instead of its average
         """
         with no_grad():
-            return self._drawn_by(raw)[0].synthesis(styles, noise).clamp(-1, 1)
+            return self.nets[self._drawn_by(raw)].synthesis(styles, noise).clamp(-1, 1)
 
-    def _drawn_by(self, raw: bool) -> tuple[Module, Tensor]:
-        """The network that draws, and its own mean of w."""
-        name = "net" if raw or self.G.average is None else "average"
-        return self.nets[name], Tensor(self.extra[name]["mean_w"])
+    def _drawn_by(self, raw: bool) -> str:
+        """The name of the network that draws."""
+        return "net" if raw or self.G.average is None else "average"
 
     def _draw(self, G: Module, *inputs: Tensor) -> Tensor:
         return G(*inputs).clamp(-1, 1)

@@ -5,6 +5,7 @@ What they share with all metrics, and what they refuse, is in test_metrics.py.
 
 import itertools
 import math
+import os
 import tracemalloc
 
 import numpy as np
@@ -26,6 +27,8 @@ from minigan.evaluation.metrics import (
     standard_error,
     support_size,
 )
+
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -161,6 +164,16 @@ def test_distances_never_stand_in_memory_at_once(monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * 8 * 2**16 < 8 * 1500**2 / 8  # four blocks, not an eighth of the matrix
+
+
+@pytest.mark.skipif(not DEEP, reason="takes 10 s: deep; the test above checks smaller sets in CI")
+def test_ten_thousand_samples_on_each_side_fit_into_memory():
+    a, b = normal(0, 10_000, 64), normal(1, 10_000, 64)
+    tracemalloc.start()
+    precision_recall(a, b)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 10_000**2 / 4  # 200 MB, a quarter of the matrix; measured: 74 MB
 
 
 # -- bins and modes -----------------------------------------------------------------------------------

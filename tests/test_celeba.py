@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minigan.commands.train import DATAROOT
+from minigan.commands.dataroot import KINDS
 from minigan.data import archive, cache, celeba, decoding, folder
 from minigan.data.source import Changed, Unreadable
 from minigan.errors import UserError
@@ -477,7 +477,7 @@ def test_a_folder_that_is_left_out_is_not_looked_into(tmp_path):
 
 @pytest.mark.parametrize("words", ["img_align_celeba.zip", "folder or zip", *decoding.FORMATS])
 def test_the_help_names_the_formats(words):
-    assert words in DATAROOT
+    assert words in KINDS
 
 
 def test_a_path_that_does_not_exist(tmp_path):

@@ -333,7 +333,7 @@ def test_curves_of_any_metrics_that_are_read_can_be_drawn(base):
     """Huge values, no values, unknown names, and steps so far apart that the mean covers few."""
     line = json.loads((base / tiny.FIRST / "metrics.jsonl").read_bytes().splitlines()[0])
     run = Run.create(Path("out"), "x", {})
-    names = (*METRICS, "of_a_stranger")
+    names = (*METRICS, "modes covered", "of_a_stranger")
     values = tuple(dict.fromkeys(names, value) for value in (LARGEST, None, -LARGEST))
     for lines in (
         [{**line, **v, "step": step} for step, v in zip((1, 9, 10**8 - 1), values, strict=True)],

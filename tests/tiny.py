@@ -118,6 +118,7 @@ OTHERS = {
     "log_every": 2,
     "on_divergence": "stop",
     "checkpoint_every": 2,
+    "evaluate_every": 2,
     "keep": 1,
     "sample_every": 1,
 }

@@ -22,7 +22,7 @@ from ..gans.base import GAN
 from ..keys import generator, noise
 from ..options import MOST_SEED
 from ..training import pictures, session
-from ..training.game import Game
+from ..training.game import MOST_PSI, Game
 from ..training.looks import COLUMNS, arrange, draw_samples
 from ..training.parallel import Group
 from ..training.run import Run
@@ -79,13 +79,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--psi",
         type=float,
-        help="truncation, for members with styles: 1 draws samples as they are, 0 the mean face "
-        "(default: 1)",
+        help=f"truncation, from -{MOST_PSI} to {MOST_PSI}, for members with styles: 1 draws samples as "
+        "they are, 0 the mean face (default: 1)",
     )
     parser.add_argument(
         "--crossover",
         type=int,
-        help="the style, from 1, from which on mixing.png takes those of its first row; for members "
+        help="the style, at least 1, from which on mixing.png takes those of its first row; for members "
         "with styles (default: the first of the full size)",
     )
     parser.add_argument(

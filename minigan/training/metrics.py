@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from ..evaluation.table import METRICS as MEASURED
+
 
 class Metric(NamedTuple):
     """How a metric is shown.
@@ -63,7 +65,9 @@ def metric(name: str) -> Metric:
     Such a name may be any text, because files of metrics may come from strangers.
     """
     text = ascii(name)[1:-1][:LABEL]
-    if " " in name:  # of an evaluation, such as "frechet_digits distance"
+    if (
+        " " in name and name.partition(" ")[0] in MEASURED
+    ):  # of an evaluation, such as "frechet_digits distance"
         return Metric(text, "evaluation")
     return METRICS.get(name, Metric(text, short=text[:12]))
 

@@ -85,8 +85,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--crossover",
         type=int,
-        help="the style, at least 1, from which on mixing.png takes those of its first row; for members "
-        "with styles (default: the first of the full size)",
+        help="the style, at least 1, from which on mixing.png takes those of its first row; for "
+        "members with styles (default: the first of the full size)",
     )
     parser.add_argument(
         "--neighbours",

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minigan.data.digits import Digits
 from minigan.errors import UserError
 from minigan.evaluation import distances
 from minigan.evaluation.metrics import (
@@ -27,6 +28,7 @@ from minigan.evaluation.metrics import (
     standard_error,
     support_size,
 )
+from minigan.evaluation.stacked import stacked_modes
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 
@@ -211,6 +213,24 @@ def test_bins_differ_by_chance_in_the_stated_fraction_and_where_a_class_is_missi
     missing, far = different_bins(real, held_out[labels != 3], k=40)
     assert missing >= by_chance + 3  # the four or so bins of that class
     assert far > 4 * near
+
+
+def test_stacked_digits_are_read_as_numbers_and_a_collapse_is_counted():
+    source = Digits(400, 5, 28)
+    digits = np.stack([source.load(i)[..., 0] for i in range(400)]) / np.float32(127.5) - 1
+    labels = np.array([source.label(i) for i in range(400)])
+    at = np.random.default_rng(0).integers(400, size=(700, 3))
+    numbers = labels[at] @ [100, 10, 1]
+    modes, divergence = stacked_modes(digits[at])
+    met, expected = mode_coverage(numbers, 1000)
+    assert abs(modes - met) <= 3  # of 2,100 digits about one is misread
+    assert divergence == pytest.approx(expected, abs=0.02)
+    without_nines = at[(labels[at] < 9).all(1)]
+    assert stacked_modes(digits[without_nines])[0] <= 729
+    one = digits[np.repeat(at[:1], 20, axis=0)]
+    assert stacked_modes(one) == (1, pytest.approx(np.log(1000)))
+    with pytest.raises(UserError, match="stacked_modes: images has 1 channels, but must have 3"):
+        stacked_modes(digits[:5, None])
 
 
 def test_mode_coverage_of_known_counts():

@@ -34,7 +34,7 @@ from minigan.gans import MEMBERS, networks
 from minigan.gans.player import Player
 from minigan.models import cyclegan
 from minigan.tensor import Tensor
-from minigan.training import checkpoint, looks, loop, parallel, pictures, session, state
+from minigan.training import checkpoint, looks, loop, parallel, pictures, scoring, session, state
 from minigan.training.draw import Draw
 from minigan.training.estimate import Estimate
 from minigan.training.loop import Loop
@@ -42,6 +42,7 @@ from minigan.training.metrics import played
 from minigan.training.parallel import Group
 from minigan.training.plan import choose
 from minigan.training.run import Run
+from minigan.training.scoring import Scoring
 
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
 MPI = pytest.mark.skipif(
@@ -410,6 +411,28 @@ def test_metrics_are_reported_at_the_same_steps_and_others_cost_no_message(monke
     own = {"feature-matching": 1, "cyclegan": 4, "stylegan": 2}.get(member, 0)
     each = [False] * (len(descents) // (2 * 3) + own)
     assert [m == len(reported[1]) for m in messages] == [*each, *each, True, *each, True]
+
+
+@every_member
+def test_only_the_leader_evaluates_and_no_weight_depends_on_it(monkeypatch, member):
+    measure, asked = Scoring.measure, []
+    monkeypatch.setattr(scoring, "COUNT", 10)
+    monkeypatch.setattr(Scoring, "measure", lambda self: asked.append(self) or measure(self))
+    evaluating = {"checkpoint_every": 2, "evaluate_every": 2}
+
+    def work(group, **options):
+        arrays, numbers, lines = steps_of(group, 3, member, **options)
+        return {name: array.tobytes() for name, array in arrays.items()}, numbers, lines
+
+    without, _ = together(2, work)
+    assert not asked
+    with_them, _ = together(2, lambda group: work(group, **evaluating))
+    assert len(asked) == 1  # of two processes, in one step of three
+    for before, after in zip(without, with_them, strict=True):
+        assert after[:2] == before[:2]
+    lines, others = (lines for *_, lines in with_them)
+    assert lines == others
+    assert [any(" " in name for name in line) for line in lines] == [False, True, False]
 
 
 DEAF = {"catch_warnings": nullcontext, "simplefilter": lambda *arguments: None}

@@ -413,7 +413,7 @@ def test_metrics_are_reported_at_the_same_steps_and_others_cost_no_message(monke
     assert [m == len(reported[1]) for m in messages] == [*each, *each, True, *each, True]
 
 
-@every_member
+@some_members
 def test_only_the_leader_evaluates_and_no_weight_depends_on_it(monkeypatch, member):
     measure, asked = Scoring.measure, []
     monkeypatch.setattr(scoring, "COUNT", 10)

@@ -81,6 +81,7 @@ def test_the_best_checkpoint_outlives_newer_ones(tmp_path, monkeypatch, capsys):
     flags = ["--steps", 10, "--checkpoint-every", 2, "--evaluate-every", 2, "--keep", 2]
     run = train(tmp_path, "dcgan", "ring", *flags)
     assert saved(run) == [f"step-{step:08d}.safetensors" for step in (4, 8, 10)]
+    assert tiny.events(run)[-1]["best"] == 4
     assert f"  the best so far:   {run.checkpoints / saved(run)[0]}\n" in capsys.readouterr().out
     again = ["resume", str(run.folder)]
     assert main(again) == 0  # it is complete, and nothing is deleted

@@ -239,7 +239,8 @@ class Loop:
         done = self.draw.step == self.total  # even if a signal came after the last step
         stopped = self.group.any(interrupted) and not done
         if self.group.leader:
-            self.run.event("interrupt" if stopped else "done", step=self.draw.step)
+            known = {} if self.best is None else {"best": self.best}
+            self.run.event("interrupt" if stopped else "done", step=self.draw.step, **known)
         if not stopped:
             return 0
         return 128 + interrupted[0] if interrupted else INTERRUPTED

@@ -38,6 +38,16 @@ def z(n, seed=0):
     return noise(generator(seed, "sample"), (n, 8), "normal")
 
 
+# With the BLAS of some releases (NumPy 2.0's) the last bits of a row of a product depend on its place
+# among the others, so an image drawn elsewhere in a batch differs by rounding: 3.5e-6 were met.
+ROUNDING = 3e-5
+
+
+def alike(found, expected):
+    """Assert that images in [-1, 1] are the same up to rounding."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING)
+
+
 def test_sample_draws_four_pictures_of_styles(run, tmp_path):
     out = str(tmp_path)
     assert main(["sample", str(run), "--n", "9", "--out", out, "--device", "cpu"]) == 0
@@ -60,24 +70,22 @@ def test_a_mixing_table_has_the_rows_styles_below_the_crossover(run, crossover):
     table = found.mixing(rows, columns).reshape(3, 4, 3, 16, 16)
     assert (table[0, 0] == 1).all()
     a, b = found.styles(rows, 1.0), found.styles(columns, 1.0)
-    np.testing.assert_array_equal(table[1:, 0], found.images(a))
-    np.testing.assert_array_equal(table[0, 1:], found.images(b))
+    alike(table[1:, 0], found.images(a))
+    alike(table[0, 1:], found.images(b))
     for r in range(2):
         for c in range(3):
             mixed = np.concatenate([a[r, :crossover], b[c, crossover:]])[None]
-            np.testing.assert_array_equal(table[1 + r, 1 + c], found.images(mixed)[0])
-    assert (table[1, 1] != table[1, 0]).any()
+            alike(table[1 + r, 1 + c], found.images(mixed)[0])
+    assert np.abs(table[1, 1] - table[1, 0]).max() > 100 * ROUNDING
 
 
 def test_a_truncation_row_goes_from_the_opposite_over_the_mean_to_the_sample(run):
     found = styled(run, psi=0.5)
     rows = found.truncation(z(3)).reshape(3, len(PSIS), 3, 16, 16)
-    np.testing.assert_allclose(
-        rows[:, PSIS.index(0)], rows[:1, PSIS.index(0)].repeat(3, 0), atol=1e-6
-    )
+    alike(rows[:, PSIS.index(0)], rows[:1, PSIS.index(0)].repeat(3, 0))
     samples = minigan.load(run).sample(3)
-    assert (rows[:, PSIS.index(1)] == samples).all()
-    assert (rows[:, PSIS.index(0.5)] == found.samples(z(3))).all()
+    alike(rows[:, PSIS.index(1)], samples)
+    alike(rows[:, PSIS.index(0.5)], found.samples(z(3)))
     w, mean = (found.styles(z(3), psi) for psi in (1, 0))
     np.testing.assert_allclose(found.styles(z(3), -1), 2 * mean - w, atol=1e-6)
 
@@ -87,7 +95,7 @@ def test_noise_pictures_show_what_noise_alone_changes(run):
     for layer in found.member.G.average.synthesis.layers:
         layer.strength.data[...] = 0.0
     rows = found.noise(z(ROWS)).reshape(ROWS, COLUMNS, 3, 16, 16)
-    np.testing.assert_allclose(rows[:, :-1], rows[:, :1].repeat(COLUMNS - 1, 1), atol=1e-6)
+    alike(rows[:, :-1], rows[:, :1].repeat(COLUMNS - 1, 1))
     assert (rows[:, -1] < -0.5).all()  # no deviation: black
     found.member.G.average.synthesis.layers[-1].strength.data[...] = 0.5
     rows = found.noise(z(ROWS)).reshape(ROWS, COLUMNS, 3, 16, 16)
@@ -100,10 +108,10 @@ def test_interpolation_goes_along_z_and_below_it_along_w(run):
     found, steps = styled(run), 5
     walk = sample.interpolate(z(4)[:2], z(4)[2:], steps)
     rows = found.interpolation(walk, steps).reshape(2, 2, steps, 3, 16, 16)
-    np.testing.assert_array_equal(rows[:, 0].reshape(-1, 3, 16, 16), found.samples(walk))
-    np.testing.assert_allclose(rows[:, 1, [0, -1]], rows[:, 0, [0, -1]], atol=1e-6)
+    alike(rows[:, 0].reshape(-1, 3, 16, 16), found.samples(walk))
+    alike(rows[:, 1, [0, -1]], rows[:, 0, [0, -1]])
     a, b = found.styles(z(4)[:2], 1.0), found.styles(z(4)[2:], 1.0)
-    np.testing.assert_allclose(rows[:, 1, 2], found.images((a + b) / 2), atol=1e-5)
+    alike(rows[:, 1, 2], found.images((a + b) / 2))
     assert np.abs(rows[:, 1, 2] - rows[:, 0, 2]).max() > 1e-4
 
 
@@ -135,9 +143,7 @@ def test_from_python_samples_are_truncated_too(run):
     trained = minigan.load(run)
     for raw in (False, True):
         assert (trained.sample(3, psi=1, raw=raw) == trained.sample(3, raw=raw)).all()
-        assert (
-            trained.sample(3, psi=0.5, raw=raw) == styled(run, raw, psi=0.5).samples(z(3))
-        ).all()
+        alike(trained.sample(3, psi=0.5, raw=raw), styled(run, raw, psi=0.5).samples(z(3)))
     for psi in (float("nan"), 11, "half", True):
         with pytest.raises(UserError, match=r"^psi .*: must be a number from -10 to 10$"):
             trained.sample(1, psi=psi)

@@ -29,7 +29,7 @@ EVERY = 20  # steps
 COUNT = 64  # samples in a set
 SETS = 8  # of reals, at most, because the spacing of a single set varies
 CLASSES = 4  # of a conditional member that are measured, at most: COUNT / CLASSES are two crowds
-# Reals are at 1. Healthy runs are above 0.4 after their first 100 steps; the default run begins at
+# Reals are at 1. Healthy runs are above 0.3 after their first 100 steps; the default run begins at
 # 0.17. A ring that has lost half of its modes is at 0.05.
 LOW = 0.1
 

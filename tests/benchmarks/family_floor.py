@@ -210,7 +210,7 @@ def _filtered(n: int, c: int, size: int) -> Call:
 def _elementwise(forward: Callable, backward: Callable) -> Call:
     """forward(x, y, t) and backward(g, y, x, dx, t), an image of 32 x 32 pixels at a time."""
     x, y, g, dx = _arrays(16, 1024, 128, count=4)
-    scratch = [np.empty_like(x[0]) for _ in range(16)]
+    scratch = [np.zeros_like(x[0]) for _ in range(16)]
 
     def of(i: int) -> None:
         forward(x[i], y[i], scratch[i])

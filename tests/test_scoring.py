@@ -4,7 +4,6 @@ import json
 import math
 import shutil
 
-import numpy as np
 import pytest
 import test_members
 import tiny
@@ -14,6 +13,7 @@ from minigan.evaluation import table
 from minigan.gans import MEMBERS
 from minigan.training import scoring
 from minigan.training.game import Game
+from minigan.training.looks import drawn
 from minigan.training.pictures import save_curves
 from minigan.training.plan import choose
 from minigan.training.run import Run
@@ -116,9 +116,10 @@ def test_each_member_has_a_distance_that_decides(member):
 
 
 def test_samples_that_are_not_finite_stop_the_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        scoring, "in_parts", lambda make, inputs, shape: np.full((12, *shape), np.nan)
-    )
+    def not_finite(member, path, raw, device, z, y):
+        return drawn(lambda z: z * math.nan, path, device, [z], member.shape)
+
+    monkeypatch.setattr(scoring, "draw_samples", not_finite)
     train(tmp_path, "dcgan", "ring", *EVERY, code=1)
     assert "step 2: earth_mover distance is nan; the last good" in capsys.readouterr().err
 

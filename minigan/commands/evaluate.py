@@ -89,7 +89,7 @@ def evaluate(given: dict[str, Any], group: Group) -> int:
     names = None if given["metrics"] is None else given["metrics"].split(",")
     use_threads(given["threads"])
     device = backend.use_device(given["device"], tf32=False)
-    member, game, path = load(given["run"])
+    member, game, path = load(given["run"], device)
     kind, asked, at_hand = game.data.data, bool(game.classes), given["inception"] is not None
     chosen = table.usual(kind, asked, at_hand) if names is None else names
     table.check(chosen, kind, asked, given["n"] or MOST, given["errors"], at_hand)
@@ -100,10 +100,7 @@ def evaluate(given: dict[str, Any], group: Group) -> int:
         )
     run = Run(home)
     earlier = run.evaluation
-    player = member.players["G"]
-    for net in filter(None, (player.net, player.average)):
-        net.to(device)
-    average = not given["raw"] and player.average is not None
+    average = not given["raw"] and member.players["G"].average is not None
     inception = inception_file.load_if_given(given["inception"], given["inception_resize"], say)
     if inception is not None:
         inception.to(device)

@@ -85,7 +85,7 @@ def export(given: dict[str, Any], group: Group) -> int:
     _check(given)
     use_threads(given["threads"])
     device = backend.use_device(given["device"], tf32=False)
-    member, game, path = load(given["run"])
+    member, game, path = load(given["run"], device)
     if len(game.data.shape) < 3:
         raise UserError(f"{path}: a {game.data.data} has no images to export; use minigan sample")
     if member.translates:
@@ -93,9 +93,6 @@ def export(given: dict[str, Any], group: Group) -> int:
             f"{path}: member {game.member} translates images instead of making samples from noise; use "
             "minigan sample --images"
         )
-    player = member.players["G"]
-    for net in filter(None, (player.net, player.average)):
-        net.to(device)
     home, data = home_of(path), None
     if home is None and (given["out"] is None or given["reals"]):
         raise UserError(f"{path} is not in a run; give --out, and leave out --reals")

@@ -108,14 +108,11 @@ def sample(given: dict[str, Any], group: Group) -> int:
     _check(given)
     use_threads(given["threads"])
     device = backend.use_device(given["device"], tf32=False)  # precise, not fast: samples are few
-    member, game, path = load(given["run"])
+    member, game, path = load(given["run"], device)
     named = given["class"]
     only = None if named is None else game.class_number("--class", named)
     translate.check(given, game, member.translates)
     styles.check(given, game, member)
-    player = member.players["G"]
-    for net in filter(None, (player.net, player.average)):
-        net.to(device)
     draw = functools.partial(draw_samples, member, path, given["raw"], device)
     out = _folder(given["out"], path)
     n, seed = given["n"] or _usual(game, only), given["seed"]
@@ -220,17 +217,24 @@ def _check(given: dict[str, Any]) -> None:
         check_folder("--out", Path(given["out"]))
 
 
-def load(where: str) -> tuple[GAN, Game, Path]:
-    """The member of a checkpoint, or of a run's newest readable checkpoint: see `session.load`."""
-    say_so = functools.partial(say, stream=STDERR)
-    if Path(where).is_file():
-        return session.load(Path(where), say_so)
-    run = Run.find(where, Path("runs"))
-    if run is None:
-        raise UserError(
-            f"{where}: runs/ has no run with a checkpoint; start one with minigan train"
-        )
-    return session.load(run.folder, say_so)
+def load(where: str, device: str) -> tuple[GAN, Game, Path]:
+    """The member of a checkpoint, or of a run's newest readable checkpoint: see `session.load`.
+
+    Its G and the average of it are moved to the device.
+    """
+    place = Path(where)
+    if not place.is_file():
+        run = Run.find(where, Path("runs"))
+        if run is None:
+            raise UserError(
+                f"{where}: runs/ has no run with a checkpoint; start one with minigan train"
+            )
+        place = run.folder
+    member, game, path = session.load(place, functools.partial(say, stream=STDERR))
+    player = member.players["G"]
+    for net in filter(None, (player.net, player.average)):
+        net.to(device)
+    return member, game, path
 
 
 def _folder(out: str | None, path: Path) -> Path:

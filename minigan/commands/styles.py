@@ -95,8 +95,7 @@ class Styled:
         """A row of each z: without noise, with different noises, and what they change.
 
         (N, nz) -> (N * COLUMNS, *shape). What they change is the standard deviation of each pixel over
-        NOISES noises; the largest one of the picture is
-        white, if it can be seen at all.
+        NOISES noises. The largest one of the picture is white, if it can be seen at all.
         """
         N, pixels, shape = len(z), self.member.noise_pixels, self.member.shape
         planes = generator(self.seed, "noises").standard_normal((NOISES, pixels), np.float32)

@@ -154,10 +154,8 @@ def _of_features(name: str) -> dict[str, Metric]:
     """The metrics of one kind of features."""
     inception = name == INCEPTION
     fixed = lambda **given: lambda n: {"features": name, **given}
-    subsets = lambda n: {
-        **{"features": name, "subsets": 100 if inception else 20},  # 100 is usual for KID
-        "size": min(1000, max(2, n // 2)),
-    }
+    count = 100 if inception else 20  # 100 is usual for KID
+    subsets = lambda n: {"features": name, "subsets": count, "size": min(1000, max(2, n // 2))}
     return {
         "fid" if inception else f"frechet_{name}": Metric(
             _frechet, parameters=fixed(), features=name

@@ -60,8 +60,8 @@ class Loop:
         self.member, self.draw, self.run, self.say, self.group = member, draw, run, say, group
         self.looks = Looks(member, data, run, draw.device, say)
         self.diversity = Diversity(member, data, draw.device)
-        self.scoring = Scoring(plan.game, member, data, draw.device, run.event)
-        self.evaluated: list[dict[str, float]] = []  # the lines of evaluations so far
+        self.scoring = Scoring(plan.game, member, data, draw.device, run)
+        self.evaluated: list[dict[str, float]] = []  # the lines among which the best one is
         self.per_epoch = max(1, draw.per_epoch // member.batches)  # steps
         self.total = min(self.options.epochs * self.per_epoch, self.options.steps or math.inf)
         self.sample_every = self.options.sample_every or self.per_epoch
@@ -158,7 +158,7 @@ class Loop:
     @property
     def best(self) -> int | None:
         """The step of the best evaluation so far; None if there was none."""
-        return best(self.evaluated, deciding(self.game)) if self.evaluated else None
+        return best(self.evaluated, deciding(self.game))
 
     def _before(self, step: int) -> tuple[list[Path], list[Path]]:
         """(all checkpoints, planned checkpoints) from before a step, newest first.
@@ -252,9 +252,7 @@ class Loop:
         """
         saved, counts = self.run.config["run"], ("checkpoint_every", "keep", "epochs", "steps")
         if self.group.leader and all(saved.get(n) == getattr(self.options, n) for n in counts):
-            self.evaluated = [
-                line for line in self.run.metrics(self.say) if deciding(self.game) in line
-            ]
+            self.evaluated = self.run.metrics(self.say)
             self._drop_old()
         self._draw_figures()
 

@@ -9,21 +9,18 @@ its reals have keys of their own, and samples are drawn in evaluation mode.
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from functools import partial
 
-import numpy as np
-
-from .. import backend
 from ..data import Dataset
 from ..errors import UserError
 from ..evaluation import table
 from ..gans.base import GAN
-from ..tensor import Tensor
+from .checkpoint import CheckpointError
 from .evaluation import evaluate
 from .game import Game
-from .looks import in_parts
+from .looks import draw_samples
+from .run import Run
 
 COUNT = 1000  # fakes, and reals in each of two sets; or half the data if that is less
 # The first words of the metrics that take at most a second each. The first metric decides which
@@ -62,44 +59,28 @@ def best(lines: Iterable[dict[str, float]], name: str) -> int | None:
 
 
 class Scoring:
-    """The evaluations of one run.
+    """The evaluations of a run; its event file is told the protocol of the first one."""
 
-    event  is told the protocol of the first one
-    """
-
-    def __init__(
-        self, game: Game, member: GAN, data: Dataset, device: str, event: Callable[..., None]
-    ):
-        self._game, self._member, self._data = game, member, data
-        self._device, self._event = device, event
+    def __init__(self, game: Game, member: GAN, data: Dataset, device: str, run: Run):
+        self._game, self._member, self._data, self._run = game, member, data, run
+        self._draw = partial(draw_samples, member, run.folder, False, device)
         self._told = False
 
     def measure(self) -> dict[str, float]:
         """{"frechet_digits distance": ...}; a distance of NaN if samples are not finite."""
         average = self._member.players["G"].average is not None
+        n = min(COUNT, len(self._data) // 2)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # of overflow
-                n = min(COUNT, len(self._data) // 2)
-                found = evaluate(
-                    self._game, self._data, self._draw, names(self._game), n, average=average
-                )
-        except FloatingPointError:
+            found = evaluate(
+                self._game, self._data, self._draw, names(self._game), n, average=average
+            )
+        except CheckpointError:  # samples are not finite
             return {deciding(self._game): math.nan}
         if not self._told:
-            self._event("evaluation", protocols={k: v["protocol"] for k, v in found.items()})
+            self._run.event("evaluation", protocols={k: v["protocol"] for k, v in found.items()})
             self._told = True
         return {
             f"{name} {key}": float(value)
             for name, entry in found.items()
             for key, value in entry["values"].items()
         }
-
-    def _draw(self, z: np.ndarray, y: np.ndarray | None) -> np.ndarray:
-        """See `evaluate`. Raises FloatingPointError if samples are not finite."""
-        inputs: list[Any] = [each for each in (z, y) if each is not None]
-        inputs = [Tensor(backend.move(each, self._device)) for each in inputs]
-        samples = in_parts(self._member.sample, inputs, self._member.shape)
-        if not np.isfinite(samples).all():
-            raise FloatingPointError("samples are not finite")
-        return samples

@@ -18,7 +18,7 @@ import PIL
 from .. import backend
 from ..backend.threads import tell_blas_trouble
 from ..data import Dataset
-from ..data.opening import open_data
+from ..data.opening import Root, open_data
 from ..errors import UserError
 from ..gans import MEMBERS
 from ..gans.base import GAN
@@ -87,7 +87,7 @@ def start(plan: Plan, data: Dataset, name: str | None, group: Group = ALONE) -> 
     return group.from_leader(lambda: Run.create(Path(plan.run.out), name, config))
 
 
-def reopen(run: Run, dataroot: Any, say: Say) -> Dataset:
+def reopen(run: Run, dataroot: Root, say: Say) -> Dataset:
     """Open the data with which a run was started. Raises UserError if it is no longer the same.
 
     dataroot  where the files are now; None if they have not moved
@@ -98,7 +98,7 @@ def reopen(run: Run, dataroot: Any, say: Say) -> Dataset:
     return data
 
 
-def reals(run: Run, game: Game, dataroot: Any, say: Say) -> Dataset:
+def reals(run: Run, game: Game, dataroot: Root, say: Say) -> Dataset:
     """The data to compare a run's generator with.
 
     game      that of the generator

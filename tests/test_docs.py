@@ -213,3 +213,12 @@ def test_the_reading_plan_is_not_far_off():
         length = len((page.parent / path).read_text(encoding="utf-8").splitlines())
         assert abs(length - int(lines)) <= 0.2 * length, f"{path} has {length} lines now"
     assert sum(int(minutes) for minutes, _, _ in rows) == 60
+
+
+def test_the_readme_counts_the_members_and_their_files():
+    numbers = dict(enumerate("eight nine ten eleven twelve thirteen fourteen".split(), start=8))
+    files = {member.__module__ for member in MEMBERS.values()}
+    counted = (
+        f"[{numbers[len(MEMBERS)]} members](#the-family) fill {numbers[len(files)]} short files"
+    )
+    assert counted in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -144,7 +144,6 @@ def test_first_and_second_derivatives_through_the_fast_paths(kernel, layer, filt
 def with_few_channels(monkeypatch):
     """winograd.py for layers of two channels, so that tests are small."""
     monkeypatch.setattr(convolution, "MANY_CHANNELS", 2)
-    monkeypatch.setattr(convolution, "MANY_FOR_WEIGHT", 2)
 
 
 @pytest.mark.usefixtures("with_few_channels")
@@ -161,7 +160,7 @@ def test_first_and_second_derivatives_through_kernel_3(fn):
 @pytest.mark.usefixtures("with_few_channels")
 @pytest.mark.parametrize("layer", [(2, 3, 4, 16), (1, 3, 2, 64), (70, 2, 3, 8)])
 def test_the_sums_of_kernel_3_are_the_same(layer, monkeypatch):
-    monkeypatch.setattr(winograd, "WHOLE", 1 << 12)  # several parts of the weight's gradient
+    monkeypatch.setattr(winograd, "TILES", 8)  # several strips in each sum of the weight's gradient
     x, w, y, window = a_layer(*layer, whole=True, kernel=3)
     with patch.multiple(winograd, conv=None), pytest.raises(TypeError):
         cpu.conv(np, x, w, window)  # calls winograd

@@ -241,8 +241,6 @@ def test_small_batches_are_not_filtered():
     assert convolution._filter(4, (64, 64), window) is winograd
     assert convolution._filter(3, (64, 64), window) is None
     assert convolution._filter(4, (63, 64), window) is None
-    assert convolution._filter(4, (64, 127), window, weight=True) is None  # costs more transforms
-    assert convolution._filter(4, (128, 128), window, weight=True) is winograd
 
 
 def test_arrays_begin_at_a_line_of_the_cache():

@@ -27,19 +27,16 @@ LANES = 4  # running sums of a weight gradient, for any number of threads
 FEW_CHANNELS = 8  # below this, the products are too narrow to be worth saving
 FEW_TILES = 64  # below this, transforming the weight costs more than filtering saves
 MANY_CHANNELS = 64  # below this, the transforms of winograd.py cost more than filtering saves
-MANY_FOR_WEIGHT = 128  # the same for the gradient of a weight, which transforms image and grid
 
 
-def _filter(
-    n: int, channels: tuple[int, int], window: Window, weight: bool = False
-) -> ModuleType | None:
+def _filter(n: int, channels: tuple[int, int], window: Window) -> ModuleType | None:
     """The file whose minimal filtering pays: its products replace more work than its transforms add."""
     if n * window.grid[0] * window.grid[1] // 4 < FEW_TILES:
         return None
     if filtering.applies(window) and min(channels) >= FEW_CHANNELS:
         return filtering
-    many = MANY_FOR_WEIGHT if weight else MANY_CHANNELS
-    return winograd if winograd.applies(window) and min(channels) >= many else None
+    many = min(channels) >= MANY_CHANNELS
+    return winograd if many and winograd.applies(window) else None
 
 
 def _turned(x_channels: int, y_channels: int, window: Window) -> bool:
@@ -185,7 +182,7 @@ def conv_image(
 def conv_weight(xp: ModuleType, x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
     """See reference.conv_weight."""
     c, o = x.shape[1], y.shape[1]
-    if faster := _filter(len(x), (o, c), window, weight=True):
+    if faster := _filter(len(x), (o, c), window):
         w = _if_finite(faster.conv_weight, x, y, window)
         if w is not None:
             return w

@@ -4,16 +4,19 @@ In one direction, two neighbouring outputs of a kernel w0, w1, w2 read four pixe
 four products, not six (Winograd 1980; Lavin & Gray 2016, "Fast algorithms for convolutional neural
 networks", section 4.1):
 
-    y0 = d0 w0 + d1 w1 + d2 w2 = m0 + m1 + m2    m0 = (d0 - d2) w0    m1 = (d1 + d2) (w0 + w1 + w2) / 2
-    y1 = d1 w0 + d2 w1 + d3 w2 = m1 - m2 - m3    m3 = (d1 - d3) w2    m2 = (d2 - d1) (w0 - w1 + w2) / 2
+    y0 = d0 w0 + d1 w1 + d2 w2 = m1 + m2 + m0    m0 = (d0 - d2) w0     m1 = (d1 + d2) (w0 + w1 + w2) / 2
+    y1 = d1 w0 + d2 w1 + d3 w2 = m1 - m2 + m3    m3 = (d1 - d3) (-w2)  m2 = (d2 - d1) (w0 - w1 + w2) / 2
 
 That is y = A'[(G w) . (B d)], as in `filtering.py`, which explains the form, its gradients and its
 rounding errors. In two directions, a tile of 2 x 2 outputs needs 16 products instead of 36. The
 gradient of the weight is G'[(B d) . (A y)]. The gradient of the image is a convolution again, with the
-kernel turned round, and its G w is a permutation of the kernel's own.
+kernel turned round: w0 and w2 change places. Its G w is not computed. If d0 - d2 meets the tap -w2, and
+d1 - d3 the tap w0, then the products m0 and m3 of the turned kernel have the wrong sign, and are
+subtracted instead of added.
 
-The transforms pass over the image about 20 times, however many channels the result has. The work of
-the products grows with that number. So filtering pays from some 64 channels (see convolution.py).
+The transforms write some 7 numbers for each of the image and 7 for each of the result, however many
+channels there are. The work of the products grows with their number. So filtering pays from some 64
+channels (see convolution.py).
 
 Letters: a strip is some rows of tiles of some images, with T tiles; C and O are the channels of the
 image and the grid.
@@ -22,19 +25,23 @@ image and the grid.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from .reference import Window
-from .threads import empty, scratch, share
+from .threads import empty, get_num_threads, scratch, share
+
+Shape = tuple[int, int, int]  # of a strip: images, rows of tiles, columns of tiles
 
 TILES = 256  # in a strip, at most: with far fewer, the threads wait for each other at short calls
-WHOLE = 1 << 23  # numbers at most in the transforms of a part of the batch, for a weight's gradient
+LANES = 4  # running sums of a weight gradient, for any number of threads
 PARTS = 4  # a weight's channels are transformed in this many parts
-# Which rows of B d are multiplied by which rows of G w. Turning the kernel round swaps w0 and w2: the
-# rows 0 and 3 of G w change places, and 1 and 2 stay.
-PLAIN = [(slice(None), slice(None))]
-TURNED = [(slice(None, None, 3), slice(None, None, -3)), (slice(1, 3), slice(1, 3))]
+# Where m0 and m3 lie among the four products of a direction. In a turned kernel they change places.
+PLAIN = slice(None, None, 3)  # 0 and 3
+TURNED = slice(None, None, -3)  # 3 and 0
 
 
 def applies(window: Window) -> bool:
@@ -59,82 +66,63 @@ def conv_image(
 def conv_weight(x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
     """(N, C, H, W), (N, O, OH, OW) -> (O, C, 3, 3): w = G'[(B d) . (A y)].
 
-    Part after part of the batch is transformed and multiplied, and the products are added up.
+    The products of the strips are added up in LANES sums, whatever the number of threads.
     """
-    c, o = x.shape[1], y.shape[1]
     strips = _strips(len(x), window)
-    step = max(1, WHOLE // (16 * (c + o) * strips[0].tiles))
-    sums = scratch("sums", (4, 4, c, o), x.dtype)
-    for start in range(0, len(strips), step):
-        _add_products(x, y, window, strips[start : start + step], start == 0, sums)
+    lanes, c, o = min(LANES, len(strips)), x.shape[1], y.shape[1]
+    sums = scratch("lanes", (lanes, 4, 4, c, o), x.dtype)
+
+    def add_up(lane: int, shape: Shape, some: Iterable[_Strip]) -> None:
+        image, grid = _Image(shape, x, window, PLAIN), _Grid(shape, y, PLAIN)
+        for strip in some:
+            d, g = image.load(strip).swapaxes(2, 3), grid.load(strip)
+            if strip is strips[lane]:
+                np.matmul(d, g, out=sums[lane])
+            else:
+                one = scratch("weight products", (4, 4, c, o), x.dtype)
+                sums[lane] += np.matmul(d, g, out=one)
+
+    _share(add_up, strips, lanes)
     w = empty((3, 3, c, o), x.dtype)
     cuts = _cuts(c)
 
-    def work(i: int) -> None:
-        part = sums[:, :, cuts[i]]
-        rows = scratch("weight rows", (3, *part.shape[1:]), x.dtype)
-        _combine_taps(part, rows)
+    def combine(i: int) -> None:
+        m, *others = sums[:, :, :, cuts[i]]
+        for other in others:
+            m += other
+        rows = scratch("weight rows", (3, *m.shape[1:]), x.dtype)
+        _combine_taps(m, rows)
         _combine_taps(rows.swapaxes(0, 1), w[:, :, cuts[i]].swapaxes(0, 1))
 
-    share(work, len(cuts))
+    share(combine, len(cuts))
     return w.transpose(3, 2, 0, 1)  # (3, 3, C, O) -> (O, C, 3, 3)
 
 
-def _convolve(
-    x: np.ndarray, taps: np.ndarray, window: Window, order: list[tuple[slice, slice]]
-) -> np.ndarray:
-    """A'[taps . (B d)] for taps (4, 4, C, O) in this order. The threads share the strips."""
+def _convolve(x: np.ndarray, taps: np.ndarray, window: Window, ends: slice) -> np.ndarray:
+    """A'[taps . (B d)] for taps (4, 4, C, O)."""
     strips = _strips(len(x), window)
-    c, o = taps.shape[2:]
-    y = empty((len(x), *window.grid, o), x.dtype)
+    y = empty((len(x), *window.grid, taps.shape[3]), x.dtype)
+    y = y.transpose(0, 3, 1, 2)  # (N, OH, OW, O) -> (N, O, OH, OW)
 
-    def work(i: int) -> None:
-        d = scratch("image products", (4, 4, strips[i].tiles, c), x.dtype)
-        m = scratch("grid products", (4, 4, strips[i].tiles, o), x.dtype)
-        strips[i].load_image(x, window, d)
-        for (row, row_of_taps), (column, column_of_taps) in itertools.product(order, order):
-            np.matmul(d[row, column], taps[row_of_taps, column_of_taps], out=m[row, column])
-        strips[i].store_grid(m, y)
+    def convolve(_: int, shape: Shape, some: Iterable[_Strip]) -> None:
+        image, grid = _Image(shape, x, window, ends), _Grid(shape, y, ends)
+        for strip in some:
+            np.matmul(image.load(strip), taps, out=grid.m)
+            grid.store(strip)
 
-    share(work, len(strips))
-    return y.transpose(0, 3, 1, 2)  # (N, OH, OW, O) -> (N, O, OH, OW)
+    _share(convolve, strips, min(2 * get_num_threads(), len(strips)))
+    return y
 
 
-def _add_products(
-    x: np.ndarray,
-    y: np.ndarray,
-    window: Window,
-    strips: list[_Strip],
-    first: bool,
-    sums: np.ndarray,
-) -> None:
-    """Add (B d) . (A y) of these strips to `sums` (4, 4, C, O), or store it if they are the first."""
-    c, o = sums.shape[2:]
-    ends = np.cumsum([strip.tiles for strip in strips])
-    rows = [slice(end - strip.tiles, end) for end, strip in zip(ends, strips, strict=True)]
-    d = scratch("whole image", (4, 4, ends[-1], c), x.dtype)
-    g = scratch("whole grid", (4, 4, ends[-1], o), x.dtype)
-
-    def load(i: int) -> None:
-        strips[i].load_image(x, window, d[:, :, rows[i]])
-        strips[i].load_grid(y, g[:, :, rows[i]])
-
-    def multiply(i: int) -> None:
-        place = divmod(i, 4)
-        if first:
-            np.matmul(d[place].T, g[place], out=sums[place])
-        else:
-            one = scratch("weight products", (c, o), x.dtype)
-            sums[place] += np.matmul(d[place].T, g[place], out=one)
-
-    share(load, len(strips))
-    share(multiply, 16)
+# -- the strips ------------------------------------------------------------------------------------
 
 
-# -- the transforms ------------------------------------------------------------------------------
-#
-# NumPy computes fastest on long runs of memory, but copies short runs well. So whole rows of pixels are
-# added, and before columns are added, the even and the odd ones are copied side by side.
+class _Strip(NamedTuple):
+    """Some rows of tiles of some images, all tw tiles wide."""
+
+    images: slice
+    rows: slice
+    shape: Shape
 
 
 def _strips(n: int, window: Window) -> list[_Strip]:
@@ -146,94 +134,130 @@ def _strips(n: int, window: Window) -> list[_Strip]:
         images = -(-n // 2)
         height = th if n > 1 else -(-th // 2)
     return [
-        _Strip(slice(i, min(i + images, n)), slice(j, min(j + height, th)), tw)
-        for i in range(0, n, images)
-        for j in range(0, th, height)
+        _Strip(slice(i, i_end), slice(j, j_end), (i_end - i, j_end - j, tw))
+        for i, i_end in _steps(n, images)
+        for j, j_end in _steps(th, height)
     ]
 
 
-class _Strip:
-    """Some rows of tiles of some images, all tw tiles wide, and the transforms of their pixels."""
+def _steps(count: int, step: int) -> list[tuple[int, int]]:
+    """Where the steps from 0 to `count` begin and end."""
+    return [(i, min(i + step, count)) for i in range(0, count, step)]
 
-    def __init__(self, images: slice, rows: slice, tw: int) -> None:
-        self.images, self.rows = images, rows
-        self.shape = (images.stop - images.start, rows.stop - rows.start, tw)
-        self.tiles = self.shape[0] * self.shape[1] * tw
 
-    def load_image(self, x: np.ndarray, window: Window, out: np.ndarray) -> None:
-        """B d of the strip's pixels: out (4, 4, T, C)."""
-        (n, th, tw), c = self.shape, x.shape[1]
-        padded = self._padded(x, window)  # (n, 2 th + 2, 2 tw + 2, C)
-        rows = scratch("rows", (4, n, th, tw + 1, 2, c), x.dtype)
-        q = [padded[:, i : i + 2 * th - 1 : 2].reshape(rows.shape[1:]) for i in range(4)]
-        _differences(*q, rows)
-        columns = scratch("columns", (2, 4, n, th, tw + 1, c), x.dtype)
-        columns[...] = np.moveaxis(rows, 4, 0)
-        even, odd = columns
-        out = out.reshape(4, 4, n, th, tw, c).swapaxes(0, 1)
-        _differences(even[..., :-1, :], odd[..., :-1, :], even[..., 1:, :], odd[..., 1:, :], out)
+def _share(
+    work: Callable[[int, Shape, Iterable[_Strip]], None], strips: list[_Strip], parts: int
+) -> None:
+    """Share the strips in this many parts. Each call of `work` is given strips of the same shape.
 
-    def _padded(self, x: np.ndarray, window: Window) -> np.ndarray:
-        """The pixels that the strip's tiles read, with zeros outside the image."""
-        (n, th, tw), (h, w), (ph, pw) = self.shape, window.image, window.pad
-        top = 2 * self.rows.start - ph
-        first, last = max(0, top), min(h, top + 2 * th + 2)
-        padded = scratch("padded", (n, 2 * th + 2, 2 * tw + 2, x.shape[1]), x.dtype)
-        padded[:, : first - top] = 0
-        padded[:, last - top :] = 0
-        padded[:, :, :pw] = 0
-        padded[:, :, pw + w :] = 0
-        pixels = x[self.images, :, first:last].transpose(0, 2, 3, 1)  # (n, rows, W, C)
-        padded[:, first - top : last - top, pw : pw + w] = pixels
-        return padded
+    So a thread prepares its scratch memory for many strips at once. Python's lock is held while it
+    does, and two threads that meet at the lock lose more time than the preparation takes.
+    """
 
-    def load_grid(self, y: np.ndarray, out: np.ndarray) -> None:
-        """A y of the strip's outputs: out (4, 4, T, O)."""
-        (n, th, tw), o = self.shape, y.shape[1]
-        rows = scratch("grid rows", (4, n, th, tw, 2, o), y.dtype)
-        pixels = y[self.images].transpose(0, 2, 3, 1)  # (n, OH, OW, O)
-        pair = pixels[:, 2 * self.rows.start : 2 * self.rows.stop].reshape(n, th, 2, tw, 2, o)
-        _spread(pair[:, :, 0], pair[:, :, 1], rows)
-        columns = scratch("grid columns", (2, 4, n, th, tw, o), y.dtype)
-        columns[...] = np.moveaxis(rows, 4, 0)
-        _spread(*columns, out.reshape(4, 4, n, th, tw, o).swapaxes(0, 1))
+    def part(i: int) -> None:
+        for shape, some in itertools.groupby(strips[i::parts], lambda strip: strip.shape):
+            work(i, shape, some)
 
-    def store_grid(self, m: np.ndarray, y: np.ndarray) -> None:
-        """A' of the products (4, 4, T, O), into the strip's outputs in y (N, OH, OW, O)."""
-        (n, th, tw), o = self.shape, y.shape[3]
-        rows = scratch("grid rows", (2, *m.shape[1:]), y.dtype)
-        _gather(m, rows)
-        pair = scratch("grid pair", (2, 2, *m.shape[2:]), y.dtype)
-        _gather(rows.swapaxes(0, 1), pair)  # (column, row, T, O)
-        tiles = pair.reshape(2, 2, n, th, tw, o).transpose(2, 3, 1, 4, 0, 5)  # (n, th, 2, tw, 2, O)
-        pixels = y[self.images, 2 * self.rows.start : 2 * self.rows.stop]  # (n, 2 th, 2 tw, O)
-        pixels.reshape(tiles.shape)[...] = tiles
+    share(part, parts)
+
+
+# -- the transforms ------------------------------------------------------------------------------
+#
+# NumPy computes fastest on long runs of memory, but copies short runs well. So the first copy of the
+# pixels takes the even and the odd columns apart, and the last one mixes them again. All sums are of
+# whole rows.
+
+
+class _Image:
+    """The image's side of strips of this shape: the transform B d of their pixels."""
+
+    def __init__(self, shape: Shape, x: np.ndarray, window: Window, ends: slice) -> None:
+        (n, th, tw), c = shape, x.shape[1]
+        self.pixels, self.window = x.transpose(0, 2, 3, 1), window  # (N, H, W, C)
+        self.halves = scratch("halves", (2, n, 2 * th + 2, tw + 1, c), x.dtype)
+        rows = scratch("rows", (4, 2, n, th, tw + 1, c), x.dtype)
+        self.d = scratch("image products", (4, 4, n * th * tw, c), x.dtype)
+        pairs = np.moveaxis(self.halves.reshape(2, n, th + 1, 2, tw + 1, c), 3, 0)
+        self.sums = _differences(pairs[:, :, :, :-1], pairs[:, :, :, 1:], rows, ends)
+        pairs = rows.swapaxes(0, 1)  # (column, 4, n, th, tw + 1, C)
+        d = self.d.reshape(4, 4, n, th, tw, c).swapaxes(0, 1)  # columns first
+        self.sums += _differences(pairs[..., :-1, :], pairs[..., 1:, :], d, ends)
+        self.halves[...] = 0  # the padding
+
+    def load(self, strip: _Strip) -> np.ndarray:
+        """B d (4, 4, T, C)."""
+        (h, _), (ph, pw) = self.window.image, self.window.pad
+        top, bottom = 2 * strip.rows.start - ph, 2 * strip.rows.stop - ph + 2
+        first, last = max(0, top), min(h, bottom)
+        if top < first:
+            self.halves[:, :, : first - top] = 0
+        if last < bottom:
+            self.halves[:, :, last - bottom :] = 0
+        pixels = self.pixels[strip.images, first:last]
+        for i, half in enumerate(self.halves[:, :, first - top : last - top]):
+            start = (pw - i + 1) // 2  # columns of padding in this half, to the left
+            inside = pixels[:, :, 2 * start + i - pw :: 2]
+            half[:, :, start : start + inside.shape[2]] = inside
+        for add in self.sums:
+            add()
+        return self.d
+
+
+class _Grid:
+    """The grid's side of strips of this shape: A y of their outputs, or A' of products `m`."""
+
+    def __init__(self, shape: Shape, y: np.ndarray, ends: slice) -> None:
+        (n, th, tw), o = shape, y.shape[1]
+        self.pixels, self.ends = y.transpose(0, 2, 3, 1), ends  # (N, OH, OW, O)
+        self.m = scratch("grid products", (4, 4, n * th * tw, o), y.dtype)
+        self.tiles = scratch("grid tiles", (2, 2, n, th, tw, o), y.dtype)  # (row, column, ...)
+        self.pair = self.tiles.reshape(2, 2, -1, o)
+        self.order = self.tiles.transpose(2, 3, 0, 4, 1, 5)  # (n, th, 2, tw, 2, O)
+
+    def load(self, strip: _Strip) -> np.ndarray:
+        """A y (4, 4, T, O)."""
+        self.order[...] = self._outputs(strip)
+        rows = scratch("grid rows", (4, *self.pair.shape[1:]), self.m.dtype)
+        _spread(self.pair, rows)
+        _spread(rows.swapaxes(0, 1), self.m.swapaxes(0, 1))
+        return self.m
+
+    def store(self, strip: _Strip) -> None:
+        """A' of the products in `m`, into the strip's outputs."""
+        rows = scratch("grid rows", (2, *self.m.shape[1:]), self.m.dtype)
+        _gather(self.m, rows, self.ends)
+        _gather(rows.swapaxes(0, 1), self.pair.swapaxes(0, 1), self.ends)
+        self._outputs(strip)[...] = self.order
+
+    def _outputs(self, strip: _Strip) -> np.ndarray:
+        """The strip's outputs: (n, th, 2, tw, 2, O), a view."""
+        rows = slice(2 * strip.rows.start, 2 * strip.rows.stop)
+        return self.pixels[strip.images, rows].reshape(self.order.shape)
 
 
 def _differences(
-    d0: np.ndarray, d1: np.ndarray, d2: np.ndarray, d3: np.ndarray, out: np.ndarray
-) -> None:
-    """B along one direction: four arrays to out (4, ...)."""
-    np.subtract(d0, d2, out=out[0])
-    np.add(d1, d2, out=out[1])
-    np.subtract(d2, d1, out=out[2])
-    np.subtract(d1, d3, out=out[3])
+    d01: np.ndarray, d23: np.ndarray, out: np.ndarray, ends: slice
+) -> list[Callable[[], np.ndarray]]:
+    """B along one direction, (2, ...) and (2, ...) to out (4, ...): the calls that compute it."""
+    return [
+        partial(np.subtract, d01, d23, out[ends]),
+        partial(np.add, d01[1], d23[0], out[1]),
+        partial(np.subtract, d23[0], d01[1], out[2]),
+    ]
 
 
-def _spread(y0: np.ndarray, y1: np.ndarray, out: np.ndarray) -> None:
-    """A along one direction: two arrays to out (4, ...)."""
-    out[0] = y0
-    np.add(y0, y1, out=out[1])
-    np.subtract(y0, y1, out=out[2])
-    np.negative(y1, out=out[3])
+def _spread(y: np.ndarray, out: np.ndarray) -> None:
+    """A along one direction: (2, ...) to out (4, ...)."""
+    out[PLAIN] = y
+    np.add(y[0], y[1], out=out[1])
+    np.subtract(y[0], y[1], out=out[2])
 
 
-def _gather(m: np.ndarray, out: np.ndarray) -> None:
+def _gather(m: np.ndarray, out: np.ndarray, ends: slice) -> None:
     """A' along one direction: (4, ...) to out (2, ...)."""
     np.add(m[1], m[2], out=out[0])
-    out[0] += m[0]
     np.subtract(m[1], m[2], out=out[1])
-    out[1] -= m[3]
+    (np.add if ends is PLAIN else np.subtract)(out, m[ends], out=out)
 
 
 def _combine_taps(m: np.ndarray, out: np.ndarray) -> None:
@@ -243,12 +267,13 @@ def _combine_taps(m: np.ndarray, out: np.ndarray) -> None:
     half = np.add(m[1], m[2], out=out[2])
     half *= 0.5
     np.add(m[0], half, out=out[0])
-    out[2] += m[3]
+    out[2] -= m[3]
 
 
 def _expand_taps(w: np.ndarray, out: np.ndarray) -> None:
     """G along one direction: (3, ...) to out (4, ...)."""
-    out[0], out[3] = w[0], w[2]
+    out[0] = w[0]
+    np.negative(w[2], out=out[3])
     half = np.add(w[0], w[2], out=out[1])
     half *= 0.5
     middle = w[1] * w.dtype.type(0.5)

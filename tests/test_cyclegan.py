@@ -126,7 +126,8 @@ def test_d_sees_earlier_fakes_once_its_pool_is_full():
     second.step = 1
     for draw in (first, second):
         member.step(draw)
-    new, _, old = seen[3:]  # of the second step: judged for G, then reals and fakes for D
+    new, shown = seen[2:]  # in the second step: judged for G, then reals and old fakes for D
+    old = shown[len(new) :]
     known = {image.tobytes() for image in (*seen[0], *new)}
     assert {image.tobytes() for image in old} <= known
     assert 0 < sum(image.tobytes() in {i.tobytes() for i in seen[0]} for image in old) < 4

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from . import filtering, planes, reference, winograd
+from .products import matmul
 from .reference import Window
 from .rows import row_cuts
 from .threads import empty, share
@@ -123,6 +124,9 @@ def conv(
         return conv_image(xp, _turn(w), x, window.turned())
     blocks = _blocks(len(x), x.shape[1] * x.itemsize, window)
     kernel = reference.kernel_rows(w)  # (kh*kw*C, O)
+    if len(blocks) == 1:  # a single block: share the columns' rows instead
+        y = matmul(xp, _columns(x, window), kernel)  # (N*OH*OW, O)
+        return y.reshape(len(x), *window.grid, -1).transpose(0, 3, 1, 2)  # (N, O, OH, OW)
     y = empty((len(x), *window.grid, len(w)), x.dtype)
 
     def work(i: int) -> None:

@@ -1,8 +1,9 @@
 """Layer, instance and group norm: the normalisation of `normalize.py`, within each image.
 
 All three are group norm: they normalise a group of channels of one image, over its pixels. Instance
-norm has a group for each channel, and layer norm a single group. As with batch norm, the scale, the
-shift and the activation that follows belong to the operation.
+norm has a group for each channel, and layer norm a single group. Adaptive instance norm (AdaIN) is
+instance norm with a scale and a shift for each image. As with batch norm, the scale, the shift and the
+activation that follows belong to the operation.
 """
 
 from __future__ import annotations
@@ -41,9 +42,21 @@ def _over(x: Tensor, groups: int, stats: Statistics) -> tuple[Tensor, dict[str, 
     return grouped, {"axes": tuple(range(2, grouped.ndim)), "stats": stats}
 
 
+def _affine(v: Any, x: Any) -> Any:
+    """A value per channel (C,) or per image and channel (N, C), in a shape that broadcasts to x."""
+    if v is None or isinstance(v, (int, float)) or v.ndim == 1:
+        return channel_row(v, x)
+    return v.reshape(*v.shape, *[1] * (x.ndim - 2))  # (N, C) -> (N, C, 1, 1)
+
+
+def _sum_like(v: Tensor, x: Tensor) -> Tensor:
+    """The sum of x (N, C, ...) over the values that share an element of v, (C,) or (N, C)."""
+    return sum_over(x, batch_axes(x) if v.ndim == 1 else tuple(range(2, x.ndim)))
+
+
 def _rule_x(g, y, x, w, b, *, groups, stats, slope) -> Tensor:
     grouped, options = _over(x, groups, stats)
-    g_xhat = _grouped(leaky_relu_gradient(g, y, slope) * channel_row(w, x), groups)
+    g_xhat = _grouped(leaky_relu_gradient(g, y, slope) * _affine(w, x), groups)
     dx = normalize_rule(g_xhat, normalize_over(grouped, **options), grouped, **options)
     return reshape(dx, x.shape)
 
@@ -51,25 +64,30 @@ def _rule_x(g, y, x, w, b, *, groups, stats, slope) -> Tensor:
 def _rule_w(g, y, x, w, b, *, groups, stats, slope) -> Tensor:
     grouped, options = _over(x, groups, stats)
     xhat = reshape(normalize_over(grouped, **options), x.shape)
-    return sum_over(leaky_relu_gradient(g, y, slope) * xhat, batch_axes(x))
+    return _sum_like(w, leaky_relu_gradient(g, y, slope) * xhat)
 
 
 def _rule_b(g, y, x, w, b, *, groups, stats, slope) -> Tensor:
-    return sum_over(leaky_relu_gradient(g, y, slope), batch_axes(x))
+    return _sum_like(b, leaky_relu_gradient(g, y, slope))
 
 
 def _fused(xp, asked, g, y, x, w, b, *, groups, stats, slope):
     gradients = kernels(xp).group_norm_gradients(
-        xp, asked, g, y, x, stats.mean, stats.inv_std, channel_row(w, x), slope
+        xp, asked, g, y, x, stats.mean, stats.inv_std, _affine(w, x), slope
     )
-    return [found.reshape((x, w, b)[i].shape) for i, found in zip(asked, gradients, strict=True)]
+    for j, i in enumerate(asked):
+        like = (x, w, b)[i]
+        if like.ndim == 1:  # the kernel returns a value for each image
+            gradients[j] = gradients[j].sum(0)
+        gradients[j] = gradients[j].astype(x.dtype, copy=False).reshape(like.shape)
+    return gradients
 
 
 @op(_rule_x, _rule_w, _rule_b, fused=_fused)
 def _group_norm(xp, x, w, b, *, groups, stats, slope):
     """leaky_relu(w * xhat + b, slope), where xhat is x normalised by groups; slope 1 means no ReLU."""
     y, stats.mean, stats.inv_std = kernels(xp).group_norm(
-        xp, x, groups, stats.eps, channel_row(w, x), channel_row(b, x), slope
+        xp, x, groups, stats.eps, _affine(w, x), _affine(b, x), slope
     )
     return y
 
@@ -123,7 +141,8 @@ def instance_norm(
     """(x - mean) / sqrt(var + eps) * weight + bias, for each image and channel.
 
     input (N, C, ...) with more than one value per image and channel, weight and bias (C,). (Ulyanov,
-    Vedaldi & Lempitsky 2016, "Instance Normalization". Running statistics are not supported.)
+    Vedaldi & Lempitsky 2016, "Instance Normalization". Running statistics are not supported.) A weight
+    and a bias (N, C) belong to an image each, as in AdaIN (Huang & Belongie 2017, equation 8).
 
     Raises TypeError or ValueError if an argument does not fit.
     """
@@ -135,7 +154,9 @@ def instance_norm_activated(
 ) -> Tensor:
     """instance_norm followed by a leaky ReLU of that slope (0: ReLU, 1: none), in one pass."""
     shape = getattr(input, "shape", ())
-    _check_affine("instance_norm", input, shape[1:2], eps, weight=weight, bias=bias)
+    adaptive = any(getattr(t, "ndim", 1) == 2 for t in (weight, bias))
+    expected = shape[:2] if adaptive else shape[1:2]
+    _check_affine("instance_norm", input, expected, eps, weight=weight, bias=bias)
     if len(shape) < 3 or shape[1] < 1 or math.prod(shape[2:]) < 2:
         raise ValueError(
             f"instance_norm: expected (N, C, ...) with more than one value per channel, not {shape}"

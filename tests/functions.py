@@ -239,6 +239,11 @@ FUNCTIONS = {
     "instance_norm": Function(
         lambda x: F.instance_norm(x), [(2, 2, 3, 2)], lambda x: normalised(x, (2, 3))
     ),
+    "instance_norm, adaptive": Function(
+        lambda x, w, b: F.instance_norm(x, weight=w, bias=b),
+        [(2, 2, 3, 2), (2, 2), (2, 2)],
+        lambda x, w, b: normalised(x, (2, 3)) * w[:, :, None, None] + b[:, :, None, None],
+    ),
     "instance_norm, affine": Function(
         lambda x, w, b: F.instance_norm(x, weight=w, bias=b),
         [(2, 2, 4), (2,), (2,)],

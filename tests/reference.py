@@ -165,9 +165,9 @@ def group_norm(x, groups, eps, scale=None, shift=None):
     n, c = x.shape[:2]
     grouped = x.reshape(1, n * groups, c // groups, *x.shape[2:])
     y = batch_norm(grouped, eps).reshape(x.shape)
-    row = (1, c, *[1] * (x.ndim - 2))
-    y = y if scale is None else y * scale.reshape(row)
-    return y if shift is None else y + shift.reshape(row)
+    row = lambda v: v.reshape(-1, c, *[1] * (x.ndim - 2))  # (C,) or, for each image, (N, C)
+    y = y if scale is None else y * row(scale)
+    return y if shift is None else y + row(shift)
 
 
 def unmirror(y, widths):

@@ -708,8 +708,9 @@ def _group_norm(draw, rng):
     x = rng.uniform(-0.2, 0.2, shape)
     x[..., ::2] += 1  # as in `normalisable`
     x[..., 1::2] -= 1
-    scale = leaf(rng, shape[1], gap=0.5)
-    shift = tensor(scale.numpy() * rng.uniform(-0.2, 0.2, shape[1]), requires_grad=True)
+    affine = shape[:2] if size == 1 and draw(st.booleans()) else shape[1:2]  # AdaIN, or shared
+    scale = leaf(rng, affine, gap=0.5)
+    shift = tensor(scale.numpy() * rng.uniform(-0.2, 0.2, affine), requires_grad=True)
     eps, slope = draw(epsilons), draw(slopes)
 
     def fn(x, w=None, b=None):

@@ -135,6 +135,20 @@ def test_what_cannot_normalise_is_refused(options, message):
     assert (mean.numpy() == 0).all()
 
 
+@pytest.mark.parametrize(
+    ("affine", "message"),
+    [
+        ({"weight": (3, 4)}, r"weight has shape \(3, 4\), expected \(2, 4\)"),
+        ({"weight": (2, 4), "bias": (4,)}, r"bias has shape \(4,\), expected \(2, 4\)"),
+        ({"weight": (2, 4, 1, 1)}, r"weight has shape \(2, 4, 1, 1\), expected \(4,\)"),
+    ],
+)
+def test_a_scale_fits_the_channels_or_the_images(affine, message):
+    affine = {name: tensor(np.ones(shape)) for name, shape in affine.items()}
+    with pytest.raises(ValueError, match=message):
+        F.instance_norm(tensor(np.ones((2, 4, 3, 3))), **affine)
+
+
 def with_bias_of(dtype):
     norm = nn.BatchNorm1d(3)
     norm.bias.data = norm.bias.data.astype(dtype)

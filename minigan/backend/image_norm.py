@@ -65,9 +65,12 @@ def _along(v: np.ndarray, rows: np.ndarray, c: int) -> np.ndarray:
     return out
 
 
-def _channels(v: Array | float) -> np.ndarray | float:
-    """A value per channel as a row: (1, C, 1, 1) -> (C,). Numbers are unchanged."""
-    return v.reshape(-1) if isinstance(v, np.ndarray) else v
+def _channels(v: Array | float, images: slice) -> np.ndarray | float:
+    """The values of these images: (N, C, 1, 1) -> (n, C), or (1, C) for all. Numbers are unchanged."""
+    if not isinstance(v, np.ndarray):
+        return v
+    v = v.reshape(v.shape[:2])
+    return v[images] if len(v) > 1 else v
 
 
 def group_norm(
@@ -87,7 +90,7 @@ def group_norm(
     out = _rows(y)
     count = max(1, math.prod(pixels) * c // groups)
     means, inv_stds = np.empty((2, n, groups), x.dtype)
-    w, b, blocks = _channels(w), _channels(b), _blocks(x)
+    blocks = _blocks(x)
 
     def work(i: int) -> None:
         block, images = out[blocks[i]], rows[blocks[i]]
@@ -99,9 +102,9 @@ def group_norm(
         inv_std = (np.maximum(var, 0) + eps) ** -0.5
         means[blocks[i]], inv_stds[blocks[i]] = near + rest, inv_std
         rest, scale = (np.repeat(v, c // groups, axis=1) for v in (rest, inv_std))  # (n, C)
-        scale *= w
+        scale = scale * _channels(w, blocks[i])
         off *= _along(scale, images, c)
-        off += _along(b - rest * scale, images, c)
+        off += _along(_channels(b, blocks[i]) - rest * scale, images, c)
         leak(off, slope, out=off)
 
     share(work, len(blocks))
@@ -131,9 +134,10 @@ def group_norm_gradients(
     count = max(1, math.prod(pixels) * c // groups)
     means, inv_stds = mean.reshape(n, groups), inv_std.reshape(n, groups)
     dw, db = np.empty((2, n, c))
-    w, blocks = _channels(w), _blocks(x)
+    blocks = _blocks(x)
 
     def work(i: int) -> None:
+        scale = _channels(w, blocks[i])
         block, images, inv = out[blocks[i]], rows[blocks[i]], inv_stds[blocks[i]]
         mask(g_rows[blocks[i]], y_rows[blocks[i]], slope, out=block)
         off = scratch("off", block.shape, x.dtype)
@@ -143,11 +147,13 @@ def group_norm_gradients(
         dw[blocks[i]] = along_x * np.repeat(inv, c // groups, axis=1)
         db[blocks[i]] = along_1
         # dx = inv_std * (w g - mean(w g) - (x - mean) * inv_std^2 * mean(w g (x - mean)))
-        off *= _along(inv.astype(np.float64) ** 3 * _pool(along_x * w, groups) / count, images, c)
-        off += _along(inv * _pool(along_1 * w, groups) / count, images, c)
-        block *= _along(np.repeat(inv, c // groups, axis=1) * w, images, c)
+        off *= _along(
+            inv.astype(np.float64) ** 3 * _pool(along_x * scale, groups) / count, images, c
+        )
+        off += _along(inv * _pool(along_1 * scale, groups) / count, images, c)
+        block *= _along(np.repeat(inv, c // groups, axis=1) * scale, images, c)
         block -= off
 
     share(work, len(blocks))
-    gradients = dx, dw.sum(0).astype(x.dtype), db.sum(0).astype(x.dtype)
+    gradients = dx, dw, db
     return [gradients[i] for i in asked]

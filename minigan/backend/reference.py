@@ -148,9 +148,9 @@ def matmuls(xp: ModuleType, pairs: list[tuple[Array, Array]]) -> list[Array]:
 # -- per channel: all dimensions of (N, C, ...) but C are reduced; statistics are (1, C, 1, ...) -----
 
 
-def _sum(x: Array) -> Array:
+def _sum(x: Array, images: bool = True) -> Array:
     """The sum per channel, one axis at a time: a tree of short sums keeps float32's last digits."""
-    for axis in (*range(x.ndim - 1, 1, -1), 0):
+    for axis in (*range(x.ndim - 1, 1, -1), *[0] * images):
         x = x.sum(axis=axis, keepdims=True)
     return x
 
@@ -246,8 +246,9 @@ def group_norm(
     """y = leaky_relu(w * xhat + b), the mean, and 1 / sqrt(variance + eps).
 
     xhat is x (N, C, ...) normalised within each image and group of C/G channels; w and b are per
-    channel, (1, C, 1, ...), or the numbers 1.0 and 0.0. Both statistics are (N, G, 1, 1, ...), with one
-    dimension more than x. A second mean corrects the rounding of the first.
+    channel, (1, C, 1, ...), or per image and channel, (N, C, 1, ...), or the numbers 1.0 and 0.0. Both
+    statistics are (N, G, 1, 1, ...), with one dimension more than x. A second mean corrects the
+    rounding of the first.
     """
     grouped = _grouped(x, groups)
     axes = tuple(range(2, grouped.ndim))
@@ -274,7 +275,8 @@ def group_norm_gradients(
 ) -> list[Array]:
     """The gradients of `group_norm`, given g: dx if 0 is asked, dw if 1 is, db if 2 is.
 
-    They are those of `batch_norm_gradients`, with the means of a group.
+    They are those of `batch_norm_gradients`, with the means of a group. dw and db have a value for each
+    image and channel, (N, C, 1, ...).
     """
     if slope != 1:
         g = leaky_relu_gradient(xp, g, y, slope)
@@ -288,7 +290,7 @@ def group_norm_gradients(
         along_x = (g_xhat * xhat).mean(axis=axes, keepdims=True)
         return (inv_std * (g_xhat - along_1 - xhat * along_x)).reshape(x.shape)
 
-    kernels = (dx, lambda: _sum(g * xhat.reshape(x.shape)), lambda: _sum(g))
+    kernels = (dx, lambda: _sum(g * xhat.reshape(x.shape), False), lambda: _sum(g, False))
     return [kernels[i]() for i in asked]
 
 

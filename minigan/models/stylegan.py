@@ -49,8 +49,7 @@ def adain(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     x (N, C, H, W), scale and shift (N, C). Channel c of image n then has the mean shift[n, c] and the
     standard deviation |1 + scale[n, c]|. Karras, Laine & Aila 2019, equation 1; there 1 + scale is y_s.
     """
-    scale, shift = scale[:, :, None, None], shift[:, :, None, None]  # (N, C) -> (N, C, 1, 1)
-    return F.instance_norm(x, eps=EPS) * (1 + scale) + shift
+    return F.instance_norm(x, weight=1 + scale, bias=shift, eps=EPS)
 
 
 def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, demodulate: bool = True) -> Tensor:
@@ -81,6 +80,11 @@ class Layer(nn.Module):
         self.strength = nn.Parameter(init.memory((out, 1, 1), DEFAULT_DTYPE))
         self.doubles = doubles
 
+    def noisy(self, x: Tensor, noise: Tensor) -> Tensor:
+        """x + strength * noise, multiplied with the channels last, because x lies so in memory."""
+        planes = noise.permute(0, 2, 3, 1) * self.strength.reshape(-1)  # (N, H, W, 1) * (out,)
+        return x + planes.permute(0, 3, 1, 2)  # (N, H, W, out) -> (N, out, H, W)
+
 
 class AdaINLayer(Layer):
     """A layer of StyleGAN. The first one, with inside = 0, has no convolution."""
@@ -96,7 +100,7 @@ class AdaINLayer(Layer):
         if self.conv is not None:
             x = self.conv(up(x) if self.doubles else x)
         scale, shift = F.chunk(self.style(w), 2, 1)  # (N, 2 out) -> twice (N, out)
-        return adain(F.leaky_relu(x + noise * self.strength, 0.2), scale, shift)
+        return adain(F.leaky_relu(self.noisy(x, noise), 0.2), scale, shift)
 
 
 class ModulatedLayer(Layer):
@@ -112,7 +116,7 @@ class ModulatedLayer(Layer):
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
         x = modulated_conv(up(x) if self.doubles else x, self.conv.weight, self.style(w))
         bias = self.conv.bias[:, None, None]  # (out,) -> (out, 1, 1)
-        return F.leaky_relu(x + noise * self.strength + bias, 0.2) * GAIN
+        return F.leaky_relu(self.noisy(x, noise) + bias, 0.2) * GAIN
 
 
 class ToRGB(nn.Module):

@@ -30,7 +30,9 @@ def _linear(n: int, inside: int, out: int) -> Layer:
 
 def _adain(F: Any, x: Any, w: Any, b: Any) -> Any:
     """AdaIN (Huang & Belongie 2017): a scale and a shift for each image and channel."""
-    return F.instance_norm(x) * w + b
+    if F.__name__.startswith("torch"):  # its instance_norm has one for each channel only
+        return F.instance_norm(x) * w + b
+    return F.instance_norm(x, weight=w.reshape(x.shape[:2]), bias=b.reshape(x.shape[:2]))
 
 
 def _pixel_norm(F: Any, x: Any) -> Any:

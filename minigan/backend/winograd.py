@@ -25,6 +25,7 @@ image and the grid.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
@@ -36,9 +37,13 @@ from .threads import empty, get_num_threads, scratch, share
 
 Shape = tuple[int, int, int]  # of a strip: images, rows of tiles, columns of tiles
 
-TILES = 256  # in a strip, at most: with far fewer, the threads wait for each other at short calls
+TILES = 128  # in a strip: with far fewer, the threads wait for each other at short calls
+MANY = (
+    1 << 12
+)  # pixels from which a transposed G w is copied: BLAS multiplies few rows by one slowly
 LANES = 4  # running sums of a weight gradient, for any number of threads
-PARTS = 4  # a weight's channels are transformed in this many parts
+ENOUGH = 1 << 24  # multiplications at least for two threads: with fewer, waking one does not pay
+PART = 1 << 18  # numbers in a part of G w: a smaller weight is transformed by one thread
 # Where m0 and m3 lie among the four products of a direction. In a turned kernel they change places.
 PLAIN = slice(None, None, 3)  # 0 and 3
 TURNED = slice(None, None, -3)  # 3 and 0
@@ -60,6 +65,8 @@ def conv_image(
 ) -> np.ndarray:
     """(O, C, 3, 3), (N, O, OH, OW) -> (N, C, H, W): the convolution of y with the kernel turned."""
     taps = _taps(w, memo).swapaxes(2, 3)  # (4, 4, C, O) -> (4, 4, O, C)
+    if y[:, 0].size >= MANY:
+        taps = np.ascontiguousarray(taps)
     return _convolve(y, taps, window.turned(), TURNED)
 
 
@@ -68,23 +75,24 @@ def conv_weight(x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
 
     The products of the strips are added up in LANES sums, whatever the number of threads.
     """
-    strips = _strips(len(x), window)
-    lanes, c, o = min(LANES, len(strips)), x.shape[1], y.shape[1]
+    c, o = x.shape[1], y.shape[1]
+    strips = _strips(len(x), (c, o), window)
+    lanes = min(LANES, len(strips))
     sums = scratch("lanes", (lanes, 4, 4, c, o), x.dtype)
 
     def add_up(lane: int, shape: Shape, some: Iterable[_Strip]) -> None:
         image, grid = _Image(shape, x, window, PLAIN), _Grid(shape, y, PLAIN)
+        one = scratch("weight products", (4, 4, c, o), x.dtype)
         for strip in some:
             d, g = image.load(strip).swapaxes(2, 3), grid.load(strip)
             if strip is strips[lane]:
                 np.matmul(d, g, out=sums[lane])
             else:
-                one = scratch("weight products", (4, 4, c, o), x.dtype)
                 sums[lane] += np.matmul(d, g, out=one)
 
     _share(add_up, strips, lanes)
     w = empty((3, 3, c, o), x.dtype)
-    cuts = _cuts(c)
+    cuts = _cuts(c, o)
 
     def combine(i: int) -> None:
         m, *others = sums[:, :, :, cuts[i]]
@@ -100,7 +108,7 @@ def conv_weight(x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
 
 def _convolve(x: np.ndarray, taps: np.ndarray, window: Window, ends: slice) -> np.ndarray:
     """A'[taps . (B d)] for taps (4, 4, C, O)."""
-    strips = _strips(len(x), window)
+    strips = _strips(len(x), taps.shape[2:], window)
     y = empty((len(x), *window.grid, taps.shape[3]), x.dtype)
     y = y.transpose(0, 3, 1, 2)  # (N, OH, OW, O) -> (N, O, OH, OW)
 
@@ -125,12 +133,17 @@ class _Strip(NamedTuple):
     shape: Shape
 
 
-def _strips(n: int, window: Window) -> list[_Strip]:
-    """The tiles of n >= 1 images in strips of at most TILES (or of one row of tiles)."""
+def _strips(n: int, channels: tuple[int, int], window: Window) -> list[_Strip]:
+    """The tiles of n >= 1 images in strips of about TILES, or of as many as there are channels.
+
+    With many channels, adding up a weight's products takes longer than a larger strip loses.
+    """
     th, tw = (g // 2 for g in window.grid)
-    images = max(1, TILES // (th * tw))
-    height = th if images > 1 else min(th, max(1, TILES // tw))
-    if n * th * tw <= TILES:  # one strip would do, but there are two threads
+    tiles = max(TILES, min(channels))
+    images = max(1, tiles // (th * tw))
+    height = th if images > 1 else min(th, max(1, tiles // tw))
+    if n * th * tw <= tiles and 16 * n * th * tw * math.prod(channels) >= ENOUGH:
+        # One strip would do, but there are two threads.
         images = -(-n // 2)
         height = th if n > 1 else -(-th // 2)
     return [
@@ -182,11 +195,18 @@ class _Image:
         pairs = rows.swapaxes(0, 1)  # (column, 4, n, th, tw + 1, C)
         d = self.d.reshape(4, 4, n, th, tw, c).swapaxes(0, 1)  # columns first
         self.sums += _differences(pairs[..., :-1, :], pairs[..., 1:, :], d, ends)
-        self.halves[...] = 0  # the padding
+        (_, w), (_, pw) = window.image, window.pad
+        self.inside = []  # of each half: the columns within the image, and those of the image
+        for i, half in enumerate(self.halves):
+            start = (pw - i + 1) // 2  # columns of padding in this half, to the left
+            first = 2 * start + i - pw
+            stop = start + len(range(first, w, 2))
+            half[:, :, :start] = half[:, :, stop:] = 0
+            self.inside.append((half[:, :, start:stop], slice(first, None, 2)))
 
     def load(self, strip: _Strip) -> np.ndarray:
         """B d (4, 4, T, C)."""
-        (h, _), (ph, pw) = self.window.image, self.window.pad
+        h, ph = self.window.image[0], self.window.pad[0]
         top, bottom = 2 * strip.rows.start - ph, 2 * strip.rows.stop - ph + 2
         first, last = max(0, top), min(h, bottom)
         if top < first:
@@ -194,10 +214,8 @@ class _Image:
         if last < bottom:
             self.halves[:, :, last - bottom :] = 0
         pixels = self.pixels[strip.images, first:last]
-        for i, half in enumerate(self.halves[:, :, first - top : last - top]):
-            start = (pw - i + 1) // 2  # columns of padding in this half, to the left
-            inside = pixels[:, :, 2 * start + i - pw :: 2]
-            half[:, :, start : start + inside.shape[2]] = inside
+        for half, columns in self.inside:
+            half[:, first - top : last - top] = pixels[:, :, columns]
         for add in self.sums:
             add()
         return self.d
@@ -281,10 +299,9 @@ def _expand_taps(w: np.ndarray, out: np.ndarray) -> None:
     half += middle
 
 
-def _cuts(c: int) -> list[slice]:
-    """The channels in PARTS slices."""
-    step = -(-c // PARTS)
-    return [slice(i, min(i + step, c)) for i in range(0, c, step)]
+def _cuts(c: int, o: int) -> list[slice]:
+    """The C channels of G w (4, 4, C, O) in slices of about PART numbers."""
+    return [slice(*ends) for ends in _steps(c, max(1, PART // (16 * o)))]
 
 
 def _taps(w: np.ndarray, memo: dict | None = None) -> np.ndarray:
@@ -294,7 +311,7 @@ def _taps(w: np.ndarray, memo: dict | None = None) -> np.ndarray:
     o, c = w.shape[:2]
     taps = empty((4, 4, c, o), w.dtype)
     kernel = w.transpose(2, 3, 1, 0)  # (3, 3, C, O)
-    cuts = _cuts(c)
+    cuts = _cuts(c, o)
 
     def work(i: int) -> None:
         part = kernel[:, :, cuts[i]]

@@ -82,14 +82,16 @@ def nets(options: argparse.Namespace) -> dict[str, Any]:
         for kind, other in one.items():
             other["deviation"] = deviation(other["first"][0]["result"], ours)
             other["same"] = other["deviation"] <= ALLOWED.get(name, SAME_LOSS)
-            row = [name, kind, 1e3 * median(values(other)), 1e3 * min(values(other))]
+            row = [name, kind, other["peak"], 1e3 * median(values(other)), 1e3 * min(values(other))]
             if kind != MINIGAN:
                 r = ratios(other, one[MINIGAN])
                 row += [median(r), min(r), max(r)]
                 row += ["same" if other["same"] else "OTHER WORK"]
-            rows.append(row + [""] * (8 - len(row)))
+            rows.append(row + [""] * (9 - len(row)))
     title = f"Training steps, {options.threads} threads, {options.rounds} rounds"
-    table(title, "network | engine | ms a step | least | ratio | min | max | losses", rows)
+    table(
+        title, "network | engine | peak MB | ms a step | least | ratio | min | max | losses", rows
+    )
     return found
 
 

@@ -37,7 +37,7 @@ from .threads import empty, get_num_threads, scratch, share
 
 Shape = tuple[int, int, int]  # of a strip: images, rows of tiles, columns of tiles
 
-TILES = 128  # in a strip: with far fewer, the threads wait for each other at short calls
+TILES = 256  # in a strip: with far fewer, the threads wait for each other at short calls
 MANY = (
     1 << 12
 )  # pixels from which a transposed G w is copied: BLAS multiplies few rows by one slowly

@@ -243,6 +243,13 @@ def test_small_batches_are_not_filtered():
     assert convolution._filter(4, (63, 64), window) is None
 
 
+@pytest.mark.parametrize(("channels", "kept"), [(4, True), (5, False)])  # 64 c and 16 c^2 numbers
+def test_a_transformed_weight_larger_than_the_image_is_not_kept(channels, kept):
+    x, w, memo = np.ones((1, channels, 8, 8)), np.ones((channels, channels, 3, 3)), {}
+    winograd.conv(x, w, Window((8, 8), (3, 3), (1, 1), (1, 1)), memo)
+    assert ("taps" in memo) is kept
+
+
 def test_arrays_begin_at_a_line_of_the_cache():
     for size in range(1, 200, 7):
         array = threads.empty((size, 3), np.float32)

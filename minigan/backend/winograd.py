@@ -57,7 +57,8 @@ def applies(window: Window) -> bool:
 
 def conv(x: np.ndarray, w: np.ndarray, window: Window, memo: dict | None = None) -> np.ndarray:
     """(N, C, H, W), (O, C, 3, 3) -> (N, O, OH, OW): y = A'[(G w) . (B d)]."""
-    return _convolve(x, _taps(w, memo), window, PLAIN)
+    worth = x.size >= 16 * w.shape[0] * w.shape[1]  # else G w would take more memory than the image
+    return _convolve(x, _taps(w, memo if worth else None), window, PLAIN)
 
 
 def conv_image(

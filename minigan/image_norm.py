@@ -44,7 +44,7 @@ def _over(x: Tensor, groups: int, stats: Statistics) -> tuple[Tensor, dict[str, 
 
 def _affine(v: Any, x: Any) -> Any:
     """A value per channel (C,) or per image and channel (N, C), in a shape that broadcasts to x."""
-    if v is None or isinstance(v, (int, float)) or v.ndim == 1:
+    if isinstance(v, (int, float)) or v.ndim == 1:
         return channel_row(v, x)
     return v.reshape(*v.shape, *[1] * (x.ndim - 2))  # (N, C) -> (N, C, 1, 1)
 

@@ -123,7 +123,7 @@ def group_norm_gradients(
     w: np.ndarray | float,
     slope: float,
 ) -> list[np.ndarray]:
-    """See reference.group_norm_gradients."""
+    """See reference.group_norm_gradients. Here dw and db are (N, C) in float64."""
     if _small(x):
         return reference.group_norm_gradients(xp, asked, g, y, x, mean, inv_std, w, slope)
     n, c, *pixels = x.shape

@@ -1,8 +1,8 @@
 """Threads for the CPU's kernels: they share blocks of work, while BLAS is limited to one thread.
 
 NumPy releases the interpreter's lock in copies, ufuncs and matrix products. So plain threads that share
-blocks use all cores, for the copies as well as the products. How work is cut into blocks depends on
-shapes alone, and sums over blocks are taken in a fixed order. So the bytes of a result are the same for
+blocks use all cores, for the copies as well as the products. What a call computes depends on shapes
+alone, and sums over blocks are taken in a fixed order. So the bytes of a result are the same for
 any number of threads, provided that BLAS can be limited to one (see `blas_trouble`).
 
 Run every product inside `share`, even a single one. Outside, its bytes depend on how many threads BLAS

@@ -38,9 +38,7 @@ from .threads import empty, get_num_threads, scratch, share
 Shape = tuple[int, int, int]  # of a strip: images, rows of tiles, columns of tiles
 
 TILES = 256  # in a strip: with far fewer, the threads wait for each other at short calls
-MANY = (
-    1 << 12
-)  # pixels from which a transposed G w is copied: BLAS multiplies few rows by one slowly
+MANY = 1 << 12  # pixels from which a transposed G w is copied: BLAS is slower if it is not
 LANES = 4  # running sums of a weight gradient, for any number of threads
 ENOUGH = 1 << 24  # multiplications at least for two threads: with fewer, waking one does not pay
 PART = 1 << 18  # numbers in a part of G w: a smaller weight is transformed by one thread
@@ -57,15 +55,14 @@ def applies(window: Window) -> bool:
 
 def conv(x: np.ndarray, w: np.ndarray, window: Window, memo: dict | None = None) -> np.ndarray:
     """(N, C, H, W), (O, C, 3, 3) -> (N, O, OH, OW): y = A'[(G w) . (B d)]."""
-    worth = x.size >= 16 * w.shape[0] * w.shape[1]  # else G w would take more memory than the image
-    return _convolve(x, _taps(w, memo if worth else None), window, PLAIN)
+    return _convolve(x, _taps(w, x, memo), window, PLAIN)
 
 
 def conv_image(
     w: np.ndarray, y: np.ndarray, window: Window, memo: dict | None = None
 ) -> np.ndarray:
     """(O, C, 3, 3), (N, O, OH, OW) -> (N, C, H, W): the convolution of y with the kernel turned."""
-    taps = _taps(w, memo).swapaxes(2, 3)  # (4, 4, C, O) -> (4, 4, O, C)
+    taps = _taps(w, y, memo).swapaxes(2, 3)  # (4, 4, C, O) -> (4, 4, O, C)
     if y[:, 0].size >= MANY:
         taps = np.ascontiguousarray(taps)
     return _convolve(y, taps, window.turned(), TURNED)
@@ -119,7 +116,8 @@ def _convolve(x: np.ndarray, taps: np.ndarray, window: Window, ends: slice) -> n
             np.matmul(image.load(strip), taps, out=grid.m)
             grid.store(strip)
 
-    _share(convolve, strips, min(2 * get_num_threads(), len(strips)))
+    parts = 2 * get_num_threads()  # the bytes of a strip do not depend on its part
+    _share(convolve, strips, min(parts, len(strips)))
     return y
 
 
@@ -142,20 +140,20 @@ def _strips(n: int, channels: tuple[int, int], window: Window) -> list[_Strip]:
     th, tw = (g // 2 for g in window.grid)
     tiles = max(TILES, min(channels))
     images = max(1, tiles // (th * tw))
-    height = th if images > 1 else min(th, max(1, tiles // tw))
-    if n * th * tw <= tiles and 16 * n * th * tw * math.prod(channels) >= ENOUGH:
-        # One strip would do, but there are two threads.
-        images = -(-n // 2)
-        height = th if n > 1 else -(-th // 2)
+    height = th if images > 1 else max(1, tiles // tw)
+    parts = [-(-n // images), -(-th // height)]
+    if parts == [1, 1] and 16 * n * th * tw * math.prod(channels) >= ENOUGH:
+        parts[n == 1] = 2  # one strip would do, but there are two threads
     return [
         _Strip(slice(i, i_end), slice(j, j_end), (i_end - i, j_end - j, tw))
-        for i, i_end in _steps(n, images)
-        for j, j_end in _steps(th, height)
+        for i, i_end in _parts(n, parts[0])
+        for j, j_end in _parts(th, parts[1])
     ]
 
 
-def _steps(count: int, step: int) -> list[tuple[int, int]]:
-    """Where the steps from 0 to `count` begin and end."""
+def _parts(count: int, parts: int) -> list[tuple[int, int]]:
+    """Where the parts of `count` things begin and end; all but the last have the same size."""
+    step = max(1, -(-count // parts))
     return [(i, min(i + step, count)) for i in range(0, count, step)]
 
 
@@ -302,11 +300,14 @@ def _expand_taps(w: np.ndarray, out: np.ndarray) -> None:
 
 def _cuts(c: int, o: int) -> list[slice]:
     """The C channels of G w (4, 4, C, O) in slices of about PART numbers."""
-    return [slice(*ends) for ends in _steps(c, max(1, PART // (16 * o)))]
+    return [slice(*ends) for ends in _parts(c, -(-16 * c * o // PART))]
 
 
-def _taps(w: np.ndarray, memo: dict | None = None) -> np.ndarray:
-    """G w: (O, C, 3, 3) -> (4, 4, C, O). Kept in `memo`, if given, because the gradients need it."""
+def _taps(w: np.ndarray, image: np.ndarray, memo: dict | None = None) -> np.ndarray:
+    """G w: (O, C, 3, 3) -> (4, 4, C, O).
+
+    It is kept in `memo`, if given, because the gradients need it, unless it is larger than the image.
+    """
     if memo and "taps" in memo:
         return memo["taps"]
     o, c = w.shape[:2]
@@ -321,6 +322,6 @@ def _taps(w: np.ndarray, memo: dict | None = None) -> np.ndarray:
         _expand_taps(rows.swapaxes(0, 1), taps[:, :, cuts[i]].swapaxes(0, 1))
 
     share(work, len(cuts))
-    if memo is not None:
+    if memo is not None and taps.size <= image.size:
         memo["taps"] = taps
     return taps

@@ -112,13 +112,16 @@ class CycleGAN(GAN):
         of_A, of_B = self.D.net.of_A, self.D.net.of_B
 
         weight = o.cycle * o.identity
-        fake_b, same_b = together(to_B, a, b) if weight else (to_B(a), None)
-        fake_a, same_a = together(to_A, b, a) if weight else (to_A(b), None)
+        if weight:
+            fake_b, same_b = together(to_B, a, b)
+            fake_a, same_a = together(to_A, b, a)
+        else:
+            fake_b, fake_a = to_B(a), to_A(b)
         judged = square(of_B(fake_b), REAL) + square(of_A(fake_a), REAL)
         cycle = l1_loss(to_A(fake_b), a) + l1_loss(to_B(fake_a), b)
         loss_G = judged + o.cycle * cycle
         metrics: dict[str, Scalar] = {"loss_g": judged.detach(), "cycle": cycle.detach()}
-        if same_b is not None and same_a is not None:
+        if weight:
             identity = l1_loss(same_b, b) + l1_loss(same_a, a)
             loss_G = loss_G + weight * identity
             metrics["identity"] = identity.detach()
@@ -132,7 +135,7 @@ class CycleGAN(GAN):
 
 
 def together(net: Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """net(x) and net(y) in one call. Its norms take each image by itself, so this changes neither."""
+    """net(x) and net(y) in one call: they are the same up to rounding, as no norm joins two images."""
     of_x, of_y = net(cat([x, y])).split([len(x), len(y)])
     return of_x, of_y
 

@@ -51,9 +51,9 @@ BUDGETS = {
     ("wgan-gp", "images"): (700, 164, 16),
     ("conditional", "points"): (137, 33, 6),
     ("conditional", "images"): (157, 33, 6),
-    ("cyclegan", "images"): (2520, 200, 4),
-    ("progressive", "images"): (1240, 108, 5),
-    ("stylegan", "images"): (2000, 240, 9),
+    ("cyclegan", "images"): (1860, 132, 4),
+    ("progressive", "images"): (1120, 108, 5),
+    ("stylegan", "images"): (1920, 240, 9),
 }
 
 

@@ -71,16 +71,17 @@ def _rule_b(g, y, x, w, b, *, groups, stats, slope) -> Tensor:
     return _sum_like(b, leaky_relu_gradient(g, y, slope))
 
 
+def _fitted(found: Any, like: Any) -> Any:
+    """A kernel's gradient in the shape of its input. For w and b, it has a value for each image."""
+    found = found.sum(0) if like.ndim == 1 else found
+    return found.astype(like.dtype, copy=False).reshape(like.shape)
+
+
 def _fused(xp, asked, g, y, x, w, b, *, groups, stats, slope):
     gradients = kernels(xp).group_norm_gradients(
         xp, asked, g, y, x, stats.mean, stats.inv_std, _affine(w, x), slope
     )
-    for j, i in enumerate(asked):
-        like = (x, w, b)[i]
-        if like.ndim == 1:  # the kernel returns a value for each image
-            gradients[j] = gradients[j].sum(0)
-        gradients[j] = gradients[j].astype(x.dtype, copy=False).reshape(like.shape)
-    return gradients
+    return [_fitted(found, (x, w, b)[i]) for i, found in zip(asked, gradients, strict=True)]
 
 
 @op(_rule_x, _rule_w, _rule_b, fused=_fused)

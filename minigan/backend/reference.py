@@ -148,9 +148,14 @@ def matmuls(xp: ModuleType, pairs: list[tuple[Array, Array]]) -> list[Array]:
 # -- per channel: all dimensions of (N, C, ...) but C are reduced; statistics are (1, C, 1, ...) -----
 
 
-def _sum(x: Array, images: bool = True) -> Array:
+def _sum(x: Array) -> Array:
     """The sum per channel, one axis at a time: a tree of short sums keeps float32's last digits."""
-    for axis in (*range(x.ndim - 1, 1, -1), *[0] * images):
+    return _sum_of_pixels(x).sum(axis=0, keepdims=True)
+
+
+def _sum_of_pixels(x: Array) -> Array:
+    """The sum per image and channel, one axis at a time: (N, C, ...) -> (N, C, 1, ...)"""
+    for axis in range(x.ndim - 1, 1, -1):
         x = x.sum(axis=axis, keepdims=True)
     return x
 
@@ -290,7 +295,8 @@ def group_norm_gradients(
         along_x = (g_xhat * xhat).mean(axis=axes, keepdims=True)
         return (inv_std * (g_xhat - along_1 - xhat * along_x)).reshape(x.shape)
 
-    kernels = (dx, lambda: _sum(g * xhat.reshape(x.shape), False), lambda: _sum(g, False))
+    dw = lambda: _sum_of_pixels(g * xhat.reshape(x.shape))
+    kernels = (dx, dw, lambda: _sum_of_pixels(g))
     return [kernels[i]() for i in asked]
 
 

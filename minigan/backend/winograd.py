@@ -10,13 +10,12 @@ networks", section 4.1):
 That is y = A'[(G w) . (B d)], as in `filtering.py`, which explains the form, its gradients and its
 rounding errors. In two directions, a tile of 2 x 2 outputs needs 16 products instead of 36. The
 gradient of the weight is G'[(B d) . (A y)]. The gradient of the image is a convolution again, with the
-kernel turned round: w0 and w2 change places. Its G w is not computed. If d0 - d2 meets the tap -w2, and
-d1 - d3 the tap w0, then the products m0 and m3 of the turned kernel have the wrong sign, and are
-subtracted instead of added.
+kernel turned round: w0 and w2 change places. The taps of G w serve it too: d0 - d2 is multiplied by
+-w2, and d1 - d3 by w0. Then m0 and m3 have the wrong sign, and are subtracted instead of added.
 
-The transforms write some 7 numbers for each of the image and 7 for each of the result, however many
-channels there are. The work of the products grows with their number. So filtering pays from some 64
-channels (see convolution.py).
+The transforms write 7 numbers for each number of the image, and 7 for each of the result. The products
+do more work per number, the more channels there are. So filtering pays from some 64 channels (see
+convolution.py).
 
 Letters: a strip is some rows of tiles of some images, with T tiles; C and O are the channels of the
 image and the grid.
@@ -133,7 +132,7 @@ class _Strip(NamedTuple):
 
 
 def _strips(n: int, channels: tuple[int, int], window: Window) -> list[_Strip]:
-    """The tiles of n >= 1 images in strips of about TILES, or of as many as there are channels.
+    """The tiles of n >= 1 images in strips of at most TILES, or of as many as there are channels.
 
     With many channels, adding up a weight's products takes longer than a larger strip loses.
     """
@@ -141,13 +140,14 @@ def _strips(n: int, channels: tuple[int, int], window: Window) -> list[_Strip]:
     tiles = max(TILES, min(channels))
     images = max(1, tiles // (th * tw))
     height = th if images > 1 else max(1, tiles // tw)
-    parts = [-(-n // images), -(-th // height)]
-    if parts == [1, 1] and 16 * n * th * tw * math.prod(channels) >= ENOUGH:
-        parts[n == 1] = 2  # one strip would do, but there are two threads
+    batches, bands = -(-n // images), -(-th // height)
+    if batches == bands == 1 and 16 * n * th * tw * math.prod(channels) >= ENOUGH:
+        # One strip would do, but there are two threads.
+        batches, bands = (2, 1) if n > 1 else (1, 2)
     return [
         _Strip(slice(i, i_end), slice(j, j_end), (i_end - i, j_end - j, tw))
-        for i, i_end in _parts(n, parts[0])
-        for j, j_end in _parts(th, parts[1])
+        for i, i_end in _parts(n, batches)
+        for j, j_end in _parts(th, bands)
     ]
 
 
@@ -227,9 +227,9 @@ class _Grid:
         (n, th, tw), o = shape, y.shape[1]
         self.pixels, self.ends = y.transpose(0, 2, 3, 1), ends  # (N, OH, OW, O)
         self.m = scratch("grid products", (4, 4, n * th * tw, o), y.dtype)
-        self.tiles = scratch("grid tiles", (2, 2, n, th, tw, o), y.dtype)  # (row, column, ...)
-        self.pair = self.tiles.reshape(2, 2, -1, o)
-        self.order = self.tiles.transpose(2, 3, 0, 4, 1, 5)  # (n, th, 2, tw, 2, O)
+        tiles = scratch("grid tiles", (2, 2, n, th, tw, o), y.dtype)  # (row, column, ...)
+        self.pair = tiles.reshape(2, 2, -1, o)  # (row, column, T, O)
+        self.order = tiles.transpose(2, 3, 0, 4, 1, 5)  # (n, th, 2, tw, 2, O), as in an image
 
     def load(self, strip: _Strip) -> np.ndarray:
         """A y (4, 4, T, O)."""

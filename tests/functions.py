@@ -141,6 +141,11 @@ FUNCTIONS = {
     "avg_pool2d": Function(
         lambda x: F.avg_pool2d(x, 2), [(2, 3, 4, 5)], lambda x: pool(x, np.mean, (2, 2), (2, 2))
     ),
+    "avg_pool2d, tiles": Function(
+        lambda x: F.avg_pool2d(x, (2, 3)),
+        [(2, 2, 4, 6)],
+        lambda x: pool(x, np.mean, (2, 3), (2, 3)),
+    ),
     "avg_pool2d, overlapping": Function(
         lambda x: F.avg_pool2d(x, (3, 2), (2, 1), (1, 0)),
         [(2, 1, 4, 3)],
